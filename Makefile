@@ -1,0 +1,51 @@
+# Everything a developer or CI runs. Each target installs what it needs, into a cache outside the checkout.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cnpg-backup
+PYTHON ?= python3
+# The environment is named after its pins: another clone finds it again, a changed pin makes a new one.
+PINS := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
+VENV := $(CACHE)/venv-$(PINS)
+PY := $(VENV)/bin/python
+export PATH := $(VENV)/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help venv packages tools demo test test-long lint format sync bench e2e cluster
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+venv: $(VENV)/.complete ## Install the Python environment (into the cache) and print where it is
+	@echo $(VENV)
+
+$(VENV)/.complete:
+	@scripts/make-venv "$(PYTHON)" "$(VENV)"
+
+packages: ## Check for, or as root install, the Debian packages that the tests need
+	@scripts/need-packages busybox:busybox dash:dash openssl:openssl git:git
+
+demo: venv ## Back up, prune, lose and restore three databases on embedded PostgreSQL servers
+	@$(PY) -m scripts.demo
+
+tools: ## Build the pinned Go tools that the tests call
+	@for tool in helm helm3 helm-unittest ct; do tools/build $$tool >/dev/null || exit 1; done
+
+test: venv packages tools lint ## Run every test but e2e, and all linters
+	@$(PY) -m pytest -m 'not e2e and not long' -n 2 --dist worksteal
+
+test-long: venv packages tools ## Run the properties with many examples
+	@$(PY) -m pytest -m long
+
+lint: venv ## Types, style, shell, YAML, and drift of generated files
+	@scripts/lint
+
+format: venv ## Format Python and shell
+	@ruff format . && ruff check --fix -q . && shfmt -w $$(scripts/lint --list-shell)
+
+sync: ## Write the generated copies in chart/files
+	@$(PYTHON) scripts/sync-chart-files
+
+bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
+	@$(PY) -m scripts.bench
