@@ -143,10 +143,11 @@ is_number() {
 
 # Read $BACKUP_CONFIG/$database.conf into variables conf_*; extra_arg lines are read again where they are used.
 read_config() {
-  # shellcheck disable=SC2034 # used by way of eval
+  # shellcheck disable=SC2034 # check_config reads it by way of eval
+  conf_timeout=''
   conf_database='' conf_cluster='' conf_namespace='' conf_dbname='' conf_host='' conf_standby_host='' conf_port=''
   conf_sslmode='' conf_username='' conf_compression='' conf_wait_timeout='' conf_lock_timeout=''
-  conf_timeout='' conf_lock_wait_timeout='' conf_retries='' conf_allow_empty=''
+  conf_lock_wait_timeout='' conf_retries='' conf_allow_empty=''
   while IFS= read -r line || [ -n "$line" ]; do
     value=${line#*=}
     case $value in *[[:cntrl:]]*) fail "$conf: ${line%%=*} holds a control character" "correct it in values" ;; esac
@@ -158,7 +159,7 @@ read_config() {
         ;;
       extra_arg=*) allowed_extra_arg "$value" ||
         fail "extra argument '$value' is not allowed" "see extraArgs in values.yaml for those that are" ;;
-      on_shrink=* | allow_large_prune=* | max_bytes=*) ;; # for `retention finish`
+      on_shrink=* | allow_large_prune=*) ;; # for `retention finish`
       *) fail "$conf: unknown line '$line'" "chart and dump.sh are not of one version" ;;
     esac
   done <"$conf"
