@@ -1,0 +1,117 @@
+{{/*
+All databases with their settings resolved, as a JSON list: the entry over `defaults` over `image`.
+Fields hold what the configuration files of the pod say; `group` decides which CronJob dumps it.
+*/}}
+{{- define "cnpg-backup.databases" -}}
+{{- $list := list -}}
+{{- range $entry := .Values.databases -}}
+{{- $db := deepCopy $.Values.defaults -}}
+{{- range $key, $value := $entry -}}
+{{- if and (kindIs "map" $value) (hasKey $db $key) -}}
+{{- range $inner, $innerValue := $value }}{{ $_ := set (get $db $key) $inner $innerValue }}{{ end -}}
+{{- else -}}
+{{- $_ := set $db $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $db "database" ($db.database | default $db.name) -}}
+{{- $_ := set $db "namespace" ($db.namespace | default $.Release.Namespace) -}}
+{{- $_ := set $db "host" ($db.host | default (printf "%s-rw.%s.svc" $db.cluster $db.namespace)) -}}
+{{- $_ := set $db "standbyHost" (ternary ($db.standbyHost | default (printf "%s-ro.%s.svc" $db.cluster $db.namespace)) "" (eq $db.target "prefer-standby")) -}}
+{{- $_ := set $db "username" ($db.username | default "") -}}
+{{- $_ := set $db.secret "name" ($db.secret.name | default (printf "%s-app" $db.cluster)) -}}
+{{- $_ := set $db.caSecret "name" ($db.caSecret.name | default (printf "%s-ca" $db.cluster)) -}}
+{{- $image := deepCopy $.Values.image -}}
+{{- range $key, $value := ($db.image | default dict) }}{{ $_ := set $image $key $value }}{{ end -}}
+{{- /* A digest belongs to one tag: an entry with a tag of its own does not inherit it. */ -}}
+{{- if and (hasKey ($db.image | default dict) "tag") (not (hasKey $db.image "digest")) }}{{ $_ := set $image "digest" "" }}{{ end -}}
+{{- $_ := set $db "image" (include "cnpg-backup.image" (dict "root" $ "image" $image)) -}}
+{{- $_ := set $db "pullPolicy" $image.pullPolicy -}}
+{{- $_ := set $db "major" (regexFind "^[0-9]+" $image.tag) -}}
+{{- $list = append $list $db -}}
+{{- end -}}
+{{- toJson $list -}}
+{{- end -}}
+
+{{/*
+The CronJobs, as a JSON list of `name`, `image`, `pullPolicy`, `databases`: one for each image, since dump and server must
+be of one major version, and an image that cannot be pulled then stops only its own databases. The default image has
+the plain name, others `-<major>`; a further image of the same major has a hash besides, so that none renames another.
+*/}}
+{{- define "cnpg-backup.cronJobs" -}}
+{{- $default := include "cnpg-backup.image" (dict "root" . "image" .Values.image) -}}
+{{- $groups := dict -}}
+{{- $order := list -}}
+{{- $suffixes := dict -}}
+{{- range $db := include "cnpg-backup.databases" . | fromJsonArray -}}
+{{- if not (hasKey $groups $db.image) -}}
+{{- $suffix := "" -}}
+{{- if ne $db.image $default -}}
+{{- $hash := $db.image | sha256sum | trunc 8 -}}
+{{- $suffix = printf "-%s" ($db.major | default $hash) -}}
+{{- if hasKey $suffixes $suffix }}{{ $suffix = printf "%s-%s" $suffix $hash }}{{ end -}}
+{{- $_ := set $suffixes $suffix true -}}
+{{- end -}}
+{{- $order = append $order $db.image -}}
+{{- $name := include "cnpg-backup.cronJobName" (dict "root" $ "suffix" $suffix) -}}
+{{- $_ := set $groups $db.image (dict "name" $name "image" $db.image "pullPolicy" $db.pullPolicy "databases" list) -}}
+{{- end -}}
+{{- $group := get $groups $db.image -}}
+{{- $_ := set $group "databases" (append $group.databases $db) -}}
+{{- end -}}
+{{- $list := list -}}
+{{- range $order }}{{ $list = append $list (get $groups .) }}{{ end -}}
+{{- toJson $list -}}
+{{- end -}}
+
+{{/* The pod's `<database>.conf`, see docs/architecture.md: every key, so that its readers need no defaults. */}}
+{{- define "cnpg-backup.databaseConf" -}}
+{{- $deadlines := include "cnpg-backup.deadlines" .root | fromJson -}}
+{{- with .database -}}
+database={{ .name }}
+cluster={{ .cluster }}
+namespace={{ .namespace }}
+dbname={{ .database }}
+host={{ .host }}
+standby_host={{ .standbyHost }}
+port={{ int64 .port }}
+sslmode={{ .sslmode }}
+username={{ .username }}
+compression={{ .compression }}
+timeout={{ min (int64 .timeout) (int64 $deadlines.dump) }}
+wait_timeout={{ int64 .waitTimeout }}
+lock_timeout={{ int64 .lockTimeout }}
+lock_wait_timeout={{ int64 .lockWaitTimeout }}
+retries={{ int64 .retries }}
+allow_empty={{ .allowEmpty }}
+on_shrink={{ .onShrink }}
+allow_large_prune={{ .allowLargePrune }}
+{{- range .extraArgs }}
+extra_arg={{ . }}
+{{- end }}
+{{ end -}}
+{{- end -}}
+
+{{/* The retention policy of all databases, with what `override` of one database replaces, as JSON. */}}
+{{- define "cnpg-backup.policy" -}}
+{{- $policy := merge dict (pick (.override | default dict) "phase" "tiers") (pick .root.Values.retention "phase" "tiers") -}}
+{{- if kindIs "string" $policy.phase -}}
+{{- $_ := set $policy "phase" (sub (mul 60 (int64 (include "cnpg-backup.schedule" .root | fromJson).minute)) 900) -}}
+{{- end -}}
+{{- toPrettyJson $policy }}
+{{ end -}}
+
+{{/* Files of one CronJob's configuration, as YAML: key and content. */}}
+{{- define "cnpg-backup.config" -}}
+{{- $files := dict "policy.json" (include "cnpg-backup.policy" (dict "root" .root)) -}}
+{{- range $db := .cronJob.databases -}}
+{{- $_ := set $files (printf "%s.conf" $db.name) (include "cnpg-backup.databaseConf" (dict "root" $.root "database" $db)) -}}
+{{- with $db.retention -}}
+{{- $_ := set $files (printf "%s.policy.json" $db.name) (include "cnpg-backup.policy" (dict "root" $.root "override" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $files -}}
+{{- end -}}
+
+{{- define "cnpg-backup.configName" -}}
+{{- printf "%s-config-%s" .cronJob.name (include "cnpg-backup.config" . | sha256sum | trunc 10) -}}
+{{- end -}}

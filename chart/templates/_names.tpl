@@ -1,0 +1,134 @@
+{{/*
+Base of all names and value of the label `app`: the release's name. No suffix for the chart's name, since the releases
+`a` and `a-cnpg-backup` would then meet.
+*/}}
+{{- define "cnpg-backup.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if or .Values.nameOverride (not .Chart.IsRoot) -}}
+{{- include "cnpg-backup.shorten" (dict "name" (printf "%s-%s" .Release.Name (.Values.nameOverride | default .Chart.Name)) "max" 53) -}}
+{{- else -}}
+{{- .Release.Name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A name that fits `max`: as it is, or cut, with a hash of the whole, so that two long names stay two. */}}
+{{- define "cnpg-backup.shorten" -}}
+{{- if gt (len .name) (int .max) -}}
+{{- printf "%s-%s" (.name | trunc (int (sub .max 9)) | trimSuffix "-" | trimSuffix ".") (.name | sha256sum | trunc 8) -}}
+{{- else -}}
+{{- .name -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Name of the CronJob with a suffix. A CronJob's name has at most 52 characters, since its Jobs add 11.
+The release `cnpg-backup` has the name that no other can get: others end in `-pg-dump` before the suffix.
+*/}}
+{{- define "cnpg-backup.cronJobName" -}}
+{{- $fullname := include "cnpg-backup.fullname" .root -}}
+{{- if .root.Values.cronJob.nameOverride -}}
+{{- printf "%s%s" .root.Values.cronJob.nameOverride .suffix -}}
+{{- else if eq $fullname "cnpg-backup" -}}
+{{- printf "cnpg-pg-dump-backup%s" .suffix -}}
+{{- else -}}
+{{- printf "%s-pg-dump%s" (include "cnpg-backup.shorten" (dict "name" $fullname "max" (sub 44 (len .suffix)))) .suffix -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Name of the claim that is mounted. */}}
+{{- define "cnpg-backup.claimName" -}}
+{{- $fullname := include "cnpg-backup.fullname" . -}}
+{{- if .Values.persistence.existingClaim -}}
+{{- .Values.persistence.existingClaim -}}
+{{- else if .Values.persistence.nameOverride -}}
+{{- .Values.persistence.nameOverride -}}
+{{- else if eq $fullname "cnpg-backup" -}}
+cnpg-backups-pvc
+{{- else -}}
+{{- printf "%s-backups" $fullname -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Name of the access policy, which has no namespace and at most 63 characters. Namespace and release are hashed with a
+separator that neither can hold.
+*/}}
+{{- define "cnpg-backup.policyName" -}}
+{{- $fullname := include "cnpg-backup.fullname" . -}}
+{{- if and (eq $fullname "cnpg-backup") (eq .Release.Namespace "default") -}}
+restrict-cnpg-backup-pvc-access
+{{- else -}}
+{{- $hash := printf "%s/%s" .Release.Namespace $fullname | sha256sum | trunc 8 -}}
+{{- printf "restrict-%s-%s-pvc-access" (printf "%s-%s" .Release.Namespace $fullname | trunc 34 | trimSuffix "-" | trimSuffix ".") $hash -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cnpg-backup.serviceAccountName" -}}
+{{- if .Values.serviceAccount.name -}}
+{{- .Values.serviceAccount.name -}}
+{{- else if .Values.serviceAccount.create -}}
+{{- include "cnpg-backup.fullname" . -}}
+{{- else -}}
+default
+{{- end -}}
+{{- end -}}
+
+{{/* Labels that selectors use; they never change between versions of the chart. */}}
+{{- define "cnpg-backup.selectorLabels" -}}
+{{- toYaml (dict "app" (include "cnpg-backup.fullname" .)) -}}
+{{- end -}}
+
+{{/* Labels of an object; neither `extra` nor the common ones replace the chart's own. */}}
+{{- define "cnpg-backup.labels" -}}
+{{- $own := dict
+  "app" (include "cnpg-backup.fullname" .root)
+  "app.kubernetes.io/name" "cnpg-backup"
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "helm.sh/chart" (printf "cnpg-backup-%s" .root.Chart.Version | replace "+" "_") -}}
+{{- toYaml (merge $own (.extra | default dict) .root.Values.commonLabels) -}}
+{{- end -}}
+
+{{/* Labels of the pods: no version in them, so that a new version of the chart changes no pod that it need not. */}}
+{{- define "cnpg-backup.podLabels" -}}
+{{- $own := dict
+  "app" (include "cnpg-backup.fullname" .)
+  "app.kubernetes.io/name" "cnpg-backup"
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/component" "backup" -}}
+{{- toYaml (merge $own .Values.podLabels .Values.commonLabels) -}}
+{{- end -}}
+
+{{/* The annotations of an object, with their key, or nothing: `own` first, then `extra` and the common ones. */}}
+{{- define "cnpg-backup.annotations" -}}
+{{- with merge dict (.own | default dict) (.extra | default dict) .root.Values.commonAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+{{- end -}}
+{{- end -}}
+
+{{/* Reference of an image: registry, repository, tag and digest. */}}
+{{- define "cnpg-backup.image" -}}
+{{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
+{{- with $registry -}}{{ . }}/{{- end -}}
+{{- .image.repository -}}
+{{- with .image.tag }}:{{ . }}{{ end -}}
+{{- with .image.digest }}@{{ . }}{{ end -}}
+{{- end -}}
+
+{{/* The copies of package and pod scripts; without them the chart would install and never back up. */}}
+{{- define "cnpg-backup.scripts" -}}
+{{- range list "files/retention/__main__.py" "files/scripts/dump.sh" -}}
+{{- if not ($.Files.Get .) -}}
+{{- fail (printf "this copy of the chart is incomplete: %s is missing; take the packaged chart, or run scripts/sync-chart-files" .) -}}
+{{- end -}}
+{{- end -}}
+{{- (.Files.Glob "files/scripts/*.sh").AsConfig }}
+{{ (.Files.Glob "files/retention/*.py").AsConfig }}
+{{- end -}}
+
+{{- define "cnpg-backup.scriptsName" -}}
+{{- printf "%s-scripts-%s" (include "cnpg-backup.fullname" .) (include "cnpg-backup.scripts" . | sha256sum | trunc 10) -}}
+{{- end -}}

@@ -1,0 +1,222 @@
+{{/* Security context of every container: the profile "restricted", and no writable file but those on volumes. */}}
+{{- define "cnpg-backup.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop:
+    - ALL
+{{- end -}}
+
+{{/* Volumes of a pod that backs up: names here and in the containers must agree. */}}
+{{- define "cnpg-backup.volumes" -}}
+- name: backups
+  persistentVolumeClaim:
+    claimName: {{ include "cnpg-backup.claimName" .root | toYaml }}
+- name: scripts
+  configMap:
+    name: {{ include "cnpg-backup.scriptsName" .root }}
+    items:
+      {{- range $path, $_ := .root.Files.Glob "files/scripts/*.sh" }}
+      - key: {{ base $path }}
+        path: scripts/{{ base $path }}
+      {{- end }}
+      {{- range $path, $_ := .root.Files.Glob "files/retention/*.py" }}
+      - key: {{ base $path }}
+        path: retention/{{ base $path }}
+      {{- end }}
+- name: config
+  configMap:
+    name: {{ include "cnpg-backup.configName" . }}
+- name: credentials
+  projected:
+    defaultMode: 0440
+    # All optional: what is missing fails its own database, not the pod and with it every backup.
+    sources:
+      {{- range .cronJob.databases }}
+      - secret:
+          name: {{ .secret.name | toYaml }}
+          optional: true
+          items:
+            - key: {{ .secret.usernameKey | toYaml }}
+              path: {{ .name }}/username
+            - key: {{ .secret.passwordKey | toYaml }}
+              path: {{ .name }}/password
+      - secret:
+          name: {{ .caSecret.name | toYaml }}
+          optional: true
+          items:
+            - key: {{ .caSecret.key | toYaml }}
+              path: {{ .name }}/ca.crt
+      {{- end }}
+- name: run
+  emptyDir:
+    medium: Memory
+    sizeLimit: 16Mi
+- name: results
+  emptyDir:
+    sizeLimit: 16Mi
+{{- end -}}
+
+{{/* The container that dumps, see docs/architecture.md. */}}
+{{- define "cnpg-backup.dumpContainer" -}}
+name: dump
+image: {{ .cronJob.image }}
+imagePullPolicy: {{ .cronJob.pullPolicy }}
+command:
+  - sh
+  - /opt/cnpg-backup/scripts/dump.sh
+env:
+  - name: BACKUP_ROOT
+    value: /backups
+  - name: BACKUP_CONFIG
+    value: /etc/cnpg-backup
+  - name: BACKUP_CREDENTIALS
+    value: /etc/cnpg-backup-credentials
+  - name: BACKUP_RUN
+    value: /run/cnpg-backup
+  - name: BACKUP_RESULTS
+    value: /run/cnpg-backup-results
+  - name: BACKUP_PARALLEL
+    value: {{ int64 .root.Values.dump.parallel | quote }}
+  - name: BACKUP_TIMEOUT
+    value: {{ int64 .deadlines.dump | quote }}
+  - name: BACKUP_CHART_VERSION
+    value: {{ .root.Chart.Version }}
+  - name: BACKUP_POD
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.name
+  - name: HOME
+    value: /run/cnpg-backup
+  {{- with .root.Values.dump.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- toYaml .root.Values.dump.resources | nindent 2 }}
+volumeMounts:
+  - name: backups
+    mountPath: /backups
+  - name: scripts
+    mountPath: /opt/cnpg-backup
+    readOnly: true
+  - name: config
+    mountPath: /etc/cnpg-backup
+    readOnly: true
+  - name: credentials
+    mountPath: /etc/cnpg-backup-credentials
+    readOnly: true
+  - name: run
+    mountPath: /run/cnpg-backup
+  - name: results
+    mountPath: /run/cnpg-backup-results
+terminationMessagePolicy: FallbackToLogsOnError
+securityContext:
+  {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
+{{- end -}}
+
+{{/* The container that judges, publishes, prunes and reports. It sees no credentials. */}}
+{{- define "cnpg-backup.retentionContainer" -}}
+name: retention
+image: {{ include "cnpg-backup.image" (dict "root" .root "image" .root.Values.retention.image) }}
+imagePullPolicy: {{ .root.Values.retention.image.pullPolicy }}
+command:
+  - python3
+  - -m
+  - retention
+args:
+  - finish
+  - --config
+  - /etc/cnpg-backup
+  - --results
+  - /run/cnpg-backup-results
+  - --termination-log
+  - /dev/termination-log
+  - /backups
+env:
+  - name: PYTHONPATH
+    value: /opt/cnpg-backup
+  - name: PYTHONDONTWRITEBYTECODE
+    value: "1"
+  - name: PYTHONUNBUFFERED
+    value: "1"
+  - name: BACKUP_POD
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.name
+  {{- with .root.Values.retention.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- toYaml .root.Values.retention.resources | nindent 2 }}
+volumeMounts:
+  - name: backups
+    mountPath: /backups
+  - name: scripts
+    mountPath: /opt/cnpg-backup
+    readOnly: true
+  - name: config
+    mountPath: /etc/cnpg-backup
+    readOnly: true
+  - name: results
+    mountPath: /run/cnpg-backup-results
+    readOnly: true
+securityContext:
+  {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
+{{- end -}}
+
+{{- define "cnpg-backup.podSpec" -}}
+volumes:
+  {{- include "cnpg-backup.volumes" . | nindent 2 }}
+initContainers:
+  - {{ include "cnpg-backup.dumpContainer" . | nindent 4 | trim }}
+containers:
+  - {{ include "cnpg-backup.retentionContainer" . | nindent 4 | trim }}
+restartPolicy: Never
+activeDeadlineSeconds: {{ int64 .deadlines.pod }}
+{{- with .root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+serviceAccountName: {{ include "cnpg-backup.serviceAccountName" .root | toYaml }}
+automountServiceAccountToken: false
+securityContext:
+  runAsNonRoot: true
+  {{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
+  {{- if hasKey $.root.Values.podSecurityContext $key }}
+  {{ $key }}: {{ get $.root.Values.podSecurityContext $key | int64 }}
+  {{- end }}
+  {{- end }}
+  # The default would change the owner of every file on the volume at each run.
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+{{- with concat .root.Values.global.imagePullSecrets .root.Values.imagePullSecrets | uniq }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ toYaml . }}
+  {{- end }}
+{{- end }}
+{{- with .root.Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- else }}
+affinity:
+  podAffinity:
+    # A volume of mode ReadWriteOnce is attached to one node: a pod elsewhere waits until it is detached.
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          labelSelector:
+            matchLabels:
+              {{- include "cnpg-backup.selectorLabels" .root | nindent 14 }}
+          topologyKey: kubernetes.io/hostname
+{{- end }}
+{{- with .root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.priorityClassName }}
+priorityClassName: {{ toYaml . }}
+{{- end }}
+enableServiceLinks: false
+{{- end -}}
