@@ -71,7 +71,7 @@ remedy_for() {
     *"Read-only file system"*) echo "the volume is read-only: look at the storage system and the node" ;;
     *"does not match host name"*) echo "the server's certificate lacks this host name; correct 'host', or set sslmode: verify-ca" ;;
     *certificate* | *SSL*) echo "the CA file is not this server's; compare $ca_of, or set sslmode for a server without TLS" ;;
-    *"lock timeout"*) echo "another session holds a table lock for long; find it in pg_locks, or raise lockWaitTimeout" ;;
+    *"lock timeout"* | *"statement timeout"*) echo "another session holds a table lock for long; find it in pg_locks, or raise lockWaitTimeout" ;;
     *"does not exist"*) echo "correct 'database' or the role's name of this entry in values" ;;
     *"could not translate host name"*) echo "no such host: is the cluster's name and namespace right, and DNS egress allowed?" ;;
     *refused* | *"timeout expired"* | *"timed out"* | *"No route"*) echo "is the cluster up and healthy, and is egress to it allowed?" ;;
@@ -187,7 +187,8 @@ take_lock() {
   until=$(($(now) + conf_lock_timeout))
   until flock -n 9; do
     [ "$(now)" -lt "$until" ] ||
-      fail "another run holds the lock: $(tr -cd '[:print:]' <"$dir/.lock")" "wait for it to end, or delete its Job"
+      fail "another run holds the lock: $(awk 'NR == 1 { gsub(/[^ -~]/, ""); print }' "$dir/.lock")" \
+        "wait for it to end, or delete its Job"
     run sleep 1
   done
   locked=yes

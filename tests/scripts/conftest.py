@@ -1,0 +1,291 @@
+"""A pod's two containers on a folder: dump.sh under a chosen shell, then `retention finish`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.postgres import Server
+
+REPO = Path(__file__).resolve().parents[2]
+DUMP = REPO / "scripts" / "dump.sh"
+PASSWORD = "pa:ss\\word 'with\" all"
+
+DEFAULTS: Mapping[str, str] = {
+    "cluster": "lab",
+    "namespace": "default",
+    "standby_host": "",
+    "sslmode": "verify-full",
+    "username": "",
+    "compression": "zstd:1",
+    "timeout": "120",
+    "wait_timeout": "5",
+    "lock_timeout": "1",
+    "lock_wait_timeout": "5",
+    "retries": "1",
+    "allow_empty": "false",
+    "on_shrink": "warn",
+    "allow_large_prune": "false",
+}
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Poll a condition; fail naming what was waited for."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.02)
+
+
+@dataclass
+class Pod:
+    """The folders of one pod and of the claim; `dump` and `finish` run the containers' programs."""
+
+    folder: Path
+    server: Server
+    shell_path: str
+    parallel: int = 1
+    timeout: int = 600
+    root: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.root = self.folder / "backups"
+        for name in ("backups", "config", "credentials", "run", "results"):
+            (self.folder / name).mkdir()
+        policy = {
+            "phase": -900,
+            "tiers": [
+                {"name": "Hourly", "every": "2h", "keep": 6, "until": "12h"},
+                {"name": "12-Hourly", "every": "12h", "keep": 4, "until": "48h"},
+                {"name": "Daily", "every": "24h", "keep": 5},
+            ],
+        }
+        (self.folder / "config" / "policy.json").write_text(json.dumps(policy))
+
+    def add(self, name: str, *, user: str = "backup", password: str = PASSWORD, ca: bool = True, **conf: Any) -> None:
+        """Configure a database; keyword arguments override single keys of its `.conf`."""
+        keys = {
+            **DEFAULTS,
+            "database": name,
+            "dbname": name,
+            "host": "localhost",
+            "port": str(self.server.port),
+            **conf,
+        }
+        extra = keys.pop("extra_args", [])
+        lines = [f"{key}={value}" for key, value in keys.items()] + [f"extra_arg={arg}" for arg in extra]
+        (self.folder / "config" / f"{name}.conf").write_text("\n".join(lines) + "\n")
+        secret = self.folder / "credentials" / name
+        secret.mkdir(exist_ok=True)
+        (secret / "username").write_text(user)
+        (secret / "password").write_text(password)
+        if ca:
+            assert self.server.ca
+            shutil.copy(self.server.ca, secret / "ca.crt")
+
+    def directory(self, name: str) -> Path:
+        return self.root / name
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.shell_path}:{self.server.bin}:/usr/bin:/bin",
+            "HOME": str(self.folder / "run"),
+            "BACKUP_ROOT": str(self.root),
+            "BACKUP_CONFIG": str(self.folder / "config"),
+            "BACKUP_CREDENTIALS": str(self.folder / "credentials"),
+            "BACKUP_RUN": str(self.folder / "run"),
+            "BACKUP_RESULTS": str(self.folder / "results"),
+            "BACKUP_PARALLEL": str(self.parallel),
+            "BACKUP_TIMEOUT": str(self.timeout),
+            "BACKUP_CHART_VERSION": "0.0.0",
+            "BACKUP_POD": "pod-under-test",
+        }
+
+    def start_dump(self, **environment: str) -> subprocess.Popen[str]:
+        """Start the dump container's program; scratch volumes are as new, as in a new pod."""
+        for name in ("run", "results"):
+            shutil.rmtree(self.folder / name)
+            (self.folder / name).mkdir()
+        return subprocess.Popen(
+            ["sh", str(DUMP)],
+            env={**self.environment(), **environment},
+            executable=f"{self.shell_path}/sh",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def dump(self, **environment: str) -> str:
+        """Run the dump container to its end and return its log; it must exit 0."""
+        process = self.start_dump(**environment)
+        log, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, f"dump.sh exited {process.returncode}:\n{log}"
+        return log
+
+    def finish(self, *arguments: str, expect: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the retention container's program."""
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "retention",
+                "finish",
+                *arguments,
+                *("--config", str(self.folder / "config")),
+                *("--results", str(self.folder / "results")),
+                *("--termination-log", str(self.folder / "termination-log")),
+                str(self.root),
+            ],
+            cwd=REPO,
+            env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "BACKUP_POD": "pod-under-test"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        output = done.stdout + done.stderr
+        assert "Traceback" not in output, output
+        if expect is not None:
+            assert done.returncode == expect, f"finish exited {done.returncode}, not {expect}:\n{output}"
+        return done
+
+    def run(self, expect: int = 0) -> str:
+        """Run both containers; returns both logs."""
+        log = self.dump()
+        done = self.finish(expect=expect)
+        return log + done.stdout + done.stderr
+
+    def result(self, name: str) -> dict[str, str]:
+        """Give the result file's keys; of a repeated key the last."""
+        text = (self.folder / "results" / f"{name}.result").read_text()
+        return dict(line.split("=", 1) for line in text.splitlines())
+
+    def archives(self, name: str) -> list[Path]:
+        """Give the published archives, oldest first."""
+        return sorted(self.directory(name).glob(f"{name}-*.dump"))
+
+    def unpublished(self, name: str) -> list[str]:
+        """Give the names of partial and staged files."""
+        return sorted(p.name for p in self.directory(name).glob(".*") if p.name.startswith(f".{name}-"))
+
+    def metadata(self, archive: Path) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads(archive.with_suffix(".json").read_text())
+        return data
+
+    def check(self, archive: Path) -> None:
+        """An archive must pass sha256sum and a full read by the server's own pg_restore."""
+        subprocess.run(["sha256sum", "-c", "--quiet", f"{archive.name}.sha256"], cwd=archive.parent, check=True)
+        subprocess.run([f"{self.server.bin}/pg_restore", "-f", "/dev/null", str(archive)], check=True)
+
+
+def kill_session(process: subprocess.Popen[str]) -> None:
+    """SIGKILL everything that a started dump has made, as the end of a container does."""
+    os.killpg(process.pid, signal.SIGKILL)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            session = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[3])
+        except (OSError, ValueError, IndexError):
+            continue
+        if session == process.pid:
+            try:
+                os.kill(int(entry.name), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+    process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def shell_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A folder for PATH per shell: `sh` is that shell; busybox brings all its applets, as an Alpine image does."""
+    folders = {}
+    for name in ("dash", "busybox", "bash"):
+        folder = tmp_path_factory.mktemp(name)
+        program = shutil.which(name)
+        assert program, f"{name} is not installed"
+        if name == "busybox":
+            subprocess.run([program, "--install", "-s", str(folder)], check=True)
+        else:
+            (folder / "sh").symlink_to(program)
+        folders[name] = str(folder)
+    return folders
+
+
+@pytest.fixture(params=["dash", "busybox"])
+def shell(request: pytest.FixtureRequest, shell_paths: dict[str, str]) -> str:
+    """The folder that brings the shell under test."""
+    return shell_paths[request.param]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL 17 with TLS and one role that may read everything."""
+    with Server() as running:
+        running.create_role("backup", PASSWORD, "LOGIN IN ROLE pg_read_all_data")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def newer_server() -> Iterator[Server]:
+    """A PostgreSQL 18 whose programs know neither TLS nor zstd."""
+    with Server(major=18) as running:
+        running.create_role("backup", PASSWORD, "LOGIN IN ROLE pg_read_all_data")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def standby(server: Server) -> Iterator[Server]:
+    """A hot standby of `server`, on the same port of another loopback address, that lets no query delay replay."""
+    follower = server.standby(
+        tls=["127.0.0.2"], settings={"listen_addresses": "127.0.0.2", "max_standby_streaming_delay": "0"}
+    )
+    follower.port = server.port
+    with follower:
+        yield follower
+
+
+class Session:
+    """A session that stays open, for locks that last."""
+
+    def __init__(self, server: Server, dbname: str) -> None:
+        self._psql = subprocess.Popen(
+            [str(server.bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1"],
+            env={"PATH": "/usr/bin:/bin", **server.superuser_env, "PGDATABASE": dbname},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    def sql(self, sql: str) -> None:
+        """Run SQL and wait until it is done."""
+        assert self._psql.stdin
+        assert self._psql.stdout
+        self._psql.stdin.write(f"{sql};\n\\echo done\n")
+        while line := self._psql.stdout.readline():
+            if line == "done\n":
+                return
+        raise AssertionError(f"the session ended at: {sql}")
+
+    def close(self) -> None:
+        """End the session; what it holds is released."""
+        self._psql.communicate(timeout=60)
+
+
+@pytest.fixture
+def pod(tmp_path: Path, server: Server, shell: str) -> Pod:
+    return Pod(tmp_path, server, shell)

@@ -1,0 +1,471 @@
+"""dump.sh on a real PostgreSQL: what is staged is whole, what fails leaves nothing and says why."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.postgres import Authority, Server
+from tests.scripts.conftest import PASSWORD, REPO, Pod, Session, kill_session, wait_until
+
+MakeDatabase = Callable[..., str]
+Slow = tuple[str, Callable[[], None]]
+"""A database's name, and what lets its dump go on."""
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[MakeDatabase]:
+    """Make databases of unique names with a table of that many rows; drop them afterwards."""
+    made: list[str] = []
+
+    def make(prefix: str = "db", rows: int = 100, name: str | None = None) -> str:
+        name = name or f"{prefix}-{uuid.uuid4().hex[:8]}"
+        server.create_database(name)
+        made.append(name)
+        if rows:
+            server.psql(
+                f"CREATE TABLE t (id int PRIMARY KEY, v text); "
+                f"INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, {rows}) i",
+                name,
+            )
+        return name
+
+    yield make
+    for name in made:
+        server.drop_database(name)
+
+
+def assert_failed(pod: Pod, name: str, error: str, remedy: str = "") -> None:
+    """The database failed with that error, nothing is published or left half, and the run says so with exit 1."""
+    result = pod.result(name)
+    assert result["state"] == "failed", result
+    assert re.search(error, result["error"]), f"{result['error']!r} does not match {error!r}"
+    assert re.search(remedy, result["remedy"]), f"{result['remedy']!r} does not match {remedy!r}"
+    assert pod.unpublished(name) == [] if pod.directory(name).is_dir() else True
+    before = [p.name for p in pod.archives(name)]
+    done = pod.finish(expect=1)
+    assert [p.name for p in pod.archives(name)] == before, "a failed database lost or gained an archive"
+    assert result["error"] in (done.stdout + done.stderr), "the run's report does not say why"
+
+
+def test_run_publishes_an_archive_that_reads_back_and_restores(pod: Pod, database: MakeDatabase) -> None:
+    name = database(rows=1000)
+    pod.add(name)
+    pod.run()
+    (archive,) = pod.archives(name)
+    pod.check(archive)
+    assert archive.stat().st_mode & 0o777 == 0o600
+    assert pod.directory(name).stat().st_mode & 0o777 == 0o700
+    assert pod.unpublished(name) == []
+    metadata = pod.metadata(archive)
+    assert metadata["tables"] == 1
+    assert metadata["compression"] == "zstd:1"
+    assert metadata["bytes"] == archive.stat().st_size
+    copy = database(rows=0)
+    pg_restore = [str(pod.server.bin / "pg_restore"), "--exit-on-error", "-d", copy, str(archive)]
+    subprocess.run(pg_restore, env=pod.server.superuser_env, check=True)
+    query = "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY id)) FROM t"
+    assert pod.server.value(query, copy) == pod.server.value(query, name)
+
+
+def test_roles_are_saved_without_passwords(pod: Pod, database: MakeDatabase) -> None:
+    name = database()
+    pod.add(name)
+    pod.run()
+    (archive,) = pod.archives(name)
+    roles = archive.with_suffix(".globals.sql")
+    text = roles.read_text()
+    assert "CREATE ROLE backup" in text
+    assert "PASSWORD" not in text
+    assert roles.stat().st_mode & 0o777 == 0o600
+
+
+def test_wrong_password_is_that_databases_failure_alone(pod: Pod, database: MakeDatabase) -> None:
+    good, bad = database("good"), database("bad")
+    pod.add(good)
+    pod.add(bad, password="wrong")
+    pod.dump()
+    assert pod.result(good)["state"] == "staged"
+    assert_failed(pod, bad, "password authentication failed", "Secret")
+    assert len(pod.archives(good)) == 1
+
+
+@pytest.mark.parametrize("missing", ["username", "password", "ca.crt"])
+def test_missing_secret_file_fails_that_database_and_never_weakens_tls(
+    pod: Pod, database: MakeDatabase, missing: str
+) -> None:
+    good, bad = database("good"), database("bad")
+    pod.add(good)
+    pod.add(bad)
+    (pod.folder / "credentials" / bad / missing).unlink()
+    pod.dump()
+    expected = {"username": "no user name", "password": "no password", "ca.crt": "no CA certificate"}
+    assert pod.result(good)["state"] == "staged"
+    assert_failed(pod, bad, expected[missing], "does the Secret exist")
+
+
+def test_unknown_database_fails(pod: Pod) -> None:
+    pod.add("nosuch")
+    pod.dump()
+    assert_failed(pod, "nosuch", 'database "nosuch" does not exist', "database")
+
+
+def test_wrong_ca_fails(pod: Pod, database: MakeDatabase) -> None:
+    name = database()
+    pod.add(name)
+    (pod.folder / "credentials" / name / "ca.crt").write_bytes(Authority().pem)
+    pod.dump()
+    assert_failed(pod, name, "certificate verify failed", "CA")
+
+
+def test_name_not_in_the_certificate_fails(pod: Pod, database: MakeDatabase) -> None:
+    name = database()
+    pod.add(name, host="127.0.0.1")
+    pod.dump()
+    assert_failed(pod, name, "does not match host name", "verify-ca")
+
+
+def test_host_that_refuses_fails_after_a_bounded_wait(pod: Pod) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        pod.add("refused", port=str(unused.getsockname()[1]), wait_timeout="2")
+        pod.dump()
+    assert_failed(pod, "refused", "no answer within 2 s: .*refused", "cluster up")
+
+
+def test_host_that_never_answers_fails_after_a_bounded_wait(pod: Pod) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        pod.add("silent", port=str(silent.getsockname()[1]), wait_timeout="1", sslmode="disable")
+        pod.dump()
+    assert_failed(pod, "silent", "no answer within 1 s", "cluster up")
+
+
+def test_server_that_starts_late_is_waited_for(tmp_path: Path, shell: str) -> None:
+    """A server may be in a failover, and some network policies let a new pod's address through late."""
+    with Server() as late:
+        late.create_role("backup", PASSWORD, "LOGIN IN ROLE pg_read_all_data")
+        late.psql("CREATE TABLE t (id int)")
+        late.stop()
+        pod = Pod(tmp_path, late, shell)
+        pod.add("late", dbname="postgres", wait_timeout="60")
+        dump = pod.start_dump()
+        said = pod.folder / "run" / "late.stderr"
+        wait_until(lambda: said.exists() and "refused" in said.read_text(), "a refused attempt")
+        late.start()
+        log, _ = dump.communicate(timeout=120)
+    assert pod.result("late")["state"] == "staged", log
+
+
+def test_server_newer_than_the_client_is_refused_naming_the_image(
+    tmp_path: Path, server: Server, newer_server: Server, shell: str
+) -> None:
+    pod = Pod(tmp_path, server, shell)
+    pod.add("newer", port=str(newer_server.port), sslmode="disable", dbname="postgres")
+    pod.dump()
+    assert_failed(pod, "newer", r"server is PostgreSQL 18\.\d+, this image's pg_dump is 17\.", "image.tag .* 18-alpine")
+
+
+def test_client_newer_than_the_server_is_refused(
+    tmp_path: Path, server: Server, newer_server: Server, shell: str, database: MakeDatabase
+) -> None:
+    """A newer pg_dump writes archives that the server's own pg_restore cannot open."""
+    name = database()
+    pod = Pod(tmp_path, newer_server, shell)
+    pod.add(name, port=str(server.port), ca=False, sslmode="disable")
+    pod.dump()
+    assert_failed(pod, name, r"server is PostgreSQL 17\.\d+, this image's pg_dump is 18\.", "17-alpine")
+
+
+def test_client_without_zstd_falls_back_to_gzip_and_says_so(tmp_path: Path, newer_server: Server, shell: str) -> None:
+    newer_server.psql("CREATE TABLE IF NOT EXISTS t AS SELECT generate_series(1, 100) AS id")
+    pod = Pod(tmp_path, newer_server, shell)
+    pod.add("plain", dbname="postgres", sslmode="disable", ca=False)
+    log = pod.dump()
+    pod.finish(expect=0)
+    (archive,) = pod.archives("plain")
+    pod.check(archive)
+    assert pod.metadata(archive)["compression"] == "gzip:6"
+    assert "gzip is used" in log
+
+
+def test_no_right_on_one_table_fails_and_names_it(pod: Pod, database: MakeDatabase) -> None:
+    name = database()
+    pod.server.psql("DROP OWNED BY poor") if pod.server.value("SELECT 1 FROM pg_roles WHERE rolname = 'poor'") else None
+    pod.server.psql("DROP ROLE IF EXISTS poor")
+    pod.server.create_role("poor", PASSWORD)
+    pod.server.psql("CREATE TABLE secret_table (id int)", name)
+    pod.server.psql("GRANT SELECT ON t TO poor", name)
+    pod.add(name, user="poor")
+    pod.dump()
+    assert_failed(pod, name, "permission denied for table secret_table", "pg_read_all_data")
+    kept = pod.directory(name) / "last-error.log"
+    assert "secret_table" in kept.read_text()
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_row_security_never_yields_a_silent_part(pod: Pod, database: MakeDatabase) -> None:
+    name = database()
+    pod.server.psql(
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY; "
+        "CREATE POLICY few ON t USING (id < 10)",
+        name,
+    )
+    pod.add(name)
+    pod.dump()
+    assert_failed(pod, name, "row-level security", "BYPASSRLS")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--enable-row-security",
+        "--enable-row",
+        "-f/tmp/x",
+        "--file=/tmp/x",
+        "-Fp",
+        "--dbname=x",
+        "-j2",
+        "--schema-only",
+        "x",
+    ],
+)
+def test_extra_argument_that_could_spoil_the_archive_is_refused(pod: Pod, argument: str) -> None:
+    pod.add("app", extra_args=[argument])
+    pod.dump()
+    assert_failed(pod, "app", re.escape(f"extra argument '{argument}' is not allowed"), "extraArgs")
+
+
+def test_extra_arguments_reach_pg_dump_as_they_stand(pod: Pod, database: MakeDatabase) -> None:
+    name = database()
+    pod.server.psql('CREATE TABLE "a b" AS SELECT 1 AS x; CREATE TABLE "it\'s" AS SELECT 1 AS x', name)
+    pod.add(name, extra_args=['--exclude-table="a b"', '--exclude-table-data="it\'s"'])
+    pod.run()
+    (archive,) = pod.archives(name)
+    listing = subprocess.run(
+        [f"{pod.server.bin}/pg_restore", "-l", str(archive)], check=True, capture_output=True, text=True
+    ).stdout
+    assert "a b" not in listing
+    assert "TABLE public it's" in listing
+    assert "TABLE DATA public it's" not in listing
+
+
+def test_empty_database_fails_unless_allowed(pod: Pod, database: MakeDatabase) -> None:
+    name = database(rows=0)
+    pod.add(name)
+    pod.dump()
+    assert_failed(pod, name, "no table", "allowEmpty")
+    pod.add(name, allow_empty="true")
+    pod.run()
+    assert len(pod.archives(name)) == 1
+
+
+@pytest.mark.parametrize(
+    "dbname",
+    [
+        "Capital.Letters",
+        "with space",
+        "quo'te",
+        'dou"ble',
+        "per%cent",
+        "a=b",
+        "host=elsewhere dbname=x",
+        "umläut",
+        "postgresql://localhost/other",
+        "back\\slash",
+        "$(touch x)",
+        "-d",
+    ],
+)
+def test_any_database_name_is_a_name_and_nothing_else(pod: Pod, database: MakeDatabase, dbname: str) -> None:
+    database(name=dbname)
+    pod.add("safe-name", dbname=dbname)
+    pod.run()
+    (archive,) = pod.archives("safe-name")
+    assert pod.metadata(archive)["dbname"] == dbname
+    pod.check(archive)
+
+
+def test_similar_names_never_touch_each_others_files(pod: Pod, database: MakeDatabase) -> None:
+    names = ["app", "app-prod", "app_prod", "app.prod"]
+    for name in names:
+        database(name=name)
+        pod.add(name)
+        own = pod.directory(name)
+        own.mkdir()
+        for other in names:
+            (own / f".{other}-20260101-000000.dump.partial").write_text(f"stale partial of {other}")
+    pod.run()
+    for name in names:
+        assert len(pod.archives(name)) == 1
+        left = sorted(p.name for p in pod.directory(name).glob(".*.partial"))
+        assert left == sorted(f".{other}-20260101-000000.dump.partial" for other in names if other != name)
+
+
+def test_directory_that_is_a_link_is_not_followed(pod: Pod, database: MakeDatabase, tmp_path: Path) -> None:
+    name = database()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pod.directory(name).symlink_to(elsewhere)
+    pod.add(name)
+    pod.dump()
+    assert pod.result(name)["state"] == "failed"
+    assert "is a link" in pod.result(name)["error"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_second_run_fails_while_the_first_holds_the_lock_and_names_it(pod: Pod, database: MakeDatabase) -> None:
+    name = database()
+    pod.add(name)
+    directory = pod.directory(name)
+    directory.mkdir()
+    partial = directory / f".{name}-20260101-000000.dump.partial"
+    partial.write_text("of the run that holds the lock")
+    with (directory / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("the-other-pod dump.sh since 12:00:00Z\n")
+        lock.flush()
+        pod.dump()
+        result = pod.result(name)
+        assert result["state"] == "failed"
+        assert "the-other-pod" in result["error"]
+        assert partial.exists(), "a partial was removed without the lock"
+    pod.run()
+    assert not partial.exists(), "under the lock every partial is stale"
+    assert len(pod.archives(name)) == 1
+
+
+@pytest.fixture
+def slow(server: Server, database: MakeDatabase) -> Iterator[Slow]:
+    """A database whose dump stops in the middle, behind a table lock, until released."""
+    name = database("slow", rows=20000)
+    server.psql("CREATE TABLE zz AS SELECT 1 AS x", name)
+    locker = Session(server, name)
+    locker.sql("BEGIN; LOCK TABLE zz")
+    yield name, lambda: locker.sql("COMMIT")
+    locker.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_in_mid_dump_leaves_nothing_and_says_what_was_lost(
+    pod: Pod, slow: Slow, database: MakeDatabase, how: signal.Signals
+) -> None:
+    name, _ = slow
+    done = database("aaa")
+    pod.add(done)
+    pod.add(name, lock_wait_timeout="100")
+    dump = pod.start_dump()
+    wait_until(lambda: (pod.folder / "results" / f"{done}.result").exists(), "the first database")
+    wait_until(lambda: waits_for_lock(pod.server, name), "pg_dump behind the lock")
+    os.kill(dump.pid, how)
+    log, _ = dump.communicate(timeout=60)
+    assert dump.returncode == 143, log
+    assert f"{name}: LOST" in log
+    assert f"{done}: LOST" not in log
+    assert pod.unpublished(name) == []
+    assert pod.archives(name) == []
+    wait_until(lambda: not backends(pod.server, name), "pg_dump to be gone")
+    pod.finish(expect=1)
+    assert len(pod.archives(done)) == 1, "what was staged before the signal is judged by the next finish"
+
+
+def waits_for_lock(server: Server, name: str) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cnpg-backup' AND wait_event_type = 'Lock'"
+    return server.value(f"{query} AND datname = '{name}'") == "1"
+
+
+def backends(server: Server, name: str) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cnpg-backup'"
+    return server.value(f"{query} AND datname = '{name}'") != "0"
+
+
+def test_sigkill_in_mid_dump_leaves_a_partial_that_the_next_run_removes(
+    pod: Pod, slow: Slow
+) -> None:
+    name, release = slow
+    pod.add(name, lock_wait_timeout="100")
+    dump = pod.start_dump()
+    wait_until(lambda: waits_for_lock(pod.server, name), "pg_dump behind the lock")
+    kill_session(dump)
+    assert [n for n in pod.unpublished(name) if not n.endswith(".partial")] == []
+    assert pod.archives(name) == []
+    release()
+    pod.run()
+    assert pod.unpublished(name) == []
+    assert len(pod.archives(name)) == 1
+
+
+def test_database_over_its_timeout_fails_alone(
+    pod: Pod, slow: Slow, database: MakeDatabase
+) -> None:
+    name, _ = slow
+    good = database("zzz")
+    pod.add(name, lock_wait_timeout="100", timeout="3")
+    pod.add(good)
+    pod.dump()
+    assert pod.result(good)["state"] == "staged"
+    assert_failed(pod, name, "not done within 3 s", "timeout")
+
+
+def test_what_the_run_does_not_reach_is_reported(
+    pod: Pod, slow: Slow, database: MakeDatabase
+) -> None:
+    name, _ = slow
+    later = database("zzz")
+    pod.timeout = 4
+    pod.add(name, lock_wait_timeout="100")
+    pod.add(later)
+    pod.dump()
+    assert pod.result(name)["state"] == "failed"
+    assert pod.result(later)["state"] == "not-reached"
+    done = pod.finish(expect=1)
+    assert "not reached" in done.stdout + done.stderr
+
+
+def test_table_lock_is_waited_for_only_so_long(pod: Pod, slow: Slow) -> None:
+    name, _ = slow
+    pod.add(name, lock_wait_timeout="1", retries="0")
+    pod.dump()
+    assert_failed(pod, name, "canceling statement due to (lock|statement) timeout", "lockWaitTimeout")
+
+
+def test_connection_lost_in_mid_dump_is_tried_again(pod: Pod, slow: Slow) -> None:
+    name, release = slow
+    pod.add(name, lock_wait_timeout="100")
+    dump = pod.start_dump()
+    wait_until(lambda: waits_for_lock(pod.server, name), "pg_dump behind the lock")
+    pod.server.psql(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"WHERE datname = '{name}' AND application_name = 'cnpg-backup'"
+    )
+    release()
+    log, _ = dump.communicate(timeout=120)
+    assert pod.result(name)["state"] == "staged", log
+    assert pod.result(name)["attempts"] == "2"
+    assert "trying again" in log
+
+
+def test_several_databases_are_dumped_at_a_time(
+    pod: Pod, slow: Slow, database: MakeDatabase
+) -> None:
+    name, release = slow
+    others = [database(f"other{i}") for i in range(3)]
+    pod.parallel = 2
+    pod.add(name, lock_wait_timeout="100")
+    for other in others:
+        pod.add(other)
+    dump = pod.start_dump()
+    for other in others:
+        wait_until((pod.folder / "results" / f"{other}.result").exists, f"{other} beside the slow one")
