@@ -1,7 +1,7 @@
 """Render the chart as Helm does, for tests, demo and bench.
 
-The engine is, in this order: the pinned Helm that `tools/build` has built, `helm` on PATH, or the Helm library in the wheel
-`helm-python-sdk`. So a demo on a fresh machine needs no Go build, while tests name the engine that they mean.
+The engine is, in this order: the pinned Helm that `tools/build` has built, `helm` on PATH, or the Helm library in the
+wheel `helm-python-sdk`. So a demo on a fresh machine needs no Go build, while tests name the engine that they mean.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def render(
         values: What overrides the chart's own values: a mapping, or the path of a values file.
         release: Name of the release.
         namespace: Namespace of the release.
-        api_versions: What the cluster serves besides Helm's own list, such as `policies.kyverno.io/v1/ValidatingPolicy`.
+        api_versions: What the cluster serves besides Helm's own list: `policies.kyverno.io/v1/ValidatingPolicy`.
         kube_version: The cluster's version, such as `1.30.0`; the engine's own if None.
         helm: `helm` is Helm 4 where it is the pinned one; `helm3` is always the pinned Helm 3.
         chart: The chart's folder or package.
@@ -55,7 +55,7 @@ def render(
         ChartError: Helm refused values or templates, or there is no such engine.
     """
     text = render_text(values, release, namespace, api_versions, kube_version, helm, chart)
-    return [document for document in yaml.load_all(text, Loader=_LOADER) if document]  # noqa: S506 # a safe loader
+    return [document for document in yaml.load_all(text, Loader=_LOADER) if document]
 
 
 def render_text(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.postgres import Authority, Server
-from tests.scripts.conftest import PASSWORD, REPO, Pod, Session, kill_session, wait_until
+from tests.scripts.conftest import PASSWORD, Pod, Session, kill_session, wait_until
 
 MakeDatabase = Callable[..., str]
 Slow = tuple[str, Callable[[], None]]
@@ -391,9 +389,7 @@ def backends(server: Server, name: str) -> bool:
     return server.value(f"{query} AND datname = '{name}'") != "0"
 
 
-def test_sigkill_in_mid_dump_leaves_a_partial_that_the_next_run_removes(
-    pod: Pod, slow: Slow
-) -> None:
+def test_sigkill_in_mid_dump_leaves_a_partial_that_the_next_run_removes(pod: Pod, slow: Slow) -> None:
     name, release = slow
     pod.add(name, lock_wait_timeout="100")
     dump = pod.start_dump()
@@ -407,9 +403,7 @@ def test_sigkill_in_mid_dump_leaves_a_partial_that_the_next_run_removes(
     assert len(pod.archives(name)) == 1
 
 
-def test_database_over_its_timeout_fails_alone(
-    pod: Pod, slow: Slow, database: MakeDatabase
-) -> None:
+def test_database_over_its_timeout_fails_alone(pod: Pod, slow: Slow, database: MakeDatabase) -> None:
     name, _ = slow
     good = database("zzz")
     pod.add(name, lock_wait_timeout="100", timeout="3")
@@ -419,9 +413,7 @@ def test_database_over_its_timeout_fails_alone(
     assert_failed(pod, name, "not done within 3 s", "timeout")
 
 
-def test_what_the_run_does_not_reach_is_reported(
-    pod: Pod, slow: Slow, database: MakeDatabase
-) -> None:
+def test_what_the_run_does_not_reach_is_reported(pod: Pod, slow: Slow, database: MakeDatabase) -> None:
     name, _ = slow
     later = database("zzz")
     pod.timeout = 4
@@ -457,9 +449,7 @@ def test_connection_lost_in_mid_dump_is_tried_again(pod: Pod, slow: Slow) -> Non
     assert "trying again" in log
 
 
-def test_several_databases_are_dumped_at_a_time(
-    pod: Pod, slow: Slow, database: MakeDatabase
-) -> None:
+def test_several_databases_are_dumped_at_a_time(pod: Pod, slow: Slow, database: MakeDatabase) -> None:
     name, release = slow
     others = [database(f"other{i}") for i in range(3)]
     pod.parallel = 2
