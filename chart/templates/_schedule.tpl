@@ -21,8 +21,9 @@
 {{- end -}}
 
 {{/*
-What can be said of the schedule without a calendar, as JSON: `minute`, the first minute of the hour at which it fires, and
-`interval`, a lower bound of the seconds between two runs (as if it fired on every day).
+What can be said of the schedule without a calendar, as JSON: `minute`, the first minute of the hour at which it fires,
+`interval`, a lower bound of the seconds between two runs (as if it fired on every day), and whether its minutes and hours
+are `possible` at all.
 */}}
 {{- define "cnpg-backup.schedule" -}}
 {{- $fields := regexSplit "\\s+" (trim .Values.schedule) -1 -}}
@@ -33,6 +34,7 @@ What can be said of the schedule without a calendar, as JSON: `minute`, the firs
 {{- end -}}
 {{- $minutes := include "cnpg-backup.cronField" (dict "field" (index $fields 0) "min" 0 "max" 59) | fromJson | keys | sortAlpha -}}
 {{- $hours := include "cnpg-backup.cronField" (dict "field" (index $fields 1) "min" 0 "max" 23) | fromJson | keys | sortAlpha -}}
+{{- $possible := and $minutes $hours (lt (last $minutes | default "60" | atoi) 60) (lt (last $hours | default "24" | atoi) 24) | empty | not -}}
 {{- $interval := 1440 -}}
 {{- $first := -1 -}}
 {{- $last := -1 -}}
@@ -44,7 +46,7 @@ What can be said of the schedule without a calendar, as JSON: `minute`, the firs
 {{- end -}}
 {{- end -}}
 {{- if ne $first $last }}{{ $interval = min $interval (sub (add 1440 $first) $last) }}{{ end -}}
-{{- toJson (dict "minute" (ternary 0 (first $minutes | default "0" | atoi) (empty $minutes)) "interval" (mul 60 $interval) "runsADay" (mul (len $hours) (len $minutes))) -}}
+{{- toJson (dict "minute" (ternary 0 (first $minutes | default "0" | atoi) (empty $minutes)) "interval" (mul 60 $interval) "possible" $possible) -}}
 {{- end -}}
 
 {{/*

@@ -1,0 +1,164 @@
+"""The file names of a database's directory: the one place that knows their grammar.
+
+`<base>` is `<database>-YYYYMMDD-HHMMSS`, the UTC start of the dump. A name counts only when it matches as a whole, for
+the very database whose directory it lies in: `app` never sees a file of `app-prod` or `app_prod`.
+"""
+
+import enum
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+_DATABASE = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
+_STAMP = r"[0-9]{8}-[0-9]{6}"
+_DATABASE_PATTERN = re.compile(_DATABASE)
+_ARCHIVE_PATTERN = re.compile(rf"(?P<database>{_DATABASE})-{_STAMP}\.dump")
+_STAMP_PATTERN = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})-([0-9]{2})([0-9]{2})([0-9]{2})")
+_OLDEST_YEAR = 1970
+
+
+class Kind(enum.Enum):
+    """What a file is, by its name alone. The value is what follows the base."""
+
+    ARCHIVE = ".dump"
+    BAD = ".dump.bad"
+    SHA256 = ".dump.sha256"
+    METADATA = ".json"
+    GLOBALS = ".globals.sql"
+    PIN = ".dump.pin"
+    DRILL = ".drill.json"
+    STAGED = ".dump.staged"
+    STAGED_SHA256 = ".dump.staged.sha256"
+    STAGED_RESULT = ".dump.staged.result"
+    STAGED_GLOBALS = ".globals.sql.staged"
+    TOMBSTONE = ".dump.deleting"
+    PARTIAL = ".partial"
+    TEMPORARY = ".tmp"
+
+
+SIDECARS = (Kind.SHA256, Kind.METADATA, Kind.GLOBALS, Kind.PIN, Kind.DRILL)
+"""Files that mean nothing without the archive (or the bad archive) of the same base."""
+
+STAGED_SIDECARS = (Kind.STAGED_SHA256, Kind.STAGED_RESULT, Kind.STAGED_GLOBALS)
+"""Files that mean nothing without the staged archive of the same base."""
+
+_VISIBLE = {kind.value: kind for kind in (Kind.ARCHIVE, Kind.BAD, *SIDECARS)}
+_HIDDEN = {kind.value: kind for kind in (Kind.STAGED, Kind.TOMBSTONE, *STAGED_SIDECARS)}
+_HIDDEN_KINDS = frozenset(_HIDDEN.values())
+
+LOCK = ".lock"
+DELETIONS = "deletions.jsonl"
+LAST_ERROR = "last-error.log"
+STATUS = "status.json"
+STATUS_LOCK = ".status.lock"
+OWN_FILES = frozenset({LOCK, DELETIONS, LAST_ERROR})
+"""Further files of ours in a database's directory."""
+OWN_ROOT_FILES = frozenset({STATUS, STATUS_LOCK, f".{STATUS}{Kind.TEMPORARY.value}"})
+"""Files of ours at the root of the volume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A file name that is ours.
+
+    Attributes:
+        base: `<database>-YYYYMMDD-HHMMSS`.
+        time: The moment that the base names, UTC.
+        kind: What the file is.
+    """
+
+    base: str
+    time: datetime
+    kind: Kind
+
+
+class Grammar:
+    """Reads the names in the directory of one database."""
+
+    __slots__ = ("_pattern", "database")
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        self._pattern = re.compile(rf"(\.?)({re.escape(database)}-({_STAMP}))(\.[a-z0-9.]+)")
+
+    def parse(self, name: str) -> Name | None:
+        """Return what a file name says, or None when it is not one of this database's."""
+        match = self._pattern.fullmatch(name)
+        if match is None:
+            return None
+        dot, base, stamp, suffix = match.groups()
+        kind = _hidden_kind(suffix) if dot else _VISIBLE.get(suffix)
+        time = parse_stamp(stamp)
+        if kind is None or time is None:
+            return None
+        return Name(base, time, kind)
+
+    def objection(self, name: str) -> str:
+        """Say why a file name is not one of this database's."""
+        match = self._pattern.fullmatch(name)
+        if match is None:
+            return f"not a file name of database {self.database}"
+        if parse_stamp(match.group(3)) is None:
+            return f"{match.group(3)} is no date and time"
+        return f"{match.group(1)}<base>{match.group(4)} is none of the names in use"
+
+
+def _hidden_kind(suffix: str) -> Kind | None:
+    for kind in (Kind.PARTIAL, Kind.TEMPORARY):
+        if suffix.endswith(kind.value) and suffix != kind.value:
+            return kind
+    return _HIDDEN.get(suffix)
+
+
+def is_database(name: str) -> bool:
+    """Tell whether a directory of this name may be a database's."""
+    return _DATABASE_PATTERN.fullmatch(name) is not None
+
+
+def database_of_archive(name: str) -> str | None:
+    """Return the database of an archive's file name (`<base>.dump`), or None when it is not one."""
+    match = _ARCHIVE_PATTERN.fullmatch(name)
+    return None if match is None else match.group("database")
+
+
+def parse_stamp(stamp: str) -> datetime | None:
+    """Return the UTC moment of `YYYYMMDD-HHMMSS`, or None when there is no such moment since 1970."""
+    match = _STAMP_PATTERN.fullmatch(stamp)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = map(int, match.groups())
+    if year < _OLDEST_YEAR:
+        return None
+    try:
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def stamp_of(time: datetime) -> str:
+    """Return a UTC moment as `YYYYMMDD-HHMMSS`, the way bases carry it."""
+    return f"{time:%Y%m%d-%H%M%S}" if time.year >= 1000 else f"{time.year:04}{time:%m%d-%H%M%S}"
+
+
+def base_of(database: str, time: datetime) -> str:
+    """Return the base of a dump of `database` that started at `time` (UTC, whole seconds)."""
+    return f"{database}-{stamp_of(time)}"
+
+
+def next_second(base: str) -> str:
+    """Return the base one second later, for a base whose name is taken."""
+    database, stamp = base[: -len("-YYYYMMDD-HHMMSS")], base[-len("YYYYMMDD-HHMMSS") :]
+    time = parse_stamp(stamp)
+    if time is None:
+        raise ValueError(f"{base!r} is not a base")
+    return base_of(database, time + timedelta(seconds=1))
+
+
+def file_name(base: str, kind: Kind) -> str:
+    """Return the name of the file of `kind` that belongs to `base`."""
+    return f".{base}{kind.value}" if kind in _HIDDEN_KINDS else f"{base}{kind.value}"
+
+
+def temporary_name(name: str) -> str:
+    """Return the name under which a file is written before it is renamed to `name`."""
+    return f".{name}{Kind.TEMPORARY.value}"

@@ -1,0 +1,221 @@
+"""What a run tells people and machines: tables, `status.json`, the pod's termination message."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from retention.errors import ExitCode, RetentionError
+from retention.prune import Delete
+from retention.volume import Backup
+
+TERMINATION_BYTES = 4096
+"""Kubernetes keeps no more of a container's last words."""
+
+STATUS_SCHEMA = 1
+
+OK, WARNING, REFUSED, FAILED = "ok", "warning", "refused", "failed"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run of `finish` ended for one database.
+
+    Attributes:
+        database: Its name.
+        cluster: Its cluster, empty when its configuration cannot be read.
+        namespace: The cluster's namespace, likewise.
+        published: Archive names that this run has published, oldest first.
+        recovered: Those among them that an earlier run had staged.
+        deleted: What this run has deleted, newest first.
+        backups: What is there at the end, newest first; None when nobody could look.
+        bad: Names of archives on the volume that are bad or damaged.
+        problems: Why it failed.
+        refusal: Why nothing was deleted although the policy says so.
+        warnings: What somebody should know, though it worked.
+        notes: What happened, in order, for the table's last column.
+        seconds: How long it took.
+    """
+
+    database: str
+    cluster: str = ""
+    namespace: str = ""
+    published: list[str] = field(default_factory=list)
+    recovered: list[str] = field(default_factory=list)
+    deleted: list[Delete] = field(default_factory=list)
+    backups: list[Backup] | None = None
+    bad: list[str] = field(default_factory=list)
+    problems: list[RetentionError] = field(default_factory=list)
+    refusal: RetentionError | None = None
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def result(self) -> str:
+        """One word: failed, refused, warning or ok."""
+        if self.problems:
+            return FAILED
+        if self.refusal is not None:
+            return REFUSED
+        return WARNING if self.warnings else OK
+
+    def newest(self, now: datetime) -> Backup | None:
+        """Return the newest backup that is not dated after now."""
+        return next((backup for backup in self.backups or () if backup.time <= now), None)
+
+    def why(self) -> str:
+        """Return the table's last column: the first thing a person has to know."""
+        if self.problems:
+            return self.problems[0].problem
+        if self.refusal is not None:
+            return self.refusal.problem
+        return (self.warnings or self.notes or ["nothing new"])[0]
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
+    """Return a run's exit code: a failure beats a refusal."""
+    results = {outcome.result for outcome in outcomes}
+    if FAILED in results:
+        return ExitCode.FAILED
+    return ExitCode.REFUSED if REFUSED in results else ExitCode.DONE
+
+
+def finish_table(outcomes: Sequence[Outcome], now: datetime) -> str:
+    """Return the table that ends a run's log: one line a database."""
+    rows = []
+    for outcome in outcomes:
+        newest = outcome.newest(now)
+        rows.append(
+            (
+                outcome.database,
+                outcome.result,
+                f"{newest.time:%Y-%m-%d %H:%M:%S}Z" if newest else "none",
+                "?" if outcome.backups is None else str(len(outcome.backups)),
+                str(len(outcome.deleted)),
+                f"{outcome.seconds:.1f}",
+                outcome.why(),
+            )
+        )
+    return table(("DATABASE", "RESULT", "NEWEST", "KEPT", "DELETED", "SECONDS", "WHY"), rows)
+
+
+def termination_message(outcomes: Sequence[Outcome], warnings: Sequence[str], now: datetime) -> bytes:
+    """Return the pod's last words, worst first, cut to what Kubernetes keeps."""
+    order = {FAILED: 0, REFUSED: 1, WARNING: 2, OK: 3}
+    ranked = sorted(outcomes, key=lambda outcome: order[outcome.result])
+    failed = sum(outcome.result == FAILED for outcome in outcomes)
+    lines = [f"{failed} of {len(outcomes)} databases failed" if failed else f"{len(outcomes)} databases done"]
+    lines += warnings
+    for outcome in ranked:
+        newest = outcome.newest(now)
+        told = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
+        lines.append(f"{outcome.database} {outcome.result} ({told}): {outcome.why()}")
+    content = "\n".join(lines).encode(errors="replace")
+    if len(content) <= TERMINATION_BYTES:
+        return content
+    ellipsis = "…".encode()
+    return content[: TERMINATION_BYTES - len(ellipsis)].decode(errors="ignore").encode() + ellipsis
+
+
+def status_entry(outcome: Outcome, previous: object, now: datetime) -> dict[str, Any]:
+    """Return what `status.json` says about a database after a run."""
+    newest = outcome.newest(now)
+    at = now.isoformat(timespec="seconds")
+    earlier = previous.get("last_success") if isinstance(previous, dict) else None
+    return {
+        "database": outcome.database,
+        "cluster": outcome.cluster,
+        "namespace": outcome.namespace,
+        "result": outcome.result,
+        "last_run": at,
+        "last_success": at if outcome.result in (OK, WARNING, REFUSED) else earlier,
+        "newest": None
+        if newest is None
+        else {"name": newest.name, "time": newest.time.isoformat(), "bytes": newest.bytes, "tables": newest.tables},
+        "kept": None if outcome.backups is None else len(outcome.backups),
+        "bytes": None if outcome.backups is None else sum(backup.bytes for backup in outcome.backups),
+        "pinned": None if outcome.backups is None else sum(_pinned(backup, now) for backup in outcome.backups),
+        "published": outcome.published,
+        "recovered": outcome.recovered,
+        "deleted": [{"name": gone.name, "reason": gone.reason} for gone in outcome.deleted],
+        "bad": outcome.bad,
+        "refused": None if outcome.refusal is None else str(outcome.refusal),
+        "problems": [{"problem": error.problem, "remedy": error.remedy} for error in outcome.problems],
+        "warnings": outcome.warnings,
+        "seconds": round(outcome.seconds, 1),
+    }
+
+
+def _pinned(backup: Backup, now: datetime) -> bool:
+    return backup.pin is not None and backup.pin.holds(now)
+
+
+def merge_status(
+    content: bytes | None, outcomes: Sequence[Outcome], present: Iterable[str], now: datetime
+) -> tuple[bytes, str]:
+    """Return `status.json` after a run, and a warning (or nothing) about what was there before.
+
+    Several CronJobs share the file: each replaces the entries of its own databases. The entry of a database that is
+    neither in this run nor on the volume any more goes.
+    """
+    databases, warning = _earlier(content)
+    ours = {outcome.database for outcome in outcomes}
+    staying = ours.union(present)
+    merged = {name: entry for name, entry in databases.items() if name in staying}
+    for outcome in outcomes:
+        merged[outcome.database] = status_entry(outcome, databases.get(outcome.database), now)
+    document = {
+        "schema": STATUS_SCHEMA,
+        "updated": now.isoformat(timespec="seconds"),
+        "databases": dict(sorted(merged.items())),
+    }
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace"), warning
+
+
+def _earlier(content: bytes | None) -> tuple[Mapping[str, Any], str]:
+    if content is None:
+        return {}, ""
+    databases = read_status(content)
+    if databases is None:
+        return {}, "status.json could not be understood and was written anew"
+    return databases, ""
+
+
+def read_status(content: bytes) -> dict[str, Any] | None:
+    """Return the databases that `status.json` tells of, or None when it cannot be understood."""
+    try:
+        databases = json.loads(content)["databases"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return databases if isinstance(databases, dict) else None
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return aligned columns; the last one is as long as it is."""
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
+    widths[-1] = 0
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes for people, in binary units."""
+    number, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if number < 1024:
+            break
+        number, unit = number / 1024, larger
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+
+
+def format_age(age: timedelta) -> str:
+    """Return an age for people: minutes up to 2 hours, hours up to 2 days, days beyond."""
+    if age < timedelta(0):
+        return f"in {format_age(-age)}"
+    if age < timedelta(hours=2):
+        return f"{age // timedelta(minutes=1)}m"
+    if age < timedelta(days=2):
+        return f"{age // timedelta(hours=1)}h"
+    return f"{age / timedelta(days=1):.1f}d"

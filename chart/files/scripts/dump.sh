@@ -1,0 +1,533 @@
+#!/bin/sh
+# Dump every configured database to the volume, prove each archive readable, and leave it staged.
+#
+#   dump.sh                   all databases of $BACKUP_CONFIG, $BACKUP_PARALLEL at a time
+#   dump.sh --database NAME   one of them (how the former calls itself)
+#
+# Nothing is published or deleted here: `retention finish`, the pod's second container, does that. A database that
+# fails says so in its result file and never stops another one. What passes between the two, the keys of the
+# configuration and the environment: docs/architecture.md.
+#
+# Exit: 0 also when databases failed; 2 when there is nothing to work with; 143 after SIGTERM.
+# Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+set -eu
+umask 077
+LC_ALL=C
+export LC_ALL
+
+# Options of pg_dump that neither move, reformat nor silently thin out the archive; values only as --option=value.
+allowed_extra_arg() {
+  case $1 in
+    --enable-row-security*) return 1 ;;
+    --exclude-table=?* | --exclude-table-and-children=?* | --exclude-table-data=?* | --exclude-schema=?*) ;;
+    --exclude-table-data-and-children=?* | --exclude-extension=?* | --extension=?* | --schema=?* | --table=?*) ;;
+    --table-and-children=?* | --include-foreign-data=?* | --encoding=?* | --role=?* | --extra-float-digits=?*) ;;
+    --no-comments | --no-publications | --no-subscriptions | --no-security-labels | --no-tablespaces) ;;
+    --no-toast-compression | --no-unlogged-table-data | --no-owner | --no-privileges | --no-acl) ;;
+    --no-table-access-method | --no-policies | --no-statistics | --statistics | --strict-names) ;;
+    --large-objects | --no-large-objects | --blobs | --no-blobs | --quote-all-identifiers) ;;
+    --serializable-deferrable | --load-via-partition-root | --verbose) ;;
+    *) return 1 ;;
+  esac
+}
+
+now() { date +%s; }
+
+log() { printf '%s: %s\n' "$1" "$2"; }
+
+# Run a command so that a signal is acted upon at once: a shell attends to it only while it waits.
+child=
+stderr=/dev/null
+run() {
+  "$@" 2>"$stderr" &
+  child=$!
+  status=0
+  wait "$child" || status=$?
+  child=
+  return "$status"
+}
+
+# What PostgreSQL's tools said, as one line without DETAIL, CONTEXT or data. For a failed COPY the reason stands in
+# the server's own message.
+first_error() {
+  awk '
+    NR == 1 { first = $0 }
+    line == "" && /(error|ERROR|FATAL): / { line = $0 }
+    server == "" && /Error message from server: / { server = $0; sub(/.*Error message from server: */, "", server) }
+    END {
+      if (line == "") line = first
+      if (server != "" && line !~ /ERROR: /) line = line " " server
+      gsub(/[[:cntrl:]]/, " ", line)
+      print substr(line, 1, 400)
+    }' "$stderr"
+}
+
+remedy_for() {
+  case $1 in
+    *"password authentication failed"*) echo "the Secret's username or password is not the role's; compare $credentials_of" ;;
+    *"row-level security"*) echo "let the backup role see all rows: ALTER ROLE ... BYPASSRLS, or use the tables' owner" ;;
+    *"permission denied"*) echo "let the backup role read everything: GRANT pg_read_all_data TO ..., or use the owner" ;;
+    *"No space left"* | *"Disk quota"*) echo "free space on the volume or grow the claim; the next run needs nothing else" ;;
+    *"Read-only file system"*) echo "the volume is read-only: look at the storage system and the node" ;;
+    *"does not match host name"*) echo "the server's certificate lacks this host name; correct 'host', or set sslmode: verify-ca" ;;
+    *certificate* | *SSL*) echo "the CA file is not this server's; compare $ca_of, or set sslmode for a server without TLS" ;;
+    *"lock timeout"* | *"statement timeout"*) echo "another session holds a table lock for long; find it in pg_locks, or raise lockWaitTimeout" ;;
+    *"does not exist"*) echo "correct 'database' or the role's name of this entry in values" ;;
+    *"could not translate host name"*) echo "no such host: is the cluster's name and namespace right, and DNS egress allowed?" ;;
+    *refused* | *"timeout expired"* | *"timed out"* | *"No route"*) echo "is the cluster up and healthy, and is egress to it allowed?" ;;
+    *) echo "the whole message lies in /backups/$database/last-error.log" ;;
+  esac
+}
+
+put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
+
+warn() {
+  put warning "$1"
+  log "$database" "warning: $1"
+}
+
+# The result appears whole or not at all.
+write_result() {
+  cp "$result" "$BACKUP_RESULTS/.$database.result.new"
+  mv "$BACKUP_RESULTS/.$database.result.new" "$BACKUP_RESULTS/$database.result"
+}
+
+remove_partials() {
+  rm -f "$dir/.$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].dump.partial \
+    "$dir/.$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].globals.sql.partial
+}
+
+# End this database as failed: fail ERROR [REMEDY]. Everything the tools printed is kept beside the archives, since
+# the log gets no more than one line.
+locked=
+fail() {
+  if [ -n "$locked" ]; then
+    remove_partials || :
+    if [ -s "$stderr" ]; then
+      { date -u +'%Y-%m-%dT%H:%M:%SZ' && cat "$stderr"; } 2>/dev/null >"$dir/last-error.log" || :
+    fi
+  fi
+  put state failed
+  put error "$1"
+  put remedy "${2:-$(remedy_for "$1")}"
+  put finished "$(now)"
+  write_result
+  log "$database" "FAILED: $1"
+  exit 0
+}
+
+fail_with_stderr() {
+  error=$(first_error)
+  fail "${error:-$1}"
+}
+
+on_term() {
+  trap '' TERM INT
+  if [ -n "$child" ]; then
+    kill -TERM "$child" 2>/dev/null || :
+    wait "$child" 2>/dev/null || :
+  fi
+  stderr=/dev/null
+  if [ "$(now)" -ge "$deadline" ]; then
+    fail "not done within ${limit} s" "find out what is slow, or raise 'timeout' of this database or of the run"
+  fi
+  # In a subshell, for `fail` ends the one that calls it.
+  (fail "stopped by SIGTERM before it was done; nothing of this dump is kept" "the next run starts anew")
+  exit 143
+}
+
+# A whole number that shell arithmetic holds.
+is_number() {
+  case $1 in '' | *[!0-9]* | ????????????????*) return 1 ;; esac
+}
+
+# Read $BACKUP_CONFIG/$database.conf into variables conf_*; extra_arg lines are read again where they are used.
+read_config() {
+  # shellcheck disable=SC2034 # check_config reads it by way of eval
+  conf_timeout=''
+  conf_database='' conf_cluster='' conf_namespace='' conf_dbname='' conf_host='' conf_standby_host='' conf_port=''
+  conf_sslmode='' conf_username='' conf_compression='' conf_wait_timeout='' conf_lock_timeout=''
+  conf_lock_wait_timeout='' conf_retries='' conf_allow_empty=''
+  while IFS= read -r line || [ -n "$line" ]; do
+    value=${line#*=}
+    case $value in *[[:cntrl:]]*) fail "$conf: ${line%%=*} holds a control character" "correct it in values" ;; esac
+    case $line in
+      database=* | cluster=* | namespace=* | dbname=* | host=* | standby_host=* | port=* | sslmode=* | username=* | \
+        compression=* | timeout=* | wait_timeout=* | lock_timeout=* | lock_wait_timeout=* | retries=* | allow_empty=*)
+        # The variable's name is one of those above, the value is not evaluated.
+        eval "conf_${line%%=*}=\$value"
+        ;;
+      extra_arg=*) allowed_extra_arg "$value" ||
+        fail "extra argument '$value' is not allowed" "see extraArgs in values.yaml for those that are" ;;
+      on_shrink=* | allow_large_prune=*) ;; # for `retention finish`
+      *) fail "$conf: unknown line '$line'" "chart and dump.sh are not of one version" ;;
+    esac
+  done <"$conf"
+}
+
+check_config() {
+  [ "$conf_database" = "$database" ] || fail "$conf: database=$conf_database does not fit the file's name" "correct it"
+  for key in cluster namespace dbname host port sslmode compression; do
+    eval "value=\$conf_$key"
+    [ -n "$value" ] || fail "$conf: $key is missing" "chart and dump.sh are not of one version"
+  done
+  for key in timeout wait_timeout lock_timeout lock_wait_timeout retries; do
+    eval "value=\$conf_$key"
+    is_number "$value" || fail "$conf: $key='$value' is not a whole number" "correct it in values"
+  done
+}
+
+take_lock() {
+  if [ -L "$dir" ] || { [ -e "$dir" ] && [ ! -d "$dir" ]; }; then
+    fail "$dir is a link or a file, not a directory" "move it away"
+  fi
+  [ -d "$dir" ] || mkdir "$dir" 2>"$stderr" || fail_with_stderr "cannot make $dir"
+  (: >>"$dir/.lock") 2>"$stderr" || fail_with_stderr "cannot write to $dir"
+  exec 9>>"$dir/.lock"
+  until=$(($(now) + conf_lock_timeout))
+  until flock -n 9; do
+    [ "$(now)" -lt "$until" ] ||
+      fail "another run holds the lock: $(awk 'NR == 1 { gsub(/[^ -~]/, ""); print }' "$dir/.lock")" \
+        "wait for it to end, or delete its Job"
+    run sleep 1
+  done
+  locked=yes
+  # A full volume has no room for the name; the lock holds all the same.
+  printf '%s dump.sh since %s\n' "${BACKUP_POD:-$$}" "$(date -u +%H:%M:%SZ)" 2>/dev/null >"$dir/.lock" || :
+  remove_partials 2>"$stderr" || fail_with_stderr "cannot remove a stale partial in $dir"
+}
+
+# libpq takes all it needs from the environment and from files, so that nothing secret is an argument, and a database
+# called `a=b` or `postgresql://x` is a name and no connection string.
+set_credentials() {
+  own=$BACKUP_CREDENTIALS/$database
+  PGUSER=$conf_username
+  [ -n "$PGUSER" ] || PGUSER=$(cat "$own/username" 2>/dev/null) || :
+  [ -n "$PGUSER" ] || fail "no user name" "there is none in $credentials_of; does the Secret exist?"
+  password=$(cat "$own/password" 2>/dev/null) || :
+  [ -n "$password" ] || fail "no password" "there is none in $credentials_of; does the Secret exist?"
+  case $password in *[[:cntrl:]]*) fail "the password holds a control character" "correct $credentials_of" ;; esac
+  PGPASSFILE=$BACKUP_RUN/$database.pgpass
+  { printf '*:*:*:*:' && printf '%s\n' "$password" | sed 's/[\\:]/\\&/g'; } >"$PGPASSFILE"
+  unset password PGPASSWORD PGSERVICE PGSERVICEFILE PGHOSTADDR PGOPTIONS PGSSLROOTCERT PGSSLCERT PGSSLKEY PGCLIENTENCODING
+  case $conf_sslmode in
+    verify-ca | verify-full)
+      [ -s "$own/ca.crt" ] || fail "no CA certificate for sslmode=$conf_sslmode" "there is none in $ca_of; does the Secret exist?"
+      PGSSLROOTCERT=$own/ca.crt
+      export PGSSLROOTCERT
+      ;;
+  esac
+  PGDATABASE=$conf_dbname PGPORT=$conf_port PGSSLMODE=$conf_sslmode PGAPPNAME=cnpg-backup PGCONNECT_TIMEOUT=10
+  export PGUSER PGPASSFILE PGDATABASE PGPORT PGSSLMODE PGAPPNAME PGCONNECT_TIMEOUT
+}
+
+ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTARGETSESSIONATTRS; }
+
+# Ask the server what it is; poll until it answers or wait_timeout is over. What waiting cannot cure fails at once.
+wait_for_server() {
+  until=$(($(now) + conf_wait_timeout))
+  until run psql -XAtqw -F '|' -c "SELECT current_setting('server_version_num'),
+    split_part(current_setting('server_version'), ' ', 1), pg_is_in_recovery(),
+    pg_database_size(current_database())" >"$facts"; do
+    error=$(first_error)
+    case $error in
+      *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"*) fail "$error" ;;
+    esac
+    [ "$(now)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"
+    run sleep 1
+  done
+  IFS='|' read -r server_num server_version recovery database_bytes <"$facts"
+  role=primary
+  [ "$recovery" = f ] || role=standby
+}
+
+# A standby that answers is asked for itself, so that the dump that follows reads where we think it reads.
+connect() {
+  ask_primary
+  if [ -n "$conf_standby_host" ]; then
+    PGHOST=$conf_standby_host,$conf_host PGTARGETSESSIONATTRS=prefer-standby
+  fi
+  wait_for_server
+  if [ -n "$conf_standby_host" ] && [ "$role" = standby ]; then
+    PGHOST=$conf_standby_host PGTARGETSESSIONATTRS=standby
+  else
+    ask_primary
+  fi
+}
+
+check_version() {
+  client_version=$(pg_dump --version)
+  client_version=${client_version#*"(PostgreSQL) "}
+  client_version=${client_version%% *}
+  major=$((server_num / 10000))
+  case $client_version in
+    "$major" | "$major".* | "$major"[a-z]*) ;;
+    *) fail "the server is PostgreSQL $server_version, this image's pg_dump is $client_version" \
+      "set image.tag of this database to $major-alpine: dump, check and restore need the server's own major" ;;
+  esac
+}
+
+newest_archive() {
+  newest=
+  for file in "$dir/$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].dump; do
+    [ ! -f "$file" ] || newest=$file
+  done
+}
+
+# The last archive and a quarter more, or half of the database where there is none yet (zstd:1 and gzip make a third
+# of common data). A guess too low costs nothing: a full volume fails the dump and leaves all else as it was.
+check_space() {
+  newest_archive
+  if [ -n "$newest" ]; then
+    need=$(($(stat -c %s "$newest") * 5 / 4))
+  else
+    need=$((database_bytes / 2))
+  fi
+  free=$(df -Pk "$dir" | awk 'NR == 2 { print $4 }')
+  is_number "$free" || return 0
+  [ $((free * 1024)) -gt $((need + 1048576)) ] ||
+    fail "only $(mebibytes $((free * 1024))) free on the volume, about $(mebibytes $((need + 1048576))) needed" \
+      "free space or grow the claim; the next run needs nothing else"
+}
+
+mebibytes() { echo "$((($1 + 1048575) / 1048576)) MiB"; }
+
+taken() {
+  for file in "$dir/$1.dump" "$dir/$1.dump.bad" "$dir/.$1.dump.staged" "$dir/.$1.dump.deleting"; do
+    [ ! -e "$file" ] || return 0
+  done
+  return 1
+}
+
+# A base is never used twice, whatever the clock does.
+choose_base() {
+  base=$database-$(date -u +%Y%m%d-%H%M%S)
+  while taken "$base"; do
+    run sleep 1
+    base=$database-$(date -u +%Y%m%d-%H%M%S)
+  done
+  partial=$dir/.$base.dump.partial
+  staged=$dir/.$base.dump.staged
+}
+
+# No pipe stands between pg_dump and the file: its exit code is seen, and -f has it fsync the file.
+pg_dump_once() {
+  set -- -Fc -Z "$compression" "--lock-wait-timeout=$((conf_lock_wait_timeout * 1000))" -w -f "$partial"
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in extra_arg=*) set -- "$@" "${line#extra_arg=}" ;; esac
+  done <"$conf"
+  run pg_dump "$@"
+}
+
+lost_connection() {
+  case $1 in
+    *"server closed the connection"* | *"terminating connection"* | *"onnection to server"* | *"could not receive data"* | \
+      *"SSL SYSCALL"* | *"SSL error"* | *"conflict with recovery"* | *"the database system is"* | *"no connection to the server"*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# Dump, and try again on the primary where that can help: after a lost connection, and after any failure on a standby
+# (a recovery conflict above all).
+dump() {
+  attempts=1 compression=$conf_compression began=$(now)
+  until pg_dump_once; do
+    error=$(first_error)
+    rm -f "$partial"
+    case $compression:$error in
+      gzip* | 6:*) ;;
+      *ompress*)
+        warn "this pg_dump cannot do $compression, gzip is used"
+        compression=6
+        continue
+        ;;
+    esac
+    [ "$attempts" -le "$conf_retries" ] || fail "$error"
+    [ "$role" = standby ] || lost_connection "$error" || fail "$error"
+    attempts=$((attempts + 1))
+    warn "attempt on the $role failed ($error), trying again on the primary"
+    ask_primary
+    wait_for_server
+  done
+  [ "$compression" != 6 ] || compression=gzip:6
+  dump_seconds=$(($(now) - began))
+}
+
+# The table of contents alone would pass a truncated archive; the full read does not. A valid archive of an empty
+# database is what a wrong database name or a lost one looks like.
+verify() {
+  began=$(now)
+  [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, look at the volume"
+  run pg_restore -f /dev/null "$partial" || fail "the archive cannot be read back: $(first_error)" "look at the volume; the next run dumps anew"
+  run pg_restore -l "$partial" >"$facts" || fail "the archive's contents cannot be listed: $(first_error)" "look at the volume"
+  tables=$(awk '/^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/ TABLE (DATA|ATTACH) / { n++ } END { print n + 0 }' "$facts")
+  if [ "$tables" = 0 ] && [ "$conf_allow_empty" != true ]; then
+    fail "the database has no table" "if that is right, set allowEmpty: true for it; if not, is 'database' the right name?"
+  fi
+  sha256=$(sha256sum <"$partial")
+  sha256=${sha256%% *}
+  bytes=$(stat -c %s "$partial")
+  verify_seconds=$(($(now) - began))
+}
+
+# Roles without passwords, which an ordinary role may read. An archive without them is still a backup.
+dump_globals() {
+  globals=no
+  file=$dir/.$base.globals.sql
+  set -- --globals-only --no-role-passwords -w -f "$file.partial"
+  # A name that could be read as a connection string is left out: pg_dumpall then asks the database `postgres`.
+  case $conf_dbname in *[!A-Za-z0-9_-]*) ;; *) set -- "$@" -l "$conf_dbname" ;; esac
+  if run pg_dumpall "$@"; then
+    globals=yes
+    mv "$file.partial" "$file.staged" && sync_file "$file.staged"
+  else
+    warn "roles are not in this backup: $(first_error)"
+    rm -f "$file.partial"
+  fi
+}
+
+# Where `sync` takes no file it syncs everything, which is slow and as good.
+sync_file() { sync "$1" 2>/dev/null || sync; }
+
+# The archive's rename is the last step: what is called staged is whole, read and on the disk.
+stage() {
+  put_facts
+  { printf '%s  %s\n' "$sha256" "$base.dump" >"$staged.sha256" && cp "$result" "$staged.result"; } 2>"$stderr" ||
+    fail_with_stderr "cannot write to $dir"
+  sync_file "$partial" && sync_file "$staged.sha256" && sync_file "$staged.result"
+  mv "$partial" "$staged" 2>"$stderr" || fail_with_stderr "cannot rename in $dir"
+  sync_file "$dir"
+}
+
+put_facts() {
+  put state staged
+  put base "$base"
+  put host "$PGHOST" && put role "$role"
+  put server_version "$server_version" && put client_version "$client_version"
+  put database_bytes "$database_bytes"
+  put bytes "$bytes" && put sha256 "$sha256" && put tables "$tables"
+  put format custom && put compression "$compression"
+  put dump_seconds "$dump_seconds" && put verify_seconds "$verify_seconds"
+  put attempts "$attempts" && put globals "$globals"
+  put finished "$(now)"
+}
+
+# One database, from its lock to its staged archive.
+backup_database() {
+  database=$1 limit=$2 deadline=$3 began=$(now)
+  conf=$BACKUP_CONFIG/$database.conf dir=$BACKUP_ROOT/$database
+  result=$BACKUP_RUN/$database.result.new stderr=$BACKUP_RUN/$database.stderr facts=$BACKUP_RUN/$database.facts
+  credentials_of="its Secret" ca_of="its CA Secret"
+  : >"$stderr" && : >"$result"
+  trap on_term TERM INT
+  put database "$database"
+  put started "$began"
+  put chart_version "${BACKUP_CHART_VERSION:-}"
+  read_config
+  check_config
+  credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
+  put cluster "$conf_cluster" && put namespace "$conf_namespace" && put dbname "$conf_dbname"
+  take_lock
+  set_credentials
+  connect
+  check_version
+  check_space
+  choose_base
+  dump
+  verify
+  dump_globals
+  stage
+  write_result
+  log "$database" "staged $base.dump: $(mebibytes "$bytes"), $tables tables, dumped in $dump_seconds s, read back in $verify_seconds s, PostgreSQL $server_version, $role"
+}
+
+# A result for a database that could not write its own.
+write_failure() {
+  {
+    printf 'database=%s\nstate=%s\nerror=%s\nremedy=%s\n' "$1" "$2" "$3" "$4"
+    printf 'started=%s\nfinished=%s\n' "$(now)" "$(now)"
+  } >"$BACKUP_RESULTS/.$1.result.new"
+  mv "$BACKUP_RESULTS/.$1.result.new" "$BACKUP_RESULTS/$1.result"
+  log "$1" "FAILED: $3"
+}
+
+# Seconds that a database may take: its own timeout, and never past the end of the run.
+limit_of() {
+  limit=$(sed -n 's/^timeout=\([0-9]\{1,9\}\)$/\1/p' "$1" | head -n 1)
+  left=$((run_deadline - $(now)))
+  if [ -z "$limit" ] || [ "$limit" -gt "$left" ]; then limit=$left; fi
+}
+
+# Take one database after another, those that no other worker has taken.
+work() {
+  trap 'trap "" TERM; [ -z "$child" ] || { kill -TERM "$child"; wait "$child"; } 2>/dev/null; exit 143' TERM
+  for conf in "$BACKUP_CONFIG"/*.conf; do
+    name=${conf##*/}
+    name=${name%.conf}
+    mkdir "$claims/$name" 2>/dev/null || continue
+    limit_of "$conf"
+    if [ "$limit" -le 0 ]; then
+      write_failure "$name" not-reached "not reached: the run's time of $BACKUP_TIMEOUT s was over" \
+        "raise the run's timeout, dump more databases at a time, or find out which one is slow"
+      continue
+    fi
+    timeout -k 20 "$limit" sh "$0" --database "$name" "$limit" "$(($(now) + limit))" &
+    child=$!
+    wait "$child" || :
+    child=
+    [ -e "$BACKUP_RESULTS/$name.result" ] ||
+      write_failure "$name" failed "its dump ended without a result" "see the lines above; out of memory, perhaps"
+  done
+}
+
+stop() {
+  trap '' TERM INT
+  for worker in $workers; do kill -TERM "$worker" 2>/dev/null || :; done
+  for worker in $workers; do wait "$worker" 2>/dev/null || :; done
+  for conf in "$BACKUP_CONFIG"/*.conf; do
+    name=${conf##*/}
+    name=${name%.conf}
+    grep -qs '^state=staged$' "$BACKUP_RESULTS/$name.result" || log "$name" "LOST: stopped by SIGTERM before it was done"
+  done
+  exit 143
+}
+
+usage() {
+  echo "dump.sh: $1" >&2
+  exit 2
+}
+
+check_environment() {
+  for variable in BACKUP_ROOT BACKUP_CONFIG BACKUP_CREDENTIALS BACKUP_RUN BACKUP_RESULTS BACKUP_PARALLEL BACKUP_TIMEOUT; do
+    eval "value=\${$variable-}"
+    [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
+  done
+  is_number "$BACKUP_PARALLEL" && [ "$BACKUP_PARALLEL" -gt 0 ] || usage "BACKUP_PARALLEL='$BACKUP_PARALLEL' is not a number above 0"
+  is_number "$BACKUP_TIMEOUT" && [ "$BACKUP_TIMEOUT" -gt 0 ] || usage "BACKUP_TIMEOUT='$BACKUP_TIMEOUT' is not a number of seconds above 0"
+  for folder in "$BACKUP_ROOT" "$BACKUP_CONFIG" "$BACKUP_RUN" "$BACKUP_RESULTS"; do
+    [ -d "$folder" ] || usage "$folder is not a directory; is its volume mounted?"
+  done
+  for conf in "$BACKUP_CONFIG"/*.conf; do
+    [ -e "$conf" ] || usage "no database is configured: there is no *.conf in $BACKUP_CONFIG"
+  done
+}
+
+main() {
+  if [ "${1-}" = --database ]; then
+    backup_database "$2" "$3" "$4"
+    return
+  fi
+  [ $# = 0 ] || usage "unknown argument '$1'"
+  check_environment
+  run_deadline=$(($(now) + BACKUP_TIMEOUT)) claims=$BACKUP_RUN/claims workers=
+  mkdir -p "$claims"
+  trap stop TERM INT
+  while [ "$BACKUP_PARALLEL" -gt 0 ]; do
+    work &
+    workers="$workers $!"
+    BACKUP_PARALLEL=$((BACKUP_PARALLEL - 1))
+  done
+  for worker in $workers; do wait "$worker" || :; done
+}
+
+main "$@"
