@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -191,21 +192,29 @@ class Pod:
         subprocess.run([f"{self.server.bin}/pg_restore", "-f", "/dev/null", str(archive)], check=True)
 
 
+def session_processes(leader: int) -> list[Path]:
+    """Give the /proc entries of a session's processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                session = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[3])
+            except (OSError, ValueError, IndexError):
+                continue
+            if session == leader:
+                found.append(entry)
+    return found
+
+
 def kill_session(process: subprocess.Popen[str]) -> None:
     """SIGKILL everything that a started dump has made, as the end of a container does."""
-    os.killpg(process.pid, signal.SIGKILL)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            session = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[3])
-        except (OSError, ValueError, IndexError):
-            continue
-        if session == process.pid:
-            try:
+    while found := session_processes(process.pid):
+        for entry in found:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(entry.name), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        if process.poll() is not None and [int(e.name) for e in found] == [process.pid]:
+            break
+        process.poll()
     process.communicate(timeout=60)
 
 
