@@ -195,6 +195,13 @@ def _lab() -> _Lab:
     return _Lab()
 
 
+def scratch_folder() -> Path:
+    """An empty folder that goes with this process: at its end, or with the next sweep if it was killed."""
+    folder = _lab().new_folder()
+    folder.chmod(0o700)
+    return folder
+
+
 @dataclass(frozen=True, slots=True)
 class Installation:
     """PostgreSQL's programs in a folder that the server's user may enter."""
