@@ -203,12 +203,12 @@ class Demo:
             "The pod that `helm template cnpg-backup ./chart` renders; only hosts, paths, images are mapped."
         )
         self.run(0)
-        table = columns("archive", "size", "tables", "dump", "read back", "compression")
+        table = columns("database", "archive", "tables", "dump", "read back", "format")
         for name in DATABASES:
             for backup in self.published(name):
                 facts = backup.metadata
                 table.add_row(
-                    backup.archive.name,
+                    name,
                     mebibytes(facts["bytes"]),
                     str(facts["tables"]),
                     seconds(facts["dump_seconds"]),
