@@ -7,6 +7,29 @@ capabilities:
     - ALL
 {{- end -}}
 
+{{/* Security context of every pod: the profile "restricted", with the user and groups of the values. */}}
+{{- define "cnpg-backup.podSecurityContext" -}}
+runAsNonRoot: true
+{{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
+{{- if hasKey $.Values.podSecurityContext $key }}
+{{ $key }}: {{ get $.Values.podSecurityContext $key | int64 }}
+{{- end }}
+{{- end }}
+# The default would change the owner of every file on the volume at each run.
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "cnpg-backup.imagePullSecrets" -}}
+{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets | uniq -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ toYaml . }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
 {{/* Volumes of a pod that backs up: names here and in the containers must agree. */}}
 {{- define "cnpg-backup.volumes" -}}
 - name: backups
@@ -180,21 +203,9 @@ nodeSelector:
 serviceAccountName: {{ include "cnpg-backup.serviceAccountName" .root | toYaml }}
 automountServiceAccountToken: false
 securityContext:
-  runAsNonRoot: true
-  {{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
-  {{- if hasKey $.root.Values.podSecurityContext $key }}
-  {{ $key }}: {{ get $.root.Values.podSecurityContext $key | int64 }}
-  {{- end }}
-  {{- end }}
-  # The default would change the owner of every file on the volume at each run.
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile:
-    type: RuntimeDefault
-{{- with concat .root.Values.global.imagePullSecrets .root.Values.imagePullSecrets | uniq }}
-imagePullSecrets:
-  {{- range . }}
-  - name: {{ toYaml . }}
-  {{- end }}
+  {{- include "cnpg-backup.podSecurityContext" .root | nindent 2 }}
+{{- with include "cnpg-backup.imagePullSecrets" .root }}
+{{ . }}
 {{- end }}
 {{- with .root.Values.affinity }}
 affinity:

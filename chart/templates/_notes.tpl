@@ -1,0 +1,66 @@
+{{/* What overrides a plain pod of `kubectl run` so that it may mount the claim, as JSON: the profile "restricted", and the package. */}}
+{{- define "cnpg-backup.inspector" -}}
+{{- $container := dict
+  "name" "inspector"
+  "image" (include "cnpg-backup.image" (dict "root" . "image" .Values.retention.image))
+  "command" (list "sleep" "3600")
+  "env" (list (dict "name" "PYTHONPATH" "value" "/opt/cnpg-backup") (dict "name" "PYTHONDONTWRITEBYTECODE" "value" "1"))
+  "securityContext" (include "cnpg-backup.containerSecurityContext" . | fromYaml)
+  "volumeMounts" (list
+    (dict "name" "backups" "mountPath" "/backups")
+    (dict "name" "package" "mountPath" "/opt/cnpg-backup/retention")) -}}
+{{- $spec := dict
+  "automountServiceAccountToken" false
+  "containers" (list $container)
+  "securityContext" (include "cnpg-backup.podSecurityContext" . | fromYaml)
+  "volumes" (list
+    (dict "name" "backups" "persistentVolumeClaim" (dict "claimName" (include "cnpg-backup.claimName" .)))
+    (dict "name" "package" "configMap" (dict "name" (include "cnpg-backup.scriptsName" .)))) -}}
+{{- with include "cnpg-backup.imagePullSecrets" . | fromYaml -}}
+{{- $_ := set $spec "imagePullSecrets" .imagePullSecrets -}}
+{{- end -}}
+{{- toJson (dict "spec" $spec) -}}
+{{- end -}}
+
+{{/* What works, but deserves a second thought, as a JSON list of sentences. */}}
+{{- define "cnpg-backup.warnings" -}}
+{{- $warnings := list -}}
+{{- if .Values.suspend -}}
+{{- $warnings = append $warnings "The schedule is suspended: nothing is backed up until `suspend` is false." -}}
+{{- end -}}
+{{- if not .Values.networkPolicy.enabled -}}
+{{- $warnings = append $warnings "There is no NetworkPolicy: the pods may reach everything." -}}
+{{- end -}}
+{{- $kind := include "cnpg-backup.kyvernoKind" . -}}
+{{- if $kind -}}
+{{- $warnings = append $warnings (printf "The access policy goes by the label app=%s: it stops mistakes, not people who may create pods with that label." (include "cnpg-backup.fullname" .)) -}}
+{{- else if eq (toString .Values.accessPolicy.kyverno.enabled) "auto" -}}
+{{- $warnings = append $warnings (printf "There is no access policy, since this cluster does not serve Kyverno's %s: every pod of the namespace may mount the claim." .Values.accessPolicy.kyverno.kind) -}}
+{{- else -}}
+{{- $warnings = append $warnings "There is no access policy: every pod of the namespace may mount the claim." -}}
+{{- end -}}
+{{- if not (or .Values.persistence.keep .Values.persistence.existingClaim) -}}
+{{- $warnings = append $warnings "`helm uninstall` will delete the claim and all backups with it, since `persistence.keep` is false." -}}
+{{- end -}}
+{{- $interval := include "cnpg-backup.schedule" . | fromJson -}}
+{{- $first := first .Values.retention.tiers -}}
+{{- if gt (int64 $interval.interval) (include "cnpg-backup.seconds" $first.every | int64) -}}
+{{- $warnings = append $warnings (printf "The schedule is coarser than the tier %s (every %s), which can so never be full." $first.name $first.every) -}}
+{{- end -}}
+{{- range include "cnpg-backup.databases" . | fromJsonArray -}}
+{{- if ne .namespace $.Release.Namespace -}}
+{{- $warnings = append $warnings (printf "%s: its cluster is in namespace %s; copy the Secrets %s and %s into %s." .name .namespace .secret.name .caSecret.name $.Release.Namespace) -}}
+{{- end -}}
+{{- if has .sslmode (list "require" "disable") -}}
+{{- $warnings = append $warnings (printf "%s: with sslmode %s nobody proves that the server is the right one." .name .sslmode) -}}
+{{- end -}}
+{{- if eq .target "prefer-standby" -}}
+{{- $warnings = append $warnings (printf "%s: a dump from a standby lacks the data of unlogged tables." .name) -}}
+{{- end -}}
+{{- $own := ne .host (printf "%s-rw.%s.svc" .cluster .namespace) -}}
+{{- if and $own $.Values.networkPolicy.enabled (not $.Values.networkPolicy.extraEgress) -}}
+{{- $warnings = append $warnings (printf "%s: the NetworkPolicy opens the way to pods of cluster %s; if host %s is none of them, add it to networkPolicy.extraEgress." .name .cluster .host) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $warnings -}}
+{{- end -}}
