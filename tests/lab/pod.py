@@ -421,7 +421,8 @@ class _Translation:
         self._pattern = re.compile(rf"(?:(?<=[=:,])|^)({longest_first})(?=$|[/:,])")
 
     def __call__(self, word: str, where: str) -> str:
-        if "$(" in word:
+        # What Kubernetes would expand or unescape; `$(date +%s)` with a blank is no reference.
+        if re.search(r"\$\$|\$\([\w.-]+\)", word):
             raise PodError(f"{where}: references to variables as in {word!r} are not understood here")
         return self._pattern.sub(lambda match: str(self._mounts[match[1]]), word)
 
@@ -441,7 +442,7 @@ class _Process:
         if program is None:
             raise PodError(f"container {self.name}: its image has no program {self.command[0]}")
         began = time.monotonic()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             self.command,
             executable=program,
             env=self.environment,
@@ -452,8 +453,15 @@ class _Process:
             text=True,
             errors="replace",
             start_new_session=True,
-        )
-        timer = threading.Timer(max(deadline - began, 0), _end, (process, grace)) if deadline else None
+        ) as process:
+            log = self._follow(process, deadline - began if deadline else None, grace, on_line)
+        seconds = time.monotonic() - began
+        code = process.returncode
+        return Ended(code if code >= 0 else 128 - code, log, self._message(code, log), seconds)
+
+    def _follow(self, process: subprocess.Popen[str], limit: float | None, grace: float, on_line: OnLine | None) -> str:
+        """Read a container's log to its end, which comes with the container's."""
+        timer = threading.Timer(max(limit, 0), _end, (process, grace)) if limit is not None else None
         sweeper = threading.Thread(target=_sweep_after, args=(process,), daemon=True)
         log = []
         try:
@@ -464,16 +472,12 @@ class _Process:
                 if on_line:
                     on_line(self.name, line.rstrip("\n"))
             sweeper.join()
-            code = process.wait()
-            seconds = time.monotonic() - began
         finally:
             if timer:
                 timer.cancel()
             if process.returncode is None:
                 _kill(process)
-                process.wait()
-        text = "".join(log)
-        return Ended(code if code >= 0 else 128 - code, text, self._message(code, text), seconds)
+        return "".join(log)
 
     def _message(self, code: int, log: str) -> str:
         message = self.message.read_bytes()[:_MESSAGE_BYTES].decode(errors="replace")
