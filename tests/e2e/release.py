@@ -1,0 +1,303 @@
+"""A release of the chart on a cluster, the databases that it backs up, and what lies on its claim."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.e2e.node import Cluster, NodeError, wait_until
+
+REPO = Path(__file__).resolve().parents[2]
+CHART = REPO / "chart"
+
+# The images that the harness makes: PostgreSQL's programs without Python, and Python without PostgreSQL.
+IMAGES: Mapping[str, Any] = {
+    "image": {"registry": "localhost", "repository": "postgres", "tag": "17-test"},
+    "retention": {"image": {"registry": "localhost", "repository": "python", "tag": "3-test"}},
+}
+RESTRICTED: Mapping[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": 70,
+    "runAsGroup": 70,
+    "fsGroup": 70,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_RESTRICTED: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def tool(name: str, binary: str | None = None) -> Path:
+    """Build a pinned Go tool, or find it in the cache, and give its binary."""
+    folder = subprocess.run([str(REPO / "tools" / "build"), name], check=True, capture_output=True, text=True).stdout
+    return Path(folder.strip()) / (binary or name)
+
+
+def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge values as Helm does: maps deeply, everything else replaced by the later one."""
+    merged: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in tree.items():
+            old = merged.get(key)
+            merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def cnpg_cluster(name: str, database: str, *, major: int = 17, instances: int = 1, **spec: Any) -> dict[str, Any]:
+    """A small CloudNativePG cluster with one database of an owner of the same name."""
+    return {
+        "apiVersion": "postgresql.cnpg.io/v1",
+        "kind": "Cluster",
+        "metadata": {"name": name},
+        "spec": {
+            "instances": instances,
+            "imageName": f"localhost/postgresql:{major}",
+            "imagePullPolicy": "IfNotPresent",
+            "storage": {"size": "512Mi", "storageClass": "longhorn"},
+            "bootstrap": {"initdb": {"database": database, "owner": database}},
+            **spec,
+        },
+    }
+
+
+def wait_healthy(cluster: Cluster, namespace: str, *names: str, seconds: float = 180) -> None:
+    """Wait until these CNPG clusters are ready."""
+    for name in names:
+        cluster.kubectl(
+            "wait", "--for=condition=Ready", f"cluster/{name}", "-n", namespace, f"--timeout={seconds:g}s",
+            seconds=seconds + 10,
+        )  # fmt: skip
+
+
+def sql(cluster: Cluster, namespace: str, instance: str, dbname: str, query: str) -> str:
+    """Run SQL as the superuser inside an instance's pod; what psql prints, unaligned."""
+    return cluster.kubectl(
+        "exec", "-i", "-n", namespace, instance, "-c", "postgres", "--",
+        "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", dbname, "-f", "-", stdin=query,
+    ).strip()  # fmt: skip
+
+
+def fill(cluster: Cluster, namespace: str, instance: str, dbname: str, rows: int = 2000) -> None:
+    """Give a database a table of its owner's with so many rows, and a sequence."""
+    owner = f'"{dbname}"'
+    sql(
+        cluster, namespace, instance, dbname,
+        f"SET ROLE {owner}; CREATE TABLE IF NOT EXISTS items (id serial PRIMARY KEY, name text NOT NULL); "
+        f"INSERT INTO items (name) SELECT md5(i::text) FROM generate_series(1, {rows}) i;",
+    )  # fmt: skip
+
+
+def fingerprint(cluster: Cluster, namespace: str, instance: str, dbname: str) -> str:
+    """Rows and checksum of the table that `fill` makes."""
+    query = "SELECT count(*), md5(string_agg(i::text, ',' ORDER BY id)) FROM items i;"
+    return sql(cluster, namespace, instance, dbname, query)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A Job that has ended: whether it succeeded, its logs, and the termination message."""
+
+    name: str
+    succeeded: bool
+    dump: str
+    retention: str
+    message: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Everything, for a failed assertion."""
+        state = "succeeded" if self.succeeded else f"failed ({self.reason})"
+        return f"job {self.name} {state}\n--- dump\n{self.dump}\n--- retention\n{self.retention}\n--- {self.message}"
+
+
+@dataclass
+class Release:
+    """An installed chart."""
+
+    cluster: Cluster
+    namespace: str
+    name: str = "cnpg-backup"
+    helm: str = "helm"
+    values: dict[str, Any] = field(default_factory=dict)
+    _count: int = 0
+
+    @property
+    def cronjob(self) -> str:
+        """Name of the CronJob of the default image."""
+        return "cnpg-pg-dump-backup" if self.name == "cnpg-backup" else f"{self.name}-pg-dump"
+
+    @property
+    def claim(self) -> str:
+        """Name of the claim."""
+        return "cnpg-backups-pvc" if self.name == "cnpg-backup" else f"{self.name}-backups"
+
+    def run_helm(self, *arguments: str, seconds: float = 180) -> str:
+        """Run helm against the cluster.
+
+        Raises:
+            NodeError: it failed; the message holds what it said.
+        """
+        done = subprocess.run(
+            [str(tool(self.helm)), *arguments, "--namespace", self.namespace],
+            env=self.cluster.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+        if done.returncode:
+            raise NodeError(f"helm {' '.join(arguments)} failed: {done.stderr.strip()}")
+        return done.stdout
+
+    @contextmanager
+    def _values_file(self, values: Mapping[str, Any]) -> Iterator[str]:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(dict(values), file)
+            file.flush()
+            yield file.name
+
+    def install(self, values: Mapping[str, Any] | None = None, *arguments: str) -> str:
+        """`helm install NAME ./chart` with the harness's images and these values; gives the notes."""
+        self.values = merge(IMAGES, values or {})
+        with self._values_file(self.values) as file:
+            return self.run_helm("install", self.name, str(CHART), "-f", file, *arguments)
+
+    def upgrade(self, values: Mapping[str, Any], *arguments: str) -> str:
+        """`helm upgrade` with values on top of those of the install."""
+        self.values = merge(self.values, values)
+        with self._values_file(self.values) as file:
+            return self.run_helm("upgrade", self.name, str(CHART), "-f", file, *arguments)
+
+    def uninstall(self) -> str:
+        """`helm uninstall`."""
+        return self.run_helm("uninstall", self.name, "--wait")
+
+    def start(self, job: str | None = None) -> str:
+        """Start a run by hand, as the seed's document does; gives the Job's name."""
+        self._count += 1
+        job = job or f"{self.cronjob}-manual-{self._count}"
+        self.cluster.kubectl("create", "job", f"--from=cronjob/{self.cronjob}", job, "-n", self.namespace)
+        return job
+
+    def wait(self, job: str, seconds: float = 300) -> Run:
+        """Wait until a Job has ended, failed or not."""
+        wait_until(f"job {job} has ended", lambda: self._ended(job) is not None, seconds)
+        ended = self._ended(job)
+        assert ended
+        pod = self.pod_of(job)
+        statuses = {}
+        if pod:
+            for status in pod["status"].get("initContainerStatuses", []) + pod["status"].get("containerStatuses", []):
+                statuses[status["name"]] = status["state"].get("terminated", {})
+        name = pod["metadata"]["name"] if pod else ""
+        return Run(
+            job,
+            ended["type"] == "Complete",
+            self.log(name, "dump"),
+            self.log(name, "retention"),
+            statuses.get("retention", {}).get("message", ""),
+            f"{ended.get('reason', '')}: {ended.get('message', '')}",
+        )
+
+    def run(self, seconds: float = 300) -> Run:
+        """Run a backup by hand and wait for its end."""
+        return self.wait(self.start(), seconds)
+
+    def _ended(self, job: str) -> dict[str, Any] | None:
+        conditions = self.cluster.get("job", job, "-n", self.namespace)["status"].get("conditions", [])
+        for condition in conditions:
+            if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+                found: dict[str, Any] = condition
+                return found
+        return None
+
+    def pod_of(self, job: str) -> dict[str, Any] | None:
+        """The newest pod of a Job, None where there is none (any more)."""
+        pods = self.cluster.get("pods", "-n", self.namespace, "-l", f"batch.kubernetes.io/job-name={job}")["items"]
+        return max(pods, key=lambda p: str(p["metadata"]["creationTimestamp"])) if pods else None
+
+    def log(self, pod: str, container: str) -> str:
+        """Log of a container, empty where it never ran."""
+        return self.cluster.try_kubectl("logs", "-n", self.namespace, pod, "-c", container).stdout if pod else ""
+
+    @contextmanager
+    def inspector(self, image: str = "localhost/postgres:17-test", name: str = "inspector") -> Iterator[str]:
+        """A pod that mounts the claim as the documentation shows, with the release's label."""
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": {"app": self.name}},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 0,
+                "automountServiceAccountToken": False,
+                "securityContext": dict(RESTRICTED),
+                "containers": [
+                    {
+                        "name": "inspector",
+                        "image": image,
+                        "command": ["sleep", "3600"],
+                        "securityContext": dict(CONTAINER_RESTRICTED),
+                        "volumeMounts": [{"name": "backups", "mountPath": "/backups"}],
+                    }
+                ],
+                "volumes": [{"name": "backups", "persistentVolumeClaim": {"claimName": self.claim}}],
+            },
+        }
+        self.cluster.apply(pod, namespace=self.namespace)
+        try:
+            self.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", self.namespace, "--timeout=60s")
+            yield name
+        finally:
+            self.cluster.try_kubectl("delete", "pod", name, "-n", self.namespace, "--wait=true", "--timeout=60s")
+
+    def on_volume(self, *command: str, image: str = "localhost/postgres:17-test") -> str:
+        """Run a command in an inspector pod."""
+        with self.inspector(image) as pod:
+            return self.cluster.kubectl("exec", "-n", self.namespace, pod, "--", *command)
+
+    def listing(self) -> dict[str, list[str]]:
+        """Published archives on the claim by database, oldest first."""
+        found: dict[str, list[str]] = {}
+        for line in self.on_volume("find", "/backups", "-name", "*.dump").splitlines():
+            _, _, database, archive = line.split("/")
+            found.setdefault(database, []).append(archive)
+        return {database: sorted(archives) for database, archives in found.items()}
+
+    def check_volume(self, image: str = "localhost/postgres:17-test") -> dict[str, list[str]]:
+        """Every published archive passes `sha256sum -c` and a full read; gives the listing.
+
+        Raises:
+            NodeError: one does not; the message names it.
+        """
+        script = (
+            "for f in /backups/*/*.dump; do [ -f $f ] || continue; cd ${f%/*} && sha256sum -c ${f##*/}.sha256 >/dev/null "
+            "&& pg_restore -f /dev/null $f || { echo BAD $f >&2; exit 1; }; echo $f; done"
+        )
+        found: dict[str, list[str]] = {}
+        for line in self.on_volume("sh", "-c", script, image=image).splitlines():
+            _, _, database, archive = line.split("/")
+            found.setdefault(database, []).append(archive)
+        return {database: sorted(archives) for database, archives in found.items()}
+
+    def status(self) -> dict[str, Any]:
+        """What the last run wrote into /backups/status.json."""
+        data: dict[str, Any] = json.loads(self.on_volume("cat", "/backups/status.json"))
+        return data
+
+
+def databases(*names: str, **common: Any) -> Sequence[dict[str, Any]]:
+    """Entries for the value `databases`, each with a cluster named as the seed's document names them."""
+    return [{"name": name, "cluster": f"{name}-postgresql-cnpg", **common} for name in names]
