@@ -283,8 +283,9 @@ class Release:
             NodeError: one does not; the message names it.
         """
         script = (
-            "for f in /backups/*/*.dump; do [ -f $f ] || continue; cd ${f%/*} && sha256sum -c ${f##*/}.sha256 >/dev/null "
-            "&& pg_restore -f /dev/null $f || { echo BAD $f >&2; exit 1; }; echo $f; done"
+            "for f in /backups/*/*.dump; do [ -f $f ] || continue; cd ${f%/*} && "
+            "sha256sum -c ${f##*/}.sha256 >/dev/null && pg_restore -f /dev/null $f "
+            "|| { echo BAD $f >&2; exit 1; }; echo $f; done"
         )
         found: dict[str, list[str]] = {}
         for line in self.on_volume("sh", "-c", script, image=image).splitlines():
