@@ -1,0 +1,82 @@
+"""What the tests of the chart share: values files, rendered objects, and ways into them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.lab import chart
+from tests.lab.chart import CHART, Manifest
+
+CI_FILES = sorted((CHART / "ci").glob("*-values.yaml"))
+KYVERNO = ("policies.kyverno.io/v1/ValidatingPolicy", "kyverno.io/v1/ClusterPolicy")
+"""What `--api-versions` says of a cluster that has Kyverno."""
+
+LONGEST_RELEASE = "a-release-with-a-name-of-fifty-three-characters-in-it"
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+@functools.cache
+def _rendered(
+    values: Path | None, release: str, namespace: str, kyverno: bool, kube_version: str | None
+) -> list[Manifest]:
+    versions = KYVERNO if kyverno else ()
+    return chart.render(values, release, namespace, versions, kube_version)
+
+
+def rendered(
+    values: Path | None = None,
+    release: str = "cnpg-backup",
+    namespace: str = "default",
+    kyverno: bool = True,
+    kube_version: str | None = None,
+) -> list[Manifest]:
+    """The objects of a values file; a copy, so that a test may change it."""
+    return copy.deepcopy(_rendered(values, release, namespace, kyverno, kube_version))
+
+
+def title(manifest: Manifest) -> str:
+    """What messages call an object."""
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
+    """The objects of one kind."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every pod that the objects describe: its owner's title, its metadata, its specification."""
+    for manifest in manifests:
+        template = manifest.get("spec", {}).get("template") if manifest["kind"] != "CronJob" else None
+        if manifest["kind"] == "CronJob":
+            template = manifest["spec"]["jobTemplate"]["spec"]["template"]
+        if template is not None:
+            yield title(manifest), template["metadata"], template["spec"]
+
+
+def containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All containers of a pod, those that run first in front."""
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The settings of a values tree: the path of each value that is no mapping, or an empty one."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*prefix, key))
+        else:
+            yield (*prefix, key), value
+
+
+def nested(path: tuple[str, ...], value: object) -> dict[str, Any]:
+    """The values tree that sets one path."""
+    for key in reversed(path):
+        value = {key: value}
+    assert isinstance(value, dict)
+    return value

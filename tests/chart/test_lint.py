@@ -1,0 +1,60 @@
+"""The linters that a chart's maintainers run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.chart.common import CI_FILES, KYVERNO
+from tests.lab import chart
+from tests.lab.chart import CHART, ROOT
+
+
+def test_helm_lint_is_clean(ci_file: Path, tools: dict[str, Path]) -> None:
+    for binary in (tools["helm"], tools["helm3"]):
+        told = chart.run_helm([str(binary), "lint", "--strict", str(CHART), "--values", str(ci_file)])
+        assert "[WARNING]" not in told, told
+        assert "[INFO]" not in told, told
+
+
+def test_chart_testing_and_its_unit_tests_are_clean(tool_path: str, tmp_path: Path) -> None:
+    """`ct` runs yamale, yamllint, helm lint and helm-unittest; it lints once with each values file."""
+    done = subprocess.run(
+        ["ct", "lint", "--config", "ct.yaml"],
+        cwd=ROOT,
+        env=os.environ | {"PATH": tool_path, "HELM_CACHE_HOME": str(tmp_path), "KUBECONFIG": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path in CI_FILES:
+        assert path.name in done.stdout, f"ct did not lint with {path.name}"
+    assert "Test Suites:" in done.stdout, "ct did not run the unit tests"
+
+
+def test_a_broken_unit_test_fails_chart_testing(tools: dict[str, Path], tmp_path: Path) -> None:
+    """With --strict a misspelt key of a test is an error, not a test that says nothing."""
+    suite = "suite: broken\ntemplates: [pvc.yaml]\ntests:\n  - it: is misspelt\n    assert: [{notExists: {path: x}}]\n"
+    (tmp_path / "broken_test.yaml").write_text(suite)
+    done = subprocess.run(
+        [tools["helm-unittest"], "--strict", "--file", tmp_path / "broken_test.yaml", CHART],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0, done.stdout
+
+
+def test_the_rendered_objects_are_well_formed_yaml(ci_file: Path) -> None:
+    text = chart.render_text(ci_file, api_versions=KYVERNO)
+    config = "{extends: relaxed, rules: {line-length: disable, empty-lines: disable, indentation: {indent-sequences: whatever}}}"
+    done = subprocess.run(
+        ["yamllint", "--strict", "-d", config, "-"], input=text, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(done.stdout)

@@ -1,0 +1,342 @@
+"""Properties that hold for every object of every installation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from tests.chart.common import CI_FILES, KYVERNO, containers, leaves, of_kind, pod_specs, rendered, title
+from tests.lab import chart
+from tests.lab.chart import Manifest
+
+KUBERNETES = ("1.30", "1.34", "1.36")
+"""The oldest minor that the chart installs on, the oldest that CloudNativePG supports, and the newest of both."""
+
+CLUSTER_SCOPED = {"ValidatingPolicy", "ClusterPolicy"}
+CONFIGURATION_KEYS = [
+    *("database", "cluster", "namespace", "dbname", "host", "standby_host", "port", "sslmode", "username"),
+    *("compression", "timeout", "wait_timeout", "lock_timeout", "lock_wait_timeout", "retries"),
+    *("allow_empty", "on_shrink", "allow_large_prune"),
+]
+"""As docs/architecture.md has them."""
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_object_is_valid_in_every_supported_kubernetes(ci_file: Path, version: str) -> None:
+    checked = 0
+    for manifest in rendered(ci_file, kube_version=f"{version}.0"):
+        if manifest["apiVersion"].split("/")[0].endswith("kyverno.io"):
+            continue
+        try:
+            kubernetes_validate.validate(manifest, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            pytest.fail(f"{title(manifest)} is no valid object of Kubernetes {version}: {error.message}")
+        checked += 1
+    assert checked >= 3, "hardly anything was checked"
+
+
+def test_older_kubernetes_is_refused() -> None:
+    with pytest.raises(chart.ChartError, match=r"kubeVersion: >=1\.30\.0-0"):
+        chart.render(kube_version="1.29.9")
+    assert chart.render(kube_version="1.30.4-gke.1")
+
+
+def test_kyverno_policies_have_the_form_of_their_kinds() -> None:
+    files = [path for path in CI_FILES if "everything" in path.name or "default" in path.name]
+    kinds = set()
+    for manifest in [
+        manifest for file in files for manifest in rendered(file) if title(manifest).startswith(("V", "Cl"))
+    ]:
+        kinds.add(manifest["kind"])
+        spec = manifest["spec"]
+        if manifest["kind"] == "ValidatingPolicy":
+            assert set(spec) == {
+                "validationActions",
+                "failurePolicy",
+                "autogen",
+                "matchConstraints",
+                "matchConditions",
+                "validations",
+            }, title(manifest)
+            assert all(set(rule) == {"expression", "message"} for rule in spec["validations"]), title(manifest)
+        else:
+            (rule,) = spec["rules"]
+            assert set(rule) == {"name", "match", "validate"}, title(manifest)
+            assert set(rule["validate"]) == {"failureAction", "message", "cel"}, title(manifest)
+        assert len(manifest["metadata"]["name"]) <= 63, title(manifest)
+    assert kinds == CLUSTER_SCOPED
+
+
+def test_every_pod_satisfies_the_restricted_profile(ci_file: Path) -> None:
+    for owner, _, spec in pod_specs(rendered(ci_file)):
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True, owner
+        assert context.get("runAsUser") != 0, owner
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, owner
+        assert context["fsGroupChangePolicy"] == "OnRootMismatch", owner
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), owner
+        for container in containers(spec):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, f"{owner}: {container['name']}"
+        allowed = {"persistentVolumeClaim", "configMap", "projected", "emptyDir"}
+        for volume in spec["volumes"]:
+            assert set(volume) - {"name"} <= allowed, f"{owner}: volume {volume['name']}"
+
+
+def test_no_pod_gets_a_token_or_the_services_of_the_namespace(ci_file: Path) -> None:
+    manifests = rendered(ci_file)
+    for owner, _, spec in pod_specs(manifests):
+        assert spec["automountServiceAccountToken"] is False, owner
+        assert spec["enableServiceLinks"] is False, owner
+    for account in of_kind(manifests, "ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False, title(account)
+
+
+def test_every_object_carries_the_labels_of_its_release(ci_file: Path) -> None:
+    for manifest in rendered(ci_file, release="other"):
+        labels = manifest["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "other", title(manifest)
+        assert labels["app.kubernetes.io/managed-by"] == "Helm", title(manifest)
+        assert labels["helm.sh/chart"].startswith("cnpg-backup-"), title(manifest)
+        assert labels["app"], title(manifest)
+
+
+def test_every_namespaced_object_names_its_namespace(ci_file: Path) -> None:
+    for manifest in rendered(ci_file, namespace="elsewhere"):
+        expected = None if manifest["kind"] in CLUSTER_SCOPED else "elsewhere"
+        assert manifest["metadata"].get("namespace") == expected, title(manifest)
+
+
+def test_selectors_find_the_pods_and_hold_no_version(ci_file: Path) -> None:
+    manifests = rendered(ci_file)
+    for owner, metadata, spec in pod_specs(manifests):
+        for policy in of_kind(manifests, "NetworkPolicy"):
+            wanted = policy["spec"]["podSelector"]["matchLabels"]
+            assert wanted.items() <= metadata["labels"].items(), f"{title(policy)} does not select the pods of {owner}"
+        for text in (str(metadata["labels"]), str(spec.get("affinity", ""))):
+            assert "helm.sh/chart" not in text, f"{owner}: a selector would break on upgrade"
+            assert "app.kubernetes.io/version" not in text, f"{owner}: a selector would break on upgrade"
+
+
+def test_no_network_policy_selects_or_admits_more_than_it_must(ci_file: Path) -> None:
+    for policy in of_kind(rendered(ci_file), "NetworkPolicy"):
+        spec = policy["spec"]
+        assert spec["podSelector"]["matchLabels"]["app"], f"{title(policy)} selects every pod"
+        assert spec["ingress"] == [], title(policy)
+        assert set(spec["policyTypes"]) == {"Ingress", "Egress"}, title(policy)
+        for rule in spec["egress"]:
+            assert rule.get("ports"), f"{title(policy)}: a rule without ports opens all"
+            for peer in rule["to"]:
+                labels = peer.get("podSelector", {}).get("matchLabels", {})
+                if "cnpg.io/cluster" in labels:
+                    assert labels["cnpg.io/podRole"] == "instance", f"{title(policy)}: poolers are reached too"
+
+
+def test_every_mount_has_its_volume_and_every_volume_its_mount(ci_file: Path) -> None:
+    for owner, _, spec in pod_specs(rendered(ci_file)):
+        volumes = [volume["name"] for volume in spec["volumes"]]
+        assert len(volumes) == len(set(volumes)), f"{owner}: a volume's name is there twice"
+        mounted = set()
+        for container in containers(spec):
+            names = [mount["name"] for mount in container["volumeMounts"]]
+            paths = [mount["mountPath"] for mount in container["volumeMounts"]]
+            assert len(paths) == len(set(paths)), f"{owner}: {container['name']} mounts two volumes at one path"
+            mounted |= set(names)
+        assert mounted == set(volumes), owner
+
+
+def test_environment_names_are_unique(ci_file: Path) -> None:
+    for owner, _, spec in pod_specs(rendered(ci_file)):
+        for container in containers(spec):
+            names = [variable["name"] for variable in container["env"]]
+            assert len(names) == len(set(names)), f"{owner}: {container['name']}: {names}"
+            for variable in container["env"]:
+                assert isinstance(variable.get("value", ""), str), f"{owner}: {variable['name']} is no string"
+
+
+def test_every_referenced_configmap_and_key_is_there_and_every_file_is_mounted(ci_file: Path) -> None:
+    manifests = rendered(ci_file)
+    maps = {manifest["metadata"]["name"]: manifest for manifest in of_kind(manifests, "ConfigMap")}
+    used: dict[str, set[str]] = {}
+    for owner, _, spec in pod_specs(manifests):
+        for volume in spec["volumes"]:
+            if "configMap" not in volume:
+                continue
+            name = volume["configMap"]["name"]
+            assert name in maps, f"{owner}: there is no ConfigMap {name}"
+            keys = set(maps[name]["data"])
+            items = {item["key"] for item in volume["configMap"].get("items", [])} or keys
+            assert items <= keys, f"{owner}: ConfigMap {name} lacks {items - keys}"
+            used.setdefault(name, set()).update(items)
+    assert used == {name: set(manifest["data"]) for name, manifest in maps.items()}
+    for manifest in maps.values():
+        assert manifest["immutable"] is True, title(manifest)
+
+
+def test_a_claim_and_an_account_that_pods_name_exist_or_were_promised(ci_file: Path) -> None:
+    manifests = rendered(ci_file)
+    claims = {manifest["metadata"]["name"] for manifest in of_kind(manifests, "PersistentVolumeClaim")} or {
+        "old-backups"
+    }
+    accounts = {manifest["metadata"]["name"] for manifest in of_kind(manifests, "ServiceAccount")} or {"default"}
+    for owner, _, spec in pod_specs(manifests):
+        named = {v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v}
+        assert named == claims, owner
+        assert spec["serviceAccountName"] in accounts, owner
+
+
+def test_credentials_are_optional_files_and_hold_no_private_key(ci_file: Path) -> None:
+    for owner, _, spec in pod_specs(rendered(ci_file)):
+        (volume,) = [volume for volume in spec["volumes"] if "projected" in volume]
+        paths = []
+        for source in volume["projected"]["sources"]:
+            assert set(source) == {"secret"}, owner
+            assert source["secret"]["optional"] is True, f"{owner}: a missing Secret would stop every backup"
+            assert source["secret"]["items"], f"{owner}: a whole Secret would be mounted"
+            for item in source["secret"]["items"]:
+                assert not item["key"].endswith(".key"), f"{owner}: a private key is mounted"
+                paths.append(item["path"])
+        assert len(paths) == len(set(paths)), owner
+        databases = {path.split("/")[0] for path in paths}
+        wanted = {f"{database}/{name}" for database in databases for name in ("username", "password", "ca.crt")}
+        assert set(paths) == wanted, owner
+        holders = [c["name"] for c in containers(spec) if "credentials" in str(c["volumeMounts"])]
+        assert holders == ["dump"], f"{owner}: {holders} see the credentials"
+
+
+def test_nothing_secret_is_rendered(ci_file: Path) -> None:
+    for manifest in rendered(ci_file):
+        assert manifest["kind"] != "Secret", title(manifest)
+    for owner, _, spec in pod_specs(rendered(ci_file)):
+        for container in containers(spec):
+            assert "secretKeyRef" not in str(container), f"{owner}: a credential in the environment is seen by others"
+
+
+def test_images_are_named_in_full_and_none_is_latest(ci_file: Path) -> None:
+    for owner, _, spec in pod_specs(rendered(ci_file)):
+        for container in containers(spec):
+            image = container["image"]
+            assert re.fullmatch(r"[a-z0-9.-]+\.[a-z]+(/[a-z0-9-]+)+:[0-9][a-z0-9.-]*(@sha256:[0-9a-f]{64})?", image), (
+                f"{owner}: {image}"
+            )
+
+
+def test_deadlines_nest_and_end_before_the_next_run(ci_file: Path) -> None:
+    for manifest in of_kind(rendered(ci_file), "CronJob"):
+        job = manifest["spec"]["jobTemplate"]["spec"]
+        pod = job["template"]["spec"]
+        dump = {entry["name"]: entry.get("value") for entry in pod["initContainers"][0]["env"]}
+        assert int(dump["BACKUP_TIMEOUT"]) < pod["activeDeadlineSeconds"] < job["activeDeadlineSeconds"], title(
+            manifest
+        )
+        interval = 6 * 3600 if "7,13" in manifest["spec"]["schedule"] else 7200
+        assert job["activeDeadlineSeconds"] < interval, title(manifest)
+
+
+def test_requests_stay_below_limits_and_cpu_has_no_limit(ci_file: Path) -> None:
+    units = {"m": 0.001, "Mi": 2**20, "Gi": 2**30, "": 1}
+
+    def number(quantity: object) -> float:
+        match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", str(quantity))
+        assert match, quantity
+        return float(match[1]) * units[match[2]]
+
+    for owner, _, spec in pod_specs(rendered(ci_file)):
+        for container in containers(spec):
+            resources = container["resources"]
+            assert "cpu" not in resources.get("limits", {}), f"{owner}: {container['name']}"
+            for name, limit in resources.get("limits", {}).items():
+                request = resources.get("requests", {}).get(name, 0)
+                assert number(request) <= number(limit), f"{owner}: {container['name']}: {name}"
+
+
+def test_scratch_volumes_are_bounded_and_passwords_stay_in_memory(ci_file: Path) -> None:
+    for owner, _, spec in pod_specs(rendered(ci_file)):
+        empty = {volume["name"]: volume["emptyDir"] for volume in spec["volumes"] if "emptyDir" in volume}
+        assert all("sizeLimit" in directory for directory in empty.values()), owner
+        assert empty["run"]["medium"] == "Memory", owner
+
+
+def test_the_configuration_has_every_key_and_no_line_too_many(ci_file: Path) -> None:
+    databases: list[str] = []
+    for manifest in of_kind(rendered(ci_file), "ConfigMap"):
+        for name, text in manifest["data"].items():
+            if not name.endswith(".conf"):
+                continue
+            assert text.endswith("\n"), name
+            pairs = [line.split("=", 1) for line in text.splitlines()]
+            assert [key for key, *_ in pairs if key != "extra_arg"] == CONFIGURATION_KEYS, f"{title(manifest)}: {name}"
+            assert dict(pairs)["database"] == name.removesuffix(".conf")
+            databases.append(name)
+    assert len(databases) == len(set(databases)), "a database is dumped by two CronJobs"
+
+
+def test_the_claim_is_kept_or_says_nothing(ci_file: Path) -> None:
+    for claim in of_kind(rendered(ci_file), "PersistentVolumeClaim"):
+        policy = claim["metadata"].get("annotations", {}).get("helm.sh/resource-policy", "absent")
+        assert policy in {"keep", "absent"}, f"{title(claim)}: {policy!r} would orphan it without a word"
+
+
+def test_nothing_is_a_hook(ci_file: Path) -> None:
+    for manifest in rendered(ci_file):
+        assert "helm.sh/hook" not in str(manifest["metadata"].get("annotations")), title(manifest)
+
+
+def test_rendering_twice_gives_the_same_bytes(ci_file: Path) -> None:
+    assert chart.render_text(ci_file, api_versions=KYVERNO) == chart.render_text(ci_file, api_versions=KYVERNO)
+
+
+def test_helm_3_and_helm_4_render_the_same_objects(ci_file: Path) -> None:
+    assert chart.render(ci_file, api_versions=KYVERNO, helm="helm3") == rendered(ci_file)
+
+
+def test_the_library_renders_what_helm_renders(ci_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name = {title(manifest): manifest for manifest in rendered(ci_file, kyverno=False)}
+    monkeypatch.setattr(chart, "find", lambda _: None)
+    assert {title(manifest): manifest for manifest in chart.render(ci_file)} == by_name
+
+
+def test_objects_read_as_if_written_by_hand(ci_file: Path) -> None:
+    source = ""
+    for line in _without_data(chart.render_text(ci_file, api_versions=KYVERNO)):
+        source = line if line.startswith("# Source") else source
+        assert line == line.rstrip(), f"{source}: blanks at the end of {line!r}"
+        assert line, f"{source}: an empty line within an object"
+        assert not line.endswith((": null", ": {}")), f"{source}: {line!r} says nothing"
+
+
+def _without_data(text: str) -> list[str]:
+    """The lines of all objects, less the files in ConfigMaps and the empty line that Helm ends each object with."""
+    lines = []
+    for document in text.split("\n---\n"):
+        lines += document.strip("\n").split("\ndata:\n")[0].splitlines()
+    return lines
+
+
+def test_values_files_show_what_their_names_say() -> None:
+    kinds: dict[str, list[Any]] = {path.name: [m["kind"] for m in rendered(path)] for path in CI_FILES}
+    assert kinds["several-images-values.yaml"].count("CronJob") == 3
+    assert "NetworkPolicy" not in kinds["no-network-policy-values.yaml"]
+    assert "PersistentVolumeClaim" not in kinds["existing-claim-values.yaml"]
+    assert set(kinds["least-values.yaml"]) == {"ConfigMap", "CronJob", "PersistentVolumeClaim"}
+
+
+def _everything() -> list[Manifest]:
+    return rendered(next(path for path in CI_FILES if "everything" in path.name))
+
+
+def test_common_labels_and_annotations_reach_every_object() -> None:
+    for manifest in _everything():
+        assert manifest["metadata"]["labels"]["team"] == "databases", title(manifest)
+        assert manifest["metadata"]["annotations"]["example.org/owner"] == "databases", title(manifest)
+
+
+def test_leaves_are_found() -> None:
+    assert dict(leaves({"a": {"b": 1, "c": {}}, "d": [1]})) == {("a", "b"): 1, ("a", "c"): {}, ("d",): [1]}

@@ -1,0 +1,193 @@
+"""What is packed and mounted: the copies of package and scripts, as they reach the pod."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.chart.common import of_kind, pod_specs, rendered
+from tests.lab import chart
+from tests.lab.chart import CHART, ROOT
+
+SYNC = ROOT / "scripts" / "sync-chart-files"
+STAMPS = [f"app-202601{day:02}-{hour:02}0000.dump" for day in range(1, 15) for hour in range(0, 24, 2)]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Path:
+    """The folder that the pod mounts at /opt/cnpg-backup, written from the rendered ConfigMap and its items."""
+    manifests = rendered()
+    maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind(manifests, "ConfigMap")}
+    ((_, _, spec),) = pod_specs(manifests)
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "scripts"]
+    for item in volume["configMap"]["items"]:
+        path = tmp_path / item["path"]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(maps[volume["configMap"]["name"]][item["key"]].encode())
+    return tmp_path
+
+
+def run_isolated(mounted: Path, *arguments: str, standard_input: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the mounted package as the pod does, by an interpreter without site-packages, user's site or environment."""
+    return subprocess.run(
+        [sys.executable, "-S", "-s", "-P", "-W", "error", "-m", "retention", *arguments],
+        input=standard_input,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd="/",
+        env={"PYTHONPATH": str(mounted), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/nonexistent"},
+    )
+
+
+def test_the_mounted_files_are_the_sources_byte_for_byte(mounted: Path) -> None:
+    files = {str(path.relative_to(mounted)): path.read_bytes() for path in mounted.rglob("*") if path.is_file()}
+    sources = {f"retention/{path.name}": path.read_bytes() for path in (ROOT / "retention").glob("*.py")}
+    sources["scripts/dump.sh"] = (ROOT / "scripts" / "dump.sh").read_bytes()
+    assert set(files) == set(sources)
+    for name, content in sources.items():
+        assert files[name] == content, f"{name} differs from its source: run scripts/sync-chart-files"
+
+
+def test_the_mounted_package_plans_without_any_other(mounted: Path) -> None:
+    done = run_isolated(mounted, "plan", "--format", "json", "-", standard_input="\n".join(STAMPS) + "\n")
+    assert done.returncode == 0, done.stderr
+    kept: dict[str, int] = {}
+    for entry in json.loads(done.stdout)["keep"]:
+        kept[entry["tier"]] = kept.get(entry["tier"], 0) + 1
+    assert kept == {"Hourly": 6, "12-Hourly": 4, "Daily": 5}
+
+
+def test_the_mounted_package_imports_nothing_but_itself_and_the_standard_library(mounted: Path) -> None:
+    modules = sorted(f"retention.{path.stem}" for path in (mounted / "retention").glob("[!_]*.py"))
+    code = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-S", "-s", "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(mounted), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    strangers = set(done.stdout.split()) - set(sys.stdlib_module_names) - {"retention", "__main__"}
+    assert not strangers, f"the pod's Python has no {strangers}"
+
+
+def test_the_rendered_configuration_is_what_the_package_reads(
+    mounted: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """An empty volume and no results: `finish` must understand every file and fail each database for what is true."""
+    folder = tmp_path_factory.mktemp("pod")
+    for name in ("config", "results", "backups"):
+        (folder / name).mkdir()
+    everything = CHART / "ci" / "everything-on-values.yaml"
+    databases = set()
+    for manifest in of_kind(rendered(everything), "ConfigMap"):
+        if "policy.json" not in manifest["data"]:
+            continue
+        for name, text in manifest["data"].items():
+            (folder / "config" / name).write_text(text)
+            databases |= {name.removesuffix(".conf")} if name.endswith(".conf") else set()
+    arguments = ["finish", "--config", folder / "config", "--results", folder / "results"]
+    arguments += ["--termination-log", folder / "termination", folder / "backups"]
+    done = run_isolated(mounted, *map(str, arguments))
+    assert done.returncode == 1, f"{done.returncode}: {done.stdout}{done.stderr}"
+    assert databases == {"app", "app-prod", "app_prod"}
+    for database in databases:
+        assert f"{database}: " in done.stdout + done.stderr, done.stdout + done.stderr
+    assert "reported nothing" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_copies_are_those_of_the_sources() -> None:
+    done = subprocess.run([SYNC, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def copy_of_the_repository(tmp_path: Path) -> Path:
+    """A copy of what sync-chart-files reads and writes."""
+    for name in ("retention", "chart/files", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda root: (root / "retention" / "rule.py").write_text("changed = True\n"), "+changed = True"),
+        (lambda root: (root / "scripts" / "dump.sh").write_text("#!/bin/sh\n"), "chart/files/scripts/dump.sh"),
+        (lambda root: (root / "chart" / "files" / "retention" / "rule.py").unlink(), "missing, or no regular file"),
+        (lambda root: (root / "chart" / "files" / "stray.py").write_text(""), "has no source: chart/files/stray.py"),
+        (lambda root: (root / "chart" / "files" / "link.py").symlink_to("x"), "has no source: chart/files/link.py"),
+        (lambda root: (root / "retention" / "new.py").write_text("\n"), "chart/files/retention/new.py"),
+    ],
+    ids=["source changed", "script changed", "copy missing", "stray file", "stray link", "new source"],
+)
+def test_drift_is_told_and_then_mended(copy_of_the_repository: Path, change: object, told: str) -> None:
+    sync = copy_of_the_repository / "scripts" / "sync-chart-files"
+
+    def check() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sync, "--check"], capture_output=True, text=True, check=False)
+
+    assert check().returncode == 0, check().stdout
+    change(copy_of_the_repository)  # type: ignore[operator]
+    before = check()
+    assert before.returncode == 1, before.stdout
+    assert told in before.stdout
+    subprocess.run([sync], check=True)
+    assert check().returncode == 0, check().stdout
+
+
+@pytest.mark.parametrize("missing", ["files/retention/__main__.py", "files/scripts/dump.sh"])
+def test_a_chart_without_its_copies_refuses_to_render(tmp_path: Path, missing: str) -> None:
+    shutil.copytree(CHART, tmp_path / "chart")
+    (tmp_path / "chart" / missing).unlink()
+    with pytest.raises(chart.ChartError, match=f"incomplete: {missing} is missing"):
+        chart.render(chart=tmp_path / "chart")
+
+
+@pytest.fixture
+def package(tools: dict[str, Path], tmp_path: Path) -> Path:
+    """The chart as `helm package` makes it, from a copy in which Python has left its bytecode."""
+    shutil.copytree(CHART, tmp_path / "chart")
+    (tmp_path / "chart" / "files" / "retention" / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "chart" / "files" / "retention" / "__pycache__" / "rule.cpython-314.pyc").write_bytes(b"\0")
+    chart.run_helm([str(tools["helm"]), "package", str(tmp_path / "chart"), "--destination", str(tmp_path)])
+    (archive,) = tmp_path.glob("*.tgz")
+    return archive
+
+
+def test_the_package_holds_what_is_installed_and_nothing_else(package: Path) -> None:
+    with tarfile.open(package) as archive:
+        members = archive.getmembers()
+    assert all(member.isreg() for member in members), "the package holds links or folders"
+    names = {member.name.removeprefix("cnpg-backup/") for member in members}
+    strays = {name for name in names if name.startswith(("tests/", "ci/")) or name.endswith((".pyc", ".tgz"))}
+    assert not strays, strays
+    sources = {f"files/retention/{path.name}" for path in (ROOT / "retention").glob("*.py")}
+    assert names >= sources | {"files/scripts/dump.sh", "values.schema.json", "templates/validate.yaml"}
+
+
+def test_the_package_renders_what_the_folder_renders(package: Path) -> None:
+    assert chart.render(chart=package) == chart.render()
+
+
+def test_a_release_fits_in_its_secret_many_times_over(package: Path) -> None:
+    """Helm stores the whole chart and the rendered manifest, gzipped, in one Secret of at most 1 MiB."""
+    release = gzip.compress(package.read_bytes() + chart.render_text().encode())
+    assert len(release) < 300_000, f"{len(release)} bytes"
+
+
+def test_a_configmap_of_scripts_stays_below_its_limit() -> None:
+    for manifest in of_kind(rendered(), "ConfigMap"):
+        size = sum(len(key) + len(text.encode()) for key, text in manifest["data"].items())
+        assert size < 700_000, f"{manifest['metadata']['name']}: {size} of 1048576 bytes"
