@@ -296,11 +296,12 @@ def damage_lines(noticed: Sequence[Noticed]) -> list[str]:
     """The page's second half."""
     lines = ["", "## Damage", ""]
     lines += [
-        f"{TRIALS} random truncations and {TRIALS} random flips of one bit of the tiny database's archive, in each format.",
+        f"{TRIALS} random truncations and {TRIALS} random flips of one bit, of the tiny database's archive, in each",
+        "format.",
         "*After* its sha256 was taken, damage of a staged archive meets `finish`, damage of a published one `verify`.",
         "*Before*, it meets the read back alone, `pg_restore -f /dev/null`; *silent* is what it lets pass although a",
-        "restore then brings back something else. zstd data carry no checksum; gzip data do, but the table of contents,",
-        "a large part of a tiny archive, has none in either format.",
+        "restore then brings back something else. zstd data carry no checksum; gzip data do, but the table of",
+        "contents has none in either format.",
         "",
         "| format | damage | caught by `finish` | caught by `verify` | before: caught by the read | before: silent |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -318,8 +319,8 @@ def facts_of(server: Server, load: float) -> str:
     version = server.value("SHOW server_version")
     return (
         f"PostgreSQL {version}, server and client on one machine, {os.cpu_count()} cores ({processor()}), "
-        f"load {load:.1f} at the start. All variants connect by TCP with TLS `verify-full`. Large: {size:.0f} MB, made for it; "
-        f"tiny: {tiny:.0f} MB. Read the ratios: seconds are this machine's."
+        f"load {load:.1f} at the start. All variants connect by TCP with TLS `verify-full`. Large: {size:.0f} MB, "
+        f"made for it; tiny: {tiny:.0f} MB. Read the ratios: seconds are this machine's."
     )
 
 
