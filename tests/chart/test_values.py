@@ -1,0 +1,254 @@
+"""Values: one set of keys in values.yaml, schema, templates and documentation, and clear words for wrong ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.common import KYVERNO, VALUES, leaves, nested
+from tests.lab import chart
+from tests.lab.chart import CHART, ROOT
+
+HERE = Path(__file__).parent
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+EVERYTHING: dict[str, Any] = yaml.safe_load((CHART / "ci" / "everything-on-values.yaml").read_text())
+WRONG = sorted((HERE / "wrong").glob("*.yaml"))
+RIGHT = sorted((HERE / "right").glob("*.yaml"))
+
+OTHER: dict[tuple[str, ...], object] = {
+    ("nameOverride",): "nightly",
+    ("persistence", "existingClaim"): "old-backups",
+    ("serviceAccount", "create"): False,
+    ("networkPolicy", "enabled"): False,
+    ("defaults", "target"): "prefer-standby",
+    ("accessPolicy", "kyverno", "enabled"): False,
+}
+"""Another value for settings that everything-on leaves at their default."""
+
+ONE_CHOICE = {("accessPolicy", "mode")}
+"""Settings that have a single value so far."""
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """A schema node with its reference followed, and the parts of `allOf` laid together."""
+    if "$ref" in node:
+        return resolved(SCHEMA["definitions"][node["$ref"].removeprefix("#/definitions/")])
+    together = dict(node)
+    for part in together.pop("allOf", []):
+        together |= {key: value for key, value in resolved(part).items() if key not in together}
+    return together
+
+
+def schema_at(path: tuple[str, ...]) -> dict[str, Any]:
+    """The schema of one setting."""
+    node: dict[str, Any] = SCHEMA
+    for key in path:
+        node = resolved(resolved(node)["properties"][key])
+    return resolved(node)
+
+
+def closed_mappings(tree: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
+    """All mappings of values.yaml whose keys the chart decides, with their paths."""
+    found = [(path, tree)]
+    for key, value in tree.items():
+        if isinstance(value, dict) and "properties" in schema_at((*path, key)):
+            found += closed_mappings(value, (*path, key))
+    return found
+
+
+def test_schema_and_values_have_the_same_keys() -> None:
+    optional: dict[tuple[str, ...], set[str]] = {("affinity",): {"nodeAffinity", "podAffinity", "podAntiAffinity"}}
+    for path, tree in closed_mappings(VALUES):
+        declared = set(schema_at(path)["properties"]) - optional.get(path, set())
+        if "resources" in path:
+            continue
+        assert declared == set(tree), f"{'.'.join(path) or 'values'}: schema and values.yaml differ"
+
+
+def test_the_schema_admits_no_unknown_key_and_demands_every_other() -> None:
+    """A null in a values file deletes the default; where that would break a template, the schema demands the key."""
+    free = {("affinity",), ("podSecurityContext",)}
+    absent = {("persistence", "storageClassName"), ("global",)}
+    for path, tree in closed_mappings(VALUES):
+        node = schema_at(path)
+        if path != ("global",):
+            assert node["additionalProperties"] is False, path
+        if path in free or "resources" in path:
+            continue
+        wanted = {key for key in tree if (*path, key) not in absent}
+        assert set(node["required"]) == wanted, f"{'.'.join(path) or 'values'}: required differs"
+
+
+def test_the_schema_is_draft_07_and_fetches_nothing() -> None:
+    text = json.dumps(SCHEMA)
+    assert SCHEMA["$schema"] == "http://json-schema.org/draft-07/schema#"
+    assert '"format"' not in text, "formats are enforced by some versions of Helm and ignored by others"
+    assert all(ref.startswith("#/definitions/") for ref in re.findall(r'"\$ref": "([^"]+)"', text))
+    used = set(re.findall(r'"#/definitions/([^"]+)"', text))
+    assert used == set(SCHEMA["definitions"]), "a definition is missing or unused"
+
+
+def test_an_entry_may_override_every_default_of_databases() -> None:
+    own = {"name", "cluster", "database", "username", "host", "standbyHost", "image", "retention"}
+    properties = set(SCHEMA["definitions"]["database"]["properties"])
+    assert properties == own | set(VALUES["defaults"])
+    documented = set(re.findall(r"^#   (\w+)  ", (CHART / "values.yaml").read_text(), re.MULTILINE))
+    assert documented == own, "values.yaml documents other keys of an entry"
+
+
+def test_every_value_that_a_template_reads_is_declared() -> None:
+    for template in sorted((CHART / "templates").iterdir()):
+        for path in re.findall(r"\.Values((?:\.\w+)+)", template.read_text()):
+            tree: Any = VALUES
+            for key in path.strip(".").split("."):
+                assert isinstance(tree, dict), f"{template.name} reads .Values{path}"
+                assert key in tree, f"{template.name} reads .Values{path}, which values.yaml lacks"
+                tree = tree[key]
+
+
+def test_everything_on_names_every_setting() -> None:
+    given = {_setting(path) for path, _ in leaves(EVERYTHING)}
+    missing = {".".join(_setting(path)) for path, _ in leaves(VALUES) if _setting(path) not in given}
+    assert not missing, f"ci/everything-on-values.yaml lacks {missing}"
+
+
+def _setting(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The path of a setting; below resources and mappings of free keys, that of the whole."""
+    for index, key in enumerate(path, 1):
+        if key == "resources" or "properties" not in schema_at(path[:index]):
+            return path[:index]
+    return path
+
+
+def _get(tree: Any, path: tuple[str, ...]) -> object:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+SETTINGS = [path for path, _ in leaves(VALUES) if "resources" not in path and path not in ONE_CHOICE]
+SETTINGS += [("dump", "resources"), ("retention", "resources")]
+
+
+@pytest.fixture(scope="module")
+def plain() -> str:
+    """The default objects, on a cluster with Kyverno."""
+    return chart.render_text(api_versions=KYVERNO)
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=".".join)
+def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], plain: str) -> None:
+    value = OTHER[path] if path in OTHER else _get(EVERYTHING, path)
+    assert value != _get(VALUES, path), (
+        f"everything-on leaves {'.'.join(path)} at its default; give another value in OTHER"
+    )
+    assert chart.render_text(nested(path, value), api_versions=KYVERNO) != plain, f"no template reads {'.'.join(path)}"
+
+
+ENTRY = next(entry for entry in EVERYTHING["databases"] if entry["name"] == "app_prod")
+PREFER_STANDBY = {
+    "standbyHost": "standby.example.org",
+    "target": "prefer-standby",
+    "onShrink": "fail",
+    "extraArgs": ["--no-owner"],
+}
+
+
+@pytest.mark.parametrize("key", sorted(SCHEMA["definitions"]["database"]["properties"]))
+def test_every_key_of_an_entry_changes_what_is_rendered(key: str) -> None:
+    base: dict[str, Any] = {"name": "app", "cluster": "app"}
+    base |= {"target": "prefer-standby"} if key == "standbyHost" else {}
+    value = PREFER_STANDBY.get(key, ENTRY.get(key))
+    assert value is not None, f"give {key} to the entry app_prod of everything-on"
+    before, after = (chart.render_text({"databases": [entry]}) for entry in (base, base | {key: value}))
+    assert before != after, f"no template reads {key} of an entry"
+
+
+def test_every_value_has_its_sentence_and_its_example() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    for number, line in enumerate(lines):
+        match = re.fullmatch(r"( *)(\w+):(.*)", line)
+        if match is None or _below_free_form(lines, number):
+            continue
+        comment: list[str] = []
+        above = number - 1
+        while lines[above].strip().startswith("#"):
+            comment.insert(0, lines[above].strip(" #"))
+            above -= 1
+        text = " ".join(comment)
+        assert re.match(r"[A-Z].*[.:]", text), f"values.yaml:{number + 1}: {match[2]} has no sentence above it"
+        if match[3]:
+            assert "For example" in text, f"values.yaml:{number + 1}: {match[2]} has no example above it"
+
+
+def _below_free_form(lines: list[str], number: int) -> bool:
+    """Whether a line belongs to the content of a value whose inner keys are not the chart's: a list, or resources."""
+    indent = len(lines[number]) - len(lines[number].lstrip())
+    for line in reversed(lines[:number]):
+        outer = len(line) - len(line.lstrip())
+        if line.strip() and not line.strip().startswith("#") and outer < indent:
+            if line.strip().startswith("- ") or line.strip() in {"resources:", "requests:", "limits:"}:
+                return True
+            indent = outer
+    return False
+
+
+def test_the_readme_lists_every_value_with_its_default() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]*)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
+    listed = {name: json.loads(default) for name, default in rows}
+    wanted = {".".join(path): value for path, value in leaves(VALUES)}
+    wanted = {name: value for name, value in wanted.items() if not name.startswith(("databases", "retention.tiers"))}
+    assert listed == wanted
+
+
+@pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
+def test_wrong_values_fail_with_a_clear_line(path: Path) -> None:
+    """Each file of the folder `wrong` begins with the lines that Helm's message must hold."""
+    text = path.read_text()
+    expected = re.findall(r"^# expected: (.+)$", text, re.MULTILINE)
+    assert expected, f"{path.name} does not say what is expected"
+    with pytest.raises(chart.ChartError) as caught:
+        chart.render(path)
+    for line in expected:
+        assert line in str(caught.value), f"{path.name}: Helm said\n{caught.value}"
+
+
+@pytest.mark.parametrize("path", RIGHT, ids=lambda path: path.stem)
+def test_near_misses_pass(path: Path) -> None:
+    assert chart.render(path)
+
+
+def test_all_that_cannot_work_is_said_at_once() -> None:
+    values = {
+        "fullnameOverride": "x" * 54,
+        "activeDeadlineSeconds": 7200,
+        "databases": [
+            {"name": "app", "cluster": "app"},
+            {"name": "app", "cluster": "other", "extraArgs": ["--format=p"]},
+        ],
+        "retention": {"tiers": [{"name": "Daily", "every": "24h", "keep": 5, "until": "7d"}]},
+    }
+    with pytest.raises(chart.ChartError) as caught:
+        chart.render(values)
+    assert str(caught.value).count("\n  - ") == 5, str(caught.value)
+
+
+def test_chart_and_dump_script_allow_the_same_arguments() -> None:
+    """dump.sh checks again what the chart has let through; the two lists must be one."""
+    script = (ROOT / "scripts" / "dump.sh").read_text()
+    body = re.search(r"^allowed_extra_arg\(\) \{\n(.*?)^\}", script, re.MULTILINE | re.DOTALL)
+    assert body, "dump.sh has no allowed_extra_arg any more"
+    allowing = "\n".join(line for line in body[1].splitlines() if "return 1" not in line)
+    in_script = set(re.findall(r"--[a-z-]+(?:=\?\*)?", allowing))
+    helper = (CHART / "templates" / "_validate.tpl").read_text()
+    bare = re.search(r"\$bare := list(.*?)-}}", helper, re.DOTALL)
+    valued = re.search(r"\$valued := list(.*?)-}}", helper, re.DOTALL)
+    assert bare
+    assert valued
+    in_chart = set(re.findall(r"--[a-z-]+", bare[1])) | {f"{name}=?*" for name in re.findall(r"--[a-z-]+", valued[1])}
+    assert in_chart == in_script
