@@ -120,7 +120,7 @@ def test_everything_on_names_every_setting() -> None:
 def _setting(path: tuple[str, ...]) -> tuple[str, ...]:
     """The path of a setting; below resources and mappings of free keys, that of the whole."""
     for index, key in enumerate(path, 1):
-        if key == "resources" or "properties" not in schema_at(path[:index]):
+        if key in {"resources", "affinity"} or "properties" not in schema_at(path[:index]):
             return path[:index]
     return path
 
