@@ -2,13 +2,14 @@
 # Dump every configured database to the volume, prove each archive readable, and leave it staged.
 #
 #   dump.sh                   all databases of $BACKUP_CONFIG, $BACKUP_PARALLEL at a time
-#   dump.sh --database NAME   one of them (how the former calls itself)
+#   dump.sh --check           say for each of them whether it could be dumped now; dumps nothing, locks nothing
+#   dump.sh --dump-one NAME LIMIT DEADLINE, --check-one …   one of them (how the former calls itself)
 #
 # Nothing is published or deleted here: `retention finish`, the pod's second container, does that. A database that
 # fails says so in its result file and never stops another one. What passes between the two, the keys of the
 # configuration and the environment: docs/architecture.md.
 #
-# Exit: 0 also when databases failed; 2 when there is nothing to work with; 143 after SIGTERM.
+# Exit: 0 also when databases failed, but 1 then with --check; 2 when there is nothing to work with; 143 after SIGTERM.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
 set -eu
 umask 077
@@ -283,7 +284,7 @@ check_space() {
   else
     need=$((database_bytes / 2))
   fi
-  free=$(df -Pk "$dir" | awk 'NR == 2 { print $4 }')
+  free=$(df -Pk "$BACKUP_ROOT" | awk 'NR == 2 { print $4 }')
   is_number "$free" || return 0
   [ $((free * 1024)) -gt $((need + 1048576)) ] ||
     fail "only $(mebibytes $((free * 1024))) free on the volume, about $(mebibytes $((need + 1048576))) needed" \
@@ -310,9 +311,10 @@ choose_base() {
   staged=$dir/.$base.dump.staged
 }
 
-# No pipe stands between pg_dump and the file: its exit code is seen, and -f has it fsync the file.
+# pg_dump with these arguments besides. No pipe stands between it and the file: its exit code is seen, and -f has it
+# fsync the file.
 pg_dump_once() {
-  set -- -Fc -Z "$compression" "--lock-wait-timeout=$((conf_lock_wait_timeout * 1000))" -w -f "$partial"
+  set -- "$@" -Fc -Z "$compression" "--lock-wait-timeout=$((conf_lock_wait_timeout * 1000))" -w -f "$partial"
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in extra_arg=*) set -- "$@" "${line#extra_arg=}" ;; esac
   done <"$conf"
@@ -412,8 +414,8 @@ put_facts() {
   put finished "$(now)"
 }
 
-# One database, from its lock to its staged archive.
-backup_database() {
+# What both a dump and a check of one database begin with: its result file, its configuration.
+begin() {
   database=$1 limit=$2 deadline=$3 began=$(now)
   conf=$BACKUP_CONFIG/$database.conf dir=$BACKUP_ROOT/$database
   result=$BACKUP_RUN/$database.result.new stderr=$BACKUP_RUN/$database.stderr facts=$BACKUP_RUN/$database.facts
@@ -427,6 +429,11 @@ backup_database() {
   check_config
   credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
   put cluster "$conf_cluster" && put namespace "$conf_namespace" && put dbname "$conf_dbname"
+}
+
+# One database, from its lock to its staged archive.
+backup_database() {
+  begin "$@"
   take_lock
   set_credentials
   connect
@@ -439,6 +446,71 @@ backup_database() {
   stage
   write_result
   log "$database" "staged $base.dump: $(mebibytes "$bytes"), $tables tables, dumped in $dump_seconds s, read back in $verify_seconds s, PostgreSQL $server_version, $role"
+}
+
+# pg_dump itself up to the first row: it locks what a dump would read, and so needs the same rights. Row security, which
+# stops it later, is asked for.
+check_readable() {
+  compression=0 partial=/dev/null
+  pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"
+  run psql -XAtqw -F '|' -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
+    count(*), count(*) FILTER (WHERE row_security_active(oid)) FROM pg_class WHERE relkind IN ('r', 'p')
+    AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
+    >"$facts" || fail_with_stderr "the catalog cannot be read"
+  IFS='|' read -r tls tables hidden <"$facts"
+  if [ "$tables" = 0 ] && [ "$conf_allow_empty" != true ]; then
+    fail "the database has no table" "if that is right, set allowEmpty: true for it; if not, is 'database' the right name?"
+  fi
+  [ "$hidden" = 0 ] ||
+    warn "row security hides rows of $hidden tables from this role; a dump fails unless it leaves them out"
+}
+
+# A file of its own name, for a dump may be under way.
+check_writable() {
+  probe=$BACKUP_ROOT/.$database.check
+  [ ! -d "$dir" ] || probe=$dir/.$database.check
+  (echo "$database" >"$probe") 2>"$stderr" || fail_with_stderr "cannot write to ${probe%/*}"
+  rm -f "$probe" 2>"$stderr" || fail_with_stderr "cannot remove $probe"
+}
+
+# Everything that a dump needs, and neither a lock nor a file that stays.
+check_database() {
+  begin "$@"
+  # Somebody waits for the answer.
+  [ "$conf_wait_timeout" -le 30 ] || conf_wait_timeout=30
+  set_credentials
+  connect
+  put server_version "$server_version" && put role "$role"
+  check_version
+  check_readable
+  put tls "$tls" && put tables "$tables"
+  check_writable
+  check_space
+  put free "$(mebibytes $((free * 1024)))"
+  put state ready
+  write_result
+}
+
+# One line a database; 1 when one of them is not ready.
+report_checks() {
+  code=0 line='%-24s %-7s %-9s %-8s %-8s %6s %10s  %s\n'
+  # shellcheck disable=SC2059 # one format for heading and lines
+  printf "$line" DATABASE RESULT SERVER ROLE TLS TABLES FREE WHY
+  for conf in "$BACKUP_CONFIG"/*.conf; do
+    name=${conf##*/}
+    name=${name%.conf}
+    awk -v name="$name" -v line="$line" '
+      { at = index($0, "="); value[substr($0, 1, at - 1)] = substr($0, at + 1) }
+      function shown(key) { return value[key] == "" ? "-" : value[key] }
+      END {
+        ready = value["state"] == "ready"
+        why = ready ? shown("warning") : value["error"] "; " value["remedy"]
+        printf line, name, ready ? "ready" : "FAILED", shown("server_version"), shown("role"), shown("tls"),
+          shown("tables"), shown("free"), why
+        exit !ready
+      }' "$BACKUP_RESULTS/$name.result" || code=1
+  done
+  return "$code"
 }
 
 # A result for a database that could not write its own.
@@ -471,7 +543,7 @@ work() {
         "raise the run's timeout, dump more databases at a time, or find out which one is slow"
       continue
     fi
-    timeout -k 20 "$limit" sh "$0" --database "$name" "$limit" "$(($(now) + limit))" &
+    timeout -k 20 "$limit" sh "$0" "$one" "$name" "$limit" "$(($(now) + limit))" &
     child=$!
     wait "$child" || :
     child=
@@ -513,11 +585,20 @@ check_environment() {
 }
 
 main() {
-  if [ "${1-}" = --database ]; then
-    backup_database "$2" "$3" "$4"
-    return
-  fi
-  [ $# = 0 ] || usage "unknown argument '$1'"
+  one=--dump-one
+  case ${1-} in
+    '') ;;
+    --check) one=--check-one ;;
+    --dump-one)
+      backup_database "$2" "$3" "$4"
+      return
+      ;;
+    --check-one)
+      check_database "$2" "$3" "$4"
+      return
+      ;;
+    *) usage "unknown argument '$1'" ;;
+  esac
   check_environment
   run_deadline=$(($(now) + BACKUP_TIMEOUT)) claims=$BACKUP_RUN/claims workers=
   mkdir -p "$claims"
@@ -528,6 +609,7 @@ main() {
     BACKUP_PARALLEL=$((BACKUP_PARALLEL - 1))
   done
   for worker in $workers; do wait "$worker" || :; done
+  [ "$one" = --dump-one ] || report_checks
 }
 
 main "$@"
