@@ -484,7 +484,7 @@ def main() -> int:
     try:
         demonstrate(report, folder, arguments.megabytes)
     except (BrokenPromiseError, PostgresError, ChartError, PodError, SiteError) as error:
-        report.console.print(Text(f"demo: {error}", style="bold red"))
+        report.console.print(Text(f"demo: {error}", style="bold red"), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         report.console.print("demo: interrupted; everything was removed")
