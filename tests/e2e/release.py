@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,59 @@ def fingerprint(cluster: Cluster, namespace: str, instance: str, dbname: str) ->
     return sql(cluster, namespace, instance, dbname, query)
 
 
+@contextmanager
+def table_lock(
+    cluster: Cluster, namespace: str, instance: str, dbname: str, table: str = "items"
+) -> Iterator[Callable[[], None]]:
+    """Hold a lock on a table, so that a dump stops in the middle; gives what releases it.
+
+    The session runs inside the instance's pod and depends on no connection to the API server.
+    """
+    script = (
+        f"PGAPPNAME=locker setsid psql -XAtq -d '{dbname}' -c 'BEGIN; LOCK TABLE {table}; SELECT pg_sleep(900)' "
+        "</dev/null >/dev/null 2>&1 &"
+    )
+    ours = "pid IN (SELECT pid FROM pg_stat_activity WHERE application_name = 'locker')"
+    cluster.kubectl("exec", "-n", namespace, instance, "-c", "postgres", "--", "sh", "-c", script)
+
+    def held() -> bool:
+        # The message is there to be committed: that flushes the lock's own record, and standbys learn of it.
+        query = (
+            f"SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND {ours}; "
+            "DO $$ BEGIN PERFORM pg_logical_emit_message(true, 'locker', ''); END $$;"
+        )
+        return sql(cluster, namespace, instance, dbname, query) != "0"
+
+    def release() -> None:
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'locker';"
+        sql(cluster, namespace, instance, dbname, query)
+
+    wait_until(f"table {table} of {dbname} is locked", held, 30)
+    try:
+        yield release
+    finally:
+        with suppress(NodeError):  # with its instance the lock is gone, too
+            release()
+
+
+def wait_for_dump_behind_lock(
+    cluster: Cluster, namespace: str, instances: Sequence[str], dbname: str, seconds: float = 90
+) -> str:
+    """Wait until pg_dump waits for a table lock on one of these instances; gives the instance."""
+    found: list[str] = []
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cnpg-backup' AND wait_event_type = 'Lock' "
+        "AND datname = current_database();"
+    )
+
+    def waiting() -> bool:
+        found[:] = [i for i in instances if sql(cluster, namespace, i, dbname, query) != "0"]
+        return bool(found)
+
+    wait_until(f"the dump of {dbname} waits for the lock", waiting, seconds)
+    return found[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A Job that has ended: whether it succeeded, its logs, and the termination message."""
@@ -131,6 +184,7 @@ class Release:
     helm: str = "helm"
     values: dict[str, Any] = field(default_factory=dict)
     _count: int = 0
+    _inspector: str = ""
 
     @property
     def cronjob(self) -> str:
@@ -263,8 +317,20 @@ class Release:
         finally:
             self.cluster.try_kubectl("delete", "pod", name, "-n", self.namespace, "--wait=true", "--timeout=60s")
 
+    @contextmanager
+    def kept_inspector(self) -> Iterator[None]:
+        """One inspector pod for all that looks at the volume meanwhile, instead of one for each look."""
+        with self.inspector(name=f"{self.name}-inspector") as pod:
+            self._inspector = pod
+            try:
+                yield
+            finally:
+                self._inspector = ""
+
     def on_volume(self, *command: str, image: str = "localhost/postgres:17-test") -> str:
         """Run a command in an inspector pod."""
+        if self._inspector:
+            return self.cluster.kubectl("exec", "-n", self.namespace, self._inspector, "--", *command)
         with self.inspector(image) as pod:
             return self.cluster.kubectl("exec", "-n", self.namespace, pod, "--", *command)
 
@@ -292,6 +358,13 @@ class Release:
             _, _, database, archive = line.split("/")
             found.setdefault(database, []).append(archive)
         return {database: sorted(archives) for database, archives in found.items()}
+
+    def metadata(self, database: str, archive: str) -> dict[str, Any]:
+        """The JSON beside a published archive."""
+        data: dict[str, Any] = json.loads(
+            self.on_volume("cat", f"/backups/{database}/{archive.removesuffix('.dump')}.json")
+        )
+        return data
 
     def status(self) -> dict[str, Any]:
         """What the last run wrote into /backups/status.json."""
