@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import functools
 import os
 import platform
 import signal
@@ -165,14 +166,10 @@ class Bench:
             path.unlink(missing_ok=True)
 
 
-RENDERED: dict[str, Any] = {}
-
-
+@functools.cache
 def render_once(database: str) -> Any:
     """The chart for one database; rendering is no part of a run."""
-    if database not in RENDERED:
-        RENDERED[database] = render(only(database))
-    return RENDERED[database]
+    return render(only(database))
 
 
 def measure(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Sample]:
@@ -223,13 +220,20 @@ def without_finish(manifests: Sequence[Any]) -> list[Any]:
     return changed
 
 
-def notice(server: Server, folder: Path, compression: str, kind: damage.Kind) -> Noticed:
+def notice(server: Server, passwords: Mapping[str, str], folder: Path, compression: str, kind: damage.Kind) -> Noticed:
     """Damage copies of an archive at each stage of its life, and count who notices.
+
+    Args:
+        server: With the tiny database.
+        passwords: Of the databases' roles.
+        folder: An empty one, for a volume of its own.
+        compression: Of the archives.
+        kind: The damage.
 
     Raises:
         BenchError: A sound archive was not published, or was called bad: the counts would mean nothing.
     """
-    site = Site(folder, {TINY: server}, BENCH_PASSWORDS)
+    site = Site(folder, {TINY: server}, dict(passwords))
     manifests = render(only(TINY, compression=compression))
     site.pod(without_finish(manifests)).run()
     directory = site.backups / TINY
@@ -249,9 +253,6 @@ def notice(server: Server, folder: Path, compression: str, kind: damage.Kind) ->
     caught = sum(results.get(f"{base}.dump") == "bad" for base in copies)
     read = damage.read_back(server.installation, directory / f"{sound}.dump", kind, TRIALS, folder)
     return Noticed(compression, kind, finish, caught, read)
-
-
-BENCH_PASSWORDS: dict[str, str] = {}
 
 
 def processor() -> str:
@@ -340,7 +341,7 @@ def bench(folder: Path, rounds: int, megabytes: int) -> tuple[str, bool]:
                 say(f"{TRIALS} times: {kind} of {compression}")
                 trial = folder / f"damage-{number}-{kind.replace(' ', '-')}"
                 trial.mkdir()
-                noticed.append(notice(server, trial, compression, kind))
+                noticed.append(notice(server, bench.site.passwords, trial, compression, kind))
         facts = facts_of(server, load)
     goals = [
         Goal(f"{OURS} / {other}", most, "", paired(samples[OURS], samples[other], lambda a, b: a / b))
@@ -357,7 +358,6 @@ def make_databases(bench: Bench, megabytes: int) -> None:
     say(f"making a database of {megabytes} MB")
     for name in (DATABASE, TINY):
         bench.site.add_role(name)
-    BENCH_PASSWORDS.update(bench.site.passwords)
     data.plausible(bench.server, megabytes=megabytes)
     data.authelia(bench.server)
     for name in (DATABASE, TINY):
