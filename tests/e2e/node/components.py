@@ -1,6 +1,8 @@
 """How each part of the control plane and of the node is started, and what it is told."""
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -69,14 +71,24 @@ class Component:
 
     def kill(self) -> None:
         """Kill it at once, as a crash would (SIGKILL), and wait until it is gone; its children live on."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+        if self._process is None:
+            return
+        parent = self._process.pid
+        # The program itself, not nsenter alone: its ports are free when it is gone, a moment after its parent.
+        for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            descriptor = os.pidfd_open(int(child))
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [])
+            os.close(descriptor)
+        self._process.kill()
+        self._process.wait()
 
-    def wait(self, seconds: float) -> None:
-        """Wait until it has ended, for at most `seconds`."""
-        if self._process is not None:
-            self._process.wait(seconds)
+    def reap(self) -> None:
+        """Forget it once the sandbox, and with it the program, has ended."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def tail(self, size: int = 1500) -> str:
         """Return the end of its log."""

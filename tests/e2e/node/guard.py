@@ -21,6 +21,10 @@ from pathlib import Path
 
 CLEANUP_SECONDS = 60.0
 START_SECONDS = 60.0
+# Each dies with its parent: unshare with this guard, and what is inside with unshare.
+_NAMESPACES = (
+    "setpriv --pdeathsig KILL unshare --net --mount --pid --ipc --uts --propagation private --fork --kill-child=SIGKILL"
+).split()
 
 
 def cgroup_roots() -> list[Path]:
@@ -86,10 +90,12 @@ def _start_namespaces(state: Path) -> tuple[subprocess.Popen[bytes], int]:
     script = Path(__file__).with_name("init.py")
     with (state / "logs" / "init.log").open("ab") as log:
         unshare = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--propagation", "private", "--fork",
-             "--kill-child=SIGKILL", sys.executable, "-I", str(script), str(state), str(write)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[write],
-        )  # fmt: skip
+            [*_NAMESPACES, sys.executable, "-I", str(script), str(state), str(write)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[write],
+        )
     os.close(write)
     readable, _, _ = select.select([read], [], [], START_SECONDS)
     answer = os.read(read, 4096).decode() if readable else ""

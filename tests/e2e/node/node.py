@@ -17,6 +17,8 @@ from tests.e2e.node.paths import cache
 from tests.e2e.node.pki import write_private
 from tests.e2e.node.sandbox import Sandbox
 
+_POLICY_CHAIN = "KUBE-ROUTER-FORWARD"
+
 
 class Node(Cluster):
     """A single-node Kubernetes with DNS, NetworkPolicy, storage, CloudNativePG and Kyverno.
@@ -37,6 +39,7 @@ class Node(Cluster):
         self.timings: dict[str, float] = {}
         self._with_kyverno = with_kyverno
         self._sandbox = Sandbox()
+        self._proxy: Component | None = None
         self._began = 0.0
 
     def __enter__(self) -> Self:
@@ -77,8 +80,12 @@ class Node(Cluster):
         Raises:
             NodeError: something is left; the message names it.
         """
-        self._sandbox.stop()
-        self.components.clear()
+        try:
+            self._sandbox.stop()
+        finally:
+            for part in (*self.components.values(), *([self._proxy] if self._proxy else [])):
+                part.reap()
+            self.components.clear()
         self.__dict__.pop("client", None)
 
     def load_image(self, archive: Path) -> None:
@@ -110,6 +117,11 @@ class Node(Cluster):
         return self._sandbox.enter(*command)
 
     @property
+    def pid(self) -> int:
+        """Process id, outside, of the first process of the node's namespaces; the node lives exactly as long."""
+        return self._sandbox.pid
+
+    @property
     def state(self) -> Path:
         """Folder of the node's configuration and logs; gone after `stop`."""
         return self._sandbox.state
@@ -139,7 +151,6 @@ class Node(Cluster):
                 components.scheduler(self._layout),
                 components.kubelet(self._layout),
                 components.kube_proxy(self._layout),
-                components.kube_router(self._layout),
                 components.provisioner(self._layout),
             )
             # The operators' images first, the large ones of databases last.
@@ -149,13 +160,20 @@ class Node(Cluster):
                 future.result()
             addons.install(self, with_kyverno=self._with_kyverno)
             self._done("add-ons applied")
+            # It ends at once where it does not find its node.
+            wait_until("the node has its range of pod addresses", self._node_has_range, 60)
+            self._launch(components.kube_router(self._layout))
             for future in imports:
                 future.result()
             self._done("images imported")
         wait_until("the node is ready", self._node_ready, 120)
+        wait_until("NetworkPolicy is enforced", lambda: bool(self.run("/usr/sbin/iptables", "-S", _POLICY_CHAIN)), 60)
         self._done("node ready")
         addons.wait(self, with_kyverno=self._with_kyverno)
         self._done("add-ons ready")
+        for part in self.components.values():
+            if not part.running:
+                raise NodeError(f"{part.name} has ended: {part.tail(600)}")
 
     def _done(self, step: str) -> None:
         self.timings[step] = round(time.monotonic() - self._began, 1)
@@ -181,13 +199,17 @@ class Node(Cluster):
         self._kubectl = self._layout.binary("kubernetes", "kubectl")
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
-            components.proxy(self._layout, listening.fileno()).start(listening.fileno())
+            self._proxy = components.proxy(self._layout, listening.fileno())
+            self._proxy.start(listening.fileno())
         text = self._layout.authority.kubeconfig("admin", f"https://127.0.0.1:{port}")
         self.kubeconfig = write_private(self.state / "kubeconfig", text)
 
     def wait_ready(self, seconds: float = 120) -> None:
         """Wait until the API server says that it is ready, as after it was killed and started again."""
         wait_until("the API server is ready", lambda: self.kubectl("get", "--raw", "/readyz") == "ok", seconds)
+
+    def _node_has_range(self) -> bool:
+        return "podCIDR" in self.get("node", components.NODE_NAME)["spec"]
 
     def _node_ready(self) -> bool:
         conditions = self.get("node", components.NODE_NAME)["status"].get("conditions", ())

@@ -38,6 +38,11 @@ class Sandbox:
         """Process id, outside, of the first process inside."""
         return self._pid
 
+    @property
+    def guard_pid(self) -> int | None:
+        """Process id of the guard while it is there."""
+        return None if self._guard is None else self._guard.pid
+
     def start(self) -> None:
         """Make the namespaces.
 
