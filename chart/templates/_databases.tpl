@@ -63,9 +63,12 @@ the plain name, others `-<major>`; a further image of the same major has a hash 
 {{- toJson $list -}}
 {{- end -}}
 
-{{/* The pod's `<database>.conf`, see docs/architecture.md: every key, so that its readers need no defaults. */}}
+{{/*
+The pod's `<database>.conf`, see docs/architecture.md: every key, so that its readers need no defaults. No database gets more
+than `timeout`, the seconds of the whole dump.
+*/}}
 {{- define "cnpg-backup.databaseConf" -}}
-{{- $deadlines := include "cnpg-backup.deadlines" .root | fromJson -}}
+{{- $timeout := .timeout -}}
 {{- with .database -}}
 database={{ .name }}
 cluster={{ .cluster }}
@@ -77,7 +80,7 @@ port={{ int64 .port }}
 sslmode={{ .sslmode }}
 username={{ .username }}
 compression={{ .compression }}
-timeout={{ min (int64 .timeout) (int64 $deadlines.dump) }}
+timeout={{ min (int64 .timeout) (int64 $timeout) }}
 wait_timeout={{ int64 .waitTimeout }}
 lock_timeout={{ int64 .lockTimeout }}
 lock_wait_timeout={{ int64 .lockWaitTimeout }}
@@ -102,9 +105,10 @@ extra_arg={{ . }}
 
 {{/* Files of one CronJob's configuration, as YAML: key and content. */}}
 {{- define "cnpg-backup.config" -}}
+{{- $timeout := (include "cnpg-backup.deadlines" .root | fromJson).dump -}}
 {{- $files := dict "policy.json" (include "cnpg-backup.policy" (dict "root" .root)) -}}
 {{- range $db := .cronJob.databases -}}
-{{- $_ := set $files (printf "%s.conf" $db.name) (include "cnpg-backup.databaseConf" (dict "root" $.root "database" $db)) -}}
+{{- $_ := set $files (printf "%s.conf" $db.name) (include "cnpg-backup.databaseConf" (dict "timeout" $timeout "database" $db)) -}}
 {{- with $db.retention -}}
 {{- $_ := set $files (printf "%s.policy.json" $db.name) (include "cnpg-backup.policy" (dict "root" $.root "override" .)) -}}
 {{- end -}}
