@@ -8,21 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.node import Cluster, Node, existing
+from tests.e2e.node import Cluster, Node, existing, images
 from tests.e2e.node.paths import cache
 
 _CLUSTER = pytest.StashKey[Cluster]()
+_CNPG = {"newest": images.CNPG_NEWEST, "previous": images.CNPG_PREVIOUS}
 
 
 @pytest.fixture(scope="session")
 def node(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The cluster that E2E_KUBECONFIG names, or a node of our own that ends with the run."""
+    """The cluster that E2E_KUBECONFIG names, or a node of our own that ends with the run.
+
+    E2E_CNPG=previous gives the latter the minor version of CloudNativePG before the newest.
+    """
     kubeconfig = os.environ.get("E2E_KUBECONFIG")
     if kubeconfig:
         request.config.stash[_CLUSTER] = cluster = existing(Path(kubeconfig))
         yield cluster
         return
-    with Node() as own:
+    with Node(cnpg=_CNPG[os.environ.get("E2E_CNPG", "newest")]) as own:
         request.config.stash[_CLUSTER] = own
         yield own
         del request.config.stash[_CLUSTER]
@@ -44,9 +48,7 @@ def namespace(node: Cluster) -> Iterator[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Keep events, objects and logs of a failed test, and name their folder in its report."""
     report: pytest.TestReport = yield  # type: ignore[assignment]
     cluster = item.config.stash.get(_CLUSTER, None)

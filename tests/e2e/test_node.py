@@ -76,15 +76,15 @@ def test_every_part_of_the_node_runs(own_node: Node) -> None:
     assert not wrong, f"conditions of the node: {wrong}"
 
 
-def test_python_client_outside_the_namespaces_reaches_the_api_server(node: Cluster) -> None:
-    versions = client.VersionApi(node.client).get_code()
+def test_python_client_outside_the_namespaces_reaches_the_api_server(own_node: Node) -> None:
+    versions = client.VersionApi(own_node.client).get_code()
     assert versions.git_version.startswith("v1."), versions.git_version
 
 
-def test_pod_resolves_services_by_name_and_gets_a_clear_no_for_others(node: Cluster, namespace: str) -> None:
+def test_pod_resolves_services_by_name_and_gets_a_clear_no_for_others(own_node: Node, namespace: str) -> None:
     script = "nslookup kubernetes.default.svc.cluster.local; nslookup nothing.invalid"
-    log = _run(node, namespace, "dns", script)
-    address = node.get("service", "kubernetes", "-n", "default")["spec"]["clusterIP"]
+    log = _run(own_node, namespace, "dns", script)
+    address = own_node.get("service", "kubernetes", "-n", "default")["spec"]["clusterIP"]
     assert address in log, f"pod {namespace}/dns did not resolve the API server's service:\n{log}"
     assert "NXDOMAIN" in log, f"pod {namespace}/dns got something else than NXDOMAIN for nothing.invalid:\n{log}"
 
@@ -140,15 +140,15 @@ def test_volume_honours_fsgroup_and_runs_full(own_node: Node, namespace: str) ->
     )
 
 
-def test_claim_without_a_consumer_waits(node: Cluster, namespace: str) -> None:
-    node.apply(_claim("unused", "32Mi"), namespace=namespace)
+def test_claim_without_a_consumer_waits(own_node: Node, namespace: str) -> None:
+    own_node.apply(_claim("unused", "32Mi"), namespace=namespace)
 
     def told() -> bool:
-        events = node.get("events", "-n", namespace, "--field-selector=involvedObject.name=unused")["items"]
+        events = own_node.get("events", "-n", namespace, "--field-selector=involvedObject.name=unused")["items"]
         return any(event["reason"] == "WaitForFirstConsumer" for event in events)
 
     wait_until(f"claim {namespace}/unused waits for a consumer", told, 30)
-    assert node.get("pvc", "unused", "-n", namespace)["status"]["phase"] == "Pending"
+    assert own_node.get("pvc", "unused", "-n", namespace)["status"]["phase"] == "Pending"
 
 
 def test_cnpg_clusters_of_two_majors_become_healthy(own_node: Node, namespace: str) -> None:
@@ -172,19 +172,19 @@ def test_cnpg_clusters_of_two_majors_become_healthy(own_node: Node, namespace: s
         assert version.startswith(str(major)), f"cluster {namespace}/{name} runs {version}, not {major}"
 
 
-def test_network_policy_is_enforced(node: Cluster, namespace: str) -> None:
-    node.apply(
+def test_network_policy_is_enforced(own_node: Node, namespace: str) -> None:
+    own_node.apply(
         _pod("target", "httpd", "-f", "-p", "8080", labels={"app": "target"}),
         _pod("friend", "sleep", "3600", labels={"app": "friend"}),
         _pod("stranger", "sleep", "3600", labels={"app": "stranger"}),
         namespace=namespace,
     )
-    node.kubectl("wait", "--for=condition=Ready", "pod", "--all", "-n", namespace, "--timeout=60s")
-    address = node.get("pod", "target", "-n", namespace)["status"]["podIP"]
+    own_node.kubectl("wait", "--for=condition=Ready", "pod", "--all", "-n", namespace, "--timeout=60s")
+    address = own_node.get("pod", "target", "-n", namespace)["status"]["podIP"]
 
     def reaches(pod: str) -> bool:
         command = ("sh", "-c", f"nc -w 2 {address} 8080 </dev/null")
-        return node.try_kubectl("exec", pod, "-n", namespace, "--", *command).returncode == 0
+        return own_node.try_kubectl("exec", pod, "-n", namespace, "--", *command).returncode == 0
 
     wait_until(
         "the target answers both before there is a policy", lambda: reaches("friend") and reaches("stranger"), 30
@@ -199,10 +199,10 @@ def test_network_policy_is_enforced(node: Cluster, namespace: str) -> None:
             "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
         },
     }
-    node.apply(policy, namespace=namespace)
+    own_node.apply(policy, namespace=namespace)
     wait_until(f"policy {namespace}/friends-only keeps the stranger out", lambda: not reaches("stranger"), 60)
     assert reaches("friend"), f"policy {namespace}/friends-only keeps the friend out as well"
-    node.kubectl("delete", "networkpolicy", "friends-only", "-n", namespace)
+    own_node.kubectl("delete", "networkpolicy", "friends-only", "-n", namespace)
     wait_until("the stranger is let in again without the policy", lambda: reaches("stranger"), 60)
 
 

@@ -41,10 +41,10 @@ def _describe(found: dict[str, Any]) -> None:
     print(
         f"A node is up.\n"
         f"  use it     export KUBECONFIG={found['kubeconfig']} PATH={found['kubectl']}:$PATH\n"
-        f"             or in a shell of its own: make cluster-shell, or python -m tests.e2e.node shell\n"
+        f"             or, in a shell of its own: python -m tests.e2e.node shell\n"
         f"  enter it   {found['enter']} /bin/bash\n"
         f"  its logs   {found['logs']}\n"
-        f"  stop it    make cluster-down, or python -m tests.e2e.node down"
+        f"  stop it    python -m tests.e2e.node down"
     )
 
 
@@ -55,7 +55,7 @@ def up() -> int:
         machine.require()
         for tool in TOOLS:
             build(tool)
-        images.build()
+        images.build(images.of_node(images.CNPG_NEWEST, with_kyverno=True))
         found = _start_keeper()
     _describe(found)
     return 0

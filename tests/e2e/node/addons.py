@@ -11,7 +11,7 @@ import yaml
 
 from tests.e2e.node import pins
 from tests.e2e.node.cluster import Cluster, wait_until
-from tests.e2e.node.images import CNPG_OPERATOR, KYVERNO
+from tests.e2e.node.images import CNPG_OPERATORS, KYVERNO
 from tests.e2e.node.paths import MANIFESTS, TOOLS, cache
 
 _CNPG = "github.com/cloudnative-pg/cloudnative-pg"
@@ -20,9 +20,9 @@ CNPG_NAMESPACE, CNPG_DEPLOYMENT = "cnpg-system", "cnpg-controller-manager"
 KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT = "kyverno", "kyverno-admission-controller"
 
 
-def install(cluster: Cluster, *, with_kyverno: bool) -> None:
-    """Apply everything, without waiting until it is ready."""
-    files = [MANIFESTS / "coredns.yaml", MANIFESTS / "storage.yaml", cnpg_manifest()]
+def install(cluster: Cluster, cnpg: str, *, with_kyverno: bool) -> None:
+    """Apply everything, without waiting until it is ready; `cnpg` is the operator's module in `tools`."""
+    files = [MANIFESTS / "coredns.yaml", MANIFESTS / "storage.yaml", cnpg_manifest(cnpg)]
     if with_kyverno:
         files.append(kyverno_manifest())
     with ThreadPoolExecutor(max_workers=len(files)) as pool:
@@ -54,16 +54,16 @@ def wait_available(cluster: Cluster, namespace: str, deployment: str, seconds: f
     wait_until(f"deployment {namespace}/{deployment} is available", available, seconds)
 
 
-def cnpg_manifest() -> Path:
+def cnpg_manifest(tool: str) -> Path:
     """Return CloudNativePG's own manifest of the pinned version, with our image and without its limits."""
-    version = pins.version("cnpg-operator", _CNPG).removeprefix("v")
+    version = pins.version(tool, _CNPG).removeprefix("v")
 
     def make() -> str:
-        folder = pins.module_folder("cnpg-operator", _CNPG)
+        folder = pins.module_folder(tool, _CNPG)
         text = (folder / "releases" / f"cnpg-{version}.yaml").read_text()
-        return _edited(text, {CNPG_DEPLOYMENT: _cnpg_deployment})
+        return _edited(text, {CNPG_DEPLOYMENT: lambda deployment: _cnpg_deployment(deployment, tool)})
 
-    return _cached("cnpg-operator", make)
+    return _cached(tool, make)
 
 
 def kyverno_manifest() -> Path:
@@ -116,15 +116,16 @@ def _edited(text: str, edits: dict[str, Callable[[dict[str, Any]], None]], drop:
     return "\n---\n".join(documents) + "\n"
 
 
-def _cnpg_deployment(deployment: dict[str, Any]) -> None:
+def _cnpg_deployment(deployment: dict[str, Any], tool: str) -> None:
+    image = CNPG_OPERATORS[tool].name
     pod = deployment["spec"]["template"]["spec"]
     for container in pod["containers"]:
-        container["image"] = CNPG_OPERATOR.name
+        container["image"] = image
         container["imagePullPolicy"] = "Never"
         _unlimited(container)
         for variable in container["env"]:
             if variable["name"] == "OPERATOR_IMAGE_NAME":
-                variable["value"] = CNPG_OPERATOR.name
+                variable["value"] = image
 
 
 def _kyverno_deployment(deployment: dict[str, Any]) -> None:

@@ -22,9 +22,9 @@ from pathlib import Path
 CLEANUP_SECONDS = 60.0
 START_SECONDS = 60.0
 # Each dies with its parent: unshare with this guard, and what is inside with unshare.
-_NAMESPACES = (
-    "setpriv --pdeathsig KILL unshare --net --mount --pid --ipc --uts --propagation private --fork --kill-child=SIGKILL"
-).split()
+_DIE_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"]
+_NEW_NAMESPACES = ["unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--propagation", "private"]
+_IN_NAMESPACES = [*_DIE_WITH_PARENT, *_NEW_NAMESPACES, "--fork", "--kill-child=SIGKILL"]
 
 
 def cgroup_roots() -> list[Path]:
@@ -36,6 +36,10 @@ def cgroup_roots() -> list[Path]:
 def make_cgroups(name: str) -> None:
     """Make the node's own group in every hierarchy; the kubelet puts those of all pods below it."""
     for root in cgroup_roots():
+        delegating = root / "cgroup.subtree_control"
+        if delegating.exists() and "memory" in (root / "cgroup.controllers").read_text():
+            # Version 2 gives a group only those controllers that its parent hands down.
+            delegating.write_text("+cpu +cpuset +io +memory +pids")
         group = root / name
         group.mkdir()
         for setting in ("cpuset.cpus", "cpuset.mems"):
@@ -90,7 +94,7 @@ def _start_namespaces(state: Path) -> tuple[subprocess.Popen[bytes], int]:
     script = Path(__file__).with_name("init.py")
     with (state / "logs" / "init.log").open("ab") as log:
         unshare = subprocess.Popen(
-            [*_NAMESPACES, sys.executable, "-I", str(script), str(state), str(write)],
+            [*_IN_NAMESPACES, sys.executable, "-I", str(script), str(state), str(write)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -96,7 +96,12 @@ BUSYBOX = Image("localhost/busybox:test", "busybox", RootFileSystem("trixie", ("
 PAUSE = Image("localhost/pause:test", "pause", base=BUSYBOX)
 PYTHON = Image("localhost/python:3-test", "python", RootFileSystem("trixie", ("python3-minimal", "libpython3-stdlib")))
 COREDNS = Image("localhost/coredns:test", "coredns", tool="coredns", base=BUSYBOX)
-CNPG_OPERATOR = Image("localhost/cnpg-operator:test", "cnpg-operator", tool="cnpg-operator", base=BUSYBOX)
+# The operator's newest minor version, and the one before it: names of their modules in `tools`.
+CNPG_NEWEST, CNPG_PREVIOUS = "cnpg-operator", "cnpg-operator-previous"
+CNPG_OPERATORS = {
+    tool: Image(f"localhost/{tool}:test", "cnpg-operator", tool=tool, base=BUSYBOX)
+    for tool in (CNPG_NEWEST, CNPG_PREVIOUS)
+}
 KYVERNO = Image("localhost/kyverno:test", "kyverno", tool="kyverno", base=BUSYBOX)
 
 
@@ -113,10 +118,14 @@ OPERANDS = {
     major: Image(f"localhost/postgresql:{major}", "postgresql", base=image) for major, image in POSTGRES.items()
 }
 
-ALL = (BUSYBOX, PAUSE, PYTHON, COREDNS, CNPG_OPERATOR, KYVERNO, *POSTGRES.values(), *OPERANDS.values())
+
+def of_node(cnpg: str, *, with_kyverno: bool) -> list[Image]:
+    """Return all images that a node with this version of the operator needs."""
+    operators = [CNPG_OPERATORS[cnpg], *([KYVERNO] if with_kyverno else [])]
+    return [BUSYBOX, PAUSE, PYTHON, COREDNS, *operators, *POSTGRES.values(), *OPERANDS.values()]
 
 
-def build(images: Iterable[Image] = ALL) -> dict[str, Path]:
+def build(images: Iterable[Image]) -> dict[str, Path]:
     """Build those images that the cache does not hold, and return the archive of each by the image's name.
 
     Raises:

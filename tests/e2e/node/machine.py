@@ -27,16 +27,22 @@ _NEEDED = {
     "/usr/include/seccomp.h": "libseccomp-dev",  # runc, cgo
     str(CNI_PLUGINS / "bridge"): "containernetworking-plugins",
 }
+# A module of the kernel, and what is there once it is loaded or built in.
+_KERNEL = {
+    "br_netfilter": "/proc/sys/net/bridge/bridge-nf-call-iptables",  # policies between pods of one bridge
+    "loop": "/dev/loop-control",  # the node's disk and its volumes
+    "overlay": "/sys/module/overlay",  # the layers of images
+}
+_SYSTEM_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 
 def missing_packages() -> list[str]:
     """Return the Debian packages that are not installed, sorted."""
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     return sorted(
         {
             package
             for thing, package in _NEEDED.items()
-            if not (Path(thing).exists() if thing.startswith("/") else shutil.which(thing, path=path))
+            if not (Path(thing).exists() if thing.startswith("/") else shutil.which(thing, path=_SYSTEM_PATH))
         }
     )
 
@@ -53,14 +59,21 @@ def require() -> None:
         raise NodeError("a node needs root (namespaces, mounts): run as root, or set E2E_KUBECONFIG to use a cluster")
     if shutil.which("go") is None:
         raise NodeError("a node is built by Go, and 'go' is not on PATH: install Go 1.26 or newer")
-    if not Path("/dev/loop-control").exists():
-        raise NodeError("a node's disk is a loop device, and /dev/loop-control is not there: load the module 'loop'")
+    _load_modules()
     packages = missing_packages()
     if packages and shutil.which("apt-get"):
         _install(packages)
         packages = missing_packages()
     if packages:
         raise NodeError(f"Debian packages are missing: apt-get install {' '.join(packages)}")
+
+
+def _load_modules() -> None:
+    for module, sign in _KERNEL.items():
+        if not Path(sign).exists() and shutil.which("modprobe", path=_SYSTEM_PATH):
+            subprocess.run(["modprobe", module], capture_output=True, check=False, env={"PATH": _SYSTEM_PATH})
+        if not Path(sign).exists():
+            raise NodeError(f"a node needs the kernel's module {module}, and {sign} is not there: modprobe {module}")
 
 
 def _install(packages: list[str]) -> None:

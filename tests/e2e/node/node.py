@@ -33,10 +33,11 @@ class Node(Cluster):
 
     owned = True
 
-    def __init__(self, *, with_kyverno: bool = True) -> None:
+    def __init__(self, *, cnpg: str = images.CNPG_NEWEST, with_kyverno: bool = True) -> None:
         super().__init__(Path())
         self.components: dict[str, Component] = {}
         self.timings: dict[str, float] = {}
+        self._cnpg = cnpg
         self._with_kyverno = with_kyverno
         self._sandbox = Sandbox()
         self._proxy: Component | None = None
@@ -56,9 +57,7 @@ class Node(Cluster):
             NodeError: something is missing or did not come up; nothing is left running then.
         """
         machine.require()
-        archives = images.build(
-            images.ALL if self._with_kyverno else [i for i in images.ALL if i is not images.KYVERNO]
-        )
+        archives = images.build(images.of_node(self._cnpg, with_kyverno=self._with_kyverno))
         self._began = time.monotonic()
         self._sandbox.start()
         try:
@@ -158,7 +157,7 @@ class Node(Cluster):
             imports = [self._import(pool, archives[name]) for name in order]
             for future in first:
                 future.result()
-            addons.install(self, with_kyverno=self._with_kyverno)
+            addons.install(self, self._cnpg, with_kyverno=self._with_kyverno)
             self._done("add-ons applied")
             # It ends at once where it does not find its node.
             wait_until("the node has its range of pod addresses", self._node_has_range, 60)

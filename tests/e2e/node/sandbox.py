@@ -59,13 +59,15 @@ class Sandbox:
             fcntl.flock(lock, fcntl.LOCK_EX)
         (self.state / "logs").mkdir()
         owner = os.pidfd_open(os.getpid())
+        log = os.open(self.state / "logs" / "guard.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", guard.__file__, str(self.state), str(owner)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[owner, lock],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, pass_fds=[owner, lock],
                 start_new_session=True, cwd="/",
             )  # fmt: skip
         finally:
+            os.close(log)
             os.close(owner)
             os.close(lock)
         answer = self._hear(guard.START_SECONDS + 10)
