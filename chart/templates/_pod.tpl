@@ -80,14 +80,17 @@ imagePullSecrets:
     sizeLimit: 16Mi
 {{- end -}}
 
-{{/* The container that dumps, see docs/architecture.md. */}}
+{{/* The container that dumps, or with `check` says whether it could, see docs/architecture.md. */}}
 {{- define "cnpg-backup.dumpContainer" -}}
-name: dump
+name: {{ ternary "check" "dump" (hasKey . "check") }}
 image: {{ .cronJob.image }}
 imagePullPolicy: {{ .cronJob.pullPolicy }}
 command:
   - sh
   - /opt/cnpg-backup/scripts/dump.sh
+  {{- if hasKey . "check" }}
+  - --check
+  {{- end }}
 env:
   - name: BACKUP_ROOT
     value: /backups
@@ -187,13 +190,19 @@ securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
 {{- end -}}
 
+{{/* A pod that backs up, or with `check` says whether it could. */}}
 {{- define "cnpg-backup.podSpec" -}}
 volumes:
   {{- include "cnpg-backup.volumes" . | nindent 2 }}
+{{- if hasKey . "check" }}
+containers:
+  - {{ include "cnpg-backup.dumpContainer" . | nindent 4 | trim }}
+{{- else }}
 initContainers:
   - {{ include "cnpg-backup.dumpContainer" . | nindent 4 | trim }}
 containers:
   - {{ include "cnpg-backup.retentionContainer" . | nindent 4 | trim }}
+{{- end }}
 restartPolicy: Never
 activeDeadlineSeconds: {{ int64 .deadlines.pod }}
 {{- with .root.Values.nodeSelector }}

@@ -53,9 +53,11 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
 def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Every pod that the objects describe: its owner's title, its metadata, its specification."""
     for manifest in manifests:
-        template = manifest.get("spec", {}).get("template") if manifest["kind"] != "CronJob" else None
+        template = manifest.get("spec", {}).get("template")
         if manifest["kind"] == "CronJob":
             template = manifest["spec"]["jobTemplate"]["spec"]["template"]
+        elif manifest["kind"] == "Pod":
+            template = manifest
         if template is not None:
             yield title(manifest), template["metadata"], template["spec"]
 

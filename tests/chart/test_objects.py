@@ -117,10 +117,12 @@ def test_every_namespaced_object_names_its_namespace(ci_file: Path) -> None:
 def test_selectors_find_the_pods_and_hold_no_version(ci_file: Path) -> None:
     manifests = rendered(ci_file)
     for owner, metadata, spec in pod_specs(manifests):
+        selectors = [str(spec.get("affinity", ""))]
         for policy in of_kind(manifests, "NetworkPolicy"):
             wanted = policy["spec"]["podSelector"]["matchLabels"]
             assert wanted.items() <= metadata["labels"].items(), f"{title(policy)} does not select the pods of {owner}"
-        for text in (str(metadata["labels"]), str(spec.get("affinity", ""))):
+            selectors.append(str(wanted))
+        for text in selectors:
             assert "helm.sh/chart" not in text, f"{owner}: a selector would break on upgrade"
             assert "app.kubernetes.io/version" not in text, f"{owner}: a selector would break on upgrade"
 
@@ -208,7 +210,7 @@ def test_credentials_are_optional_files_and_hold_no_private_key(ci_file: Path) -
         wanted = {f"{database}/{name}" for database in databases for name in ("username", "password", "ca.crt")}
         assert set(paths) == wanted, owner
         holders = [c["name"] for c in containers(spec) if "credentials" in str(c["volumeMounts"])]
-        assert holders == ["dump"], f"{owner}: {holders} see the credentials"
+        assert holders == ["check" if owner.startswith("Pod ") else "dump"], f"{owner}: {holders} see the credentials"
 
 
 def test_nothing_secret_is_rendered(ci_file: Path) -> None:
@@ -284,9 +286,32 @@ def test_the_claim_is_kept_or_says_nothing(ci_file: Path) -> None:
         assert policy in {"keep", "absent"}, f"{title(claim)}: {policy!r} would orphan it without a word"
 
 
-def test_nothing_is_a_hook(ci_file: Path) -> None:
+def test_nothing_is_a_hook_but_the_tests(ci_file: Path) -> None:
     for manifest in rendered(ci_file):
-        assert "helm.sh/hook" not in str(manifest["metadata"].get("annotations")), title(manifest)
+        annotations = manifest["metadata"].get("annotations", {})
+        expected = "test" if manifest["kind"] == "Pod" else None
+        assert annotations.get("helm.sh/hook") == expected, title(manifest)
+
+
+def test_each_cronjob_has_a_test_that_sees_what_a_run_sees(ci_file: Path) -> None:
+    manifests = rendered(ci_file)
+    pods = {pod["metadata"]["name"]: pod for pod in of_kind(manifests, "Pod")}
+    runs = of_kind(manifests, "CronJob")
+    assert set(pods) == {f"{run['metadata']['name']}-test" for run in runs}
+    for run in runs:
+        pod = pods[f"{run['metadata']['name']}-test"]
+        template = run["spec"]["jobTemplate"]["spec"]["template"]
+        (dump,) = template["spec"]["initContainers"]
+        (check,) = pod["spec"]["containers"]
+        assert pod["spec"]["volumes"] == template["spec"]["volumes"], title(pod)
+        assert check["command"] == [*dump["command"], "--check"], title(pod)
+        for key in ("image", "volumeMounts", "securityContext", "resources"):
+            assert check[key] == dump[key], f"{title(pod)}: {key}"
+        apart = {"volumes", "containers", "initContainers", "activeDeadlineSeconds"}
+        for key in template["spec"].keys() - apart:
+            assert pod["spec"][key] == template["spec"][key], f"{title(pod)}: {key}"
+        label = template["metadata"]["labels"]["app"]
+        assert pod["metadata"]["labels"]["app"] == label, title(pod)
 
 
 def test_rendering_twice_gives_the_same_bytes(ci_file: Path) -> None:
@@ -325,7 +350,7 @@ def test_values_files_show_what_their_names_say() -> None:
     assert kinds["several-images-values.yaml"].count("CronJob") == 3
     assert "NetworkPolicy" not in kinds["no-network-policy-values.yaml"]
     assert "PersistentVolumeClaim" not in kinds["existing-claim-values.yaml"]
-    assert set(kinds["least-values.yaml"]) == {"ConfigMap", "CronJob", "PersistentVolumeClaim"}
+    assert set(kinds["least-values.yaml"]) - {"Pod"} == {"ConfigMap", "CronJob", "PersistentVolumeClaim"}
 
 
 def _everything() -> list[Manifest]:

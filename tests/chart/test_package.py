@@ -25,7 +25,7 @@ def mounted(tmp_path: Path) -> Path:
     """The folder that the pod mounts at /opt/cnpg-backup, written from the rendered ConfigMap and its items."""
     manifests = rendered()
     maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind(manifests, "ConfigMap")}
-    ((_, _, spec),) = pod_specs(manifests)
+    ((_, _, spec),) = pod_specs(of_kind(manifests, "CronJob"))
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "scripts"]
     for item in volume["configMap"]["items"]:
         path = tmp_path / item["path"]
