@@ -14,7 +14,7 @@ def unix(time: datetime) -> Fraction:
 
 
 def slot(time: datetime, every: timedelta, phase: timedelta) -> int:
-    """slot = floor((unix seconds - phase) / every)."""
+    """Slot = floor((unix seconds - phase) / every)."""
     return (unix(time) - int(phase.total_seconds())) // int(every.total_seconds())
 
 
@@ -51,10 +51,10 @@ def literal_plan(times: Iterable[datetime], policy: Policy) -> dict[datetime, tu
         own = [rep for rep in walk if rep in marks[index]][:places]
         full = len(own) == places
         stretch = [rep for rep in walk if not full or rep >= own[-1]]
-        kept |= {rep: (tier.name, "mark") for rep in own}
+        kept |= dict.fromkeys(own, (tier.name, "mark"))
         # Until then it takes the newest reps that are marks of the tier before but not of its own.
         passing = [rep for rep in stretch if index and rep in marks[index - 1] and rep not in marks[index]]
-        kept |= {rep: (tier.name, "transit") for rep in passing[:transit]}
+        kept |= dict.fromkeys(passing[:transit], (tier.name, "transit"))
         walk = [rep for rep in walk if full and rep < own[-1]]
     # When the walk ends and the last tier still has free places, the oldest backup of all is kept too.
     if backups and not full:

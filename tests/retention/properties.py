@@ -3,7 +3,8 @@
 The tests run them against the rule; the mutation check runs them against broken rules and expects each to be caught.
 """
 
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -12,8 +13,9 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 
-from retention import Plan, Policy, Tier
-from tests.retention.literal_rule import literal_plan
+from retention import Deleted, Plan, Policy, Rule, Tier
+from retention.names import stamp_of
+from tests.retention.literal_rule import literal_plan, slot
 
 Planner = Callable[[Iterable[datetime], Policy], Plan]
 Times = frozenset[datetime]
@@ -162,7 +164,34 @@ def every_backup_is_decided_once_with_a_reason(plan: Planner, policy: Policy, ti
     assert sorted(keep + delete) == sorted(times)
     explained = list(decided.explain())
     assert [one.time for one in explained] == delete
-    assert all(one.reason for one in [*explained, *decided.keep])
+    assert all(one.reason for one in explained)
+    assert all(one.reason for one in decided.keep)
+
+
+@promise(with_sets())
+def reasons_are_true(plan: Planner, policy: Policy, times: Times) -> None:
+    """What a deletion is put down to is so, and the backup that it names stands in the slot that it names."""
+    decided = plan(times, policy)
+    for gone in decided.explain():
+        named = next(time for time in times if stamp_of(time) in gone.reason)
+        assert named > gone.time
+        if gone.rule.name == Rule.TIERS_FULL.name:
+            assert named == decided.keep[-1].time
+            continue
+        mates = [
+            time for time in times if slot(time, policy.tiers[0].every, policy.phase) == slot_of_first(gone, policy)
+        ]
+        if gone.rule.name == Rule.SAME_SLOT.name:
+            assert named == max(mates)
+        else:
+            assert gone.time == max(mates), f"{gone} is displaced in its slot, not by {gone.rule}"
+            assert named in decided.kept
+            tier = next(tier for tier in policy.tiers if gone.reason.startswith(f"{tier.name} keeps"))
+            assert slot(named, tier.every, policy.phase) == slot(gone.time, tier.every, policy.phase)
+
+
+def slot_of_first(gone: Deleted, policy: Policy) -> int:
+    return slot(gone.time, policy.tiers[0].every, policy.phase)
 
 
 @promise(with_sets(st.randoms(use_true_random=False)))
@@ -250,27 +279,60 @@ def two_marks_are_never_in_one_slot(plan: Planner, policy: Policy, times: Times)
             assert (newer - epoch - policy.phase) // tier.every != (older - epoch - policy.phase) // tier.every
 
 
-@promise(st.tuples(st.integers(0, 1439), st.integers(0, 6), st.integers(0, 1000), st.sampled_from([0, 1, 10])))
-def the_steady_state_is_6_4_5(plan: Planner, minute: int, weekday: int, seed: int, late: int) -> None:
-    """Counted by tier, at every run of two weeks; gaps and reach as promised, one deletion a run."""
-    import random
+STARTS = st.tuples(st.integers(0, 1439), st.integers(0, 6), st.integers(0, 1000), st.sampled_from([0, 1, 10]))
+"""A schedule's minute of the day, its day of the week, a seed for late starts, and how many minutes late they are."""
 
-    policy, chance = Policy.default(), random.Random(seed)
-    jitter, hour = timedelta(minutes=late), timedelta(hours=1)
+
+def _runs(
+    plan: Planner, policy: Policy, start: tuple[int, int, int, int], days: int
+) -> Iterator[tuple[int, Plan, timedelta]]:
+    """Back up every two hours and prune after each; yield the day, the plan and the most that a start is late."""
+    minute, weekday, seed, late = start
+    chance, jitter, hour = random.Random(seed), timedelta(minutes=late), timedelta(hours=1)
     policy = Policy(policy.tiers, timedelta(minutes=minute) + policy.phase)
     begin = BASE + timedelta(days=weekday, minutes=minute)
     disk: list[datetime] = []
-    for run in range(12 * 16):
+    for run in range(12 * days):
         disk.append(begin + 2 * run * hour + chance.random() * jitter)
         decided = plan(disk, policy)
         disk = [one.time for one in decided.keep]
-        if run < 12 * 8:
+        yield run // 12, decided, jitter
+
+
+def _counts(decided: Plan) -> list[int]:
+    return [sum(one.tier == tier.name for one in decided.keep) for tier in decided.policy.tiers]
+
+
+@promise(STARTS)
+def the_steady_state_is_6_4_5(plan: Planner, *start: int) -> None:
+    """Counted by tier, at every run of a week; gaps and reach as promised, one deletion a run."""
+    hour = timedelta(hours=1)
+    widths = {"Hourly": 2 * hour, "12-Hourly": 12 * hour, "Daily": 24 * hour}
+    for day, decided, jitter in _runs(plan, Policy.default(), start, 15):  # type: ignore[arg-type]
+        if day < 8:
             continue
-        counts = [sum(one.tier == tier.name for one in decided.keep) for tier in policy.tiers]
-        assert counts == [6, 4, 5]
+        assert _counts(decided) == [6, 4, 5]
         assert len(decided.delete) == 1
-        widths = {"Hourly": 2 * hour, "12-Hourly": 12 * hour, "Daily": 24 * hour}
         for newer, older in pairwise(decided.keep):
             assert newer.time - older.time <= widths[older.tier] + jitter
-        reach = disk[0] - disk[-1]
+        reach = decided.keep[0].time - decided.keep[-1].time
         assert 144 * hour - jitter <= reach <= 166 * hour + jitter
+
+
+@promise(STARTS)
+def the_steady_state_of_four_tiers_is_full(plan: Planner, *start: int) -> None:
+    """Grandfather, father, son and grandson: every place of every tier is taken at every run."""
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    tiers = (
+        Tier("Hourly", 2 * hour, 6, 12 * hour),
+        Tier("12-Hourly", 12 * hour, 4, 48 * hour),
+        Tier("Daily", day, 7, 8 * day),
+        Tier("Weekly", 7 * day, 3),
+    )
+    widths = {tier.name: tier.every for tier in tiers}
+    for number, decided, jitter in _runs(plan, Policy(tiers), start, 44):  # type: ignore[arg-type]
+        if number < 37:
+            continue
+        assert _counts(decided) == [6, 4, 7, 3]
+        for newer, older in pairwise(decided.keep):
+            assert newer.time - older.time <= widths[older.tier] + jitter

@@ -81,7 +81,14 @@ def test_staged_archive_without_a_sidecar_is_never_published(world: World, kind:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("database", "other"), ("base", "app-20200101-000000"), ("sha256", "0" * 64), ("bytes", "1"), ("bytes", "x"), ("state", "failed")],
+    [
+        ("database", "other"),
+        ("base", "app-20200101-000000"),
+        ("sha256", "0" * 64),
+        ("bytes", "1"),
+        ("bytes", "x"),
+        ("state", "failed"),
+    ],
 )
 def test_staged_archive_in_discord_with_its_result_is_never_published(world: World, key: str, value: str) -> None:
     base = world.stage("app", NOW - 5 * MINUTE, report=False, facts={key: value})
@@ -347,7 +354,9 @@ def test_pinned_backup_outlives_the_tiers_and_its_pin_goes_with_it_later(world: 
     world.assert_sound("app")
 
 
-@pytest.mark.parametrize("content", ["", "plain words", "{", "[1]", '{"expires": 7}', '{"expires": "soon"}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "plain words", "{", "[1]", '{"expires": 7}', '{"expires": "soon"}', "\x00\xff"]
+)
 def test_pin_that_cannot_be_understood_holds(world: World, content: str) -> None:
     world.configure("app", allow_large_prune="true")
     _week(world)

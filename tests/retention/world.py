@@ -237,7 +237,9 @@ class World:
         for archive in self.archives(database):
             base = archive.removesuffix(".dump")
             actual = hashlib.sha256((folder / archive).read_bytes()).hexdigest()
-            assert (folder / f"{archive}.sha256").read_text().split() == [actual, archive], f"{archive}: wrong sha256 file"
+            assert (folder / f"{archive}.sha256").read_text().split() == [actual, archive], (
+                f"{archive}: wrong sha256 file"
+            )
             metadata = json.loads((folder / f"{base}.json").read_text())
             assert (metadata["sha256"], metadata["bytes"]) == (actual, (folder / archive).stat().st_size), archive
         allowed = (".dump", ".dump.bad", ".dump.sha256", ".json", ".globals.sql", ".dump.pin")
