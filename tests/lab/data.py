@@ -6,7 +6,6 @@ TOASTed text, bytea, large objects, partitions, an unlogged table, views, a mate
 comments, and rows with quotes, umlauts, line ends, empty strings and NULL.
 """
 
-# ruff: noqa: S608 - queries are made of names that the catalog quoted, on servers of our own.
 from __future__ import annotations
 
 import json
