@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.chart.common import LONGEST_RELEASE, pod_specs, rendered, title
 from tests.chart.test_objects import CLUSTER_SCOPED
@@ -110,3 +112,19 @@ def test_a_changed_configuration_makes_a_new_configmap_and_an_unchanged_one_none
 
     assert configs(None) == configs({"suspend": True})
     assert len(configs(None) - configs({"defaults": {"retries": 2}})) == 1
+
+
+def test_a_parent_chart_may_have_it_twice(tmp_path: Path) -> None:
+    shutil.copytree(chart.CHART, tmp_path / "charts" / "cnpg-backup")
+    version = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())["version"]
+    twice = [
+        {"name": "cnpg-backup", "version": version},
+        {"name": "cnpg-backup", "version": version, "alias": "nightly"},
+    ]
+    parent = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": twice}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(parent))
+    found = [
+        title(manifest) for manifest in chart.render({"global": {"imageRegistry": "x.io"}}, "apps", chart=tmp_path)
+    ]
+    assert len(found) == 2 * len(rendered(kyverno=False)), found
+    assert len(set(found)) == len(found), found

@@ -73,7 +73,7 @@ def test_schema_and_values_have_the_same_keys() -> None:
 def test_the_schema_admits_no_unknown_key_and_demands_every_other() -> None:
     """A null in a values file deletes the default; where that would break a template, the schema demands the key."""
     free = {("affinity",), ("podSecurityContext",)}
-    absent = {("persistence", "storageClassName"), ("global",)}
+    absent = {("persistence", "storageClassName")}
     for path, tree in closed_mappings(VALUES):
         node = schema_at(path)
         if path != ("global",):
@@ -102,7 +102,7 @@ def test_an_entry_may_override_every_default_of_databases() -> None:
 
 
 def test_every_value_that_a_template_reads_is_declared() -> None:
-    for template in sorted((CHART / "templates").iterdir()):
+    for template in sorted(path for path in (CHART / "templates").rglob("*") if path.is_file()):
         for path in re.findall(r"\.Values((?:\.\w+)+)", template.read_text()):
             tree: Any = VALUES
             for key in path.strip(".").split("."):
