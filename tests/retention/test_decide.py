@@ -1,0 +1,122 @@
+"""The guards around the rule: pins, the future, the run's own backup, the newest, large prunes."""
+
+import random
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retention import Policy, plan
+from retention.names import base_of
+from retention.prune import Candidate, Decision, decide
+from retention.volume import Pin
+from tests.retention.properties import BASE, with_sets
+from tests.retention.world import DAY, HOUR, T0
+
+LATER = BASE + timedelta(days=365_00)
+CHOICES = st.lists(st.booleans(), min_size=200, max_size=200)
+
+
+def candidates(times: Any, pin: Pin | None = None) -> list[Candidate]:
+    return [Candidate(f"{base_of('app', time)}.dump", base_of("app", time), time, pin) for time in sorted(times)]
+
+
+def decided(
+    found: list[Candidate], policy: Policy, now: datetime = LATER, own: frozenset[str] = frozenset()
+) -> Decision:
+    decision = decide("app", found, [], policy, now=now, own=own)
+    everything = sorted([kept.name for kept in decision.keep] + [gone.name for gone in decision.delete])
+    assert everything == sorted(candidate.name for candidate in found), "a backup is decided twice, or not at all"
+    return decision
+
+
+@settings(deadline=None, max_examples=150)
+@given(with_sets(CHOICES))
+def test_pins_add_and_never_disturb(drawn: tuple[Policy, frozenset[datetime], list[bool]]) -> None:
+    policy, times, choices = drawn
+    pinned = {time for time, choice in zip(sorted(times), choices, strict=False) if choice}
+    decision = decided(candidates(times - pinned) + candidates(pinned, Pin("", None)), policy)
+    assert {kept.time for kept in decision.keep} == plan(times - pinned, policy).kept | pinned
+    assert {kept.time for kept in decision.keep if kept.tier == "pinned"} == pinned
+
+
+@settings(deadline=None, max_examples=150)
+@given(with_sets(st.integers(0, 200)))
+def test_future_backups_never_cost_a_good_one(drawn: tuple[Policy, frozenset[datetime], int]) -> None:
+    policy, times, index = drawn
+    now = sorted(times)[index % len(times)] if times else BASE
+    right = {time for time in times if time <= now}
+    decision = decided(candidates(times), policy, now)
+    assert {kept.time for kept in decision.keep} == plan(right, policy).kept | (times - right)
+    assert {kept.time for kept in decision.keep if kept.tier == "future"} == times - right
+
+
+@settings(deadline=None, max_examples=150)
+@given(with_sets(CHOICES))
+def test_own_backups_and_the_newest_are_never_deleted(drawn: tuple[Policy, frozenset[datetime], list[bool]]) -> None:
+    policy, times, choices = drawn
+    own = {time for time, choice in zip(sorted(times), choices, strict=False) if choice}
+    decision = decided(candidates(times), policy, own=frozenset(base_of("app", time) for time in own))
+    gone = {one.time for one in decision.delete}
+    assert not gone & own
+    assert not times or max(times) not in gone
+    assert gone == set(plan(times, policy).delete) - own
+    for kept in decision.keep:
+        assert (kept.tier == "newest") == (kept.time not in plan(times, policy).kept)
+
+
+def test_clock_set_back_never_costs_the_backup_just_made() -> None:
+    """The clock went back four hours: the new backup is older than another of its slot, and stays."""
+    times = [T0 + 2 * index * HOUR for index in range(100)]
+    made = times[-1] - 4 * HOUR - timedelta(minutes=10)
+    found = candidates([*times, made])
+    without = decided(found, Policy.default())
+    assert made in {one.time for one in without.delete}, "this test would show nothing"
+    decision = decided(found, Policy.default(), own=frozenset({base_of("app", made)}))
+    assert next(kept for kept in decision.keep if kept.time == made).tier == "newest"
+
+
+def test_expired_pin_counts_as_none_and_is_told() -> None:
+    times = [T0 + 2 * index * HOUR for index in range(40)]
+    pin = Pin("audit", T0 + DAY)
+    found = [replace(candidate, pin=pin) for candidate in candidates(times)]
+    decision = decided(found, Policy.default(), now=T0 + 10 * DAY)
+    assert {one.time for one in decision.delete} == set(plan(times, Policy.default()).delete)
+    assert "its pin expired 2026-01-02" in decision.delete[0].reason
+    assert {kept.tier for kept in decided(found, Policy.default(), now=T0 + DAY / 2).keep} <= {"pinned", "future"}
+
+
+def test_guard_refuses_only_more_than_three_and_more_than_half() -> None:
+    one = Policy(Policy.default().tiers[2:])
+    for count in range(1, 40):
+        decision = decided(candidates([T0 + index * HOUR for index in range(count)]), one)
+        deletions = len(decision.delete)
+        assert bool(decision.refusal) == (deletions > 3 and deletions > count / 2), (count, deletions)
+
+
+def test_pins_do_not_make_a_large_prune_look_small() -> None:
+    """Ten pinned ones are no reason to let eight of ten others go unasked."""
+    times = [T0 + index * HOUR for index in range(10)]
+    few = Policy(tuple(replace(tier, keep=1) for tier in Policy.default().tiers[2:]))
+    pinned = candidates([T0 + DAY + index * HOUR for index in range(30)], Pin("", None))
+    assert decided(candidates(times) + pinned, few).refusal
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.integers(1, 200))
+def test_week_ahead_then_right_days_keeps_what_right_days_alone_would(seed: int, wrong_runs: int) -> None:
+    chance, found, right = random.Random(seed), dict[str, Candidate](), list[datetime]()
+    for run in range(wrong_runs + 100):
+        wrong = run < wrong_runs
+        time = T0 + 2 * run * HOUR + timedelta(minutes=chance.randint(0, 9)) + (365 * DAY if wrong else timedelta(0))
+        if not wrong:
+            right.append(time)
+        made = candidates([time])[0]
+        found[made.base] = made
+        decision = decided(list(found.values()), Policy.default(), now=time, own=frozenset({made.base}))
+        assert not decision.refusal
+        for gone in decision.delete:
+            del found[gone.base]
+    assert {one.time for one in found.values() if one.time <= right[-1]} == plan(right, Policy.default()).kept

@@ -1,0 +1,149 @@
+"""A volume that refuses: one clear message, nothing lost, and healing once it gives way."""
+
+import contextlib
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from retention.names import Kind, file_name
+from tests.retention.world import HOUR, T0, World, retention, retention_here
+
+NOW = T0 + 30 * 24 * HOUR
+MINUTE = HOUR / 60
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Make a folder read-only: as root by a mount in its own right, else by its mode."""
+    if os.geteuid() != 0:
+        folder.chmod(0o500)
+        yield
+        folder.chmod(0o700)
+        return
+    for arguments in (["--bind", str(folder), str(folder)], ["-o", "remount,bind,ro", str(folder)]):
+        subprocess.run(["mount", *arguments], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_read_only_volume_loses_nothing_and_is_told(world: World) -> None:
+    base = world.stage("app", NOW - 5 * MINUTE)
+    path = world.publish("app", NOW - 3 * HOUR)
+    before = world.names("app")
+    with read_only(world.root):
+        ran = retention(*world.finish_arguments(NOW))
+        assert ran.code == 1
+        assert "app: failed: " in ran.out
+        assert "mount the volume read-write" in ran.out or "own the files" in ran.out
+        assert retention_here("plan", world.root / "app").code == 0, "looking needs no writing"
+        assert retention_here("list", world.root).code == 0
+        for command in (["prune", world.root / "app"], ["pin", world.root / "app" / f"{path}.dump"]):
+            ran = retention_here(*command)
+            assert ran.code == 1
+            assert len(ran.err.splitlines()) == 1, ran.err
+        assert world.names("app") == before
+    assert world.finish(NOW).code == 0
+    assert f"{base}.dump" in world.archives("app")
+    world.assert_sound("app")
+
+
+@contextmanager
+def full_volume(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield a file that takes up all the room of a volume; once it is removed there is room again.
+
+    As root the volume is a small one of its own. Nobody else can have a full volume for the asking: there the writing
+    of the package is refused as long as the file is there.
+    """
+    ballast = folder / "ballast"
+    if os.geteuid() != 0:
+        ballast.touch()
+        write = os.write
+
+        def refuse(fd: int, content: bytes) -> int:
+            if ballast.exists() and str(Path(f"/proc/self/fd/{fd}").readlink()).startswith(str(folder)):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(fd, content)
+
+        monkeypatch.setattr(os, "write", refuse)
+        yield ballast
+        return
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    yield ballast
+
+
+@contextmanager
+def small_volume(folder: Path) -> Iterator[None]:
+    """Mount a volume of a megabyte where one may."""
+    if os.geteuid() != 0:
+        yield
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_volume_publishes_nothing_half_and_heals_once_there_is_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_volume(world.root):
+        base = world.stage("app", NOW - 5 * MINUTE)
+        with full_volume(world.root, monkeypatch) as ballast:
+            ran = world.finish(NOW)
+            assert ran.code == 1
+            assert "No space left" in ran.out
+            assert "let the claim grow" in ran.out
+            assert world.archives("app") == set()
+            assert file_name(base, Kind.STAGED) in world.names("app")
+            ballast.unlink()
+            assert world.finish(NOW).code == 0
+        assert world.archives("app") == {f"{base}.dump"}
+        world.assert_sound("app")
+
+
+def test_full_volume_can_still_be_pruned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pruning is what frees a full volume: that its log finds no room must not stop it."""
+    with small_volume(world.root):
+        for index in range(18):
+            world.publish("app", NOW - 2 * index * HOUR - MINUTE)
+        arguments = ("--now", NOW.isoformat(), world.root / "app")
+        gone = retention_here("plan", "--format", "names", *arguments).out.split()
+        with full_volume(world.root, monkeypatch):
+            ran = retention_here("prune", *arguments)
+        assert ran.code == 0, ran
+        assert gone
+        assert not set(gone) & world.archives("app")
+        # As root there was room for the log once the archives had gone.
+        assert os.geteuid() != 0 or {entry["name"] for entry in world.deletions("app")} == set(gone)
+        world.assert_sound("app")
+
+
+def test_archive_that_cannot_go_stops_its_database_and_nothing_else_is_lost(world: World) -> None:
+    """Something stands where one archive's tombstone would: the next run wants the same, and gets it once it may."""
+    for index in range(18):
+        world.publish("app", NOW - 2 * index * HOUR - MINUTE)
+    arguments = ("--now", NOW.isoformat(), "--format", "names", world.root / "app")
+    gone = retention_here("plan", *arguments).out.split()
+    keep = world.archives("app") - set(gone)
+    obstacle = world.root / "app" / file_name(gone[0].removesuffix(".dump"), Kind.TOMBSTONE)
+    obstacle.mkdir()
+    ran = retention_here("prune", *arguments)
+    assert ran.code == 1
+    assert f"{obstacle.name}: exists already" in ran.err
+    assert len(ran.err.splitlines()) == 1, ran.err
+    assert keep | {gone[0]} == world.archives("app")
+    assert retention_here("plan", *arguments).out.split() == [gone[0]]
+    obstacle.rmdir()
+    assert retention_here("prune", *arguments).out.split() == [gone[0]]
+    assert world.archives("app") == keep
+    world.assert_sound("app")
