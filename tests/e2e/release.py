@@ -215,6 +215,29 @@ class Release:
             raise NodeError(f"helm {' '.join(arguments)} failed: {done.stderr.strip()}")
         return done.stdout
 
+    def shell(self, script: str, seconds: float = 120) -> str:
+        """Run a script as a person would paste it, with kubectl on PATH; what it prints to standard output.
+
+        Raises:
+            NodeError: it failed; the message holds what it said.
+        """
+        done = self.try_shell(script, seconds)
+        if done.returncode:
+            raise NodeError(f"{script}\nfailed ({done.returncode}): {done.stderr.strip()[-2000:]}")
+        return done.stdout
+
+    def try_shell(self, script: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run a script like `shell`, failed or not."""
+        return subprocess.run(
+            ["sh", "-euc", script],
+            env=self.cluster.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+
     @contextmanager
     def _values_file(self, values: Mapping[str, Any]) -> Iterator[str]:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
