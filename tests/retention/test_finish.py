@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from retention.names import Kind, base_of, file_name
-from tests.retention.world import DAY, HOUR, REPOSITORY, T0, World, content_of
+from tests.retention.world import DAY, HOUR, REPOSITORY, T0, World, content_of, retention_here
 
 NOW = T0 + 30 * DAY
 MINUTE = HOUR / 60
@@ -160,6 +160,28 @@ def test_archive_that_another_run_has_published_is_a_success(world: World) -> No
     assert f"another run has published {base}.dump" in ran.out
 
 
+def test_run_that_publishes_nothing_deletes_nothing(world: World) -> None:
+    """Another run has published the archive, and prunes after its own."""
+    base = world.stage("app", NOW - 5 * MINUTE)
+    assert world.finish(NOW).code == 0
+    for index in range(1, 12):
+        world.publish("app", NOW - 2 * index * HOUR - MINUTE)
+    before = world.archives("app")
+    ran = world.finish(NOW)
+    assert ran.code == 0, ran
+    assert world.archives("app") == before
+    assert f"{base}.dump" in before
+
+
+def test_pin_of_an_archive_long_gone_never_holds_the_new_one_of_its_name(world: World) -> None:
+    base = world.stage("app", NOW - 5 * MINUTE, roles=False)
+    world.pin(base)
+    (world.folder("app") / f"{base}.drill.json").write_text("{}")
+    (world.folder("app") / f"{base}.globals.sql").write_text("CREATE ROLE old;")
+    assert world.finish(NOW).code == 0
+    assert world.names("app") == {f"{base}.dump", f"{base}.dump.sha256", f"{base}.json"}
+
+
 def test_staged_archive_that_vanished_is_a_failure(world: World) -> None:
     base = world.stage("app", NOW - 5 * MINUTE)
     (world.folder("app") / file_name(base, Kind.STAGED)).unlink()
@@ -171,9 +193,12 @@ def test_staged_archive_that_vanished_is_a_failure(world: World) -> None:
 
 @pytest.mark.parametrize("state", ["failed", "not-reached"])
 def test_failed_dump_deletes_nothing_and_says_why(world: World, state: str) -> None:
-    for index in range(40):
+    """Though there is something to delete, and so little that no guard would refuse it."""
+    for index in range(12):
         world.publish("app", NOW - 2 * index * HOUR - MINUTE)
     before = world.names("app")
+    would_go = retention_here("plan", "--now", NOW.isoformat(), "--format", "names", world.root / "app").out.split()
+    assert 1 <= len(would_go) <= 3
     world.fail("app", {"state": state})
     ran = world.finish(NOW)
     assert ran.code == 1
