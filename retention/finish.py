@@ -213,8 +213,6 @@ class _Work:
         self._outcome.notes.append(told)
         self._outcome.warnings += warnings
         self._say(f"{self._database}: {told}")
-        for warning in warnings:
-            self._say(f"{self._database}: warning: {warning}")
 
     def _shrinkage(self, judged: publish.Judged, backups: list[Backup], settings: config.DatabaseConfig) -> list[str]:
         """Compare an archive with the last backup before it, then let it be the last one."""
@@ -267,7 +265,7 @@ class _Work:
         decision = prune.decide_scan(found, policy, now=self._settings.now, own=frozenset(self._own))
         if decision.refusal and not (settings.allow_large_prune or self._settings.allow_large_prune):
             self._outcome.refusal = RetentionError(decision.refusal, prune.REFUSAL_REMEDY)
-            self._say(f"{self._database}: refused: {self._outcome.refusal}")
+            self._say(f"{self._database}: refused: {decision.refusal}")
             return
         try:
             for problem in prune.carry_out(folder, decision, now=self._settings.now):
@@ -306,7 +304,7 @@ class _Work:
 
     def _fail(self, error: RetentionError) -> None:
         self._outcome.problems.append(error)
-        self._say(f"{self._database}: failed: {error}")
+        self._say(f"{self._database}: failed: {error.problem}")
 
 
 def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:

@@ -736,14 +736,12 @@ def _finish(options: argparse.Namespace) -> int:
 
 
 def _report(log: _Log, run: finish.Run, now: datetime) -> None:
+    """End the log: one line a database, then the remedies of those that failed; the rest was told as it happened."""
     log.write(report.finish_table(run.outcomes, now))
     for outcome in run.outcomes:
-        for gone in outcome.deleted:
-            log(f"{outcome.database}: deleted {gone.name} ({gone.rule}): {gone.reason}")
         for error in (*outcome.problems, *([outcome.refusal] if outcome.refusal else [])):
-            log(f"{outcome.database}: {outcome.result}: {error.problem}")
             if error.remedy:
-                log(f"{outcome.database}:   remedy: {error.remedy}")
+                log(f"{outcome.database}: remedy: {error.remedy}")
         for warning in outcome.warnings:
             log(f"{outcome.database}: warning: {warning}")
 
