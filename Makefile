@@ -27,7 +27,7 @@ packages: ## Check for, or as root install, the Debian packages that the tests n
 	@scripts/need-packages busybox:busybox dash:dash openssl:openssl git:git
 
 demo: venv ## Back up, prune, lose and restore three databases on embedded PostgreSQL servers
-	@$(PY) -m scripts.demo
+	@$(PY) -m scripts.demo $(ARGS)
 
 tools: ## Build the pinned Go tools that the tests call
 	@for tool in helm helm3 helm-unittest ct; do tools/build $$tool >/dev/null || exit 1; done
@@ -48,4 +48,4 @@ sync: ## Write the generated copies in chart/files
 	@$(PYTHON) scripts/sync-chart-files
 
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
-	@$(PY) -m scripts.bench
+	@$(PY) -m scripts.bench $(ARGS)
