@@ -1,6 +1,7 @@
 """The command line: people's view of the package, and the machine interface that the chart and the plugin use."""
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -77,6 +78,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"see {self.prog} --help")
 
 
+@functools.cache
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python3 -m retention",

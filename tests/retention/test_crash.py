@@ -353,8 +353,8 @@ class Disk:
         choices = {frozenset[int](), frozenset(range(count))}
         choices |= {frozenset({index}) for index in range(count)}
         # With many changes under way the single ones and some by chance say as much in a fraction of the time.
-        choices |= {frozenset(range(count)) - {index} for index in range(count)} if count < 7 else set()
-        choices |= {frozenset(index for index in range(count) if chance.random() < 0.5) for _ in range(4)}
+        choices |= {frozenset(range(count)) - {index} for index in range(count)} if count < 5 else set()
+        choices |= {frozenset(index for index in range(count) if chance.random() < 0.5) for _ in range(3)}
         for choice in sorted(choices, key=sorted):
             for lazily in (False, True):
                 names = dict(self.certain)

@@ -21,9 +21,12 @@ MINUTE = HOUR / 60
 def read_only(folder: Path) -> Iterator[None]:
     """Make a folder read-only: as root by a mount in its own right, else by its mode."""
     if os.geteuid() != 0:
-        folder.chmod(0o500)
+        folders = [folder, *(path for path in folder.iterdir() if path.is_dir())]
+        for path in folders:
+            path.chmod(0o500)
         yield
-        folder.chmod(0o700)
+        for path in folders:
+            path.chmod(0o700)
         return
     for arguments in (["--bind", str(folder), str(folder)], ["-o", "remount,bind,ro", str(folder)]):
         subprocess.run(["mount", *arguments], check=True)
