@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import table
 from tests.e2e.node import Cluster, Node, existing, images
 from tests.e2e.node.paths import cache
 
 _CLUSTER = pytest.StashKey[Cluster]()
 _CNPG = {"newest": images.CNPG_NEWEST, "previous": images.CNPG_PREVIOUS}
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the option and the hooks that write docs/seed.md."""
+    pluginmanager.register(table)
 
 
 @pytest.fixture(scope="session")

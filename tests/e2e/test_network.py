@@ -240,17 +240,20 @@ def test_every_target_has_a_verdict(site: Site) -> None:
     assert set(site.targets()) == {*REACHABLE, *FORBIDDEN}
 
 
+@pytest.mark.shows("dns", "egress")
 @pytest.mark.parametrize("target", REACHABLE)
 def test_backup_pod_reaches_what_it_needs(reach: Reach, target: str) -> None:
     assert reach.backup[target], f"a backup pod cannot reach: {target}"
 
 
+@pytest.mark.shows("no-egress")
 @pytest.mark.parametrize("target", FORBIDDEN)
 def test_backup_pod_reaches_nothing_else(reach: Reach, target: str) -> None:
     assert reach.control[target], f"the target is not there, so nothing is shown: {target}"
     assert not reach.backup[target], f"a backup pod reaches: {target}"
 
 
+@pytest.mark.shows("ingress")
 @pytest.mark.parametrize("where", ["home", "away"])
 def test_nothing_can_connect_to_a_backup_pod(site: Site, probing: str, where: str) -> None:
     namespace = getattr(site, where)

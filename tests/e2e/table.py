@@ -1,0 +1,110 @@
+"""Hooks that make docs/seed.md: each statement of the infrastructure document, and the test that shows it.
+
+`pytest -m e2e tests/e2e --write-table` writes it after a run in which every test that shows something has passed. With
+`--collect-only` nothing runs and the markers alone are written: so a quick test finds that the page is out of date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.statements import STATEMENTS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "seed.md"
+
+_HEAD = """\
+# What the infrastructure document promises, and the test that shows it
+
+cnpg-backup puts into practice one page of infrastructure documentation: three CloudNativePG clusters, dumped every two
+hours to a Longhorn volume, kept in tiers, isolated by a NetworkPolicy and guarded by Kyverno. Each statement of that
+page stands below, with the tests that show it on a real Kubernetes (`make e2e`) with the chart's default values but for
+the images. Where the page contradicts itself, or what it says cannot work, the last column says what is done instead.
+
+This page is written by `pytest -m e2e tests/e2e --write-table`, after a run in which all these tests have passed.
+"""
+
+_SHOWS = pytest.StashKey[dict[str, list[str]]]()
+_PASSED = pytest.StashKey[set[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-table", nargs="?", type=Path, const=PAGE, metavar="FILE", help="write which test shows which statement"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Read the markers, before any test is deselected."""
+    shows: dict[str, list[str]] = {}
+    for item in items:
+        for marker in item.iter_markers("shows"):
+            for key in marker.args:
+                if key not in STATEMENTS:
+                    raise pytest.UsageError(
+                        f"{item.nodeid} shows {key!r}, which is no statement of tests/e2e/statements.py"
+                    )
+                name = item.nodeid.split("[")[0]
+                if name not in shows.setdefault(key, []):
+                    shows[key].append(name)
+    config.stash[_SHOWS] = shows
+    config.stash[_PASSED] = set[str]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Remember which tests have passed."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    if report.when == "call" and report.passed:
+        item.config.stash[_PASSED].add(item.nodeid.split("[")[0])
+    return report  # type: ignore[return-value]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the page, if that was asked for and there is nothing to hide."""
+    page: Path | None = session.config.getoption("--write-table", None)
+    if page is None or exitstatus != 0:
+        return
+    shows = session.config.stash[_SHOWS]
+    if not session.config.option.collectonly:
+        passed: set[str] = session.config.stash[_PASSED]
+        unproved = sorted({name for names in shows.values() for name in names} - passed)
+        if unproved:
+            raise pytest.UsageError(f"the table was not written, these did not pass in this run: {', '.join(unproved)}")
+    page.write_text(render(shows))
+
+
+def render(shows: Mapping[str, list[str]]) -> str:
+    """The page.
+
+    Args:
+        shows: For each statement's key the tests that show it, as pytest names them.
+
+    Raises:
+        pytest.UsageError: A statement that a test must show is shown by none.
+    """
+    bare = [key for key, statement in STATEMENTS.items() if statement.shown and not shows.get(key)]
+    if bare:
+        raise pytest.UsageError(f"no test shows {', '.join(bare)}")
+    lines = [_HEAD]
+    section = ""
+    for key, statement in STATEMENTS.items():
+        if statement.section != section:
+            section = statement.section
+            lines.append(f"## {section}\n\n| statement | shown by | here |\n| --- | --- | --- |")
+        tests = "<br>".join(_link(name) for name in shows.get(key, [])) or "–"
+        lines.append(f"| {_cell(statement.text)} | {tests} | {_cell(statement.note)} |")
+    text = "\n".join(lines) + "\n"
+    return text.replace("\n## ", "\n\n## ").replace("\n\n\n## ", "\n\n## ")
+
+
+def _link(name: str) -> str:
+    path, _, test = name.partition("::")
+    return f"[{test}](../{path})"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
