@@ -194,6 +194,9 @@ class Release:
     @property
     def claim(self) -> str:
         """Name of the claim."""
+        existing = self.values.get("persistence", {}).get("existingClaim")
+        if existing:
+            return str(existing)
         return "cnpg-backups-pvc" if self.name == "cnpg-backup" else f"{self.name}-backups"
 
     def run_helm(self, *arguments: str, seconds: float = 180) -> str:
