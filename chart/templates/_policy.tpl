@@ -34,17 +34,20 @@ t.?spec.?volumes.orValue([]).exists(v,
 {{- end -}}
 
 {{/*
-CEL: every described pod that mounts the claim has the release's label; or an update left labels and templates as they
-were, so that status, finalizers and deletion of an older object go on.
+CEL: the request makes something, or changes its labels or templates. All other updates (status, finalizers, deletion)
+do not meet the policy: they go on for older objects, and a Job ends while Kyverno is out.
 */}}
+{{- define "cnpg-backup.celChange" -}}
+request.operation != 'UPDATE' || dyn(object).?spec != dyn(oldObject).?spec ||
+dyn(object).?template != dyn(oldObject).?template || dyn(object).metadata.?labels != dyn(oldObject).metadata.?labels
+{{- end -}}
+
+{{/* CEL: every described pod that mounts the claim has the release's label. */}}
 {{- define "cnpg-backup.celLabelled" -}}
 [dyn(object)].all(o,
   {{ include "cnpg-backup.celTemplates" . }}.all(t,
     !{{ include "cnpg-backup.celMounts" . | nindent 4 | trim }} ||
-    t.?metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}')) ||
-(request.operation == 'UPDATE' &&
-  dyn(object).?spec == dyn(oldObject).?spec && dyn(object).?template == dyn(oldObject).?template &&
-  dyn(object).metadata.?labels == dyn(oldObject).metadata.?labels)
+    t.?metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}'))
 {{- end -}}
 
 {{- define "cnpg-backup.policyMessage" -}}
