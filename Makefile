@@ -12,10 +12,10 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long lint format sync bench e2e cluster
+.PHONY: help venv packages tools demo test test-long lint format sync bench e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 venv: $(VENV)/.complete ## Install the Python environment (into the cache) and print where it is
 	@echo $(VENV)
@@ -49,3 +49,17 @@ sync: ## Write the generated copies in chart/files
 
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m scripts.bench $(ARGS)
+
+e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the cluster of E2E_KUBECONFIG
+	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check
+	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
+	@$(PY) -m pytest -m e2e tests/e2e $(ARGS)
+
+cluster: venv ## Bring up the same node to play with, and say how to enter and stop it
+	@$(PY) -m tests.e2e.node up
+
+cluster-shell: venv ## Run a shell with kubectl and helm for that node
+	@$(PY) -m tests.e2e.node shell
+
+cluster-down: venv ## Stop that node
+	@$(PY) -m tests.e2e.node down

@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.node up|down|status|shell`: a node to play with."""
+"""`python -m tests.e2e.node check|up|down|status|shell`: a node to play with."""
 
 import argparse
 import contextlib
@@ -141,6 +141,12 @@ def status() -> int:
     return 0
 
 
+def check() -> int:
+    """Install what a node needs on this machine, or say in one line what is missing."""
+    machine.require()
+    return 0
+
+
 def shell() -> int:
     """Run the user's shell with KUBECONFIG and PATH set."""
     found = _running()
@@ -156,7 +162,7 @@ def shell() -> int:
 def main() -> int:
     """Run one command; errors are one message on standard error."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.node", description=__doc__)
-    commands = {"up": up, "down": down, "status": status, "shell": shell}
+    commands = {"check": check, "up": up, "down": down, "status": status, "shell": shell}
     choices = parser.add_subparsers(dest="command", required=True)
     for name, command in commands.items():
         choices.add_parser(name, help=(command.__doc__ or "").partition("\n")[0])
