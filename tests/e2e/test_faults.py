@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.node import Cluster, Node, wait_until
+from tests.e2e.node import Cluster, Node, NodeError, wait_until
+from tests.e2e.node.addons import KYVERNO_DEPLOYMENT, KYVERNO_NAMESPACE, wait_available
 from tests.e2e.node.components import CONTAINERD_SOCKET
 from tests.e2e.release import (
     Release,
@@ -299,18 +300,24 @@ def test_full_volume_fails_the_run_and_costs_no_backup(site: Site) -> None:
 
 def test_hibernated_cluster_fails_alone_and_comes_back(site: Site) -> None:
     name = "shop-postgresql-cnpg"
-    entries = {"databases": [*databases("kutt"), *databases("shop", waitTimeout=3)]}
+    entries = {"databases": [*databases("kutt"), *databases("shop", waitTimeout=5)]}
     with site.release("sleepy", entries) as release, unharmed(release):
         site.cluster.kubectl("annotate", "cluster", name, "-n", site.namespace, "cnpg.io/hibernation=on")
         site.cluster.kubectl("wait", "--for=delete", f"pod/{name}-1", "-n", site.namespace, "--timeout=90s")
         run = release.run()
         assert not run.succeeded, run
         assert "published kutt-" in run.retention, run
-        assert "shop: failed: no answer within 3 s" in run.retention, run
+        assert "shop: failed: no answer within 5 s" in run.retention, run
         site.cluster.kubectl(
             "annotate", "cluster", name, "-n", site.namespace, "cnpg.io/hibernation=off", "--overwrite"
         )
-        wait_healthy(site.cluster, site.namespace, name)
+        pod = f"pod/{name}-1"
+
+        def awake() -> bool:
+            site.cluster.kubectl("wait", "--for=condition=Ready", pod, "-n", site.namespace, "--timeout=60s")
+            return True
+
+        wait_until(f"{pod} is back", awake, 120)
 
 
 def plant(release: Release, database: str, *days: int) -> None:
@@ -339,7 +346,8 @@ def test_deleted_cluster_keeps_its_backups_and_the_others_go_on(site: Site) -> N
             site.cluster.kubectl(*wait, "-n", site.namespace)
         run = release.run()
         assert not run.succeeded, run
-        assert "doomed: failed: no user name: there is none in the Secret" in run.retention, run
+        assert "doomed: failed: no user name" in run.retention, run
+        assert "doomed: remedy: there is none in the Secret of cluster doomed-postgresql-cnpg" in run.retention, run
         after = release.check_volume()
         assert after["doomed"] == before["doomed"], "backups of a cluster that is gone were deleted"
         assert not set(after["kutt"]) & set(before["kutt"][:2]), (
@@ -405,3 +413,91 @@ def config_of(release: Release) -> list[str]:
     """Names of the ConfigMaps with the configuration of databases."""
     found = release.cluster.get("configmaps", "-n", release.namespace, "-l", f"app={release.name}")["items"]
     return [c["metadata"]["name"] for c in found if "-config-" in c["metadata"]["name"]]
+
+
+def answer_to(release: Release, *, app: str, claim: str) -> str:
+    """What the API server says to a new pod with a label and a claim; empty where it would admit it."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "visitor", "labels": {"app": app}},
+        "spec": {
+            "containers": [{"name": "main", "image": "localhost/busybox:test"}],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
+        },
+    }
+    done = release.cluster.try_kubectl(
+        "create", "--dry-run=server", "-n", release.namespace, "-f", "-", stdin=json.dumps(pod)
+    )
+    return "" if done.returncode == 0 else done.stderr
+
+
+def wait_for_guard(release: Release) -> None:
+    """Wait until Kyverno refuses a stranger by the policy."""
+    refused = "only pods labelled app="
+    wait_until(
+        "Kyverno refuses a stranger",
+        lambda: refused in answer_to(release, app="stranger", claim=release.claim).replace("\n", " "),
+        60,
+    )
+
+
+@contextmanager
+def kyverno_out(node: Node) -> Iterator[None]:
+    """Kyverno is gone and cannot start again, as after the loss of its node."""
+    where = ("deployment", KYVERNO_DEPLOYMENT, "-n", KYVERNO_NAMESPACE)
+    strategy = node.get(*where)["spec"]["strategy"]
+    spec = {"strategy": {"type": "Recreate", "rollingUpdate": None}}
+    node.kubectl("patch", *where, "-p", json.dumps({"spec": spec | {"template": placed({"no-such": "node"})}}))
+    try:
+        wait_until("Kyverno is gone", lambda: "Running" not in kyverno_phases(node), 90)
+        yield
+    finally:
+        node.kubectl("patch", *where, "-p", json.dumps({"spec": {"template": placed({"no-such": None})}}))
+        node.kubectl("patch", *where, "--type=merge", "-p", json.dumps({"spec": {"strategy": strategy}}))
+        wait_available(node, KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT)
+
+
+def placed(labels: Mapping[str, str | None]) -> dict[str, Any]:
+    """The part of a pod template that chooses nodes."""
+    return {"spec": {"nodeSelector": dict(labels)}}
+
+
+def kyverno_phases(node: Node) -> list[str]:
+    """Phases of Kyverno's pods."""
+    return [pod["status"]["phase"] for pod in node.get("pods", "-n", KYVERNO_NAMESPACE)["items"]]
+
+
+def test_without_kyverno_nobody_mounts_the_claim_and_a_running_backup_ends(
+    own_node: Node, site: Site, release: Release
+) -> None:
+    wait_for_guard(release)
+    with site.locked("kutt") as unlock:
+        job = release.start()
+        site.wait_for_dump("kutt")
+        with kyverno_out(own_node):
+            assert answer_to(release, app="stranger", claim="another") == "", "pods without the claim are refused, too"
+            for app in ("stranger", release.name):
+                assert "failed calling webhook" in answer_to(release, app=app, claim=release.claim), f"app={app} got in"
+            with pytest.raises(NodeError, match="failed calling webhook"):
+                release.start("refused")
+            unlock()
+            run = release.wait(job)
+    assert run.succeeded, run
+    assert "published kutt-" in run.retention, run
+    wait_for_guard(release)
+
+
+def test_kyverno_that_is_switched_off_takes_its_guard_along_and_backups_go_on(own_node: Node, release: Release) -> None:
+    wait_for_guard(release)
+    scale = ("scale", "deployment", KYVERNO_DEPLOYMENT, "-n", KYVERNO_NAMESPACE)
+    own_node.kubectl(*scale, "--replicas=0")
+    try:
+        # Kyverno removes its own webhooks when it is told to go for good: docs/security.md warns of it.
+        wait_until("a stranger is admitted", lambda: answer_to(release, app="stranger", claim=release.claim) == "", 90)
+        run = release.run()
+        assert run.succeeded, run
+    finally:
+        own_node.kubectl(*scale, "--replicas=1")
+        wait_available(own_node, KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT)
+    wait_for_guard(release)
