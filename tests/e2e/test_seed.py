@@ -474,7 +474,7 @@ def test_a_week_of_runs_leaves_six_four_and_five(fired: Site, looking: Site) -> 
 
 
 def check_ages(name: str, ages: Mapping[str, list[timedelta]]) -> None:
-    """The ages are those of the document, when the newest backup is as much as a quarter of an hour early for its slot."""
+    """The ages are those of the document, the newest backup being a quarter of an hour early for its slot at most."""
     hour, early = timedelta(hours=1), timedelta(minutes=15)
     assert max(ages["Hourly"]) <= 12 * hour, f"{name}: {ages}"
     assert 12 * hour - early <= min(ages["12-Hourly"]), f"{name}: {ages}"
