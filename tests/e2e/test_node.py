@@ -20,9 +20,11 @@ from tests.e2e.node.traces import Machine, Traces
 pytestmark = pytest.mark.e2e
 
 # Stands for a test run: owns a node with a pod and a volume on it, says so, and waits to be ended.
+# Children of a shell's background job begin with Ctrl-C ignored, and Python then leaves it so.
 _OWNER = """
-import json, sys, time
+import json, signal, sys, time
 from tests.e2e.node import Node
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Node(with_kyverno=False) as node:
     node.apply(*json.loads(sys.argv[1]))
     node.kubectl("wait", "--for=condition=Ready", "pod/user", "--timeout=60s")
