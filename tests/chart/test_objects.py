@@ -58,6 +58,7 @@ def test_kyverno_policies_have_the_form_of_their_kinds() -> None:
                 "validationActions",
                 "failurePolicy",
                 "autogen",
+                "evaluation",
                 "matchConstraints",
                 "matchConditions",
                 "validations",
