@@ -29,7 +29,7 @@ def test_page_agrees_with_the_markers(tmp_path: Path) -> None:
 
 
 def test_statement_that_no_test_shows_is_named(tmp_path: Path) -> None:
-    done = collect("-m", "e2e", "tests/e2e/test_first.py", table=tmp_path / "seed.md")
+    done = collect("-m", "e2e", "tests/e2e/test_node.py", table=tmp_path / "seed.md")
     assert done.returncode != 0
     assert "no test shows" in done.stdout + done.stderr
     assert not (tmp_path / "seed.md").exists()
