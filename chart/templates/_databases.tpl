@@ -1,6 +1,6 @@
 {{/*
 All databases with their settings resolved, as a JSON list: the entry over `defaults` over `image`.
-Fields hold what the configuration files of the pod say; `group` decides which CronJob dumps it.
+Fields hold what the configuration files of the pod say.
 */}}
 {{- define "cnpg-backup.databases" -}}
 {{- $list := list -}}
@@ -33,33 +33,85 @@ Fields hold what the configuration files of the pod say; `group` decides which C
 {{- end -}}
 
 {{/*
-The CronJobs, as a JSON list of `name`, `image`, `pullPolicy`, `databases`: one for each image, since dump and server must
-be of one major version, and an image that cannot be pulled then stops only its own databases. The default image has
-the plain name, others `-<major>`; a further image of the same major has a hash besides, so that none renames another.
+Part of a CronJob's name that says an image: nothing for the default one, `-<major>` for others. A further image of one
+major has a hash besides, so that none renames another. As JSON: image to part, for all databases.
+*/}}
+{{- define "cnpg-backup.imageSuffixes" -}}
+{{- $suffixes := dict (include "cnpg-backup.image" (dict "root" .root "image" .root.Values.image)) "" -}}
+{{- $taken := dict -}}
+{{- range .databases -}}
+{{- if not (hasKey $suffixes .image) -}}
+{{- $hash := .image | sha256sum | trunc 8 -}}
+{{- $suffix := printf "-%s" (.major | default $hash) -}}
+{{- if hasKey $taken $suffix }}{{ $suffix = printf "%s-%s" $suffix $hash }}{{ end -}}
+{{- $_ := set $taken $suffix true -}}
+{{- $_ := set $suffixes .image $suffix -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $suffixes -}}
+{{- end -}}
+
+{{/*
+The CronJobs, as a JSON list of `name`, `image`, `pullPolicy`, `suspend` and `databases`: one for each database, or one for each
+shard and image, since dump and server must be of one major version, and an image that cannot be pulled then stops only
+its own databases. Suspended databases are left out; a CronJob that has no others is suspended with all of them, so that
+manual runs still work. A name depends on its own databases alone: others come and go without renaming it.
 */}}
 {{- define "cnpg-backup.cronJobs" -}}
-{{- $default := include "cnpg-backup.image" (dict "root" . "image" .Values.image) -}}
+{{- $databases := include "cnpg-backup.databases" . | fromJsonArray -}}
+{{- $images := include "cnpg-backup.imageSuffixes" (dict "root" . "databases" $databases) | fromJson -}}
 {{- $groups := dict -}}
 {{- $order := list -}}
-{{- $suffixes := dict -}}
-{{- range $db := include "cnpg-backup.databases" . | fromJsonArray -}}
-{{- if not (hasKey $groups $db.image) -}}
+{{- range $db := $databases -}}
 {{- $suffix := "" -}}
-{{- if ne $db.image $default -}}
-{{- $hash := $db.image | sha256sum | trunc 8 -}}
-{{- $suffix = printf "-%s" ($db.major | default $hash) -}}
-{{- if hasKey $suffixes $suffix }}{{ $suffix = printf "%s-%s" $suffix $hash }}{{ end -}}
-{{- $_ := set $suffixes $suffix true -}}
+{{- if $.Values.cronJob.perDatabase -}}
+{{- $suffix = include "cnpg-backup.shardSuffix" $db.name -}}
+{{- else -}}
+{{- $suffix = get $images $db.image -}}
+{{- with $db.shard }}{{ $suffix = printf "%s%s" $suffix (include "cnpg-backup.shardSuffix" .) }}{{ end -}}
 {{- end -}}
-{{- $order = append $order $db.image -}}
+{{- $key := printf "%s %s" $suffix $db.image -}}
+{{- if not (hasKey $groups $key) -}}
 {{- $name := include "cnpg-backup.cronJobName" (dict "root" $ "suffix" $suffix) -}}
-{{- $_ := set $groups $db.image (dict "name" $name "image" $db.image "pullPolicy" $db.pullPolicy "databases" list) -}}
+{{- $_ := set $groups $key (dict "name" $name "image" $db.image "pullPolicy" $db.pullPolicy "active" list "suspended" list) -}}
+{{- $order = append $order $key -}}
 {{- end -}}
-{{- $group := get $groups $db.image -}}
-{{- $_ := set $group "databases" (append $group.databases $db) -}}
+{{- $group := get $groups $key -}}
+{{- $state := ternary "suspended" "active" $db.suspended -}}
+{{- $_ := set $group $state (append (get $group $state) $db) -}}
 {{- end -}}
 {{- $list := list -}}
-{{- range $order }}{{ $list = append $list (get $groups .) }}{{ end -}}
+{{- range $order -}}
+{{- $group := get $groups . -}}
+{{- $_ := set $group "databases" ($group.active | default $group.suspended) -}}
+{{- $_ := set $group "suspend" (or $.Values.suspend (empty $group.active)) -}}
+{{- $list = append $list (omit $group "active" "suspended") -}}
+{{- end -}}
+{{- toJson $list -}}
+{{- end -}}
+
+{{/*
+The pods of `helm test`, as a JSON list of `name`, `image`, `pullPolicy`, `databases` and the `cronJobs` whose configuration they
+read: one for each image, however many CronJobs it has. What is suspended is not asked.
+*/}}
+{{- define "cnpg-backup.checks" -}}
+{{- $images := include "cnpg-backup.imageSuffixes" (dict "root" . "databases" (include "cnpg-backup.databases" . | fromJsonArray)) | fromJson -}}
+{{- $checks := dict -}}
+{{- $order := list -}}
+{{- range $cronJob := include "cnpg-backup.cronJobs" . | fromJsonArray -}}
+{{- if not (first $cronJob.databases).suspended -}}
+{{- if not (hasKey $checks $cronJob.image) -}}
+{{- $name := printf "%s-test" (include "cnpg-backup.cronJobName" (dict "root" $ "suffix" (get $images $cronJob.image))) -}}
+{{- $_ := set $checks $cronJob.image (dict "name" $name "image" $cronJob.image "pullPolicy" $cronJob.pullPolicy "databases" list "cronJobs" list) -}}
+{{- $order = append $order $cronJob.image -}}
+{{- end -}}
+{{- $check := get $checks $cronJob.image -}}
+{{- $_ := set $check "databases" (concat $check.databases $cronJob.databases) -}}
+{{- $_ := set $check "cronJobs" (append $check.cronJobs $cronJob) -}}
+{{- end -}}
+{{- end -}}
+{{- $list := list -}}
+{{- range $order }}{{ $list = append $list (get $checks .) }}{{ end -}}
 {{- toJson $list -}}
 {{- end -}}
 
@@ -88,6 +140,12 @@ retries={{ int64 .retries }}
 allow_empty={{ .allowEmpty }}
 on_shrink={{ .onShrink }}
 allow_large_prune={{ .allowLargePrune }}
+{{- range .excludeTables }}
+extra_arg=--exclude-table={{ . }}
+{{- end }}
+{{- range .excludeTableData }}
+extra_arg=--exclude-table-data={{ . }}
+{{- end }}
 {{- range .extraArgs }}
 extra_arg={{ . }}
 {{- end }}

@@ -36,6 +36,18 @@ The release `cnpg-backup` has the name that no other can get: others end in `-pg
 {{- end -}}
 {{- end -}}
 
+{{/*
+The end of a CronJob's name that says a shard or a database, at most 21 characters. What could be read as something else
+(an image's major, the middle of another release's name) or does not fit has a hash.
+*/}}
+{{- define "cnpg-backup.shardSuffix" -}}
+{{- $safe := regexReplaceAll "[^a-z0-9]+" . "-" -}}
+{{- if or (ne $safe .) (gt (len $safe) 20) (regexMatch "^([0-9]|backup)|pg-dump" $safe) -}}
+{{- $safe = printf "%s-%s" ($safe | trunc 11 | trimSuffix "-") (. | sha256sum | trunc 8) -}}
+{{- end -}}
+{{- printf "-%s" $safe -}}
+{{- end -}}
+
 {{/* Name of the claim that is mounted. */}}
 {{- define "cnpg-backup.claimName" -}}
 {{- $fullname := include "cnpg-backup.fullname" . -}}

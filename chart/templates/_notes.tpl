@@ -47,7 +47,17 @@
 {{- if gt (int64 $interval.interval) (include "cnpg-backup.seconds" $first.every | int64) -}}
 {{- $warnings = append $warnings (printf "The schedule is coarser than the tier %s (every %s), which can so never be full." $first.name $first.every) -}}
 {{- end -}}
-{{- range include "cnpg-backup.databases" . | fromJsonArray -}}
+{{- $several := gt (len (include "cnpg-backup.cronJobs" . | fromJsonArray)) 1 -}}
+{{- if and $several (not (has "ReadWriteMany" .Values.persistence.accessModes)) -}}
+{{- $warnings = append $warnings (printf "Several CronJobs share a volume of mode %s, which one node mounts at a time: their pods wait for each other unless they run on the same node, which they prefer; ReadWriteMany lets them spread." (first .Values.persistence.accessModes)) -}}
+{{- end -}}
+{{- range $db := include "cnpg-backup.databases" . | fromJsonArray -}}
+{{- if .suspended -}}
+{{- $warnings = append $warnings (printf "%s is suspended: it is not backed up." .name) -}}
+{{- end -}}
+{{- with concat .excludeTables .excludeTableData -}}
+{{- $warnings = append $warnings (printf "%s: the rows of tables %s are in no backup." $db.name (join ", " .)) -}}
+{{- end -}}
 {{- if ne .namespace $.Release.Namespace -}}
 {{- $warnings = append $warnings (printf "%s: its cluster is in namespace %s; copy the Secrets %s and %s into %s." .name .namespace .secret.name .caSecret.name $.Release.Namespace) -}}
 {{- end -}}

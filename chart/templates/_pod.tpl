@@ -48,14 +48,29 @@ imagePullSecrets:
         path: retention/{{ base $path }}
       {{- end }}
 - name: config
+  {{- if hasKey . "check" }}
+  # A test reads what all CronJobs of its image read.
+  projected:
+    sources:
+      {{- range .check.cronJobs }}
+      - configMap:
+          name: {{ include "cnpg-backup.configName" (dict "root" $.root "cronJob" .) }}
+          items:
+            {{- range .databases }}
+            - key: {{ .name }}.conf
+              path: {{ .name }}.conf
+            {{- end }}
+      {{- end }}
+  {{- else }}
   configMap:
     name: {{ include "cnpg-backup.configName" . }}
+  {{- end }}
 - name: credentials
   projected:
     defaultMode: 0440
     # All optional: what is missing fails its own database, not the pod and with it every backup.
     sources:
-      {{- range .cronJob.databases }}
+      {{- range (.check | default .cronJob).databases }}
       - secret:
           name: {{ .secret.name | toYaml }}
           optional: true
@@ -80,11 +95,13 @@ imagePullSecrets:
     sizeLimit: 16Mi
 {{- end -}}
 
-{{/* The container that dumps, or with `check` says whether it could, see docs/architecture.md. */}}
+{{/* The container that dumps for a CronJob, or for a `check` says whether it could, see docs/architecture.md. */}}
 {{- define "cnpg-backup.dumpContainer" -}}
 name: {{ ternary "check" "dump" (hasKey . "check") }}
-image: {{ .cronJob.image }}
-imagePullPolicy: {{ .cronJob.pullPolicy }}
+{{- with .check | default .cronJob }}
+image: {{ .image }}
+imagePullPolicy: {{ .pullPolicy }}
+{{- end }}
 command:
   - sh
   - /opt/cnpg-backup/scripts/dump.sh
@@ -190,7 +207,7 @@ securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
 {{- end -}}
 
-{{/* A pod that backs up, or with `check` says whether it could. */}}
+{{/* A pod that backs up for a CronJob, or for a `check` says whether it could. */}}
 {{- define "cnpg-backup.podSpec" -}}
 volumes:
   {{- include "cnpg-backup.volumes" . | nindent 2 }}
@@ -221,8 +238,13 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- else }}
 affinity:
+  {{- if has "ReadWriteMany" .root.Values.persistence.accessModes }}
+  # Several nodes mount the volume at once: the load of several CronJobs is spread over them.
+  podAntiAffinity:
+  {{- else }}
+  # A volume of mode ReadWriteOnce is attached to one node: a pod elsewhere waits until it is detached.
   podAffinity:
-    # A volume of mode ReadWriteOnce is attached to one node: a pod elsewhere waits until it is detached.
+  {{- end }}
     preferredDuringSchedulingIgnoredDuringExecution:
       - weight: 100
         podAffinityTerm:

@@ -132,10 +132,20 @@ yes
 {{- $errors = concat $errors (include "cnpg-backup.tierErrors" (dict "where" (printf "%s: retention" $where) "tiers" .) | fromJsonArray) -}}
 {{- end -}}
 {{- end -}}
+{{- $shards := list -}}
+{{- range prepend .Values.databases .Values.defaults }}{{ with .shard }}{{ $shards = append $shards . }}{{ end }}{{ end -}}
+{{- if and .Values.cronJob.perDatabase $shards -}}
+{{- $errors = append $errors (printf "cronJob.perDatabase: each database has a CronJob of its own, so that shard %q says nothing; take out one of the two" (first $shards)) -}}
+{{- end -}}
+{{- $jobs := dict -}}
 {{- range include "cnpg-backup.cronJobs" . | fromJsonArray -}}
 {{- if gt (len .name) 52 -}}
 {{- $errors = append $errors (printf "cronJob.nameOverride: %q has %d characters; a CronJob's name has at most 52" .name (len .name)) -}}
 {{- end -}}
+{{- if hasKey $jobs .name -}}
+{{- $errors = append $errors (printf "databases: image or shard of %s and of %s give two CronJobs one name, %s; rename the shard" (get $jobs .name) (first .databases).name .name) -}}
+{{- end -}}
+{{- $_ := set $jobs .name (first .databases).name -}}
 {{- end -}}
 {{- toJson $errors -}}
 {{- end -}}

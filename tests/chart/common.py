@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import hashlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +24,42 @@ LONGEST_RELEASE = "a-release-with-a-name-of-fifty-three-characters-in-it"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 
 
+_folder: list[Path] = []
+
+
+def share_renders(folder: Path) -> None:
+    """Keep what is rendered in a folder, so that each worker of a test session finds what another one has rendered."""
+    folder.mkdir(exist_ok=True)
+    _folder[:] = [folder]
+
+
 @functools.cache
-def _rendered(
-    values: Path | None, release: str, namespace: str, kyverno: bool, kube_version: str | None
-) -> list[Manifest]:
-    versions = KYVERNO if kyverno else ()
-    return chart.render(values, release, namespace, versions, kube_version)
+def rendered_text(
+    values: Path | None = None,
+    release: str = "cnpg-backup",
+    namespace: str = "default",
+    kyverno: bool = True,
+    kube_version: str | None = None,
+    helm: chart.Engine = "helm",
+) -> str:
+    """What Helm prints for a values file, rendered once in a test session."""
+    identity = repr((values, release, namespace, kyverno, kube_version, helm)).encode()
+    kept = _folder[0] / hashlib.sha256(identity).hexdigest() if _folder else None
+    if kept is not None:
+        with contextlib.suppress(FileNotFoundError):
+            return kept.read_text()
+    text = chart.render_text(values, release, namespace, KYVERNO if kyverno else (), kube_version, helm)
+    if kept is not None:
+        with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
+            file.write(text)
+        # Whole or not at all: another worker may look at this moment.
+        Path(file.name).replace(kept)
+    return text
+
+
+@functools.cache
+def _parsed(text: str) -> list[Manifest]:
+    return chart.parse(text)
 
 
 def rendered(
@@ -35,9 +68,10 @@ def rendered(
     namespace: str = "default",
     kyverno: bool = True,
     kube_version: str | None = None,
+    helm: chart.Engine = "helm",
 ) -> list[Manifest]:
     """The objects of a values file; a copy, so that a test may change it."""
-    return copy.deepcopy(_rendered(values, release, namespace, kyverno, kube_version))
+    return copy.deepcopy(_parsed(rendered_text(values, release, namespace, kyverno, kube_version, helm)))
 
 
 def title(manifest: Manifest) -> str:

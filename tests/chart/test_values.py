@@ -27,6 +27,7 @@ OTHER: dict[tuple[str, ...], object] = {
     ("networkPolicy", "enabled"): False,
     ("defaults", "target"): "prefer-standby",
     ("accessPolicy", "kyverno", "enabled"): False,
+    ("cronJob", "perDatabase"): True,
 }
 """Another value for settings that everything-on leaves at their default."""
 
@@ -151,19 +152,22 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
 
 
 ENTRY = next(entry for entry in EVERYTHING["databases"] if entry["name"] == "app_prod")
-PREFER_STANDBY = {
+OTHER_OF_ENTRY = {
     "standbyHost": "standby.example.org",
     "target": "prefer-standby",
     "onShrink": "fail",
+    "excludeTables": ["audit.*"],
     "extraArgs": ["--no-owner"],
+    "suspended": True,
 }
+"""Another value for keys of an entry that everything-on leaves at their default."""
 
 
 @pytest.mark.parametrize("key", sorted(SCHEMA["definitions"]["database"]["properties"]))
 def test_every_key_of_an_entry_changes_what_is_rendered(key: str) -> None:
     base: dict[str, Any] = {"name": "app", "cluster": "app"}
     base |= {"target": "prefer-standby"} if key == "standbyHost" else {}
-    value = PREFER_STANDBY.get(key, ENTRY.get(key))
+    value = OTHER_OF_ENTRY.get(key, ENTRY.get(key))
     assert value is not None, f"give {key} to the entry app_prod of everything-on"
     before, after = (chart.render_text({"databases": [entry]}) for entry in (base, base | {key: value}))
     assert before != after, f"no template reads {key} of an entry"

@@ -54,7 +54,11 @@ def render(
     Raises:
         ChartError: Helm refused values or templates, or there is no such engine.
     """
-    text = render_text(values, release, namespace, api_versions, kube_version, helm, chart)
+    return parse(render_text(values, release, namespace, api_versions, kube_version, helm, chart))
+
+
+def parse(text: str) -> list[Manifest]:
+    """The objects of what `render_text` gives."""
     return [document for document in yaml.load_all(text, Loader=_LOADER) if document]
 
 
