@@ -103,6 +103,17 @@ default
 {{- toYaml (merge $own (.extra | default dict) .root.Values.commonLabels) -}}
 {{- end -}}
 
+{{/* Labels by which Longhorn finds the volume for its recurring jobs, as JSON; it heeds none of them without the first. */}}
+{{- define "cnpg-backup.longhornLabels" -}}
+{{- $labels := dict -}}
+{{- with .Values.persistence.longhorn -}}
+{{- range .recurringJobs }}{{ $_ := set $labels (printf "recurring-job.longhorn.io/%s" .) "enabled" }}{{ end -}}
+{{- range .recurringJobGroups }}{{ $_ := set $labels (printf "recurring-job-group.longhorn.io/%s" .) "enabled" }}{{ end -}}
+{{- end -}}
+{{- if $labels }}{{ $_ := set $labels "recurring-job.longhorn.io/source" "enabled" }}{{ end -}}
+{{- toJson $labels -}}
+{{- end -}}
+
 {{/* Labels of the pods: no version in them, so that a new version of the chart changes no pod that it need not. */}}
 {{- define "cnpg-backup.podLabels" -}}
 {{- $own := dict

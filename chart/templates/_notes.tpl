@@ -42,6 +42,12 @@
 {{- if not (or .Values.persistence.keep .Values.persistence.existingClaim) -}}
 {{- $warnings = append $warnings "`helm uninstall` will delete the claim and all backups with it, since `persistence.keep` is false." -}}
 {{- end -}}
+{{- if include "cnpg-backup.longhornLabels" . | fromJson -}}
+{{- $warnings = append $warnings "Longhorn skips a detached volume without a word, and this one is attached only during runs: switch on its setting allow-recurring-job-while-volume-detached, let its jobs start between two runs, and see in Longhorn that they do run (docs/longhorn.md)." -}}
+{{- end -}}
+{{- if and (regexMatch "recurring-job(-group)?[.]longhorn[.]io/" (toJson .Values.persistence.labels)) (not (hasKey .Values.persistence.labels "recurring-job.longhorn.io/source")) (empty (include "cnpg-backup.longhornLabels" . | fromJson)) -}}
+{{- $warnings = append $warnings "persistence.labels names recurring jobs of Longhorn, which it heeds only with the label recurring-job.longhorn.io/source: enabled; persistence.longhorn sets all of them." -}}
+{{- end -}}
 {{- $interval := include "cnpg-backup.schedule" . | fromJson -}}
 {{- $first := first .Values.retention.tiers -}}
 {{- if gt (int64 $interval.interval) (include "cnpg-backup.seconds" $first.every | int64) -}}

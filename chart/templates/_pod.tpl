@@ -93,6 +93,9 @@ imagePullSecrets:
 - name: results
   emptyDir:
     sizeLimit: 16Mi
+{{- with .root.Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* The container that dumps for a CronJob, or for a `check` says whether it could, see docs/architecture.md. */}}
@@ -152,6 +155,9 @@ volumeMounts:
     mountPath: /run/cnpg-backup
   - name: results
     mountPath: /run/cnpg-backup-results
+  {{- with .root.Values.dump.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
@@ -203,6 +209,9 @@ volumeMounts:
   - name: results
     mountPath: /run/cnpg-backup-results
     readOnly: true
+  {{- with .root.Values.retention.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
 {{- end -}}

@@ -77,6 +77,48 @@ yes
 {{- toJson $errors -}}
 {{- end -}}
 
+{{/* What is wrong with further volumes and their mounts, as a JSON list of sentences. */}}
+{{- define "cnpg-backup.volumeErrors" -}}
+{{- $errors := list -}}
+{{- $volumes := dict -}}
+{{- range .Values.extraVolumes -}}
+{{- if has .name (list "backups" "scripts" "config" "credentials" "run" "results") -}}
+{{- $errors = append $errors (printf "extraVolumes: %s is a volume of the chart; choose another name" .name) -}}
+{{- else if hasKey $volumes .name -}}
+{{- $errors = append $errors (printf "extraVolumes: %s is there twice; keep one" .name) -}}
+{{- end -}}
+{{- $_ := set $volumes .name false -}}
+{{- end -}}
+{{- $own := list "/backups" "/opt/cnpg-backup" "/etc/cnpg-backup" "/etc/cnpg-backup-credentials" "/run/cnpg-backup" "/run/cnpg-backup-results" "/dev/termination-log" -}}
+{{- range $where, $mounts := dict "dump" .Values.dump.extraVolumeMounts "retention" .Values.retention.extraVolumeMounts -}}
+{{- $paths := dict -}}
+{{- range $mount := $mounts -}}
+{{- if not (hasKey $volumes .name) -}}
+{{- $errors = append $errors (printf "%s.extraVolumeMounts: there is no volume %s; add it to extraVolumes" $where .name) -}}
+{{- end -}}
+{{- $_ := set $volumes .name true -}}
+{{- range $own -}}
+{{- if or (hasPrefix (printf "%s/" .) (printf "%s/" $mount.mountPath)) (hasPrefix (printf "%s/" $mount.mountPath) (printf "%s/" .)) -}}
+{{- $errors = append $errors (printf "%s.extraVolumeMounts: %s would hide %s of the chart; choose another path" $where $mount.mountPath .) -}}
+{{- end -}}
+{{- end -}}
+{{- if has ".." (splitList "/" (.subPath | default "")) -}}
+{{- $errors = append $errors (printf "%s.extraVolumeMounts: subPath %s leads out of the volume; write it without .." $where .subPath) -}}
+{{- end -}}
+{{- if hasKey $paths .mountPath -}}
+{{- $errors = append $errors (printf "%s.extraVolumeMounts: %s is there twice; keep one" $where .mountPath) -}}
+{{- end -}}
+{{- $_ := set $paths .mountPath true -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $mounted := $volumes -}}
+{{- if not $mounted -}}
+{{- $errors = append $errors (printf "extraVolumes: no container mounts %s; add it to dump.extraVolumeMounts or retention.extraVolumeMounts" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
 {{/* What is wrong with schedule and deadlines, as a JSON list of sentences. */}}
 {{- define "cnpg-backup.scheduleErrors" -}}
 {{- $errors := list -}}
@@ -110,6 +152,13 @@ yes
 {{- $errors = concat $errors (include "cnpg-backup.envErrors" (dict "where" "dump" "env" .Values.dump.extraEnv "reserved" $reserved) | fromJsonArray) -}}
 {{- $reserved = list "PYTHONPATH" "PYTHONDONTWRITEBYTECODE" "PYTHONUNBUFFERED" -}}
 {{- $errors = concat $errors (include "cnpg-backup.envErrors" (dict "where" "retention" "env" .Values.retention.extraEnv "reserved" $reserved) | fromJsonArray) -}}
+{{- $errors = concat $errors (include "cnpg-backup.volumeErrors" . | fromJsonArray) -}}
+{{- if and .Values.persistence.existingClaim (include "cnpg-backup.longhornLabels" . | fromJson) -}}
+{{- $errors = append $errors (printf "persistence.longhorn: the chart does not label a claim that it does not make; label %s yourself, see docs/longhorn.md" .Values.persistence.existingClaim) -}}
+{{- end -}}
+{{- if has "source" .Values.persistence.longhorn.recurringJobs -}}
+{{- $errors = append $errors "persistence.longhorn.recurringJobs: the label of a job called source has another meaning to Longhorn; rename the job" -}}
+{{- end -}}
 {{- range .Values.defaults.extraArgs -}}
 {{- if not (include "cnpg-backup.allowedArgument" .) }}{{ $errors = append $errors (include "cnpg-backup.argumentError" (dict "where" "defaults" "argument" .)) }}{{ end -}}
 {{- end -}}

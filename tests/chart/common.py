@@ -84,6 +84,11 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
+def own(manifests: list[Manifest]) -> list[Manifest]:
+    """The chart's own objects, less those that a values file brings itself: in chart/ci they are Roles."""
+    return [manifest for manifest in manifests if manifest["kind"] != "Role"]
+
+
 def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Every pod that the objects describe: its owner's title, its metadata, its specification."""
     for manifest in manifests:

@@ -14,7 +14,8 @@ from tests.chart.test_objects import CLUSTER_SCOPED
 from tests.lab import chart
 
 LIMITS = {"CronJob": 52, "ValidatingPolicy": 63, "ClusterPolicy": 63}
-THREE_IMAGES = Path(__file__).parents[2] / "chart" / "ci" / "several-images-values.yaml"
+CI = chart.CHART / "ci"
+THREE_IMAGES = CI / "three-majors-values.yaml"
 
 
 def names(values: Path | None, release: str, namespace: str) -> set[tuple[str, str, str]]:
@@ -62,6 +63,12 @@ def test_no_two_releases_share_an_object() -> None:
     every = {(release, namespace): names(THREE_IMAGES, release, namespace) for release, namespace in RELEASES}
     for (one, first), (other, second) in itertools.combinations(every.items(), 2):
         assert not first & second, f"the releases {one} and {other} share {first & second}"
+
+
+def test_releases_of_one_name_in_two_namespaces_share_nothing_of_the_cluster() -> None:
+    teams = {team: names(CI / f"{team}-values.yaml", "backup", team) for team in ("team-a", "team-b")}
+    assert len(teams["team-a"]) >= 6
+    assert not teams["team-a"] & teams["team-b"]
 
 
 def test_no_two_releases_of_a_namespace_select_each_others_pods() -> None:

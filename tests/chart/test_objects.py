@@ -8,6 +8,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from tests.chart.common import (
     CI_FILES,
@@ -16,6 +17,7 @@ from tests.chart.common import (
     containers,
     leaves,
     of_kind,
+    own,
     pod_specs,
     rendered,
     rendered_text,
@@ -103,7 +105,7 @@ def test_every_pod_satisfies_the_restricted_profile(ci_file: Path) -> None:
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }, f"{owner}: {container['name']}"
-        allowed = {"persistentVolumeClaim", "configMap", "projected", "emptyDir"}
+        allowed = {"persistentVolumeClaim", "configMap", "projected", "emptyDir", "ephemeral"}
         for volume in spec["volumes"]:
             assert set(volume) - {"name"} <= allowed, f"{owner}: volume {volume['name']}"
 
@@ -118,7 +120,7 @@ def test_no_pod_gets_a_token_or_the_services_of_the_namespace(ci_file: Path) -> 
 
 
 def test_every_object_carries_the_labels_of_its_release(ci_file: Path) -> None:
-    for manifest in rendered(ci_file, LONGEST_RELEASE, "elsewhere"):
+    for manifest in own(rendered(ci_file, LONGEST_RELEASE, "elsewhere")):
         labels = manifest["metadata"]["labels"]
         assert labels["app.kubernetes.io/instance"] == LONGEST_RELEASE, title(manifest)
         assert labels["app.kubernetes.io/managed-by"] == "Helm", title(manifest)
@@ -382,7 +384,7 @@ def _without_data(text: str) -> list[str]:
 
 def test_values_files_show_what_their_names_say() -> None:
     kinds: dict[str, list[Any]] = {path.name: [m["kind"] for m in rendered(path)] for path in CI_FILES}
-    assert kinds["several-images-values.yaml"].count("CronJob") == 3
+    assert kinds["three-majors-values.yaml"].count("CronJob") == 4
     assert kinds["sharded-values.yaml"].count("CronJob") == 3
     assert kinds["per-database-values.yaml"].count("CronJob") == 5
     assert "NetworkPolicy" not in kinds["no-network-policy-values.yaml"]
@@ -395,9 +397,43 @@ def _everything() -> list[Manifest]:
 
 
 def test_common_labels_and_annotations_reach_every_object() -> None:
-    for manifest in _everything():
+    for manifest in own(_everything()):
         assert manifest["metadata"]["labels"]["team"] == "databases", title(manifest)
         assert manifest["metadata"]["annotations"]["example.org/owner"] == "databases", title(manifest)
+
+
+def test_further_objects_are_rendered_as_templates_and_else_left_alone() -> None:
+    (role,) = of_kind(_everything(), "Role")
+    (given,) = yaml.safe_load((CHART / "ci" / "everything-on-values.yaml").read_text())["extraObjects"]
+    assert role["metadata"] == {
+        "name": "nightly-operators",
+        "namespace": "default",
+        "labels": {"app.kubernetes.io/instance": "cnpg-backup"},
+    }
+    assert role["rules"] == given["rules"]
+
+
+@pytest.mark.parametrize(
+    ("longhorn", "labels"),
+    [
+        ({}, set()),
+        ({"recurringJobs": ["nightly"]}, {"recurring-job.longhorn.io/source", "recurring-job.longhorn.io/nightly"}),
+        (
+            {"recurringJobGroups": ["default", "offsite"]},
+            {
+                "recurring-job.longhorn.io/source",
+                "recurring-job-group.longhorn.io/default",
+                "recurring-job-group.longhorn.io/offsite",
+            },
+        ),
+    ],
+)
+def test_longhorn_is_told_its_jobs_together_with_the_label_that_makes_it_listen(
+    longhorn: dict[str, list[str]], labels: set[str]
+) -> None:
+    (claim,) = of_kind(chart.render({"persistence": {"longhorn": longhorn}}), "PersistentVolumeClaim")
+    found = {key: value for key, value in claim["metadata"]["labels"].items() if "longhorn" in key}
+    assert found == dict.fromkeys(labels, "enabled")
 
 
 def test_leaves_are_found() -> None:

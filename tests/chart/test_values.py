@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.common import KYVERNO, VALUES, leaves, nested
+from tests.chart.common import KYVERNO, VALUES, containers, leaves, nested, pod_specs
 from tests.lab import chart
 from tests.lab.chart import CHART, ROOT
 
@@ -33,6 +33,10 @@ OTHER: dict[tuple[str, ...], object] = {
 
 ONE_CHOICE = {("accessPolicy", "mode")}
 """Settings that have a single value so far."""
+
+
+TOGETHER = {("extraVolumes",), ("dump", "extraVolumeMounts"), ("retention", "extraVolumeMounts")}
+"""Settings that work only with each other."""
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def _get(tree: Any, path: tuple[str, ...]) -> object:
     return tree
 
 
-SETTINGS = [path for path, _ in leaves(VALUES) if "resources" not in path and path not in ONE_CHOICE]
+SETTINGS = [path for path, _ in leaves(VALUES) if "resources" not in path and path not in ONE_CHOICE | TOGETHER]
 SETTINGS += [("dump", "resources"), ("retention", "resources")]
 
 
@@ -149,6 +153,23 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
         f"everything-on leaves {'.'.join(path)} at its default; give another value in OTHER"
     )
     assert chart.render_text(nested(path, value), api_versions=KYVERNO) != plain, f"no template reads {'.'.join(path)}"
+
+
+def test_further_volumes_reach_the_containers_that_mount_them() -> None:
+    values = {
+        "extraVolumes": [{"name": "one", "emptyDir": {}}, {"name": "two", "secret": {"secretName": "x"}}],
+        "dump": {"extraVolumeMounts": [{"name": "one", "mountPath": "/one"}]},
+        "retention": {"extraVolumeMounts": [{"name": "two", "mountPath": "/two"}]},
+    }
+    for owner, _, spec in pod_specs(chart.render(values)):
+        assert [volume for volume in spec["volumes"] if volume["name"] in {"one", "two"}] == values["extraVolumes"], (
+            owner
+        )
+        mounts = {container["name"]: str(container["volumeMounts"]) for container in containers(spec)}
+        for name, text in mounts.items():
+            assert ("'/one'" in text, "'/two'" in text) == (name != "retention", name == "retention"), (
+                f"{owner}: {name}"
+            )
 
 
 ENTRY = next(entry for entry in EVERYTHING["databases"] if entry["name"] == "app_prod")
