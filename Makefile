@@ -30,7 +30,7 @@ demo: venv ## Back up, prune, lose and restore three databases on embedded Postg
 	@$(PY) -m scripts.demo $(ARGS)
 
 tools: ## Build the pinned Go tools that the tests call
-	@for tool in helm helm3 helm-unittest ct; do tools/build $$tool >/dev/null || exit 1; done
+	@for tool in helm helm3 helm-unittest helm-docs ct; do tools/build $$tool >/dev/null || exit 1; done
 
 test: venv packages tools lint ## Run every test but e2e, and all linters
 	@$(PY) -m pytest -m 'not e2e and not long' -n 2 --dist worksteal
@@ -44,8 +44,9 @@ lint: venv ## Types, style, shell, YAML, and drift of generated files
 format: venv ## Format Python and shell
 	@ruff format . && ruff check --fix -q . && shfmt -w $$(scripts/lint --list-shell)
 
-sync: ## Write the generated copies in chart/files
+sync: ## Write the generated files: the copies in chart/files, and chart/README.md
 	@$(PYTHON) scripts/sync-chart-files
+	@scripts/chart-readme
 
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m scripts.bench $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_every_value_has_its_sentence_and_its_example() -> None:
         comment: list[str] = []
         above = number - 1
         while lines[above].strip().startswith("#"):
-            comment.insert(0, lines[above].strip(" #"))
+            comment.insert(0, re.sub(r"^ *# (-- )?", "", lines[above]).strip())
             above -= 1
         text = " ".join(comment)
         assert re.match(r"[A-Z].*[.:]", text), f"values.yaml:{number + 1}: {match[2]} has no sentence above it"
@@ -223,12 +224,18 @@ def _below_free_form(lines: list[str], number: int) -> bool:
     return False
 
 
-def test_the_readme_lists_every_value_with_its_default() -> None:
-    rows = re.findall(r"^\| `([^`]+)` \| `([^`]*)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
-    listed = {name: json.loads(default) for name, default in rows}
-    wanted = {".".join(path): value for path, value in leaves(VALUES)}
-    wanted = {name: value for name, value in wanted.items() if not name.startswith(("databases", "retention.tiers"))}
-    assert listed == wanted
+def test_the_readme_is_what_helm_docs_makes_of_values_and_template() -> None:
+    done = subprocess.run([ROOT / "scripts" / "chart-readme", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_lists_every_value_and_every_key_of_an_entry() -> None:
+    text = (CHART / "README.md").read_text()
+    listed = re.findall(r"^\| `([^`]+)` \| `.*` \| .+ \|$", text, re.MULTILINE)
+    wanted = dict.fromkeys(".".join(_setting(path)) for path, _ in leaves(VALUES))
+    assert listed == list(wanted), "a value without a comment of the form `# -- Sentence`, or an object with one?"
+    keys = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", text, re.MULTILINE)
+    assert set(keys) | set(VALUES["defaults"]) == set(SCHEMA["definitions"]["database"]["properties"])
 
 
 @pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
