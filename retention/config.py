@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retention.disk import SMALL_FILE, volume_error
-from retention.errors import ConfigError
+from retention.errors import ConfigError, PolicyError
 from retention.names import is_database
-from retention.policy import Policy
+from retention.policy import Limits, Policy
 
 _SINGLE_KEYS = frozenset(
     {
@@ -28,6 +28,9 @@ _SINGLE_KEYS = frozenset(
         "allow_empty",
         "on_shrink",
         "allow_large_prune",
+        "large_prune_percent",
+        "max_bytes",
+        "min_backups",
     }
 )
 _MANY_KEYS = frozenset({"extra_arg"})
@@ -44,7 +47,8 @@ class DatabaseConfig:
         namespace: The cluster's namespace, for messages.
         lock_timeout: Seconds to wait for the lock on the volume.
         fail_on_shrink: Whether an archive of less than half the last one's tables or bytes is a failure.
-        allow_large_prune: Whether a prune of more than 3 and more than half of the backups may go ahead.
+        allow_large_prune: Whether a prune of more than 3 backups and more than the limits say may go ahead.
+        limits: What stands around its policy.
     """
 
     database: str
@@ -53,6 +57,7 @@ class DatabaseConfig:
     lock_timeout: int
     fail_on_shrink: bool
     allow_large_prune: bool
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,16 @@ def read_database(directory: Path, database: str) -> DatabaseConfig:
         allow_large_prune=_choice(
             path, "allow_large_prune", values["allow_large_prune"], {"false": False, "true": True}
         ),
+        limits=_limits(path, values),
     )
+
+
+def _limits(path: Path, values: dict[str, str]) -> Limits:
+    numbers = {key: _number(path, key, values[key]) for key in ("large_prune_percent", "max_bytes", "min_backups")}
+    try:
+        return Limits(numbers["large_prune_percent"], numbers["max_bytes"] or None, numbers["min_backups"])
+    except PolicyError as error:
+        raise ConfigError(f"{path}: {error.problem}", error.remedy) from None
 
 
 def read_policy(directory: Path, database: str) -> Policy:
@@ -218,6 +232,12 @@ def _pairs(text: str, source: str) -> list[tuple[str, str]]:
 def _seconds(path: Path, key: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ConfigError(f"{path}: {key} is {text!r}", "give a whole number of seconds")
+    return int(text)
+
+
+def _number(path: Path, key: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ConfigError(f"{path}: {key} is {text!r}", "give a whole number")
     return int(text)
 
 

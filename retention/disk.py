@@ -18,6 +18,8 @@ from retention.names import temporary_name
 SMALL_FILE = 64 * 1024
 """No sidecar, result or lock is larger than this many bytes."""
 
+# A device or a pipe in a file's place must not hold anybody up.
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REMEDIES = {
     errno.EROFS: "mount the volume read-write; if it turned read-only by itself, the storage below it has a fault",
     errno.ENOSPC: "free space on the volume or let the claim grow",
@@ -86,10 +88,10 @@ class Folder:
         """Return the whole path of a file, for messages."""
         return f"{self.path.rstrip('/')}/{name}"
 
-    def entries(self) -> list["os.DirEntry[str]"]:
-        """Return all directory entries, in no order."""
+    def entries(self) -> Iterator["os.DirEntry[str]"]:
+        """Yield all directory entries, in no order; change nothing in the directory meanwhile."""
         with _told(self.path), os.scandir(self._fd) as entries:
-            return list(entries)
+            yield from entries
 
     def stat(self, name: str) -> os.stat_result | None:
         """Return the status of a name itself (never of what a link points to), or None when there is none."""
@@ -109,12 +111,11 @@ class Folder:
         Raises:
             VolumeError: When it is missing, no regular file, or cannot be read.
         """
-        path = self.path_of(name)
-        with _told(path):
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._fd)
+        with _told(self.path_of(name)):
+            fd = os.open(name, _READING, dir_fd=self._fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise VolumeError(f"{path}: not a regular file", "move it away")
+            raise self._irregular(name)
         return fd
 
     def read(self, name: str, most: int = SMALL_FILE) -> bytes | None:
@@ -123,23 +124,33 @@ class Folder:
         Raises:
             VolumeError: When it cannot be read, is no regular file, or is larger than `most` bytes.
         """
-        path = self.path_of(name)
         try:
-            fd = self.open_file(name)
-        except VolumeError as error:
-            if error.errno == errno.ENOENT:
-                return None
-            raise
-        with _told(path):
-            try:
-                content = b""
+            fd = os.open(name, _READING, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise volume_error(error, self.path_of(name)) from None
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise self._irregular(name)
+            # One byte more than there should be tells the end without another read.
+            content = os.read(fd, min(status.st_size, most) + 1)
+            if len(content) != status.st_size:
                 while len(content) <= most and (chunk := os.read(fd, most + 1 - len(content))):
                     content += chunk
-            finally:
-                os.close(fd)
+        except OSError as error:
+            raise volume_error(error, self.path_of(name)) from None
+        finally:
+            os.close(fd)
         if len(content) > most:
-            raise VolumeError(f"{path}: larger than {most} bytes", "this is not a file of ours: move it away")
+            raise VolumeError(
+                f"{self.path_of(name)}: larger than {most} bytes", "this is not a file of ours: move it away"
+            )
         return content
+
+    def _irregular(self, name: str) -> VolumeError:
+        return VolumeError(f"{self.path_of(name)}: not a regular file", "move it away")
 
     def write(self, name: str, content: bytes) -> None:
         """Put a small file in place in one step, on disk before it has its name; `sync` makes the name last too."""

@@ -16,7 +16,7 @@ from retention import config, locks, prune, publish, report
 from retention.disk import Folder
 from retention.errors import ConfigError, LockedError, RetentionError, VolumeError
 from retention.names import LOCK, STATUS, STATUS_LOCK, Grammar, Kind, file_name
-from retention.policy import Policy
+from retention.policy import Policy, format_size
 from retention.report import Outcome
 from retention.volume import Backup, Scan, scan, scan_root
 
@@ -151,9 +151,8 @@ class _Work:
             self._settle(folder, base, result, backups, settings)
         found = scan(folder, self._database)
         self._compare_with_result(found.backups, result)
-        if self._own and self._may_prune:
-            self._stop.check()
-            self._prune(folder, settings, found)
+        self._stop.check()
+        self._prune(folder, settings, found)
 
     def _result(self) -> config.Result | None:
         """Return what this run's dump container said; a database that it said nothing about has failed."""
@@ -204,7 +203,7 @@ class _Work:
         name = file_name(published, Kind.ARCHIVE)
         self._outcome.published.append(name)
         tables = judged.result.number("tables")
-        told = f"published {name} ({report.format_size(judged.bytes)}, {'?' if tables is None else tables} tables)"
+        told = f"published {name} ({format_size(judged.bytes)}, {'?' if tables is None else tables} tables)"
         if published != judged.base:
             told += f", staged as {judged.base}, whose name was taken"
         if recovered:
@@ -261,11 +260,18 @@ class _Work:
                 )
 
     def _prune(self, folder: Folder, settings: config.DatabaseConfig, found: Scan) -> None:
+        """Prune when this run has published something; a refusal is told at every run for as long as it stands."""
         policy: Policy = config.read_policy(self._settings.config, self._database)
-        decision = prune.decide_scan(found, policy, now=self._settings.now, own=frozenset(self._own))
+        decision = prune.decide_scan(
+            found, policy, now=self._settings.now, own=frozenset(self._own), limits=settings.limits
+        )
+        if decision.over_budget:
+            self._outcome.warnings.append(decision.over_budget)
         if decision.refusal and not (settings.allow_large_prune or self._settings.allow_large_prune):
             self._outcome.refusal = RetentionError(decision.refusal, prune.REFUSAL_REMEDY)
             self._say(f"{self._database}: refused: {decision.refusal}")
+            return
+        if not (self._own and self._may_prune):
             return
         try:
             for problem in prune.carry_out(folder, decision, now=self._settings.now):
@@ -313,7 +319,7 @@ def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
         warnings.append(f"tables fell from {previous.tables} in {previous.name} to {tables}")
     same = previous.compression == judged.result.text("compression")
     if same and judged.bytes * _SHRINK < previous.bytes:
-        fell = f"{report.format_size(previous.bytes)} in {previous.name} to {report.format_size(judged.bytes)}"
+        fell = f"{format_size(previous.bytes)} in {previous.name} to {format_size(judged.bytes)}"
         warnings.append(f"the archive fell from {fell}")
     return warnings
 

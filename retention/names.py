@@ -7,14 +7,13 @@ the very database whose directory it lies in: `app` never sees a file of `app-pr
 import enum
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 _DATABASE = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 _STAMP = r"[0-9]{8}-[0-9]{6}"
 _DATABASE_PATTERN = re.compile(_DATABASE)
 _ARCHIVE_PATTERN = re.compile(rf"(?P<database>{_DATABASE})-{_STAMP}\.dump")
-_STAMP_PATTERN = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})-([0-9]{2})([0-9]{2})([0-9]{2})")
-_OLDEST_YEAR = 1970
+_STAMP_PATTERN = re.compile(_STAMP)
 
 
 class Kind(enum.Enum):
@@ -34,6 +33,9 @@ class Kind(enum.Enum):
     TOMBSTONE = ".dump.deleting"
     PARTIAL = ".partial"
     TEMPORARY = ".tmp"
+
+    # Each member exists once. The inherited hash is a function in Python, which three look-ups a file make felt.
+    __hash__ = object.__hash__
 
 
 SIDECARS = (Kind.SHA256, Kind.METADATA, Kind.GLOBALS, Kind.PIN, Kind.DRILL)
@@ -83,15 +85,18 @@ class Grammar:
 
     def parse(self, name: str) -> Name | None:
         """Return what a file name says, or None when it is not one of this database's."""
+        parts = self.parts(name)
+        time = None if parts is None else parse_stamp(parts[1])
+        return None if parts is None or time is None else Name(parts[0], time, parts[2])
+
+    def parts(self, name: str) -> tuple[str, str, Kind] | None:
+        """Return base, stamp and kind of a file name, or None; whether the stamp is a date is not looked at."""
         match = self._pattern.fullmatch(name)
         if match is None:
             return None
         dot, base, stamp, suffix = match.groups()
         kind = _hidden_kind(suffix) if dot else _VISIBLE.get(suffix)
-        time = parse_stamp(stamp)
-        if kind is None or time is None:
-            return None
-        return Name(base, time, kind)
+        return None if kind is None else (base, stamp, kind)
 
     def objection(self, name: str) -> str:
         """Say why a file name is not one of this database's."""
@@ -123,14 +128,11 @@ def database_of_archive(name: str) -> str | None:
 
 def parse_stamp(stamp: str) -> datetime | None:
     """Return the UTC moment of `YYYYMMDD-HHMMSS`, or None when there is no such moment since 1970."""
-    match = _STAMP_PATTERN.fullmatch(stamp)
-    if match is None:
-        return None
-    year, month, day, hour, minute, second = map(int, match.groups())
-    if year < _OLDEST_YEAR:
+    if _STAMP_PATTERN.fullmatch(stamp) is None or not (stamp[:4] >= "1970" and stamp[9:11] <= "23"):
+        # Newer versions of Python would take hour 24 for the next day's midnight.
         return None
     try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        return datetime.fromisoformat(f"{stamp}+00:00")
     except ValueError:
         return None
 

@@ -30,6 +30,13 @@ _UNITS = {
     "m": timedelta(minutes=1),
     "s": timedelta(seconds=1),
 }
+_SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)([A-Za-z]*)")
+_SIZES = {
+    "": 1,
+    **{unit: 1024**power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), 1)},
+    **{unit: 1000**power for power, unit in enumerate(("k", "M", "G", "T", "P"), 1)},
+}
+_LARGEST = 1024**6
 _DURATION_HELP = "write a whole number and one unit of s, m, h, d, w, such as 2h, 90m or 7d"
 
 
@@ -58,6 +65,32 @@ def format_duration(duration: timedelta) -> str:
         if duration % _UNITS[name] == timedelta(0):
             return f"{duration // _UNITS[name]}{name}"
     return f"{duration // _SECOND}s"
+
+
+def parse_size(text: str) -> int:
+    """Return the number of bytes that `5Gi`, `1.5G` or `4096` means, rounded up.
+
+    Raises:
+        PolicyError: When it is not a Kubernetes quantity of whole bytes above 0.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None or match.group(2) not in _SIZES:
+        raise PolicyError(f"{text!r} is not a size", f"write a number and one unit of {', '.join(_SIZES)[2:]}")
+    whole, _, fraction = match.group(1).partition(".")
+    size: int = -(-int(whole + fraction) * _SIZES[match.group(2)] // 10 ** len(fraction))
+    if not 1 <= size <= _LARGEST:
+        raise PolicyError(f"{text!r} is not between 1 byte and 1 EiB", "give another size")
+    return size
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes for people, in binary units."""
+    number, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if number < 1024:
+            break
+        number, unit = number / 1024, larger
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +190,36 @@ class Policy:
                 fields["until"] = format_duration(tier.until)
             tiers.append(fields)
         return json.dumps({"phase": self.phase // _SECOND, "tiers": tiers}, indent=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What stands around the policy of one database; it never changes the rule.
+
+    Attributes:
+        large_percent: More than this share of the backups, or of their bytes, is a large prune; 1 to 99.
+        max_bytes: The most that all archives may take together; None for no budget.
+        min_backups: How many of the newest backups the budget never takes, 1 or more.
+
+    Raises:
+        PolicyError: Naming the limit and what it should be.
+    """
+
+    large_percent: int = 50
+    max_bytes: int | None = None
+    min_backups: int = 3
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.large_percent <= 99:
+            raise PolicyError(f"a large prune of {self.large_percent} percent", "give a whole number from 1 to 99")
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise PolicyError(f"a budget of {self.max_bytes} bytes", "give 1 or more, or leave it out")
+        if self.min_backups < 1:
+            raise PolicyError(f"a budget that leaves {self.min_backups} backups", "give 1 or more")
+
+
+DEFAULT_LIMITS: Final = Limits()
+"""A large prune is one of more than half; no budget."""
 
 
 def _check(policy: Policy) -> None:

@@ -14,7 +14,8 @@ The rule, in the words of `docs/retention.md`:
 """
 
 import enum
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice, repeat
@@ -104,11 +105,18 @@ class Plan:
 
     def explain(self) -> Iterator[Deleted]:
         """Yield what goes, newest first, each with its reason."""
-        times = iter(self.delete)
+        for rule, reason, times in self.grouped():
+            for time in times:
+                yield Deleted(time, rule, reason)
+
+    def grouped(self) -> Iterator[tuple[Rule, str, Sequence[datetime]]]:
+        """Yield what goes, newest first: backups in a row that go by the same rule, for the same reason."""
+        begin = 0
         for cause in self._causes:
-            reason = self._reason(cause)
-            for time in islice(times, cause.count):
-                yield Deleted(time, cause.rule, reason)
+            end = begin + cause.count
+            if cause.count:
+                yield cause.rule, self._reason(cause), self.delete[begin:end]
+            begin = end
 
     def _reason(self, cause: _Cause) -> str:
         tier = self.policy.tiers[cause.tier]
@@ -135,19 +143,26 @@ def plan(times: Iterable[datetime], policy: Policy) -> Plan:
     Raises:
         TimeInputError: When a time is naive, or in another zone than UTC.
     """
-    ordered = _newest_first(times)
+    ordered = _oldest_first(times)
     walk = _Walk(policy)
-    for index, time in enumerate(ordered):
-        if not walk.visit(time):
-            walk.drop_rest(ordered[index + 1 :])
+    left = len(ordered)
+    while left:
+        left -= 1
+        edge = walk.visit(ordered[left])
+        if edge is None:
+            walk.drop(ordered[:left], Rule.TIERS_FULL)
             break
+        if left and ordered[left - 1] >= edge:
+            begin = bisect_left(ordered, edge, 0, left)
+            walk.drop(ordered[begin:left], Rule.SAME_SLOT)
+            left = begin
     else:
         walk.keep_oldest(ordered)
     return Plan(policy, tuple(walk.keep), tuple(walk.delete), tuple(walk.causes))
 
 
 class _Walk:
-    """One pass from the newest backup to the oldest."""
+    """One pass from the newest rep to the oldest."""
 
     __slots__ = (
         "_edges",
@@ -177,30 +192,32 @@ class _Walk:
         self.delete: list[datetime] = []
         self.causes: list[_Cause] = []
 
-    def visit(self, time: datetime) -> bool:
-        """Decide about the next older backup; return False once all tiers are full."""
-        edge = self._edges[0]
-        if edge is not None and time >= edge:
-            self._drop(time, Rule.SAME_SLOT, 0)
-            return True
-        level = self._enter_slots(time)
+    def visit(self, rep: datetime) -> datetime | None:
+        """Decide about the next older rep; return where its slot of the first tier begins, or None: all are full."""
+        level = self._enter_slots(rep)
         if level >= self._tier:
-            self._take_mark(time)
+            self._take_mark(rep)
         elif level == self._tier - 1 and self._transit < self._quotas[self._tier].transit:
-            self._take_transit(time)
+            self._take_transit(rep)
         else:
-            self._drop(time, Rule.NOT_A_MARK, self._tier)
-        return self._tier < len(self._tiers)
+            self.delete.append(rep)
+            self._note(Rule.NOT_A_MARK, self._tier, self._winners[self._tier], 1)
+        return None if self._tier == len(self._tiers) else self._edges[0]
 
-    def drop_rest(self, times: list[datetime]) -> None:
-        """Let all that is older than a full set of tiers go."""
-        if times:
-            self.delete += times
-            self.causes.append(_Cause(Rule.TIERS_FULL, len(self._tiers) - 1, self.keep[-1].time, len(times)))
+    def drop(self, times: list[datetime], rule: Rule) -> None:
+        """Let backups go, given oldest first, that are the next older ones."""
+        if not times:
+            return
+        times.reverse()
+        self.delete += times
+        if rule is Rule.SAME_SLOT:
+            self._note(rule, 0, self._winners[0], len(times))
+        else:
+            self._note(rule, len(self._tiers) - 1, self.keep[-1].time, len(times))
 
     def keep_oldest(self, ordered: list[datetime]) -> None:
-        """Keep the oldest backup of all, which is called for when the walk ended before the last tier was full."""
-        if not self.delete or self.delete[-1] != ordered[-1]:
+        """Keep the oldest backup of all, as the walk ended before the last tier was full."""
+        if not self.delete or self.delete[-1] != ordered[0]:
             return
         self.causes[-1].count -= 1
         last = self._tiers[-1]
@@ -234,14 +251,13 @@ class _Walk:
         reason = f"{tier.name}, in transit {self._transit} of {places}: has just left {finer.name}"
         self.keep.append(Kept(time, tier.name, Place.TRANSIT, reason))
 
-    def _drop(self, time: datetime, rule: Rule, tier: int) -> None:
-        winner = self._winners[tier]
-        self.delete.append(time)
+    def _note(self, rule: Rule, tier: int, winner: datetime, count: int) -> None:
+        """Put the last deletions down to a rule; what goes in a row for one reason is noted once."""
         last = self.causes[-1] if self.causes else None
         if last is not None and last.winner is winner and last.rule is rule and last.tier == tier:
-            last.count += 1
+            last.count += count
         else:
-            self.causes.append(_Cause(rule, tier, winner, 1))
+            self.causes.append(_Cause(rule, tier, winner, count))
 
 
 def _slot_start(time: datetime, every: timedelta, phase: timedelta) -> datetime:
@@ -253,7 +269,7 @@ def _slot_start(time: datetime, every: timedelta, phase: timedelta) -> datetime:
         return _BEGINNING
 
 
-def _newest_first(times: Iterable[datetime]) -> list[datetime]:
+def _oldest_first(times: Iterable[datetime]) -> list[datetime]:
     given = list(times)
     if set(map(attrgetter("tzinfo"), given)) - {UTC}:
         for time in given:
@@ -261,7 +277,7 @@ def _newest_first(times: Iterable[datetime]) -> list[datetime]:
                 raise TimeInputError(f"{time.isoformat()} has no time zone", "give aware datetimes in UTC")
             if time.utcoffset() != _ZERO:
                 raise TimeInputError(f"{time.isoformat()} is not in UTC", "give aware datetimes in UTC")
-    given.sort(reverse=True)
+    given.sort()
     if any(map(eq, given, islice(given, 1, None))):
         given = list(dict(zip(given, repeat(None), strict=False)))
     return given

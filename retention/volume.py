@@ -5,9 +5,9 @@ All that is ours has a state; all else is *ignored*: reported with a reason, nev
 """
 
 import json
+import os
+import re
 import stat
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,16 +21,16 @@ from retention.names import (
     STAGED_SIDECARS,
     Grammar,
     Kind,
-    Name,
     file_name,
     is_database,
+    parse_stamp,
 )
 
 METADATA_SCHEMA = 1
 """The version of `<base>.json`; a higher one is read too, as long as it has the same fields."""
 
-_SHA256_LENGTH = 64
-_HEX = frozenset("0123456789abcdef")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PUBLISHED = frozenset({Kind.ARCHIVE, *SIDECARS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,133 +128,146 @@ class Scan:
         return sorted(found, key=lambda finding: finding.name)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    name: str
-    size: int
-
-
 def scan(folder: Folder, database: str) -> Scan:
     """Return all that lies in a database's directory.
 
     Raises:
         VolumeError: When the directory, or a sidecar in it, cannot be read.
     """
-    result = Scan(database)
-    files: dict[str, dict[Kind, _File]] = defaultdict(dict)
-    times: dict[str, datetime] = {}
-    blocked: set[str] = set()
-    for name, entry, size in _classified(folder, Grammar(database), result, blocked):
-        times[name.base] = name.time
-        if name.kind is Kind.PARTIAL:
-            result.partial.append(entry)
-        elif name.kind is Kind.TEMPORARY:
-            result.leftovers.append(entry)
-        else:
-            files[name.base][name.kind] = _File(entry, size)
-    for base in sorted(files, key=lambda base: times[base], reverse=True):
-        _sort_base(folder, result, base, times[base], files[base], blocked)
-    result.staged.reverse()
-    for names in (result.partial, result.leftovers):
-        names.sort()
-    result.ignored.sort(key=lambda finding: finding.name)
-    return result
-
-
-def _classified(folder: Folder, grammar: Grammar, result: Scan, blocked: set[str]) -> Iterator[tuple[Name, str, int]]:
-    """Yield the regular files that are ours; put everything else among the ignored."""
+    reading = _Reading(folder, database)
     for entry in folder.entries():
-        if entry.name in OWN_FILES:
-            continue
-        name = grammar.parse(entry.name)
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            result.ignored.append(Finding(shown(entry.name), f"cannot be looked at: {error.strerror}"))
-            status = None
-        if status is None or not stat.S_ISREG(status.st_mode):
-            if status is not None:
-                result.ignored.append(Finding(shown(entry.name), f"{_type_of(status.st_mode)}, not a file"))
-            if name is not None:
-                # Its sidecars are left alone as well: whoever put it here meant something by it.
-                blocked.add(entry.name)
-        elif name is None:
-            result.ignored.append(Finding(shown(entry.name), grammar.objection(entry.name)))
-        else:
-            yield name, entry.name, status.st_size
+        reading.take(entry)
+    return reading.sorted()
 
 
-def _sort_base(
-    folder: Folder, result: Scan, base: str, time: datetime, files: dict[Kind, _File], blocked: set[str]
-) -> None:
-    if Kind.ARCHIVE in files:
-        _sort_archive(folder, result, base, time, files, blocked)
-    if Kind.BAD in files:
-        result.bad.append(base)
-    if Kind.STAGED in files:
-        result.staged.append(base)
-    if Kind.TOMBSTONE in files:
-        result.tombstones.append(base)
-    owners = (Kind.ARCHIVE, Kind.BAD, Kind.STAGED)
-    owned = any(kind in files or file_name(base, kind) in blocked for kind in owners)
-    staged = Kind.STAGED in files or file_name(base, Kind.STAGED) in blocked
-    for kinds, has_owner in ((SIDECARS, owned), (STAGED_SIDECARS, staged)):
-        if not has_owner:
-            result.leftovers += [files[kind].name for kind in kinds if kind in files]
+class _Reading:
+    """A reading of a database's directory: first all names, then what each base amounts to."""
 
+    def __init__(self, folder: Folder, database: str) -> None:
+        self._folder = folder
+        self._grammar = Grammar(database)
+        self._result = Scan(database)
+        # For each base its moment, and its files with their sizes; sizes are known of archives alone.
+        self._times: dict[str, datetime] = {}
+        self._files: dict[str, dict[Kind, int]] = {}
+        # Names of ours that are no files. Their sidecars are left alone: whoever put it here meant something by it.
+        self._blocked: set[str] = set()
 
-def _sort_archive(
-    folder: Folder, result: Scan, base: str, time: datetime, files: dict[Kind, _File], blocked: set[str]
-) -> None:
-    archive = files[Kind.ARCHIVE]
-    for kind in (Kind.SHA256, Kind.METADATA):
-        if kind not in files:
-            reason = f"incomplete: {file_name(base, kind)} is missing"
-            result.incomplete.append(Finding(archive.name, reason))
+    def take(self, entry: "os.DirEntry[str]") -> None:
+        """Note a directory entry: a file of ours, or something to be ignored."""
+        parts = self._grammar.parts(entry.name)
+        if parts is None:
+            if entry.name not in OWN_FILES:
+                self._ignore(entry)
             return
-    try:
-        backup = _read_backup(folder, base, time, archive)
-    except _DamagedError as error:
-        result.damaged.append(Finding(archive.name, f"damaged: {error}"))
-        return
-    pin_name = file_name(base, Kind.PIN)
-    if Kind.PIN in files:
-        backup = _with_pin(backup, read_pin(folder, pin_name))
-    elif pin_name in blocked:
-        backup = _with_pin(backup, Pin(f"{pin_name} is not a file; it holds until it is removed", None))
-    result.backups.append(backup)
+        base, stamp, kind = parts
+        files = self._files.get(base)
+        if files is None:
+            time = parse_stamp(stamp)
+            if time is None:
+                self._ignore(entry)
+                return
+            self._times[base] = time
+            files = self._files[base] = {}
+        try:
+            regular = entry.is_file(follow_symlinks=False)
+            size = entry.stat(follow_symlinks=False).st_size if kind is Kind.ARCHIVE else 0
+        except FileNotFoundError:
+            return
+        except OSError:
+            regular = False
+        if not regular:
+            self._blocked.add(entry.name)
+            self._ignore(entry)
+        elif kind is Kind.PARTIAL:
+            self._result.partial.append(entry.name)
+        elif kind is Kind.TEMPORARY:
+            self._result.leftovers.append(entry.name)
+        else:
+            files[kind] = size
+
+    def _ignore(self, entry: "os.DirEntry[str]") -> None:
+        try:
+            mode = entry.stat(follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            self._blocked.discard(entry.name)
+            return
+        except OSError as error:
+            reason = f"cannot be looked at: {error.strerror}"
+        else:
+            reason = self._grammar.objection(entry.name) if stat.S_ISREG(mode) else f"{_type_of(mode)}, not a file"
+        self._result.ignored.append(Finding(shown(entry.name), reason))
+
+    def sorted(self) -> Scan:
+        """Return everything that was taken, each base looked into."""
+        result = self._result
+        for base in sorted(self._files, key=self._times.__getitem__, reverse=True):
+            files = self._files[base]
+            if Kind.ARCHIVE in files:
+                self._sort_archive(base, files)
+            if not files.keys() <= _PUBLISHED or Kind.ARCHIVE not in files:
+                self._sort_others(base, files)
+        result.staged.reverse()
+        for names in (result.partial, result.leftovers):
+            names.sort()
+        result.ignored.sort(key=lambda finding: finding.name)
+        return result
+
+    def _sort_others(self, base: str, files: dict[Kind, int]) -> None:
+        """Sort what is no published archive, and the sidecars that have no owner."""
+        result = self._result
+        for kind, bases in ((Kind.BAD, result.bad), (Kind.STAGED, result.staged), (Kind.TOMBSTONE, result.tombstones)):
+            if kind in files:
+                bases.append(base)
+        for kinds, owners in ((SIDECARS, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED)), (STAGED_SIDECARS, (Kind.STAGED,))):
+            if not any(kind in files or file_name(base, kind) in self._blocked for kind in owners):
+                result.leftovers += [file_name(base, kind) for kind in kinds if kind in files]
+
+    def _sort_archive(self, base: str, files: dict[Kind, int]) -> None:
+        for kind in (Kind.SHA256, Kind.METADATA):
+            if kind not in files:
+                reason = f"incomplete: {file_name(base, kind)} is missing"
+                self._result.incomplete.append(Finding(file_name(base, Kind.ARCHIVE), reason))
+                return
+        try:
+            backup = _read_backup(self._folder, base, self._times[base], files[Kind.ARCHIVE], self._pin(base, files))
+        except _DamagedError as error:
+            self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), f"damaged: {error}"))
+            return
+        self._result.backups.append(backup)
+
+    def _pin(self, base: str, files: dict[Kind, int]) -> Pin | None:
+        if Kind.PIN in files:
+            return read_pin(self._folder, file_name(base, Kind.PIN))
+        if self._blocked and (name := file_name(base, Kind.PIN)) in self._blocked:
+            return Pin(f"{name} is not a file; it holds until it is removed", None)
+        return None
 
 
 class _DamagedError(Exception):
     pass
 
 
-def _read_backup(folder: Folder, base: str, time: datetime, archive: _File) -> Backup:
+def _read_backup(folder: Folder, base: str, time: datetime, size: int, pin: Pin | None) -> Backup:
     metadata_name, sha256_name = file_name(base, Kind.METADATA), file_name(base, Kind.SHA256)
     metadata = _metadata(folder.read(metadata_name) or b"", metadata_name)
     expected, sha256 = metadata.get("bytes"), metadata.get("sha256")
     if type(expected) is not int or type(sha256) is not str or not is_sha256(sha256):
         raise _DamagedError(f"{metadata_name} does not say bytes and sha256")
-    if archive.size != expected:
-        raise _DamagedError(f"it has {archive.size} bytes, {metadata_name} says {expected}")
+    if size != expected:
+        raise _DamagedError(f"it has {size} bytes, {metadata_name} says {expected}")
     if parse_sha256(folder.read(sha256_name) or b"") != sha256:
         raise _DamagedError(f"{sha256_name} and {metadata_name} do not agree")
     tables, compression = metadata.get("tables"), metadata.get("compression")
     return Backup(
         base,
         time,
-        archive.size,
+        size,
         sha256,
         tables if type(tables) is int else None,
         compression if type(compression) is str else "",
-        None,
+        pin,
     )
-
-
-def _with_pin(backup: Backup, pin: Pin) -> Backup:
-    return Backup(backup.base, backup.time, backup.bytes, backup.sha256, backup.tables, backup.compression, pin)
 
 
 def _metadata(content: bytes, name: str) -> dict[str, Any]:
@@ -302,13 +315,14 @@ def parse_moment(text: str) -> datetime | None:
 
 def is_sha256(text: str) -> bool:
     """Tell whether a text is a sha256 in lower-case hexadecimal."""
-    return len(text) == _SHA256_LENGTH and _HEX.issuperset(text)
+    return _SHA256.fullmatch(text) is not None
 
 
 def parse_sha256(content: bytes) -> str | None:
     """Return the sum in a file that `sha256sum -c` reads, or None when there is none in it."""
-    words = content.decode(errors="replace").split(maxsplit=1)
-    return words[0] if words and is_sha256(words[0]) else None
+    words = content.split(maxsplit=1)
+    text = words[0].decode(errors="replace") if words else ""
+    return text if is_sha256(text) else None
 
 
 def shown(text: str) -> str:

@@ -160,7 +160,7 @@ read_config() {
         ;;
       extra_arg=*) allowed_extra_arg "$value" ||
         fail "extra argument '$value' is not allowed" "see extraArgs in values.yaml for those that are" ;;
-      on_shrink=* | allow_large_prune=*) ;; # for `retention finish`
+      on_shrink=* | allow_large_prune=* | large_prune_percent=* | max_bytes=* | min_backups=*) ;; # for `retention finish`
       *) fail "$conf: unknown line '$line'" "chart and dump.sh are not of one version" ;;
     esac
   done <"$conf"

@@ -115,6 +115,12 @@ read: one for each image, however many CronJobs it has. What is suspended is not
 {{- toJson $list -}}
 {{- end -}}
 
+{{/* A quantity such as 1.5Gi in bytes, rounded up; 0 for an empty one. */}}
+{{- define "cnpg-backup.bytes" -}}
+{{- $units := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
+{{- mulf (regexFind "^[0-9.]+" . | default "0" | float64) (get $units (regexFind "[A-Za-z]*$" .)) | ceil | int64 -}}
+{{- end -}}
+
 {{/*
 The pod's `<database>.conf`, see docs/architecture.md: every key, so that its readers need no defaults. No database gets more
 than `timeout`, the seconds of the whole dump.
@@ -140,6 +146,9 @@ retries={{ int64 .retries }}
 allow_empty={{ .allowEmpty }}
 on_shrink={{ .onShrink }}
 allow_large_prune={{ .allowLargePrune }}
+large_prune_percent={{ int64 .largePrunePercent }}
+max_bytes={{ include "cnpg-backup.bytes" .maxBytes }}
+min_backups={{ int64 .minBackups }}
 {{- range .excludeTables }}
 extra_arg=--exclude-table={{ . }}
 {{- end }}

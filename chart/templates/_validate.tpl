@@ -135,6 +135,17 @@ yes
 {{- toJson $errors -}}
 {{- end -}}
 
+{{/* What is wrong with the size budgets, as a JSON list of sentences. The size of an existing claim is not known here. */}}
+{{- define "cnpg-backup.budgetErrors" -}}
+{{- $errors := list -}}
+{{- $sum := 0 -}}
+{{- range $db := include "cnpg-backup.databases" . | fromJsonArray }}{{ $sum = add $sum (include "cnpg-backup.bytes" $db.maxBytes | int64) }}{{ end -}}
+{{- if and (not .Values.persistence.existingClaim) (gt $sum (include "cnpg-backup.bytes" .Values.persistence.size | int64)) -}}
+{{- $errors = append $errors (printf "maxBytes: all databases together may take %d bytes, but the claim has %s (persistence.size); lower maxBytes, or let the claim grow" $sum .Values.persistence.size) -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
 {{/* Values that cannot work together, as a JSON list of sentences: what, where and the remedy. */}}
 {{- define "cnpg-backup.errors" -}}
 {{- $errors := include "cnpg-backup.scheduleErrors" . | fromJsonArray -}}
@@ -181,6 +192,7 @@ yes
 {{- $errors = concat $errors (include "cnpg-backup.tierErrors" (dict "where" (printf "%s: retention" $where) "tiers" .) | fromJsonArray) -}}
 {{- end -}}
 {{- end -}}
+{{- $errors = concat $errors (include "cnpg-backup.budgetErrors" . | fromJsonArray) -}}
 {{- $shards := list -}}
 {{- range prepend .Values.databases .Values.defaults }}{{ with .shard }}{{ $shards = append $shards . }}{{ end }}{{ end -}}
 {{- if and .Values.cronJob.perDatabase $shards -}}

@@ -33,7 +33,7 @@ CLUSTER_SCOPED = {"ValidatingPolicy", "ClusterPolicy"}
 CONFIGURATION_KEYS = [
     *("database", "cluster", "namespace", "dbname", "host", "standby_host", "port", "sslmode", "username"),
     *("compression", "timeout", "wait_timeout", "lock_timeout", "lock_wait_timeout", "retries"),
-    *("allow_empty", "on_shrink", "allow_large_prune"),
+    *("allow_empty", "on_shrink", "allow_large_prune", "large_prune_percent", "max_bytes", "min_backups"),
 ]
 """As docs/architecture.md has them."""
 

@@ -29,8 +29,9 @@ OTHER: dict[tuple[str, ...], object] = {
     ("defaults", "target"): "prefer-standby",
     ("accessPolicy", "kyverno", "enabled"): False,
     ("cronJob", "perDatabase"): True,
+    ("defaults", "maxBytes"): "1Gi",
 }
-"""Another value for settings that everything-on leaves at their default."""
+"""Another value for settings that everything-on leaves at their default, or that need others beside them."""
 
 ONE_CHOICE = {("accessPolicy", "mode")}
 """Settings that have a single value so far."""

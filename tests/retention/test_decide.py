@@ -5,11 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retention import Policy, plan
+from retention.errors import PolicyError
 from retention.names import base_of
+from retention.policy import Limits
 from retention.prune import Candidate, Decision, decide
 from retention.volume import Pin
 from tests.retention.properties import BASE, with_sets
@@ -94,6 +97,77 @@ def test_guard_refuses_only_more_than_three_and_more_than_half() -> None:
         decision = decided(candidates([T0 + index * HOUR for index in range(count)]), one)
         deletions = len(decision.delete)
         assert bool(decision.refusal) == (deletions > 3 and deletions > count / 2), (count, deletions)
+
+
+@pytest.mark.parametrize("percent", [1, 30, 50, 99])
+def test_guard_counts_backups_and_bytes_against_its_share(percent: int) -> None:
+    """Ten old ones of which five go; how large those are decides as well."""
+    one = Policy(Policy.default().tiers[2:])
+    times = [T0 + index * 12 * HOUR for index in range(10)]
+    gone = set(plan(times, one).delete)
+    assert len(gone) == 5
+    for size in (1, 5, 10, 20, 1000):
+        found = [replace(each, bytes=size if each.time in gone else 10) for each in candidates(times)]
+        share = 100 * 5 * size / (5 * size + 50)
+        decision = decide("app", found, [], one, now=LATER, limits=Limits(large_percent=percent))
+        assert bool(decision.refusal) == (percent < 50 or share > percent), (size, decision.refusal)
+
+
+def test_three_large_ones_may_go_unasked() -> None:
+    """One new backup can push out that many, whatever their size."""
+    one = Policy(Policy.default().tiers[2:])
+    times = [T0 + index * HOUR for index in range(4)]
+    found = [replace(each, bytes=1 if each.time == times[-1] else 10**12) for each in candidates(times)]
+    decision = decided(found, one)
+    assert len(decision.delete) == 2
+    assert not decision.refusal
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    with_sets(CHOICES, st.lists(st.integers(1, 50), min_size=200, max_size=200), st.integers(1, 800), st.integers(1, 6))
+)
+def test_budget_takes_the_oldest_alone_and_never_below_its_floor(drawn: tuple[Any, ...]) -> None:
+    policy, times, choices, sizes, most, floor = drawn
+    pinned = {time for time, choice in zip(sorted(times), choices, strict=False) if choice}
+    size = dict(zip(sorted(times), sizes, strict=False))
+    found = candidates(times - pinned) + candidates(pinned, Pin("", None))
+    found = [replace(each, bytes=size[each.time]) for each in found]
+    own = frozenset(each.base for each in found[:1])
+    limits = Limits(max_bytes=most, min_backups=floor)
+    without = decide("app", found, [], policy, now=LATER, own=own)
+    decision = decide("app", found, [], policy, now=LATER, own=own, limits=limits)
+    taken = {one.time for one in decision.delete if one.rule == "budget"}
+    assert {one.time for one in decision.delete} - taken == {one.time for one in without.delete}
+    kept = {one.time for one in decision.keep}
+    assert kept | taken == {one.time for one in without.keep}
+    assert not taken & pinned
+    unpinned = {one.time for one in without.keep} - pinned
+    assert len(unpinned - taken) >= min(floor, len(unpinned)), "below the floor"
+    protected = {one.time for one in found if one.base in own} | ({max(times - pinned)} if times - pinned else set())
+    assert not taken & protected
+    if taken:
+        assert all(time > max(taken) for time in unpinned - taken - protected), "a younger one went before an older"
+        total = sum(size[time] for time in kept)
+        youngest = size[max(taken)]
+        assert total + youngest > most, "one more than needed went"
+    over = sum(size[time] for time in kept) > most
+    assert bool(decision.over_budget) == over
+    if over:
+        assert len(unpinned - taken - protected) <= floor, "there was more to take"
+
+
+def test_no_budget_takes_nothing() -> None:
+    found = [replace(each, bytes=10**15) for each in candidates([T0 + 2 * n * HOUR for n in range(40)])]
+    assert not [one for one in decided(found, Policy.default()).delete if one.rule == "budget"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"large_percent": 0}, {"large_percent": 100}, {"max_bytes": 0}, {"min_backups": 0}], ids=str
+)
+def test_limits_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(PolicyError):
+        Limits(**wrong)
 
 
 def test_pins_do_not_make_a_large_prune_look_small() -> None:

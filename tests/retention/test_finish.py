@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from retention import Policy, plan
 from retention.names import Kind, base_of, file_name
 from tests.retention.world import DAY, HOUR, REPOSITORY, T0, World, content_of, retention_here
 
@@ -333,6 +334,85 @@ def test_large_prune_is_refused_until_somebody_says_yes(world: World) -> None:
     world.assert_sound("app")
 
 
+def test_refusal_is_told_at_every_run_and_in_status_for_as_long_as_it_stands(world: World) -> None:
+    _week(world)
+    world.stage("app", NOW - 5 * MINUTE)
+    assert world.finish(NOW).code == 3
+
+    world.fail("app")
+    ran = world.finish(NOW + 2 * HOUR)
+    assert ran.code == 1
+    assert "refused: app: 70 of 85" in ran.out
+    assert "70 of 85" in str(world.status()["app"]["refused"]), "a failed dump has hidden the refusal"
+    status = retention_here("status", "--now", (NOW + 2 * HOUR).isoformat(), world.root)
+    assert "no password" in status.out
+    assert "70 of 85" in status.out
+
+    with (world.root / "app" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert world.finish(NOW + 4 * HOUR).code == 1
+    assert "70 of 85" in str(world.status()["app"]["refused"]), "a locked directory has hidden the refusal"
+
+    assert retention_here("prune", "--allow-large-prune", "--now", NOW.isoformat(), world.root / "app").code == 0
+    world.stage("app", NOW + 6 * HOUR - 5 * MINUTE)
+    assert world.finish(NOW + 6 * HOUR).code == 0
+    assert world.status()["app"]["refused"] is None
+    assert "would be deleted" not in retention_here("status", world.root).out
+
+
+def test_guard_takes_its_share_from_the_configuration(world: World) -> None:
+    _week(world, 25)
+    world.configure("app", large_prune_percent="90")
+    world.stage("app", NOW - 5 * MINUTE)
+    ran = world.finish(NOW)
+    assert ran.code == 0, ran
+    for index in range(5):
+        world.publish("app", NOW - (2 * index + 1) * HOUR)
+    world.configure("app", large_prune_percent="20")
+    world.stage("app", NOW + 115 * MINUTE)
+    ran = world.finish(NOW + 2 * HOUR)
+    assert ran.code == 3, ran
+    assert "more than 20 %" in ran.out
+
+
+def test_budget_deletes_the_oldest_and_says_so(world: World) -> None:
+    """Ten of 2000 bytes each may stay of the fifteen that the tiers keep."""
+    world.configure("app", max_bytes="20000", allow_large_prune="true")
+    _week(world)
+    base = world.stage("app", NOW - 5 * MINUTE)
+    ran = world.finish(NOW)
+    assert ran.code == 0, ran
+    kept = sorted(world.archives("app"))
+    assert len(kept) == 10
+    assert f"{base}.dump" in kept
+    budget = [entry for entry in world.deletions("app") if entry["rule"] == "budget"]
+    assert len(budget) == 5
+    assert max(entry["name"] for entry in budget) < kept[0]
+    assert "may take 19.5 KiB together" in ran.out
+    world.assert_sound("app")
+
+
+def test_budget_that_cannot_be_met_leaves_its_floor_and_warns(world: World) -> None:
+    world.configure("app", max_bytes="1", min_backups="4", allow_large_prune="true")
+    _week(world)
+    world.stage("app", NOW - 5 * MINUTE)
+    ran = world.finish(NOW)
+    assert ran.code == 0, ran
+    assert len(world.archives("app")) == 4
+    assert "the newest 4" in ran.out
+    assert world.status()["app"]["result"] == "warning"
+
+
+def test_budget_asks_before_it_takes_many_at_once(world: World) -> None:
+    world.configure("app", max_bytes="6000")
+    for one in plan([NOW - 2 * n * HOUR - 5 * MINUTE for n in range(1, 200)], Policy.default()).keep:
+        world.publish("app", one.time)
+    world.stage("app", NOW - 5 * MINUTE)
+    ran = world.finish(NOW)
+    assert ran.code == 3, ran
+    assert len(world.archives("app")) == 16
+
+
 def test_large_prune_goes_ahead_where_the_configuration_says_so(world: World) -> None:
     world.configure("app", allow_large_prune="true")
     _week(world)
@@ -435,8 +515,6 @@ def test_backup_dated_in_the_future_is_set_aside_and_told(world: World) -> None:
 @pytest.mark.parametrize("wrong_now", [False, True], ids=["only names a year ahead", "the clock a year ahead"])
 def test_a_week_a_year_ahead_never_costs_a_right_backup(world: World, wrong_now: bool) -> None:
     """84 runs a year ahead, then ten right days: what is right is kept as if the wrong ones had never been."""
-    from retention import Policy, plan
-
     right: list[object] = []
     year = 365 * DAY
     world.configure("app", allow_large_prune="false")
@@ -554,6 +632,10 @@ def test_nothing_to_work_on_is_one_clear_line(world: World, change: object, said
         ({"lock_timeout": "soon"}, "lock_timeout is 'soon'"),
         ({"on_shrink": "cry"}, "on_shrink is 'cry'"),
         ({"allow_large_prune": "yes"}, "allow_large_prune is 'yes'"),
+        ({"large_prune_percent": "100"}, "a large prune of 100 percent"),
+        ({"large_prune_percent": "half"}, "large_prune_percent is 'half'"),
+        ({"max_bytes": "4Gi"}, "max_bytes is '4Gi'"),
+        ({"min_backups": "0"}, "a budget that leaves 0 backups"),
         ({"database": "other"}, "database is 'other'"),
         ({"colour": "blue"}, "unknown key 'colour'"),
     ],

@@ -33,7 +33,9 @@ class Breakage:
 
 BREAKAGES = {
     "the walk goes from the oldest": Breakage(
-        "given.sort(reverse=True)", "given.sort()", ("never_more_than_the_cap_and_always_the_newest",)
+        "left = len(ordered)",
+        "ordered.reverse()\n    left = len(ordered)",
+        ("never_more_than_the_cap_and_always_the_newest",),
     ),
     "slots ignore the phase": Breakage(
         "(time - _EPOCH - phase) % every",
@@ -45,11 +47,13 @@ BREAKAGES = {
         "time - every",
         ("pruning_earlier_changes_nothing",),
     ),
-    "the first moment of a slot belongs to the slot before": Breakage(
-        "time >= edge",
-        "time > edge",
-        ("equals_the_written_rule", "two_marks_are_never_in_one_slot"),
-        occurs=2,
+    "the first moment of a slot is let go for the wrong reason": Breakage(
+        "ordered[left - 1] >= edge", "ordered[left - 1] > edge", ("reasons_are_true",)
+    ),
+    "the first moment of a coarse slot belongs to the slot before": Breakage(
+        "and time >= edge:",
+        "and time > edge:",
+        ("equals_the_written_rule",),
     ),
     "nothing is kept in transit": Breakage(
         "self._transit < self._quotas[self._tier].transit", "False", ("the_steady_state_is_6_4_5",)
@@ -104,13 +108,11 @@ BREAKAGES = {
         ("equals_the_written_rule", "the_steady_state_is_6_4_5"),
     ),
     "the newest of a slot gives way to the older": Breakage(
-        "            self._drop(time, Rule.SAME_SLOT, 0)\n",
-        "            if self.keep and self.keep[-1].time == self._winners[0]:\n"
-        "                self._drop(self.keep[-1].time, Rule.SAME_SLOT, 0)\n"
-        "                self._winners[0] = time\n"
-        "                self.keep[-1] = Kept(time, self.keep[-1].tier, self.keep[-1].place, 'older')\n"
-        "            else:\n"
-        "                self._drop(time, Rule.SAME_SLOT, 0)\n",
+        "        times.reverse()\n",
+        "        if rule is Rule.SAME_SLOT and self.keep and self.keep[-1].time == self._winners[0]:\n"
+        "            kept = self.keep[-1]\n"
+        "            times[0], self.keep[-1] = kept.time, Kept(times[0], kept.tier, kept.place, 'older')\n"
+        "        times.reverse()\n",
         ("never_more_than_the_cap_and_always_the_newest",),
     ),
     "a backup named twice is kept and deleted": Breakage(
@@ -119,11 +121,11 @@ BREAKAGES = {
         ("order_and_repetition_do_not_matter",),
     ),
     "reasons slip by one": Breakage(
-        "            last.count += 1", "            last.count += 2", ("reasons_are_true",)
+        "            last.count += count", "            last.count += count + 1", ("reasons_are_true",)
     ),
     "what is older than the tiers is forgotten": Breakage(
-        "            self.delete += times\n",
-        "            self.delete += times[1:]\n",
+        "        self.delete += times\n",
+        "        self.delete += times[1:]\n",
         ("every_backup_is_decided_once_with_a_reason",),
     ),
 }

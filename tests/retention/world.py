@@ -41,6 +41,9 @@ CONF = {
     "allow_empty": "false",
     "on_shrink": "warn",
     "allow_large_prune": "false",
+    "large_prune_percent": "50",
+    "max_bytes": "0",
+    "min_backups": "3",
 }
 
 

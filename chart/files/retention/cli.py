@@ -16,7 +16,7 @@ from retention import config, finish, locks, pins, prune, report, simulate, veri
 from retention.disk import Folder, volume_error
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.names import LOCK, STATUS, Grammar, Kind, database_of_archive, is_database
-from retention.policy import Policy, format_duration, parse_duration
+from retention.policy import Limits, Policy, format_duration, format_size, parse_duration, parse_size
 from retention.prune import Candidate, Decision
 from retention.volume import Finding, Pin, Scan, is_database_folder, parse_moment, scan, scan_root, shown
 
@@ -111,6 +111,16 @@ def _with_policy(command: argparse.ArgumentParser) -> None:
     command.add_argument("--policy", type=Path, metavar="FILE.json", help="the policy (default: 6/4/5 of 2h, 12h, 24h)")
 
 
+def _with_rules(command: argparse.ArgumentParser) -> None:
+    _with_policy(command)
+    command.add_argument(
+        "--config", type=Path, metavar="DIR", help="a run's configuration: decide for each database as that run would"
+    )
+    command.add_argument("--max-bytes", type=_size, metavar="SIZE", help="the most that its archives may take, as 4Gi")
+    command.add_argument("--min-backups", type=int, metavar="N", help="never less for --max-bytes (default: 3)")
+    command.add_argument("--large-prune-percent", type=int, metavar="N", help="what a large prune is (default: 50)")
+
+
 def _with_format(command: argparse.ArgumentParser, *formats: str) -> None:
     command.add_argument("--format", choices=formats, default="text", help="default: text")
 
@@ -125,7 +135,7 @@ def _add_planning(commands: "argparse._SubParsersAction[Any]") -> None:
     path_help = "a database's directory, or the root of all"
     command = _command(commands, "plan", _plan, "Show what a prune would keep and delete; changes nothing.")
     command.add_argument("path", metavar="PATH|-", help=f"{path_help}; - reads one file name a line")
-    _with_policy(command)
+    _with_rules(command)
     _with_format(command, "text", "json", "names")
     command = _command(commands, "prune", _prune, "Delete what the policy does not keep.")
     command.add_argument("path", metavar="PATH", help=path_help)
@@ -133,9 +143,9 @@ def _add_planning(commands: "argparse._SubParsersAction[Any]") -> None:
     command.add_argument(
         prune.ALLOW_FLAG,
         action="store_true",
-        help=f"go ahead when more than {prune.FREE_DELETIONS} and more than half of the backups would go",
+        help=f"go ahead when more than {prune.FREE_DELETIONS} and more than the large share of the backups would go",
     )
-    _with_policy(command)
+    _with_rules(command)
     _with_format(command, "text", "json", "names")
     _with_lock(command)
 
@@ -143,7 +153,7 @@ def _add_planning(commands: "argparse._SubParsersAction[Any]") -> None:
 def _add_looking(commands: "argparse._SubParsersAction[Any]") -> None:
     command = _command(commands, "list", _list, "Show all backups: age, size, tier, why.")
     command.add_argument("path", metavar="PATH", help="a database's directory, or the root of all")
-    _with_policy(command)
+    _with_rules(command)
     _with_format(command, "text", "json", "names")
     command = _command(commands, "status", _status, "Show how each database stands, and how its last run ended.")
     command.add_argument("path", metavar="PATH", help="a database's directory, or the root of all")
@@ -210,6 +220,13 @@ def _duration(text: str) -> timedelta:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except RetentionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _outage(text: str) -> simulate.Outage:
     begin, plus, length = text.partition("+")
     if not plus:
@@ -221,6 +238,38 @@ def _policy(options: argparse.Namespace) -> Policy:
     if options.policy is None:
         return Policy.default()
     return Policy.from_json(config.read_text(options.policy), str(options.policy))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """By what a database's backups are decided: policy, limits, and whether a large prune may go ahead."""
+
+    policy: Policy
+    limits: Limits
+    allow: bool
+
+
+def _rules(options: argparse.Namespace) -> Callable[[str], _Rules]:
+    """Return what decides about a database, by its name; errors of the command line come before any work."""
+    flags = {
+        "max_bytes": options.max_bytes,
+        "min_backups": options.min_backups,
+        "large_percent": options.large_prune_percent,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    allow = bool(getattr(options, "allow_large_prune", False))
+    directory: Path | None = options.config
+    if directory is None:
+        rules = _Rules(_policy(options), Limits(**given), allow)
+        return lambda _: rules
+    if options.policy is not None or given:
+        raise UsageError("--config says policy and limits already", "leave out --policy and the limits")
+
+    def configured(database: str) -> _Rules:
+        settings = config.read_database(directory, database)
+        return _Rules(config.read_policy(directory, database), settings.limits, allow or settings.allow_large_prune)
+
+    return configured
 
 
 def _now(options: argparse.Namespace) -> datetime:
@@ -280,13 +329,16 @@ def _print_json(document: object) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    policy, now = _policy(options), _now(options)
+    rules, now = _rules(options), _now(options)
+
+    def work(database: str, folder: Folder) -> Decision:
+        chosen = rules(database)
+        return prune.decide_scan(scan(folder, database), chosen.policy, now=now, limits=chosen.limits)
+
     if options.path == "-":
-        visit = _Visit([_decide_names(sys.stdin, policy, now)], is_root=False, code=ExitCode.DONE)
+        visit = _Visit([_decide_names(sys.stdin, rules, now)], is_root=False, code=ExitCode.DONE)
     else:
-        visit = _visit(
-            options.path, lambda database, folder: prune.decide_scan(scan(folder, database), policy, now=now)
-        )
+        visit = _visit(options.path, work)
     if options.format == "json":
         _print_json(visit.shaped([decision.to_dict() for decision in visit.results]))
     elif options.format == "names":
@@ -306,20 +358,25 @@ def _print_names(decisions: Iterable[Decision]) -> None:
 
 
 def _print_decision(decision: Decision, now: datetime, verb: str) -> None:
-    rows = [
-        *((kept.time, "keep", kept.tier, kept.name, kept.reason) for kept in decision.keep),
-        *((gone.time, verb, "-", gone.name, gone.reason) for gone in decision.delete),
+    rows: list[tuple[datetime, str, int | None, str, str, str]] = [
+        *((kept.time, "keep", kept.bytes, kept.tier, kept.name, kept.reason) for kept in decision.keep),
+        *((gone.time, verb, gone.bytes, "-", gone.name, gone.reason) for gone in decision.delete),
     ]
     rows.sort(key=lambda row: row[0], reverse=True)
     print(f"{decision.database}: {len(decision.keep)} kept, {len(decision.delete)} to {verb}")
     if rows:
-        lines = [(action, report.format_age(now - time), tier, name, why) for time, action, tier, name, why in rows]
-        print(report.table(("ACTION", "AGE", "TIER", "NAME", "WHY"), lines))
+        lines = [
+            (action, report.format_age(now - time), "-" if size is None else format_size(size), tier, name, why)
+            for time, action, size, tier, name, why in rows
+        ]
+        print(report.table(("ACTION", "AGE", "SIZE", "TIER", "NAME", "WHY"), lines))
     for finding in decision.ignored:
         print(f"ignored {finding.name}: {finding.reason}")
+    if decision.over_budget:
+        print(f"over the budget: {decision.over_budget}")
 
 
-def _decide_names(lines: Iterable[str], policy: Policy, now: datetime) -> Decision:
+def _decide_names(lines: Iterable[str], rules: Callable[[str], _Rules], now: datetime) -> Decision:
     """Decide about file names, one a line; each counts as published."""
     names, ignored, pinned = _sorted_names(lines)
     databases = sorted(set(names.values()))
@@ -337,7 +394,8 @@ def _decide_names(lines: Iterable[str], policy: Policy, now: datetime) -> Decisi
         else:
             pin = Pin("", None) if parsed.base in pinned else None
             candidates.append(Candidate(name, parsed.base, parsed.time, pin))
-    return prune.decide(database, candidates, ignored, policy, now=now)
+    chosen = rules(database)
+    return prune.decide(database, candidates, ignored, chosen.policy, now=now, limits=chosen.limits)
 
 
 def _sorted_names(lines: Iterable[str]) -> tuple[dict[str, str], list[Finding], set[str]]:
@@ -369,16 +427,19 @@ class _Pruned:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    policy, now = _policy(options), _now(options)
+    rules, now = _rules(options), _now(options)
 
     def work(database: str, folder: Folder) -> _Pruned:
+        chosen = rules(database)
         if options.dry_run:
-            decision = prune.decide_scan(scan(folder, database), policy, now=now)
-            return _Pruned(decision, _refused(decision, options), [])
+            decision = prune.decide_scan(scan(folder, database), chosen.policy, now=now, limits=chosen.limits)
+            return _Pruned(decision, _refused(decision, chosen), [])
         with locks.locked(folder, LOCK, seconds=_seconds(options), holder=_holder("prune")):
-            prune.clean(folder, scan(folder, database), now=now)
-            decision = prune.decide_scan(scan(folder, database), policy, now=now)
-            refusal = _refused(decision, options)
+            found = scan(folder, database)
+            if prune.clean(folder, found, now=now):
+                found = scan(folder, database)
+            decision = prune.decide_scan(found, chosen.policy, now=now, limits=chosen.limits)
+            refusal = _refused(decision, chosen)
             problems = [] if refusal else prune.carry_out(folder, decision, now=now)
             return _Pruned(decision, refusal, problems)
 
@@ -393,8 +454,8 @@ def _prune(options: argparse.Namespace) -> int:
     return code
 
 
-def _refused(decision: Decision, options: argparse.Namespace) -> RetentionError | None:
-    if not decision.refusal or options.allow_large_prune:
+def _refused(decision: Decision, rules: _Rules) -> RetentionError | None:
+    if not decision.refusal or rules.allow:
         return None
     return RetentionError(decision.refusal, prune.REFUSAL_REMEDY)
 
@@ -419,11 +480,11 @@ def _print_pruned(options: argparse.Namespace, visit: _Visit[_Pruned], now: date
 
 
 def _list(options: argparse.Namespace) -> int:
-    policy, now = _policy(options), _now(options)
+    rules, now = _rules(options), _now(options)
 
     def work(database: str, folder: Folder) -> tuple[Scan, Decision]:
-        found = scan(folder, database)
-        return found, prune.decide_scan(found, policy, now=now)
+        chosen, found = rules(database), scan(folder, database)
+        return found, prune.decide_scan(found, chosen.policy, now=now, limits=chosen.limits)
 
     visit = _visit(options.path, work)
     if options.format == "json":
@@ -475,10 +536,10 @@ def _listed(found: Scan, decision: Decision, now: datetime) -> dict[str, object]
 
 def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
     fates = _fates(decision)
-    total = report.format_size(sum(backup.bytes for backup in found.backups))
+    total = format_size(sum(backup.bytes for backup in found.backups))
     print(f"{found.database}: {len(found.backups)} backups, {total}")
     rows = [
-        (report.format_age(now - backup.time), report.format_size(backup.bytes), *_split(fates, backup.name))
+        (report.format_age(now - backup.time), format_size(backup.bytes), *_split(fates, backup.name))
         for backup in found.backups
     ]
     if rows:
@@ -561,7 +622,7 @@ def _print_status(entries: Iterable[dict[str, Any]]) -> None:
                 entry["result"],
                 "none" if age is None else report.format_age(timedelta(seconds=age)),
                 str(entry["backups"]),
-                report.format_size(entry["bytes"]),
+                format_size(entry["bytes"]),
                 str(entry["pinned"]),
                 str(entry["last_run"] or "never"),
                 _why(entry),
@@ -578,7 +639,9 @@ def _why(entry: dict[str, Any]) -> str:
         for problem in entry["problems"]
         if isinstance(problem, dict)
     ]
-    return next((shown(str(text)) for text in (*problems, entry["refused"], *entry["warnings"]) if text), "")
+    # What is refused is told even where something worse is.
+    first = [*problems[:1], *([shown(str(entry["refused"]))] if entry["refused"] else [])]
+    return "; ".join(first or [shown(str(text)) for text in entry["warnings"]][:1])
 
 
 def _verify(options: argparse.Namespace) -> int:

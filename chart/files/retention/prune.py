@@ -1,18 +1,20 @@
 """From the rule to the disk: what guards stand around a plan, and how backups leave a volume.
 
 Around the rule, never changing it: backups that are pinned or dated after now are set aside first; the newest backup
-and the one made by this run are never deleted; only published backups are planned.
+and the one made by this run are never deleted; only published backups are planned. A budget of bytes takes the oldest
+of what the rule keeps, down to a floor.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 
 from retention.disk import Folder
 from retention.errors import RetentionError, VolumeError
 from retention.names import DELETIONS, SIDECARS, Kind, file_name, stamp_of
-from retention.policy import Policy
+from retention.policy import DEFAULT_LIMITS, Limits, Policy, format_size
 from retention.rule import plan
 from retention.volume import Backup, Finding, Pin, Scan
 
@@ -21,16 +23,18 @@ FREE_DELETIONS = 3
 
 ALLOW_FLAG = "--allow-large-prune"
 ALLOW_VALUE = "allowLargePrune"
+BUDGET_RULE = "budget"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A published backup as the decision sees it: its name, its moment, its pin."""
+    """A published backup as the decision sees it: its name, its moment, its pin, its size (None: not known)."""
 
     name: str
     base: str
     time: datetime
     pin: Pin | None
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Keep:
     name: str
     base: str
     time: datetime
+    bytes: int | None
     tier: str
     reason: str
 
@@ -51,6 +56,7 @@ class Delete:
     name: str
     base: str
     time: datetime
+    bytes: int | None
     rule: str
     reason: str
 
@@ -65,6 +71,7 @@ class Decision:
         delete: What goes, newest first.
         ignored: What does not count, and why.
         refusal: Why this must not be carried out without a person's yes; empty when it may.
+        over_budget: Why what stays takes more than it may; empty when it does not.
     """
 
     database: str
@@ -72,6 +79,7 @@ class Decision:
     delete: tuple[Delete, ...]
     ignored: tuple[Finding, ...]
     refusal: str
+    over_budget: str
 
     def to_dict(self) -> dict[str, object]:
         """Return the decision as the machine interface shows it."""
@@ -85,12 +93,20 @@ class Decision:
 
 def candidates_of(backups: Iterable[Backup]) -> list[Candidate]:
     """Return published backups as the decision sees them."""
-    return [Candidate(backup.name, backup.base, backup.time, backup.pin) for backup in backups]
+    return [Candidate(backup.name, backup.base, backup.time, backup.pin, backup.bytes) for backup in backups]
 
 
-def decide_scan(scan: Scan, policy: Policy, *, now: datetime, own: frozenset[str] = frozenset()) -> Decision:
+def decide_scan(
+    scan: Scan,
+    policy: Policy,
+    *,
+    now: datetime,
+    own: frozenset[str] = frozenset(),
+    limits: Limits = DEFAULT_LIMITS,
+) -> Decision:
     """Decide about the backups in a database's directory; see `decide`."""
-    return decide(scan.database, candidates_of(scan.backups), scan.not_counted(), policy, now=now, own=own)
+    found = candidates_of(scan.backups)
+    return decide(scan.database, found, scan.not_counted(), policy, now=now, own=own, limits=limits)
 
 
 def decide(
@@ -101,6 +117,7 @@ def decide(
     *,
     now: datetime,
     own: frozenset[str] = frozenset(),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Decision:
     """Decide which backups of a database stay.
 
@@ -111,32 +128,89 @@ def decide(
         policy: The retention policy.
         now: Backups dated later are set aside.
         own: Bases of backups that the calling run has made.
+        limits: What stands around the policy.
     """
-    keep: list[Keep] = []
+    aside: list[Keep] = []
     planned: dict[datetime, Candidate] = {}
     for candidate in candidates:
-        aside = _set_aside(candidate, now)
-        if aside is None:
+        kept_aside = None if candidate.pin is None and candidate.time <= now else _set_aside(candidate, now)
+        if kept_aside is None:
             planned[candidate.time] = candidate
         else:
-            keep.append(aside)
-    result = plan(planned, policy)
-    for kept in result.keep:
-        candidate = planned[kept.time]
-        keep.append(Keep(candidate.name, candidate.base, kept.time, kept.tier, _with_pin(kept.reason, candidate)))
+            aside.append(kept_aside)
     protected = {max(planned)} if planned else set()
-    protected |= {time for time, candidate in planned.items() if candidate.base in own}
+    protected |= {time for time, candidate in planned.items() if candidate.base in own} if own else set()
+    keep, delete = _by_rule(planned, policy, protected)
+    over = ""
+    if limits.max_bytes is not None:
+        over = _by_budget(keep, delete, sum(kept.bytes or 0 for kept in aside), protected, limits, limits.max_bytes)
+    refusal = _refusal(database, delete, planned, limits)
+    everything = sorted([*keep, *aside], key=_time_of, reverse=True)
+    return Decision(database, tuple(everything), tuple(delete), tuple(ignored), refusal, over)
+
+
+def _by_rule(
+    planned: Mapping[datetime, Candidate], policy: Policy, protected: Set[datetime]
+) -> tuple[list[Keep], list[Delete]]:
+    """Return what the rule keeps and what it deletes, both newest first; what is protected is kept besides."""
+    result = plan(planned, policy)
+    keep = [_keep(planned[kept.time], kept.tier, kept.reason) for kept in result.keep]
     delete: list[Delete] = []
-    for gone in result.explain():
-        candidate = planned[gone.time]
-        if gone.time in protected:
-            reason = "made by this run, and never deleted by it"
-            keep.append(Keep(candidate.name, candidate.base, gone.time, "newest", reason))
-        else:
-            rule = gone.rule.name.lower().replace("_", "-")
-            delete.append(Delete(candidate.name, candidate.base, gone.time, rule, _with_pin(gone.reason, candidate)))
-    keep.sort(key=lambda kept: kept.time, reverse=True)
-    return Decision(database, tuple(keep), tuple(delete), tuple(ignored), _refusal(database, len(delete), len(planned)))
+    for rule, reason, times in result.grouped():
+        word = rule.name.lower().replace("_", "-")
+        for time in times:
+            candidate = planned[time]
+            if time in protected:
+                keep.append(_keep(candidate, "newest", "made by this run, and never deleted by it"))
+            else:
+                delete.append(_delete(candidate, word, reason))
+    keep.sort(key=_time_of, reverse=True)
+    return keep, delete
+
+
+def _by_budget(
+    keep: list[Keep], delete: list[Delete], aside: int, protected: Set[datetime], limits: Limits, most: int
+) -> str:
+    """Move from `keep` to `delete` what a budget takes: the oldest, down to the floor.
+
+    Returns:
+        Why what stays still takes more than the budget, or nothing.
+    """
+    total = aside + sum(kept.bytes or 0 for kept in keep)
+    victims: set[datetime] = set()
+    for kept in reversed(keep[limits.min_backups :]):
+        if total <= most:
+            break
+        if kept.time not in protected:
+            victims.add(kept.time)
+            total -= kept.bytes or 0
+    reason = f"the archives may take {format_size(most)} together, and the oldest goes first"
+    delete += [
+        Delete(gone.name, gone.base, gone.time, gone.bytes, BUDGET_RULE, reason)
+        for gone in keep
+        if gone.time in victims
+    ]
+    delete.sort(key=_time_of, reverse=True)
+    keep[:] = [kept for kept in keep if kept.time not in victims]
+    if total <= most:
+        return ""
+    return (
+        f"the archives take {format_size(total)} and may take {format_size(most)}: the newest {limits.min_backups}, "
+        "pinned ones and those dated after now are never deleted for that"
+    )
+
+
+_time_of = attrgetter("time")
+
+
+def _keep(candidate: Candidate, tier: str, reason: str) -> Keep:
+    reason = reason if candidate.pin is None else _with_pin(reason, candidate.pin)
+    return Keep(candidate.name, candidate.base, candidate.time, candidate.bytes, tier, reason)
+
+
+def _delete(candidate: Candidate, rule: str, reason: str) -> Delete:
+    reason = reason if candidate.pin is None else _with_pin(reason, candidate.pin)
+    return Delete(candidate.name, candidate.base, candidate.time, candidate.bytes, rule, reason)
 
 
 def _set_aside(candidate: Candidate, now: datetime) -> Keep | None:
@@ -144,23 +218,29 @@ def _set_aside(candidate: Candidate, now: datetime) -> Keep | None:
         reason = f"pinned: {candidate.pin.reason}" if candidate.pin.reason else "pinned"
         if candidate.pin.expires is not None:
             reason += f" (until {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
-        return Keep(candidate.name, candidate.base, candidate.time, "pinned", reason)
+        return Keep(candidate.name, candidate.base, candidate.time, candidate.bytes, "pinned", reason)
     if candidate.time > now:
         reason = f"dated after now ({stamp_of(now)}): a clock was wrong; set aside and kept until then"
-        return Keep(candidate.name, candidate.base, candidate.time, "future", reason)
+        return Keep(candidate.name, candidate.base, candidate.time, candidate.bytes, "future", reason)
     return None
 
 
-def _with_pin(reason: str, candidate: Candidate) -> str:
-    if candidate.pin is None or candidate.pin.expires is None:
-        return reason
-    return f"{reason} (its pin expired {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
+def _with_pin(reason: str, pin: Pin) -> str:
+    return reason if pin.expires is None else f"{reason} (its pin expired {pin.expires:%Y-%m-%d %H:%M}Z)"
 
 
-def _refusal(database: str, deletions: int, planned: int) -> str:
-    if deletions <= FREE_DELETIONS or 2 * deletions <= planned:
+def _refusal(database: str, delete: Sequence[Delete], planned: Mapping[datetime, Candidate], limits: Limits) -> str:
+    """Say why a prune is large: backups that are pinned or dated after now are no part of either share."""
+    if len(delete) <= FREE_DELETIONS:
         return ""
-    return f"{database}: {deletions} of {planned} backups would be deleted at once, more than {FREE_DELETIONS} and half"
+    count, total = len(delete), len(planned)
+    size, sizes = sum(gone.bytes or 0 for gone in delete), sum(one.bytes or 0 for one in planned.values())
+    told = f"would be deleted at once, more than {FREE_DELETIONS} and more than {limits.large_percent} %"
+    if 100 * count > limits.large_percent * total:
+        return f"{database}: {count} of {total} backups {told}"
+    if 100 * size > limits.large_percent * sizes:
+        return f"{database}: {count} backups with {format_size(size)} of {format_size(sizes)} {told} of the bytes"
+    return ""
 
 
 REFUSAL_REMEDY = (

@@ -123,14 +123,16 @@ def status_entry(outcome: Outcome, previous: object, now: datetime) -> dict[str,
     """Return what `status.json` says about a database after a run."""
     newest = outcome.newest(now)
     at = now.isoformat(timespec="seconds")
-    earlier = previous.get("last_success") if isinstance(previous, dict) else None
+    earlier = previous if isinstance(previous, dict) else {}
+    # Where nobody could look, what was refused before is refused still.
+    refused = earlier.get("refused") if outcome.backups is None and outcome.refusal is None else outcome.refusal
     return {
         "database": outcome.database,
         "cluster": outcome.cluster,
         "namespace": outcome.namespace,
         "result": outcome.result,
         "last_run": at,
-        "last_success": at if outcome.result in (OK, WARNING, REFUSED) else earlier,
+        "last_success": at if outcome.result in (OK, WARNING, REFUSED) else earlier.get("last_success"),
         "newest": None
         if newest is None
         else {"name": newest.name, "time": newest.time.isoformat(), "bytes": newest.bytes, "tables": newest.tables},
@@ -141,7 +143,7 @@ def status_entry(outcome: Outcome, previous: object, now: datetime) -> dict[str,
         "recovered": outcome.recovered,
         "deleted": [{"name": gone.name, "reason": gone.reason} for gone in outcome.deleted],
         "bad": outcome.bad,
-        "refused": None if outcome.refusal is None else str(outcome.refusal),
+        "refused": None if refused is None else str(refused),
         "problems": [{"problem": error.problem, "remedy": error.remedy} for error in outcome.problems],
         "warnings": outcome.warnings,
         "seconds": round(outcome.seconds, 1),
@@ -198,16 +200,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
     widths[-1] = 0
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def format_size(size: int) -> str:
-    """Return a number of bytes for people, in binary units."""
-    number, unit = float(size), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if number < 1024:
-            break
-        number, unit = number / 1024, larger
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
 def format_age(age: timedelta) -> str:
