@@ -37,7 +37,7 @@ imagePullSecrets:
     claimName: {{ include "cnpg-backup.claimName" .root | toYaml }}
 - name: scripts
   configMap:
-    name: {{ include "cnpg-backup.scriptsName" .root }}
+    name: {{ .scripts }}
     items:
       {{- range $path, $_ := .root.Files.Glob "files/scripts/*.sh" }}
       - key: {{ base $path }}
@@ -102,7 +102,7 @@ imagePullSecrets:
 {{- define "cnpg-backup.dumpContainer" -}}
 name: {{ ternary "check" "dump" (hasKey . "check") }}
 {{- with .check | default .cronJob }}
-image: {{ .image }}
+image: {{ .image | toYaml }}
 imagePullPolicy: {{ .pullPolicy }}
 {{- end }}
 command:
@@ -166,7 +166,7 @@ securityContext:
 {{/* The container that judges, publishes, prunes and reports. It sees no credentials. */}}
 {{- define "cnpg-backup.retentionContainer" -}}
 name: retention
-image: {{ include "cnpg-backup.image" (dict "root" .root "image" .root.Values.retention.image) }}
+image: {{ include "cnpg-backup.image" (dict "root" .root "image" .root.Values.retention.image) | toYaml }}
 imagePullPolicy: {{ .root.Values.retention.image.pullPolicy }}
 command:
   - python3
@@ -216,7 +216,7 @@ securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
 {{- end -}}
 
-{{/* A pod that backs up for a CronJob, or for a `check` says whether it could. */}}
+{{/* A pod that backs up for a CronJob, or for a `check` says whether it could. `scripts` is the ConfigMap's name, hashed once. */}}
 {{- define "cnpg-backup.podSpec" -}}
 volumes:
   {{- include "cnpg-backup.volumes" . | nindent 2 }}

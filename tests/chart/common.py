@@ -85,8 +85,8 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
 
 
 def own(manifests: list[Manifest]) -> list[Manifest]:
-    """The chart's own objects, less those that a values file brings itself: in chart/ci they are Roles."""
-    return [manifest for manifest in manifests if manifest["kind"] != "Role"]
+    """The chart's own objects, less those that a values file brings itself: in chart/ci a ResourceQuota."""
+    return [manifest for manifest in manifests if manifest["kind"] != "ResourceQuota"]
 
 
 def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

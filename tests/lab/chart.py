@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,9 @@ def render_text(
     command = [str(binary), "template", release, str(chart), "--namespace", namespace, "--values", "-"]
     command += [f"--api-versions={version}" for version in api_versions]
     command += [f"--kube-version={kube_version}"] if kube_version else []
-    return run_helm(command, json.dumps(overrides or {}))
+    # JSON of plain ASCII, but for characters that JSON writes as two surrogates, which YAML refuses.
+    text = json.dumps(overrides or {}, ensure_ascii=False)
+    return run_helm(command, re.sub(r"[\x7f-\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
 def run_helm(command: Sequence[str], standard_input: str = "") -> str:

@@ -1,0 +1,97 @@
+"""Hundreds of databases: time grows with their number, and all of it fits where Kubernetes and Helm keep it."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import gzip
+import json
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.common import KYVERNO, of_kind, title
+from tests.lab import chart
+from tests.lab.chart import CHART
+
+EVERYTHING: dict[str, Any] = yaml.safe_load((CHART / "ci" / "everything-on-values.yaml").read_text())
+LARGEST = 1024 * 1024
+"""What Kubernetes stores in one ConfigMap or Secret."""
+
+
+def in_shards(count: int) -> dict[str, Any]:
+    """The values of everything-on with so many databases, each like one of its own."""
+    values = copy.deepcopy(EVERYTHING)
+    models = values["databases"]
+    values["databases"] = [
+        models[number % len(models)] | {"name": f"database-{number}-of-many", "cluster": f"cluster-{number}"}
+        for number in range(count)
+    ]
+    # A budget for each of them would not fit on the claim.
+    values["persistence"]["size"] = "100Ti"
+    return values
+
+
+def one_by_one(count: int) -> dict[str, Any]:
+    """The same with a CronJob for each database."""
+    values = in_shards(count)
+    values["cronJob"]["perDatabase"] = True
+    values["defaults"]["shard"] = ""
+    for entry in values["databases"]:
+        entry.pop("shard", None)
+    return values
+
+
+def in_one(count: int) -> dict[str, Any]:
+    """The same in a single CronJob, and so in a single configuration."""
+    values = one_by_one(count)
+    values["cronJob"]["perDatabase"] = False
+    for entry in values["databases"]:
+        entry.pop("image", None)
+    return values
+
+
+def rendered_in(values: dict[str, Any]) -> tuple[float, str]:
+    """The processor time that Helm needs to render, in seconds, and what it renders; other load does not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    text = chart.render_text(values, api_versions=KYVERNO)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, text
+
+
+@pytest.mark.parametrize("mode", [in_shards, one_by_one, in_one])
+def test_ten_times_the_databases_take_at_most_twelve_times_the_time_and_fit_where_they_are_kept(
+    mode: Callable[[int], dict[str, Any]],
+) -> None:
+    few, _ = min(rendered_in(mode(30)) for _ in range(2))
+    values = mode(300)
+    many, text = rendered_in(values)
+    assert many <= 12 * few, f"30 databases: {few:.2f} s, 300: {many:.2f} s"
+    manifests = chart.parse(text)
+    databases = [name for m in of_kind(manifests, "ConfigMap") for name in m["data"] if name.endswith(".conf")]
+    suspended = sum("suspended" not in entry for entry in values["databases"])
+    assert len(databases) == 300 - (0 if mode is one_by_one else suspended)
+    for manifest in manifests:
+        size = len(json.dumps(manifest).encode())
+        assert size < LARGEST, f"{title(manifest)} has {size} bytes"
+    assert len(_release(text, values)) < LARGEST / 2
+
+
+def _release(manifest: str, values: dict[str, Any]) -> bytes:
+    """What Helm stores for a release, as it stores it: the chart's files, the values and the objects, compressed."""
+    files = [{"name": str(path.relative_to(CHART)), "data": _encoded(path)} for path in _packed()]
+    release = {"chart": {"files": files}, "config": values, "manifest": manifest}
+    return base64.b64encode(gzip.compress(json.dumps(release).encode()))
+
+
+def _encoded(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _packed() -> Iterator[Path]:
+    for path in CHART.rglob("*"):
+        if path.is_file() and path.relative_to(CHART).parts[0] not in {"ci", "tests"}:
+            yield path
