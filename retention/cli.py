@@ -4,6 +4,7 @@ import argparse
 import functools
 import json
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from retention import config, finish, locks, pins, prune, report, simulate, verify
+from retention import choose, config, drill, finish, locks, pins, prune, report, simulate, verify
 from retention.disk import Folder, volume_error
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.names import LOCK, STATUS, Grammar, Kind, database_of_archive, is_database
@@ -93,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_pinning(commands)
     _add_simulate(commands)
     _add_finish(commands)
+    _add_choose(commands)
+    _add_drill(commands)
     return parser
 
 
@@ -204,6 +207,36 @@ def _add_finish(commands: "argparse._SubParsersAction[Any]") -> None:
     command.add_argument("--termination-log", type=Path, help="where the pod's last words go")
     command.add_argument(prune.ALLOW_FLAG, action="store_true", help="say yes to a large prune, for all databases")
     _with_format(command, "text", "json")
+
+
+def _add_choose(commands: "argparse._SubParsersAction[Any]") -> None:
+    command = _command(commands, "choose", _choose, "Choose an archive to restore: the first part of a restore.")
+    command.add_argument("path", type=Path, metavar="ROOT", help="the root of the volume")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--database", help="whose archive")
+    which.add_argument(
+        "--drill",
+        type=Path,
+        metavar="CONFIG",
+        help="for a drill: of each <database>.conf there the newest and one more",
+    )
+    command.add_argument("--backup", default=choose.NEWEST, help=f"which one: {choose.WORDS}")
+    command.add_argument("--requests", type=Path, required=True, help="where <base>.request goes")
+    command.add_argument("--termination-log", type=Path, help="where the pod's last words go on an error")
+    command.add_argument(
+        "--pin-for",
+        type=_duration,
+        default=timedelta(days=1),
+        help="how long prune leaves the archive alone, for the restore's sake (1d)",
+    )
+
+
+def _add_drill(commands: "argparse._SubParsersAction[Any]") -> None:
+    command = _command(commands, "drill", _drill, "Judge and record what a drill has restored: its last part.")
+    command.add_argument("path", type=Path, metavar="ROOT", help="the root of the volume")
+    command.add_argument("--config", type=Path, required=True, help="the directory of <database>.conf")
+    command.add_argument("--results", type=Path, required=True, help="the directory with <base>.request, <base>.drill")
+    command.add_argument("--termination-log", type=Path, help="where the pod's last words go")
 
 
 def _moment(text: str) -> datetime:
@@ -592,7 +625,10 @@ def _standing(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[s
     newest = next((backup for backup in found.backups if backup.time <= now), None)
     last = last or {}
     bad = [*(f"{base}{Kind.BAD.value}" for base in found.bad), *(finding.name for finding in found.damaged)]
-    result = report.FAILED if bad else str(last.get("result", "unknown"))
+    drilled = last.get("drill")
+    drilled = drilled if isinstance(drilled, dict) else None
+    failed = bad or (drilled is not None and drilled.get("result") == "failed")
+    result = report.FAILED if failed else str(last.get("result", "unknown"))
     return {
         "database": found.database,
         "result": result,
@@ -609,6 +645,7 @@ def _standing(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[s
         "problems": last.get("problems", []),
         "refused": last.get("refused"),
         "warnings": last.get("warnings", []),
+        "drill": drilled,
     }
 
 
@@ -625,15 +662,23 @@ def _print_status(entries: Iterable[dict[str, Any]]) -> None:
                 format_size(entry["bytes"]),
                 str(entry["pinned"]),
                 str(entry["last_run"] or "never"),
+                _drill_told(entry["drill"]),
                 _why(entry),
             )
         )
-    print(report.table(("DATABASE", "RESULT", "NEWEST", "BACKUPS", "SIZE", "PINNED", "LAST RUN", "WHY"), rows))
+    print(report.table(("DATABASE", "RESULT", "NEWEST", "BACKUPS", "SIZE", "PINNED", "LAST RUN", "DRILL", "WHY"), rows))
+
+
+def _drill_told(drilled: dict[str, Any] | None) -> str:
+    return "never" if drilled is None else shown(f"{drilled.get('result')} {str(drilled.get('at'))[:10]}")
 
 
 def _why(entry: dict[str, Any]) -> str:
     if entry["bad"]:
         return f"bad archives: {', '.join(entry['bad'])}"
+    drilled = entry["drill"]
+    if drilled is not None and drilled.get("result") == "failed":
+        return shown(f"the drill failed: {drilled.get('problem')}; {drilled.get('remedy')}")
     problems = [
         shown(f"{problem.get('problem')}; {problem.get('remedy')}")
         for problem in entry["problems"]
@@ -745,6 +790,64 @@ def _simulate(options: argparse.Namespace) -> int:
     else:
         print(simulate.to_text(simulation))
     return ExitCode.DONE
+
+
+def _choose(options: argparse.Namespace) -> int:
+    try:
+        return _choose_one(options) if options.drill is None else _choose_sample(options)
+    except RetentionError as error:
+        _last_words(options, str(error).encode(errors="replace"))
+        raise
+
+
+def _choose_one(options: argparse.Namespace) -> int:
+    now, holder = _now(options), _holder("choose")
+    database = options.database
+    with Folder.open(options.path) as root:
+        databases = scan_root(root).databases
+        if database not in databases:
+            raise UsageError(
+                f"database {shown(database)!r}: there is no directory of it on the volume",
+                f"there are {', '.join(databases) or 'none at all: is this the right claim?'}",
+            )
+        with root.child(database) as folder:
+            backup = choose.select(scan(folder, database), options.backup, now=now)
+            age = report.format_age(now - backup.time)
+            print(f"{database}: chose {backup.name}, {age} old, {format_size(backup.bytes)}", flush=True)
+            warning = choose.protect(folder, database, backup, now=now, length=options.pin_for, holder=holder)
+            if warning:
+                print(f"{database}: warning: {warning}", flush=True)
+            choose.check(folder, database, backup, holder=holder)
+            choose.write(options.requests, [choose.request(folder, database, backup)])
+    print(f"{database}: {backup.name} read whole, its sha256 is right", flush=True)
+    return ExitCode.DONE
+
+
+def _choose_sample(options: argparse.Namespace) -> int:
+    now, chance = _now(options), random.SystemRandom()
+    with Folder.open(options.path) as root:
+        for database in config.databases_in(options.drill):
+            if root.stat(database) is None:
+                print(f"{database}: there is no backup yet", flush=True)
+                continue
+            with root.child(database) as folder:
+                chosen = choose.sample(folder, database, now=now, chance=chance)
+                choose.write(options.requests, [choose.request(folder, database, backup) for backup in chosen])
+            print(f"{database}: chose {', '.join(backup.name for backup in chosen) or 'nothing'}", flush=True)
+    return ExitCode.DONE
+
+
+def _drill(options: argparse.Namespace) -> int:
+    now, holder, log = _now(options), _holder("drill"), _Log(silent=False)
+    with Folder.open(options.path) as root:
+        databases = config.databases_in(options.config)
+        outcomes = drill.record(root, options.results, databases, now=now, holder=holder, say=log)
+        warning = drill.write_status(root, outcomes, now=now, holder=holder)
+    if warning:
+        log(f"warning: {warning}")
+    log.write(drill.table(outcomes))
+    _last_words(options, drill.last_words(outcomes))
+    return drill.exit_code(outcomes)
 
 
 class _Log:

@@ -38,19 +38,38 @@ def pin(
     Raises:
         RetentionError: When there is no such backup, or the volume refuses.
     """
+    with locks.locked(folder, LOCK, seconds=lock_seconds, holder=holder):
+        base = next((backup.base for backup in scan(folder, database).backups if backup.name == name), None)
+        if base is None:
+            raise RetentionError(f"{folder.path_of(name)}: not a backup", "see `list` for what is there")
+        write(folder, base, reason=reason, expires=expires, now=now)
+
+
+def write(
+    folder: Folder,
+    base: str,
+    *,
+    reason: str,
+    expires: datetime | None,
+    now: datetime,
+    by: str = "",
+    replaced: str = "",
+) -> None:
+    """Write a pin whatever is there; whoever calls this holds the lock, or knows that nothing is lost without it.
+
+    Raises:
+        VolumeError: When the volume refuses.
+    """
     document = {
         "schema": PIN_SCHEMA,
         "reason": reason,
         "pinned": now.isoformat(timespec="seconds"),
         "expires": None if expires is None else expires.isoformat(timespec="seconds"),
+        **({"by": by} if by else {}),
+        **({"replaced": replaced} if replaced else {}),
     }
-    content = (json.dumps(document, ensure_ascii=False) + "\n").encode(errors="replace")
-    with locks.locked(folder, LOCK, seconds=lock_seconds, holder=holder):
-        base = next((backup.base for backup in scan(folder, database).backups if backup.name == name), None)
-        if base is None:
-            raise RetentionError(f"{folder.path_of(name)}: not a backup", "see `list` for what is there")
-        folder.write(file_name(base, Kind.PIN), content)
-        folder.sync()
+    folder.write(file_name(base, Kind.PIN), (json.dumps(document, ensure_ascii=False) + "\n").encode(errors="replace"))
+    folder.sync()
 
 
 def unpin(folder: Folder, database: str, name: str, *, holder: str, lock_seconds: float) -> bool:

@@ -40,10 +40,14 @@ class Pin:
     Attributes:
         reason: The person's words, or why the pin cannot be read (it holds all the same).
         expires: When it stops to hold; None for never.
+        by: What has made it, empty for a person; a drill takes only its own pins away.
+        replaced: The pin that it stands in place of, as its file held it; empty for none.
     """
 
     reason: str
     expires: datetime | None
+    by: str = ""
+    replaced: str = ""
 
     def holds(self, now: datetime) -> bool:
         """Tell whether the pin still keeps its backup."""
@@ -286,7 +290,12 @@ def read_pin(folder: Folder, name: str) -> Pin:
         content = folder.read(name)
     except VolumeError as error:
         return Pin(f"{error.problem}; it holds until it is removed", None)
-    text = (content or b"").decode(errors="replace").strip()
+    return parse_pin(content or b"")
+
+
+def parse_pin(content: bytes) -> Pin:
+    """Return the pin that a file's content says."""
+    text = content.decode(errors="replace").strip()
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -296,12 +305,14 @@ def read_pin(folder: Folder, name: str) -> Pin:
         return Pin(shown(text), None)
     reason, expires = document.get("reason"), document.get("expires")
     told = shown(reason) if type(reason) is str else ""
+    by, replaced = document.get("by"), document.get("replaced")
+    by, replaced = by if type(by) is str else "", replaced if type(replaced) is str else ""
     if expires is None:
-        return Pin(told, None)
+        return Pin(told, None, by, replaced)
     moment = parse_moment(expires) if type(expires) is str else None
     if moment is None:
         return Pin(f"{told} (its expiry cannot be read; it holds until it is removed)".strip(), None)
-    return Pin(told, moment)
+    return Pin(told, moment, by, replaced)
 
 
 def parse_moment(text: str) -> datetime | None:

@@ -51,7 +51,7 @@ def run_isolated(mounted: Path, *arguments: str, standard_input: str = "") -> su
 def test_the_mounted_files_are_the_sources_byte_for_byte(mounted: Path) -> None:
     files = {str(path.relative_to(mounted)): path.read_bytes() for path in mounted.rglob("*") if path.is_file()}
     sources = {f"retention/{path.name}": path.read_bytes() for path in (ROOT / "retention").glob("*.py")}
-    sources["scripts/dump.sh"] = (ROOT / "scripts" / "dump.sh").read_bytes()
+    sources |= {f"scripts/{path.name}": path.read_bytes() for path in (ROOT / "scripts").glob("*.sh")}
     assert set(files) == set(sources)
     for name, content in sources.items():
         assert files[name] == content, f"{name} differs from its source: run scripts/sync-chart-files"
@@ -147,7 +147,7 @@ def test_drift_is_told_and_then_mended(copy_of_the_repository: Path, change: obj
     assert check().returncode == 0, check().stdout
 
 
-@pytest.mark.parametrize("missing", ["files/retention/__main__.py", "files/scripts/dump.sh"])
+@pytest.mark.parametrize("missing", ["files/retention/__main__.py", "files/scripts/lib.sh", "files/scripts/dump.sh"])
 def test_a_chart_without_its_copies_refuses_to_render(tmp_path: Path, missing: str) -> None:
     shutil.copytree(CHART, tmp_path / "chart")
     (tmp_path / "chart" / missing).unlink()
@@ -174,7 +174,12 @@ def test_the_package_holds_what_is_installed_and_nothing_else(package: Path) -> 
     strays = {name for name in names if name.startswith(("tests/", "ci/")) or name.endswith((".pyc", ".tgz"))}
     assert not strays, strays
     sources = {f"files/retention/{path.name}" for path in (ROOT / "retention").glob("*.py")}
-    assert names >= sources | {"files/scripts/dump.sh", "values.schema.json", "templates/validate.yaml"}
+    assert names >= sources | {
+        "files/scripts/lib.sh",
+        "files/scripts/dump.sh",
+        "values.schema.json",
+        "templates/validate.yaml",
+    }
 
 
 def test_the_package_renders_what_the_folder_renders(package: Path) -> None:

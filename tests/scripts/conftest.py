@@ -21,6 +21,7 @@ from tests.lab.postgres import Server
 
 REPO = Path(__file__).resolve().parents[2]
 DUMP = REPO / "scripts" / "dump.sh"
+RESTORE = REPO / "scripts" / "restore.sh"
 PASSWORD = "pa:ss\\word 'with\" all"
 
 DEFAULTS: Mapping[str, str] = {
@@ -116,13 +117,22 @@ class Pod:
             "BACKUP_POD": "pod-under-test",
         }
 
-    def start_dump(self, **environment: str) -> subprocess.Popen[str]:
-        """Start the dump container's program; scratch volumes are as new, as in a new pod."""
+    def renew(self) -> None:
+        """Empty the scratch volumes, as in a new pod."""
         for name in ("run", "results"):
             shutil.rmtree(self.folder / name)
             (self.folder / name).mkdir()
+        (self.folder / "termination-log").unlink(missing_ok=True)
+
+    def start_dump(self, **environment: str) -> subprocess.Popen[str]:
+        """Start the dump container's program; scratch volumes are as new, as in a new pod."""
+        self.renew()
+        return self.start(DUMP, **environment)
+
+    def start(self, script: Path, **environment: str) -> subprocess.Popen[str]:
+        """Start a container's script."""
         return subprocess.Popen(
-            ["sh", str(DUMP)],
+            ["sh", str(script)],
             env={**self.environment(), **environment},
             executable=f"{self.shell_path}/sh",
             stdin=subprocess.DEVNULL,
@@ -141,18 +151,14 @@ class Pod:
 
     def finish(self, *arguments: str, expect: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run the retention container's program."""
+        config, results = str(self.folder / "config"), str(self.folder / "results")
+        return self.retention("finish", *arguments, "--config", config, "--results", results, expect=expect)
+
+    def retention(self, command: str, *arguments: str, expect: int | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command of `retention` as a container does."""
+        last_words = ("--termination-log", str(self.folder / "termination-log"))
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "retention",
-                "finish",
-                *arguments,
-                *("--config", str(self.folder / "config")),
-                *("--results", str(self.folder / "results")),
-                *("--termination-log", str(self.folder / "termination-log")),
-                str(self.root),
-            ],
+            [sys.executable, "-m", "retention", command, *arguments, *last_words, str(self.root)],
             cwd=REPO,
             env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "BACKUP_POD": "pod-under-test"},
             capture_output=True,
@@ -163,7 +169,7 @@ class Pod:
         output = done.stdout + done.stderr
         assert "Traceback" not in output, output
         if expect is not None:
-            assert done.returncode == expect, f"finish exited {done.returncode}, not {expect}:\n{output}"
+            assert done.returncode == expect, f"{command} exited {done.returncode}, not {expect}:\n{output}"
         return done
 
     def run(self, expect: int = 0) -> str:
@@ -171,6 +177,21 @@ class Pod:
         log = self.dump()
         done = self.finish(expect=expect)
         return log + done.stdout + done.stderr
+
+    def start_restore(self, name: str, **environment: str) -> subprocess.Popen[str]:
+        """Run the first container of a restore, start the second."""
+        self.renew()
+        backup, results = environment.pop("RESTORE_BACKUP", "newest"), str(self.folder / "results")
+        self.retention("choose", "--database", name, "--backup", backup, "--requests", results, expect=0)
+        environment.setdefault("RESTORE_TERMINATION_LOG", str(self.folder / "termination-log"))
+        return self.start(RESTORE, **environment)
+
+    def restore(self, name: str, expect: int = 0, **environment: str) -> str:
+        """Restore an archive; the log of the second container."""
+        process = self.start_restore(name, **environment)
+        log, _ = process.communicate(timeout=300)
+        assert process.returncode == expect, f"restore.sh exited {process.returncode}, not {expect}:\n{log}"
+        return log
 
     def result(self, name: str) -> dict[str, str]:
         """Give the result file's keys; of a repeated key the last."""

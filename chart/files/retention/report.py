@@ -112,7 +112,11 @@ def termination_message(outcomes: Sequence[Outcome], warnings: Sequence[str], no
         newest = outcome.newest(now)
         told = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
         lines.append(f"{outcome.database} {outcome.result} ({told}): {outcome.why()}")
-    content = "\n".join(lines).encode(errors="replace")
+    return cut("\n".join(lines).encode(errors="replace"))
+
+
+def cut(content: bytes) -> bytes:
+    """Return a termination message cut to what Kubernetes keeps."""
     if len(content) <= TERMINATION_BYTES:
         return content
     ellipsis = "…".encode()
@@ -147,6 +151,8 @@ def status_entry(outcome: Outcome, previous: object, now: datetime) -> dict[str,
         "problems": [{"problem": error.problem, "remedy": error.remedy} for error in outcome.problems],
         "warnings": outcome.warnings,
         "seconds": round(outcome.seconds, 1),
+        # Of a drill, which writes here too.
+        "drill": previous.get("drill") if isinstance(previous, dict) else None,
     }
 
 
@@ -168,12 +174,26 @@ def merge_status(
     merged = {name: entry for name, entry in databases.items() if name in staying}
     for outcome in outcomes:
         merged[outcome.database] = status_entry(outcome, databases.get(outcome.database), now)
+    return _status_document(merged, now), warning
+
+
+def merge_drills(content: bytes | None, drills: Mapping[str, Any], now: datetime) -> bytes:
+    """Return `status.json` after a drill: of each drilled database the entry with its drill, all else as it was."""
+    databases, _ = _earlier(content)
+    merged = dict(databases)
+    for database, drill in drills.items():
+        entry = databases.get(database)
+        merged[database] = {**(entry if isinstance(entry, dict) else {"database": database}), "drill": drill}
+    return _status_document(merged, now)
+
+
+def _status_document(databases: Mapping[str, Any], now: datetime) -> bytes:
     document = {
         "schema": STATUS_SCHEMA,
         "updated": now.isoformat(timespec="seconds"),
-        "databases": dict(sorted(merged.items())),
+        "databases": dict(sorted(databases.items())),
     }
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace"), warning
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
 def _earlier(content: bytes | None) -> tuple[Mapping[str, Any], str]:

@@ -15,6 +15,8 @@ set -eu
 umask 077
 LC_ALL=C
 export LC_ALL
+# shellcheck source=scripts/lib.sh
+. "${0%/*}/lib.sh"
 
 # Options of pg_dump that neither move, reformat nor silently thin out the archive; values only as --option=value.
 allowed_extra_arg() {
@@ -32,51 +34,15 @@ allowed_extra_arg() {
   esac
 }
 
-now() { date +%s; }
-
-log() { printf '%s: %s\n' "$1" "$2"; }
-
-# Run a command so that a signal is acted upon at once: a shell attends to it only while it waits.
-child=
-stderr=/dev/null
-run() {
-  "$@" 2>"$stderr" &
-  child=$!
-  status=0
-  wait "$child" || status=$?
-  child=
-  return "$status"
-}
-
-# What PostgreSQL's tools said, as one line without DETAIL, CONTEXT or data. For a failed COPY the reason stands in
-# the server's own message.
-first_error() {
-  awk '
-    NR == 1 { first = $0 }
-    line == "" && /(error|ERROR|FATAL): / { line = $0 }
-    server == "" && /Error message from server: / { server = $0; sub(/.*Error message from server: */, "", server) }
-    END {
-      if (line == "") line = first
-      if (server != "" && line !~ /ERROR: /) line = line " " server
-      gsub(/[[:cntrl:]]/, " ", line)
-      print substr(line, 1, 400)
-    }' "$stderr"
-}
-
 remedy_for() {
   case $1 in
-    *"password authentication failed"*) echo "the Secret's username or password is not the role's; compare $credentials_of" ;;
     *"row-level security"*) echo "let the backup role see all rows: ALTER ROLE ... BYPASSRLS, or use the tables' owner" ;;
     *"permission denied"*) echo "let the backup role read everything: GRANT pg_read_all_data TO ..., or use the owner" ;;
     *"No space left"* | *"Disk quota"*) echo "free space on the volume or grow the claim; the next run needs nothing else" ;;
     *"Read-only file system"*) echo "the volume is read-only: look at the storage system and the node" ;;
-    *"does not match host name"*) echo "the server's certificate lacks this host name; correct 'host', or set sslmode: verify-ca" ;;
-    *certificate* | *SSL*) echo "the CA file is not this server's; compare $ca_of, or set sslmode for a server without TLS" ;;
     *"lock timeout"* | *"statement timeout"*) echo "another session holds a table lock for long; find it in pg_locks, or raise lockWaitTimeout" ;;
     *"does not exist"*) echo "correct 'database' or the role's name of this entry in values" ;;
-    *"could not translate host name"*) echo "no such host: is the cluster's name and namespace right, and DNS egress allowed?" ;;
-    *refused* | *"timeout expired"* | *"timed out"* | *"No route"*) echo "is the cluster up and healthy, and is egress to it allowed?" ;;
-    *) echo "the whole message lies in /backups/$database/last-error.log" ;;
+    *) common_remedy "$1" || echo "the whole message lies in /backups/$database/last-error.log" ;;
   esac
 }
 
@@ -137,45 +103,12 @@ on_term() {
   exit 143
 }
 
-# A whole number that shell arithmetic holds.
-is_number() {
-  case $1 in '' | *[!0-9]* | ????????????????*) return 1 ;; esac
-}
-
-# Read $BACKUP_CONFIG/$database.conf into variables conf_*; extra_arg lines are read again where they are used.
-read_config() {
-  # shellcheck disable=SC2034 # check_config reads it by way of eval
-  conf_timeout=''
-  conf_database='' conf_cluster='' conf_namespace='' conf_dbname='' conf_host='' conf_standby_host='' conf_port=''
-  conf_sslmode='' conf_username='' conf_compression='' conf_wait_timeout='' conf_lock_timeout=''
-  conf_lock_wait_timeout='' conf_retries='' conf_allow_empty=''
+check_extra_args() {
   while IFS= read -r line || [ -n "$line" ]; do
-    value=${line#*=}
-    case $value in *[[:cntrl:]]*) fail "$conf: ${line%%=*} holds a control character" "correct it in values" ;; esac
-    case $line in
-      database=* | cluster=* | namespace=* | dbname=* | host=* | standby_host=* | port=* | sslmode=* | username=* | \
-        compression=* | timeout=* | wait_timeout=* | lock_timeout=* | lock_wait_timeout=* | retries=* | allow_empty=*)
-        # The variable's name is one of those above, the value is not evaluated.
-        eval "conf_${line%%=*}=\$value"
-        ;;
-      extra_arg=*) allowed_extra_arg "$value" ||
-        fail "extra argument '$value' is not allowed" "see extraArgs in values.yaml for those that are" ;;
-      on_shrink=* | allow_large_prune=* | large_prune_percent=* | max_bytes=* | min_backups=*) ;; # for `retention finish`
-      *) fail "$conf: unknown line '$line'" "chart and dump.sh are not of one version" ;;
+    case $line in extra_arg=*) allowed_extra_arg "${line#extra_arg=}" ||
+      fail "extra argument '${line#extra_arg=}' is not allowed" "see extraArgs in values.yaml for those that are" ;;
     esac
   done <"$conf"
-}
-
-check_config() {
-  [ "$conf_database" = "$database" ] || fail "$conf: database=$conf_database does not fit the file's name" "correct it"
-  for key in cluster namespace dbname host port sslmode compression; do
-    eval "value=\$conf_$key"
-    [ -n "$value" ] || fail "$conf: $key is missing" "chart and dump.sh are not of one version"
-  done
-  for key in timeout wait_timeout lock_timeout lock_wait_timeout retries; do
-    eval "value=\$conf_$key"
-    is_number "$value" || fail "$conf: $key='$value' is not a whole number" "correct it in values"
-  done
 }
 
 take_lock() {
@@ -196,50 +129,6 @@ take_lock() {
   # A full volume has no room for the name; the lock holds all the same.
   printf '%s dump.sh since %s\n' "${BACKUP_POD:-$$}" "$(date -u +%H:%M:%SZ)" 2>/dev/null >"$dir/.lock" || :
   remove_partials 2>"$stderr" || fail_with_stderr "cannot remove a stale partial in $dir"
-}
-
-# libpq takes all it needs from the environment and from files, so that nothing secret is an argument, and a database
-# called `a=b` or `postgresql://x` is a name and no connection string.
-set_credentials() {
-  own=$BACKUP_CREDENTIALS/$database
-  PGUSER=$conf_username
-  [ -n "$PGUSER" ] || PGUSER=$(cat "$own/username" 2>/dev/null) || :
-  [ -n "$PGUSER" ] || fail "no user name" "there is none in $credentials_of; does the Secret exist?"
-  password=$(cat "$own/password" 2>/dev/null) || :
-  [ -n "$password" ] || fail "no password" "there is none in $credentials_of; does the Secret exist?"
-  case $password in *[[:cntrl:]]*) fail "the password holds a control character" "correct $credentials_of" ;; esac
-  PGPASSFILE=$BACKUP_RUN/$database.pgpass
-  { printf '*:*:*:*:' && printf '%s\n' "$password" | sed 's/[\\:]/\\&/g'; } >"$PGPASSFILE"
-  unset password PGPASSWORD PGSERVICE PGSERVICEFILE PGHOSTADDR PGOPTIONS PGSSLROOTCERT PGSSLCERT PGSSLKEY PGCLIENTENCODING
-  case $conf_sslmode in
-    verify-ca | verify-full)
-      [ -s "$own/ca.crt" ] || fail "no CA certificate for sslmode=$conf_sslmode" "there is none in $ca_of; does the Secret exist?"
-      PGSSLROOTCERT=$own/ca.crt
-      export PGSSLROOTCERT
-      ;;
-  esac
-  PGDATABASE=$conf_dbname PGPORT=$conf_port PGSSLMODE=$conf_sslmode PGAPPNAME=cnpg-backup PGCONNECT_TIMEOUT=10
-  export PGUSER PGPASSFILE PGDATABASE PGPORT PGSSLMODE PGAPPNAME PGCONNECT_TIMEOUT
-}
-
-ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTARGETSESSIONATTRS; }
-
-# Ask the server what it is; poll until it answers or wait_timeout is over. What waiting cannot cure fails at once.
-wait_for_server() {
-  until=$(($(now) + conf_wait_timeout))
-  until run psql -XAtqw -F '|' -c "SELECT current_setting('server_version_num'),
-    split_part(current_setting('server_version'), ' ', 1), pg_is_in_recovery(),
-    pg_database_size(current_database())" >"$facts"; do
-    error=$(first_error)
-    case $error in
-      *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"*) fail "$error" ;;
-    esac
-    [ "$(now)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"
-    run sleep 1
-  done
-  IFS='|' read -r server_num server_version recovery database_bytes <"$facts"
-  role=primary
-  [ "$recovery" = f ] || role=standby
 }
 
 # A standby that answers is asked for itself, so that the dump that follows reads where we think it reads.
@@ -290,8 +179,6 @@ check_space() {
     fail "only $(mebibytes $((free * 1024))) free on the volume, about $(mebibytes $((need + 1048576))) needed" \
       "free space or grow the claim; the next run needs nothing else"
 }
-
-mebibytes() { echo "$((($1 + 1048575) / 1048576)) MiB"; }
 
 taken() {
   for file in "$dir/$1.dump" "$dir/$1.dump.bad" "$dir/.$1.dump.staged" "$dir/.$1.dump.deleting"; do
@@ -427,6 +314,7 @@ begin() {
   put chart_version "${BACKUP_CHART_VERSION:-}"
   read_config
   check_config
+  check_extra_args
   credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
   put cluster "$conf_cluster" && put namespace "$conf_namespace" && put dbname "$conf_dbname"
 }

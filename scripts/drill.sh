@@ -1,0 +1,335 @@
+#!/bin/sh
+# Restore archives into a throwaway PostgreSQL in this very container, and look whether they are what they should be.
+#
+#   drill.sh                                all archives of the requests that `retention choose` has left
+#   drill.sh --drill-one FILE LIMIT DEADLINE  one of them (how the former calls itself)
+#
+# The server listens on a socket alone, and is gone with the container: no network, no credentials. Each archive gets a
+# server of its own and leaves a result, which `retention drill`, the pod's last container, judges and records.
+#
+# Exit: 0 also when archives failed; 2 when there is nothing to work with; 143 after SIGTERM.
+# Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+set -eu
+umask 077
+LC_ALL=C
+export LC_ALL
+# shellcheck source=scripts/lib.sh
+. "${0%/*}/lib.sh"
+
+server=''
+
+put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
+
+warn() {
+  put warning "$1"
+  log "$database" "warning: $1"
+}
+
+# The result appears whole or not at all.
+write_result() {
+  put finished "$(now)"
+  mv "$result" "$BACKUP_RESULTS/$req_base.drill"
+}
+
+# End the drill of this archive: fail ERROR [REMEDY [STATE]].
+fail() {
+  trap '' TERM INT
+  why=$1 remedy=${2:-}
+  [ -n "$remedy" ] || remedy=$(remedy_for "$1")
+  stop_server
+  put state "${3:-failed}"
+  put error "$why"
+  put remedy "$remedy"
+  write_result
+  log "$database" "FAILED: $req_base.dump: $why; $remedy"
+  exit 0
+}
+
+remedy_for() {
+  case $1 in
+    *"No space left"* | *"could not extend file"* | *"could not write"*) echo "give the drill more room: drill.scratch.sizeLimit" ;;
+    *"extension"*"not available"* | *"extension control file"* | *"could not access file"*) echo "the drill's image lacks that extension: set drill.image to the operand's own" ;;
+    *"could not look up effective user"*) echo "the drill's image has no such user: set podSecurityContext.runAsUser to one that it knows" ;;
+    *) echo "restore it by hand to see; the archives before it may be better" ;;
+  esac
+}
+
+on_term() {
+  trap '' TERM INT
+  if [ -n "$child" ]; then
+    kill -TERM "$child" 2>/dev/null || :
+    wait "$child" 2>/dev/null || :
+  fi
+  if [ "$(now)" -ge "$deadline" ]; then
+    fail "not restored within $limit s" "raise drill.timeoutSeconds, or give the drill more CPU"
+  fi
+  (fail "stopped by SIGTERM before it was done" "the next drill tries again" not-reached)
+  stop_server
+  exit 143
+}
+
+begin() {
+  read_request "$1"
+  limit=$2 deadline=$3 database=$req_database archive=$BACKUP_ROOT/$database/$req_base.dump
+  stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list result=$BACKUP_RUN/result
+  data=$DRILL_SCRATCH/data
+  trap on_term TERM INT
+  : >"$result" && : >"$stderr"
+  put database "$database" && put base "$req_base" && put started "$(now)"
+}
+
+# What retention has pruned in the meantime says nothing about anything.
+read_archive() {
+  [ -f "$archive" ] || fail "it was pruned before its turn came" "nothing is to be done" gone
+  sum=$(sha256sum <"$archive") || fail "it cannot be read" "look at the volume"
+  [ "${sum%% *}" = "$req_sha256" ] || fail "its sha256 is not the one it was published with" "look at the volume" damaged
+  run pg_restore -f /dev/null "$archive" || fail_with_stderr "it cannot be read"
+  list_archive
+}
+
+# Bytes of a quantity as Kubernetes writes it.
+bytes_of() {
+  echo "$1" | awk '
+    { number = $1 + 0; unit = $1; gsub(/[0-9.]/, "", unit)
+      split("Ki Mi Gi Ti k M G T", units, " "); split("1024 1048576 1073741824 1099511627776 1e3 1e6 1e9 1e12", sizes, " ")
+      size = unit == "" ? 1 : 0
+      for (i = 1; i <= 8; i++) if (unit == units[i]) size = sizes[i] + 0
+      printf "%.0f\n", number * size }'
+}
+
+# Too much on the scratch volume ends the whole pod, without a word of ours. A fresh server and its log of changes need
+# about 640 MiB.
+check_space() {
+  is_number "$req_database_bytes" || return 0
+  need=$((req_database_bytes * 5 / 4 + 671088640))
+  room=$(bytes_of "${DRILL_SCRATCH_SIZE:-0}")
+  [ "$room" = 0 ] || [ "$need" -le "$room" ] ||
+    fail "it needs about $(mebibytes "$need") of scratch space, and there are ${DRILL_SCRATCH_SIZE}" "raise drill.scratch.sizeLimit"
+  free=$(df -Pk "$DRILL_SCRATCH" | awk 'NR == 2 { print $4 }')
+  ! is_number "$free" || [ $((free * 1024)) -gt "$need" ] ||
+    fail "it needs about $(mebibytes "$need") of scratch space, $(mebibytes $((free * 1024))) are free" "free space on the node"
+}
+
+# Durability is of no use here; shared memory in files, for a container's /dev/shm is small.
+start_server() {
+  rm -rf "$data"
+  run initdb -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >/dev/null ||
+    fail_with_stderr "no database cluster can be made"
+  cat >>"$data/postgresql.conf" <<CONF
+listen_addresses = ''
+unix_socket_directories = '$BACKUP_RUN'
+dynamic_shared_memory_type = mmap
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+wal_level = minimal
+max_wal_senders = 0
+max_wal_size = 256MB
+autovacuum = off
+maintenance_work_mem = 128MB
+CONF
+  unset PGPASSFILE PGSSLMODE PGSSLROOTCERT PGSERVICE PGSERVICEFILE PGHOSTADDR PGOPTIONS PGTARGETSESSIONATTRS PGCLIENTENCODING
+  PGHOST=$BACKUP_RUN PGPORT=5432 PGUSER=postgres PGDATABASE=postgres PGAPPNAME=cnpg-backup-drill
+  export PGHOST PGPORT PGUSER PGDATABASE PGAPPNAME
+  postgres -D "$data" >"$DRILL_SCRATCH/log" 2>&1 &
+  server=$!
+  until run pg_isready -q; do
+    kill -0 "$server" 2>/dev/null || fail "the throwaway server did not start: $(tail -n 1 "$DRILL_SCRATCH/log")"
+    run sleep 0.1
+  done
+}
+
+stop_server() {
+  [ -n "$server" ] || return 0
+  kill -QUIT "$server" 2>/dev/null || :
+  wait "$server" 2>/dev/null || :
+  server=
+  rm -rf "$data"
+}
+
+# All that the archive may name: those of its globals file, and those that its owners and grants name.
+create_roles() {
+  needed_roles owners
+  globals=${archive%.dump}.globals.sql
+  if [ -f "$globals" ]; then
+    sed -n 's/^CREATE ROLE \([a-z_][a-z0-9_$]*\);$/\1/p; s/^CREATE ROLE "\(\([^"]\|""\)*\)";$/\1/p' "$globals" |
+      sed 's/""/"/g' >>"$BACKUP_RUN/roles"
+  fi
+  [ -s "$BACKUP_RUN/roles" ] || return 0
+  ask postgres <<SQL || fail_with_stderr "roles cannot be created"
+SELECT format('CREATE ROLE %I', name) FROM (VALUES $(values_of "$BACKUP_RUN/roles")) w (name)
+  WHERE name NOT LIKE 'pg\\_%' EXCEPT SELECT format('CREATE ROLE %I', rolname) FROM pg_roles
+\\gexec
+SQL
+}
+
+# In its own locale where this image has it.
+create_database() {
+  database_settings
+  ask postgres <<SQL && return
+CREATE DATABASE drill TEMPLATE template0 $settings
+SQL
+  warn "its locale is not in the drill's image, C is used: $(first_error)"
+  ask postgres <<'SQL' || fail_with_stderr "no database can be created"
+CREATE DATABASE drill TEMPLATE template0
+SQL
+}
+
+restore() {
+  began=$(now)
+  create_roles
+  create_database
+  PGDATABASE=drill
+  run pg_restore -d '' -w --exit-on-error -j "${DRILL_JOBS:-2}" "$archive" || fail_with_stderr "pg_restore failed"
+  put restore_seconds "$(($(now) - began))"
+}
+
+# Every row is read, and everything once more as a dump would.
+check_rows() {
+  ask drill <<SQL || fail_with_stderr "a table cannot be read"
+SELECT format('SELECT count(*) FROM %I.%I', n.nspname, c.relname) $own_relations AND relkind IN ('r', 'm') AND relispopulated
+\\gexec
+SQL
+  rows=$(awk '{ n += $1 } END { printf "%.0f\n", n }' "$facts")
+  run pg_dump -Fp -w -f /dev/null || fail_with_stderr "it cannot be dumped again"
+  put rows "$rows"
+}
+
+check_counts() {
+  ask drill <<SQL || fail_with_stderr "the catalog cannot be read"
+SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind = 'S'),
+  (SELECT count(*) FROM pg_index WHERE NOT indisvalid), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    WHERE c.relnamespace <> ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema']::regnamespace[])) $own_relations
+SQL
+  IFS=$separator read -r found_tables found_sequences invalid indexes <"$facts"
+  [ "$found_tables" = "$tables" ] && [ "$found_sequences" = "$sequences" ] ||
+    fail "it has $found_tables tables and $found_sequences sequences, the archive lists $tables and $sequences"
+  [ -z "$req_tables" ] || [ "$found_tables" = "$req_tables" ] ||
+    fail "it has $found_tables tables, at the time of its dump there were $req_tables"
+  [ "$invalid" = 0 ] || fail "$invalid indexes are not valid"
+  put tables "$found_tables" && put sequences "$found_sequences" && put indexes "$indexes"
+}
+
+# amcheck compares every B-tree with its own rules, where the image has it.
+check_indexes() {
+  ask drill <<'SQL' || fail_with_stderr "the extensions cannot be read"
+SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'
+SQL
+  IFS= read -r available <"$facts"
+  put amcheck "$([ "$available" = 1 ] && echo yes || echo no)"
+  [ "$available" = 1 ] || return 0
+  ask drill <<'SQL' || fail_with_stderr "an index is not sound"
+CREATE SCHEMA cnpg_backup_drill;
+CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA cnpg_backup_drill;
+SELECT format('SELECT %I.bt_index_check(%s)', n.nspname, i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+  JOIN pg_am a ON a.oid = c.relam AND a.amname = 'btree' JOIN pg_extension e ON e.extname = 'amcheck'
+  JOIN pg_namespace n ON n.oid = e.extnamespace WHERE c.relkind = 'i' AND i.indisvalid
+\gexec
+SQL
+}
+
+# One SQL query a line, each of which has to answer with true.
+check_assertions() {
+  assertions=$BACKUP_CONFIG/$database.assertions count=0
+  [ -f "$assertions" ] || return 0
+  while IFS= read -r query <&3 || [ -n "$query" ]; do
+    [ -n "$query" ] || continue
+    count=$((count + 1))
+    printf '%s\n' "$query" | ask drill || fail "assertion $count failed with an error: $query: $(first_error)" "correct the assertion, or look into the archive"
+    [ "$(cat "$facts")" = t ] ||
+      fail "assertion $count is not true: $query" "look into the archive; if the data are right, correct the assertion"
+  done 3<"$assertions"
+  put assertions "$count"
+}
+
+drill_archive() {
+  begin "$@"
+  read_archive
+  check_space
+  start_server
+  restore
+  check_counts
+  check_rows
+  check_indexes
+  check_assertions
+  stop_server
+  put server_version "$(postgres --version | sed 's/.*) //; s/ .*//')"
+  put state proved
+  write_result
+  log "$database" "proved $req_base.dump: $found_tables tables, $rows rows, restored and checked in $(($(now) - began)) s"
+}
+
+# A result for an archive that could not write its own.
+write_failure() {
+  {
+    printf 'database=%s\nbase=%s\nstate=%s\nerror=%s\nremedy=%s\n' "$req_database" "$req_base" "$1" "$2" "$3"
+    printf 'started=%s\nfinished=%s\n' "$(now)" "$(now)"
+  } >"$BACKUP_RUN/result"
+  mv "$BACKUP_RUN/result" "$BACKUP_RESULTS/$req_base.drill"
+  log "$req_database" "FAILED: $req_base.dump: $2"
+}
+
+# Of a drill that was killed: its server may be there still.
+forget_server() {
+  server=$(head -n 1 "$DRILL_SCRATCH/data/postmaster.pid" 2>/dev/null) || :
+  [ -z "$server" ] || kill -QUIT "$server" 2>/dev/null || :
+  rm -rf "$DRILL_SCRATCH/data" "$BACKUP_RUN"/.s.PGSQL.*
+}
+
+drill_all() {
+  for request in "$BACKUP_RESULTS"/*.request; do
+    read_request "$request"
+    left=$((run_deadline - $(now)))
+    if [ "$left" -le 0 ]; then
+      write_failure not-reached "not reached: the drill's time of $DRILL_TIMEOUT s was over" "raise drill.timeoutSeconds"
+      continue
+    fi
+    timeout -k 20 "$left" sh "$0" --drill-one "$request" "$left" "$(($(now) + left))" &
+    child=$!
+    wait "$child" || :
+    child=
+    [ -e "$BACKUP_RESULTS/$req_base.drill" ] || forget_server
+    [ -e "$BACKUP_RESULTS/$req_base.drill" ] ||
+      write_failure failed "its drill ended without a result" "see the lines above; out of memory, perhaps"
+  done
+}
+
+stop() {
+  trap '' TERM INT
+  [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null || :
+  exit 143
+}
+
+usage() {
+  echo "drill.sh: $1" >&2
+  exit 2
+}
+
+check_environment() {
+  for variable in BACKUP_ROOT BACKUP_CONFIG BACKUP_RUN BACKUP_RESULTS DRILL_SCRATCH DRILL_TIMEOUT; do
+    eval "value=\${$variable-}"
+    [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
+    [ "$variable" = DRILL_TIMEOUT ] || [ -d "$value" ] || usage "$value is not a directory; is its volume mounted?"
+  done
+  is_number "$DRILL_TIMEOUT" && [ "$DRILL_TIMEOUT" -gt 0 ] || usage "DRILL_TIMEOUT='$DRILL_TIMEOUT' is not a number of seconds above 0"
+}
+
+main() {
+  case ${1-} in
+    '') ;;
+    --drill-one)
+      drill_archive "$2" "$3" "$4"
+      return
+      ;;
+    *) usage "unknown argument '$1'" ;;
+  esac
+  check_environment
+  run_deadline=$(($(now) + DRILL_TIMEOUT))
+  trap stop TERM INT
+  for request in "$BACKUP_RESULTS"/*.request; do
+    [ -e "$request" ] || { echo "drill.sh: no archive was chosen" && return; }
+  done
+  drill_all
+}
+
+main "$@"

@@ -1,0 +1,143 @@
+"""`choose`: the archive that a person means, whole, and safe from prune until it is restored."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from retention import locks
+from retention.disk import Folder
+from tests.retention.world import DAY, HOUR, T0, Ran, World, retention_here
+
+NOW = T0 + 10 * DAY
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Three published backups, the oldest of them pinned."""
+    world = World(tmp_path)
+    for hours in (2, 4, 6):
+        world.publish("app", NOW - hours * HOUR)
+    world.pin("app-20260110-180000")
+    return world
+
+
+def choose(world: World, backup: str = "newest", database: str = "app", now: object = NOW) -> Ran:
+    arguments = ("--database", database, "--backup", backup, "--requests", world.results, "--now", now)
+    return retention_here("choose", *arguments, "--termination-log", world.last_words, world.root)
+
+
+def request(world: World) -> dict[str, str]:
+    (path,) = world.results.glob("*.request")
+    values = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    assert path.name == f"{values['base']}.request"
+    return values
+
+
+@pytest.mark.parametrize(
+    ("words", "base"),
+    [
+        ("newest", "app-20260110-220000"),
+        ("  newest ", "app-20260110-220000"),
+        ("newest before 2026-01-10T22:00Z", "app-20260110-200000"),
+        ("newest before 2026-01-10T23:00+02:00", "app-20260110-200000"),
+        ("newest before 2026-01-10 20:00:01", "app-20260110-200000"),
+        ("pinned", "app-20260110-180000"),
+        ("app-20260110-200000", "app-20260110-200000"),
+        ("app-20260110-200000.dump", "app-20260110-200000"),
+    ],
+)
+def test_words_name_the_archive_that_a_person_means(world: World, words: str, base: str) -> None:
+    ran = choose(world, words)
+    assert ran.code == 0, ran.err
+    assert request(world)["base"] == base
+    assert f"{base}.dump" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ("newest before 2026-01-10T18:00Z", 1, "from app-20260110-180000.dump to app-20260110-220000.dump"),
+        ("newest before yesterday", 2, "no date and time"),
+        ("oldest", 1, "oldest.dump is not a backup"),
+        ("app-20260109-000000", 1, "app-20260109-000000.dump is not a backup"),
+        ("../app/app-20260110-200000", 1, "is not a backup"),
+        ("", 1, "is not a backup"),
+    ],
+)
+def test_words_that_name_nothing_are_one_clear_line(world: World, words: str, code: int, told: str) -> None:
+    ran = choose(world, words)
+    assert ran.code == code
+    assert told in ran.err
+    assert "newest before 2026-01-01T00:00Z" in ran.err, "the remedy says what may be asked for"
+    assert ran.err.strip().removeprefix("retention: ") == world.last_words.read_text()
+    assert not list(world.results.iterdir())
+
+
+def test_unknown_database_is_told_with_those_that_are_there(world: World) -> None:
+    ran = choose(world, database="ap")
+    assert ran.code == 2
+    assert "there are app" in ran.err
+
+
+def test_backups_dated_after_now_are_never_the_newest(world: World) -> None:
+    world.publish("app", NOW + HOUR)
+    assert choose(world).code == 0
+    assert request(world)["base"] == "app-20260110-220000"
+
+
+def test_request_says_what_the_metadata_say(world: World) -> None:
+    path = world.folder("app") / "app-20260110-220000.json"
+    facts = {"dbname": "The App", "server_version": "17.2", "database_bytes": 9, "dump_seconds": 20, "x": "\n"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+    assert choose(world).code == 0
+    found = request(world)
+    assert (found["dbname"], found["server_version"], found["database_bytes"]) == ("The App", "17.2", "9")
+    assert found["expected_seconds"] == "60"
+    assert found["bytes"] == "2000"
+
+
+def test_chosen_archive_outlives_the_prunes_of_the_next_day(world: World) -> None:
+    assert choose(world, "app-20260110-200000").code == 0
+    policy = world.top / "policy.json"
+    policy.write_text('{"phase": 0, "tiers": [{"name": "One", "every": "1h", "keep": 1}]}')
+    for now, there in ((NOW + HOUR, True), (NOW + DAY + HOUR, False)):
+        ran = retention_here("prune", "--policy", policy, "--now", now, world.root)
+        assert ran.code == 0, ran.err
+        assert ("app-20260110-200000.dump" in world.archives("app")) is there
+
+
+def test_pin_of_a_person_stays_as_it_is(world: World) -> None:
+    pin = world.folder("app") / "app-20260110-180000.dump.pin"
+    before = pin.read_text()
+    assert choose(world, "pinned").code == 0
+    assert pin.read_text() == before
+
+
+def test_run_that_holds_the_lock_is_not_waited_for_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retention.choose._PIN_LOCK_SECONDS", 0)
+    with Folder.open(world.folder("app")) as folder, locks.locked(folder, ".lock", seconds=0, holder="a dump"):
+        ran = choose(world)
+    assert ran.code == 0, ran.err
+    assert "a run holds the database's lock" in ran.out
+    assert (world.folder("app") / "app-20260110-220000.dump.pin").exists()
+
+
+def test_damaged_archive_is_not_restored_and_the_one_before_is_named(world: World) -> None:
+    archive = world.folder("app") / "app-20260110-220000.dump"
+    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
+    ran = choose(world)
+    assert ran.code == 1
+    assert "app-20260110-220000.dump is bad" in ran.err
+    assert "the one before it is app-20260110-200000.dump" in ran.err
+    assert not list(world.results.iterdir())
+    assert choose(world, "app-20260110-220000").code == 1
+    assert choose(world).code == 0
+    assert request(world)["base"] == "app-20260110-200000"
+
+
+def test_expected_time_is_that_of_the_last_drill_where_there_was_one(world: World) -> None:
+    (world.folder("app") / "app-20260110-220000.drill.json").write_text('{"restore_seconds": 41}')
+    assert choose(world, now=NOW + timedelta(minutes=1)).code == 0
+    assert request(world)["expected_seconds"] == "41"

@@ -1,0 +1,147 @@
+"""`choose --drill` and `drill`: what is drilled, what is recorded, and which pins come and go."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.retention.world import DAY, HOUR, T0, Ran, World, retention_here
+
+NOW = T0 + 10 * DAY
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """One database with three backups."""
+    world = World(tmp_path)
+    world.configure("app")
+    for hours in (2, 4, 6):
+        world.publish("app", NOW - hours * HOUR)
+    return world
+
+
+NEWEST, MIDDLE, OLDEST = "app-20260110-220000", "app-20260110-200000", "app-20260110-180000"
+
+
+def drill(world: World, results: dict[str, str], now: datetime = NOW) -> Ran:
+    """Record these states of these bases."""
+    for path in world.results.iterdir():
+        path.unlink()
+    for base, state in results.items():
+        (world.results / f"{base}.request").write_text(f"base={base}\n")
+        if state:
+            more = "" if state == "proved" else "error=a table is missing\nremedy=look into it\n"
+            text = f"database=app\nbase={base}\nstate={state}\n{more}restore_seconds=7\nrows=12\n"
+            (world.results / f"{base}.drill").write_text(text)
+    arguments = ("--config", world.config, "--results", world.results, "--now", now)
+    return retention_here("drill", *arguments, "--termination-log", world.last_words, world.root)
+
+
+def pins(world: World) -> dict[str, dict[str, object]]:
+    folder = world.folder("app")
+    return {path.name.removesuffix(".dump.pin"): json.loads(path.read_text()) for path in folder.glob("*.pin")}
+
+
+def status(world: World, expect: int) -> dict[str, object]:
+    ran = retention_here("status", "--format", "json", "--now", NOW, world.root)
+    assert ran.code == expect, ran.out
+    (entry,) = json.loads(ran.out)
+    found: dict[str, object] = entry
+    return found
+
+
+def test_newest_and_one_more_are_chosen(world: World) -> None:
+    world.configure("empty")
+    world.publish("app", NOW + HOUR)
+    seen = set()
+    for _ in range(40):
+        ran = retention_here("choose", "--drill", world.config, "--requests", world.results, "--now", NOW, world.root)
+        assert ran.code == 0, ran.err
+        assert "empty: there is no backup yet" in ran.out
+        bases = {path.stem for path in world.results.iterdir()}
+        assert len(bases) == 2
+        assert NEWEST in bases
+        seen |= bases
+        for path in world.results.iterdir():
+            path.unlink()
+    assert seen == {NEWEST, MIDDLE, OLDEST}, "chance never chose one of them"
+
+
+def test_newest_proved_backup_is_pinned_and_the_one_before_let_go(world: World) -> None:
+    assert drill(world, {MIDDLE: "proved", OLDEST: "proved"}).code == 0
+    assert list(pins(world)) == [MIDDLE]
+    assert drill(world, {NEWEST: "proved"}).code == 0
+    assert list(pins(world)) == [NEWEST]
+    assert pins(world)[NEWEST]["by"] == "drill"
+    assert json.loads((world.folder("app") / f"{NEWEST}.drill.json").read_text())["rows"] == 12
+
+
+def test_failed_drill_leaves_the_last_proved_backup_pinned_through_every_prune(world: World) -> None:
+    assert drill(world, {OLDEST: "proved"}).code == 0
+    policy = world.top / "policy.json"
+    policy.write_text('{"phase": 0, "tiers": [{"name": "One", "every": "1h", "keep": 1}]}')
+    later = NOW + 30 * DAY
+    assert retention_here("prune", "--policy", policy, "--now", later, world.root).code == 0
+    assert world.archives("app") == {f"{NEWEST}.dump", f"{OLDEST}.dump"}
+    ran = drill(world, {NEWEST: "failed"}, later)
+    assert ran.code == 1
+    assert "a table is missing" in ran.out
+    assert list(pins(world)) == [OLDEST]
+    assert retention_here("prune", "--policy", policy, "--now", later, world.root).code == 0
+    assert f"{OLDEST}.dump" in world.archives("app")
+
+
+def test_pin_of_a_person_outlives_that_of_a_drill(world: World) -> None:
+    person = {"reason": "audit", "expires": "2026-03-01T00:00:00+00:00"}
+    world.pin(MIDDLE, json.dumps(person))
+    world.pin(OLDEST)
+    drill(world, {MIDDLE: "proved"})
+    assert pins(world)[MIDDLE]["expires"] is None
+    drill(world, {NEWEST: "proved"})
+    assert pins(world)[MIDDLE] == person
+    assert pins(world)[OLDEST] == {"reason": "audit"}
+
+
+def test_pin_of_a_person_that_has_ended_does_not_come_back(world: World) -> None:
+    world.pin(MIDDLE, '{"reason": "audit", "expires": "2026-01-12T00:00:00+00:00"}')
+    drill(world, {MIDDLE: "proved"})
+    drill(world, {NEWEST: "proved"}, NOW + 9 * DAY)
+    assert list(pins(world)) == [NEWEST]
+
+
+@pytest.mark.parametrize("state", ["failed", "not-reached", ""])
+def test_drill_that_proves_nothing_is_a_failure_in_status_and_exit_code(world: World, state: str) -> None:
+    ran = drill(world, {NEWEST: state})
+    assert ran.code == 1
+    entry = status(world, 1)
+    assert entry["result"] == "failed"
+    text = retention_here("status", "--now", NOW, world.root).out
+    assert "the drill failed" in text
+    assert "1 of 1 drills failed" in world.last_words.read_text()
+    assert drill(world, {NEWEST: "proved"}).code == 0
+    assert status(world, 0)["drill"] is not None
+
+
+def test_archive_pruned_before_its_turn_is_no_failure(world: World) -> None:
+    assert drill(world, {"app-20260109-000000": "gone", NEWEST: "proved"}).code == 0
+    assert not (world.folder("app") / "app-20260109-000000.drill.json").exists(), "a sidecar without an archive"
+
+
+def test_damage_is_looked_at_again_before_an_archive_is_called_bad(world: World) -> None:
+    archive = world.folder("app") / f"{NEWEST}.dump"
+    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
+    ran = drill(world, {NEWEST: "damaged", MIDDLE: "damaged"})
+    assert ran.code == 1
+    assert f"{NEWEST}.dump.bad" in world.names("app")
+    assert f"{MIDDLE}.dump" in world.names("app"), "it reads well: not lost to one bad reading"
+    assert "was wrong in the drill and is right now" in ran.out
+
+
+def test_backup_run_keeps_what_a_drill_said(world: World) -> None:
+    drill(world, {NEWEST: "proved"})
+    world.stage("app", NOW)
+    assert world.finish(NOW).code == 0
+    drilled = world.status()["app"]["drill"]
+    assert isinstance(drilled, dict)
+    assert drilled["proved"] == f"{NEWEST}.dump"

@@ -1,0 +1,255 @@
+"""drill.sh and `retention drill`: an archive that a drill calls proved restores, and one that does not is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.damage import Damage
+from tests.lab.postgres import Server, identifier, scratch_folder, server_user
+from tests.scripts.conftest import PASSWORD, REPO, Pod, wait_until
+
+
+class DrillPod(Pod):
+    """A pod whose drill runs as a user that PostgreSQL accepts, in folders that this user may enter."""
+
+    def open_to_the_server_user(self) -> None:
+        """Hand over what the drill container mounts."""
+        (self.folder / "scratch").mkdir(exist_ok=True)
+        for script in ("lib.sh", "drill.sh"):
+            shutil.copy(REPO / "scripts" / script, self.folder / script)
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, server_user().uid, server_user().gid, follow_symlinks=False)
+
+    def start_drill(self, **environment: str) -> subprocess.Popen[str]:
+        """Choose, and start the container that restores."""
+        self.renew()
+        results = str(self.folder / "results")
+        self.retention("choose", "--drill", str(self.folder / "config"), "--requests", results, expect=0)
+        self.open_to_the_server_user()
+        own = {
+            "DRILL_SCRATCH": str(self.folder / "scratch"),
+            "DRILL_TIMEOUT": "120",
+            # Nobody's home, and no credentials at all.
+            "BACKUP_CREDENTIALS": "",
+        }
+        process: subprocess.Popen[str] = subprocess.Popen(
+            ["sh", str(self.folder / "drill.sh")],
+            executable=f"{self.shell_path}/sh",
+            env={**self.environment(), **own, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            cwd="/",
+            **server_user().drop,  # type: ignore[call-overload]
+        )
+        return process
+
+    def drill(self, expect: int = 0, /, **environment: str) -> str:
+        """Run all three containers of a drill; their logs."""
+        process = self.start_drill(**environment)
+        log, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, f"drill.sh exited {process.returncode}:\n{log}"
+        config, results = str(self.folder / "config"), str(self.folder / "results")
+        done = self.retention("drill", "--config", config, "--results", results, expect=expect)
+        return log + done.stdout
+
+    def sidecar(self, archive: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(archive.with_suffix(".drill.json").read_text())
+        return found
+
+    def status(self, expect: int) -> list[dict[str, Any]]:
+        """What `retention status` says, and its exit code."""
+        done = subprocess.run(
+            ["python3", "-m", "retention", "status", "--format", "json", str(self.root)],
+            cwd=REPO, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == expect, done.stdout + done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    def pinned(self, name: str) -> list[str]:
+        return sorted(path.name.removesuffix(".pin") for path in self.directory(name).glob("*.pin"))
+
+
+@pytest.fixture(params=["busybox"])
+def pod(request: pytest.FixtureRequest, server: Server) -> DrillPod:
+    """A pod in a folder that everybody may enter."""
+    top = scratch_folder()
+    top.chmod(0o711)
+    programs, shell = top / "programs", shutil.which(request.param)
+    assert shell
+    programs.mkdir(mode=0o755)
+    if request.param == "busybox":
+        subprocess.run([shell, "--install", "-s", str(programs)], check=True)
+    else:
+        (programs / "sh").symlink_to(shell)
+    (top / "pod").mkdir()
+    return DrillPod(top / "pod", server, str(programs))
+
+
+Make = Callable[..., str]
+
+
+@pytest.fixture
+def make(pod: DrillPod, server: Server) -> Iterator[Make]:
+    """Make a database with rows, and back it up as often as told."""
+    made: list[str] = []
+
+    def make(fill: str = "", backups: int = 1, options: str = "LOGIN") -> str:
+        name = f"d{uuid.uuid4().hex[:7]}"
+        made.append(name)
+        server.create_role(name, PASSWORD, options)
+        server.create_database(name, owner=name)
+        server.psql(
+            f"SET ROLE {name}; CREATE TABLE t (id serial PRIMARY KEY, v text);"
+            f"INSERT INTO t (v) SELECT md5(n::text) FROM generate_series(1, 500) n; {fill}",
+            name,
+        )
+        pod.add(name, user=name)
+        for _ in range(backups):
+            pod.run()
+        return name
+
+    yield make
+    for name in made:
+        server.drop_database(name)
+        server.psql(f"DROP OWNED BY {identifier(name)}; DROP ROLE {identifier(name)}")
+
+
+@pytest.mark.parametrize("pod", ["busybox", "dash", "bash"], indirect=True)
+def test_drill_proves_the_newest_and_one_more_and_says_so(pod: DrillPod, make: Make) -> None:
+    name = make(backups=2)
+    log = pod.drill()
+    older, newest = pod.archives(name)
+    for archive in (older, newest):
+        found = pod.sidecar(archive)
+        assert (found["result"], found["tables"], found["sequences"], found["rows"]) == ("proved", 1, 1, 500), log
+        assert found["amcheck"] is True
+        assert found["indexes"] == 1
+    assert pod.pinned(name) == [newest.name]
+    (entry,) = pod.status(0)
+    assert entry["drill"]["result"] == "proved"
+    assert entry["drill"]["proved"] == newest.name
+    assert "1 databases proved" in (pod.folder / "termination-log").read_text()
+    assert list((pod.folder / "scratch").iterdir()) in ([], [pod.folder / "scratch" / "log"])
+
+
+def test_drill_needs_no_network_and_leaves_no_server(pod: DrillPod, make: Make) -> None:
+    make()
+    process = pod.start_drill(PGHOST="nowhere.invalid", PGPASSFILE="/nonexistent")
+    log, _ = process.communicate(timeout=120)
+    assert "proved" in log
+    owned = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False)
+    assert owned.stdout == "", "a server outlived its drill"
+
+
+def test_flipped_bit_is_found_the_archive_becomes_bad_and_the_proved_one_stays_pinned(
+    pod: DrillPod, make: Make
+) -> None:
+    name = make()
+    pod.drill()
+    (proved,) = pod.archives(name)
+    pod.run()
+    damaged = pod.archives(name)[-1]
+    Damage("bit flip", damaged.stat().st_size - 300, 2).apply(damaged)
+    log = pod.drill(1)
+    assert f"{damaged.name} damaged" in log
+    assert pod.archives(name) == [proved]
+    assert damaged.with_name(f"{damaged.name}.bad").exists()
+    assert pod.sidecar(damaged)["result"] == "damaged"
+    assert pod.pinned(name) == [proved.name]
+    (entry,) = pod.status(1)
+    assert entry["result"] == "failed"
+    assert entry["drill"]["result"] == "failed"
+    assert "1 of 1 drills failed" in (pod.folder / "termination-log").read_text()
+    # The next run of a backup forgets neither.
+    pod.run(expect=1)
+    (entry,) = pod.status(1)
+    assert entry["drill"]["result"] == "failed"
+
+
+def test_archive_that_cannot_be_restored_fails_and_is_kept(pod: DrillPod, make: Make) -> None:
+    """Sound bytes that no server takes: here an extension that the drill's image lacks."""
+    name = make("RESET ROLE; CREATE EXTENSION hstore")
+    sharedir = Path(pod.server.installation.run("pg_config", "--sharedir").stdout.strip())
+    control = sharedir / "extension" / "hstore.control"
+    hidden = control.with_suffix(".hidden")
+    control.rename(hidden)
+    try:
+        log = pod.drill(1)
+    finally:
+        hidden.rename(control)
+    assert "drill.image" in log
+    (archive,) = pod.archives(name)
+    assert pod.sidecar(archive)["result"] == "failed"
+    assert pod.pinned(name) == []
+
+
+def test_assertions_of_the_user_decide(pod: DrillPod, make: Make) -> None:
+    name = make()
+    assertions = pod.folder / "config" / f"{name}.assertions"
+    assertions.write_text("SELECT count(*) = 500 FROM t\nSELECT max(id) > 10 FROM t\n")
+    pod.drill()
+    assert pod.sidecar(pod.archives(name)[0])["assertions"] == 2
+    for query, told in (
+        ("SELECT count(*) > 500 FROM t", "is not true"),
+        ("SELECT 1 FROM t", "is not true"),
+        ("SELECT nosuch", "failed with an error"),
+        ("SELECT NULL", "is not true"),
+    ):
+        assertions.write_text(f"SELECT true\n{query}\n")
+        log = pod.drill(1)
+        assert re.search(f"assertion 2 {told}", log), log
+
+
+def test_roles_owners_partitions_and_odd_names_are_no_obstacle(pod: DrillPod, make: Make) -> None:
+    role = f"Odd 'role' {uuid.uuid4().hex[:4]}"
+    name = make(
+        f'RESET ROLE; CREATE ROLE "{role}"; GRANT SELECT ON t TO "{role}"; ALTER TABLE t ENABLE ROW LEVEL SECURITY;'
+        f'CREATE POLICY p ON t TO "{role}" USING (true);'
+        'CREATE SCHEMA "S 1"; CREATE TABLE "S 1"."T""x" AS SELECT 1 AS a;'
+        "CREATE TABLE e (at date PRIMARY KEY) PARTITION BY RANGE (at);"
+        "CREATE TABLE e1 PARTITION OF e FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');"
+        "INSERT INTO e VALUES ('2026-02-02')",
+        options="LOGIN SUPERUSER",
+    )
+    pod.drill()
+    found = pod.sidecar(pod.archives(name)[-1])
+    assert (found["result"], found["tables"], found["rows"]) == ("proved", 4, 502)
+    pod.server.psql(f'DROP POLICY p ON t; DROP OWNED BY "{role}"; DROP ROLE "{role}"', name)
+
+
+def test_scratch_volume_that_is_too_small_is_told_before_anything_is_restored(pod: DrillPod, make: Make) -> None:
+    make()
+    log = pod.drill(1, DRILL_SCRATCH_SIZE="100Mi")
+    assert "raise drill.scratch.sizeLimit" in log
+
+
+def test_drill_out_of_time_says_which_archives_it_did_not_reach(pod: DrillPod, make: Make) -> None:
+    make("INSERT INTO t (v) SELECT repeat(md5(n::text), 20) FROM generate_series(1, 100000) n", backups=2)
+    log = pod.drill(1, DRILL_TIMEOUT="1")
+    assert "drill.timeoutSeconds" in log
+
+
+def test_sigterm_ends_a_drill_with_its_server(pod: DrillPod, make: Make) -> None:
+    make("INSERT INTO t (v) SELECT repeat(md5(n::text), 20) FROM generate_series(1, 100000) n")
+    process = pod.start_drill()
+    wait_until((pod.folder / "scratch" / "data" / "postmaster.pid").exists, "the throwaway server")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    owned = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False)
+    assert owned.stdout == ""
