@@ -29,8 +29,9 @@ packages: ## Check for, or as root install, the Debian packages that the tests n
 demo: venv ## Back up, prune, lose and restore three databases on embedded PostgreSQL servers
 	@$(PY) -m scripts.demo $(ARGS)
 
-tools: ## Build the pinned Go tools that the tests call
+tools: ## Build or install the pinned tools that the tests call
 	@for tool in helm helm3 helm-unittest helm-docs ct; do tools/build $$tool >/dev/null || exit 1; done
+	@tools/venv checkov >/dev/null
 
 test: venv packages tools lint ## Run every test but e2e, and all linters
 	@$(PY) -m pytest -m 'not e2e and not long' -n 2 --dist worksteal

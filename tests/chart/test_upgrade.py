@@ -1,0 +1,86 @@
+"""An upgrade over an older release: nothing is renamed, no immutable field changes, no selector loses its pods."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.common import of_kind, pod_specs, title
+from tests.lab import chart
+from tests.lab.chart import Manifest
+
+OLDER = sorted((Path(__file__).parent / "upgrade").glob("*.yaml"))
+"""What older versions have rendered, with the values; a new release adds its own."""
+
+
+def differences(before: list[Manifest], after: list[Manifest]) -> list[str]:
+    """What would make an upgrade fail, leave something behind, or start anew what should go on."""
+    found = []
+    now = {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in after}
+    for old in before:
+        new = now.get((old["kind"], old["metadata"]["name"]))
+        if new is None:
+            found.append(f"{title(old)} is gone or has another name")
+            continue
+        if old["kind"] == "PersistentVolumeClaim":
+            found += _claim_differences(old, new)
+        if old["kind"] == "NetworkPolicy" and old["spec"]["podSelector"] != new["spec"]["podSelector"]:
+            found.append(f"{title(old)} selects other pods than those that run")
+        for (_, was, _), (_, metadata, _) in zip(pod_specs([old]), pod_specs([new]), strict=True):
+            if was["labels"]["app"] != metadata["labels"]["app"]:
+                found.append(f"{title(old)} labels its pods anew: policies of both versions miss some")
+    return found
+
+
+def _claim_differences(old: Manifest, new: Manifest) -> list[str]:
+    found = []
+    old_spec, new_spec = copy.deepcopy(old["spec"]), copy.deepcopy(new["spec"])
+    sizes = [spec["resources"]["requests"].pop("storage") for spec in (old_spec, new_spec)]
+    if old_spec != new_spec:
+        found.append(f"{title(old)}: its specification is immutable: {old_spec} became {new_spec}")
+    if sizes[0] != sizes[1]:
+        found.append(f"{title(old)}: its size changed from {sizes[0]} to {sizes[1]}, which not every class can do")
+    kept = [claim["metadata"].get("annotations", {}).get("helm.sh/resource-policy") for claim in (old, new)]
+    if kept[0] != kept[1]:
+        found.append(f"{title(old)}: whether it outlives the release changed from {kept[0]} to {kept[1]}")
+    return found
+
+
+@pytest.mark.parametrize("path", OLDER, ids=lambda path: path.stem)
+def test_an_upgrade_with_the_same_values_renames_nothing_and_changes_nothing_immutable(path: Path) -> None:
+    older = yaml.safe_load(path.read_text())
+    after = chart.render(older["values"], older["release"], older["namespace"])
+    assert not (found := differences(older["objects"], after)), "\n".join(found)
+
+
+def _set(*path: str, to: object) -> Callable[[Any], None]:
+    def change(manifest: Any) -> None:
+        for key in path[:-1]:
+            manifest = manifest[key]
+        manifest[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("CronJob", _set("metadata", "name", to="x"), "is gone or has another name"),
+        ("PersistentVolumeClaim", _set("spec", "accessModes", to=["ReadWriteMany"]), "immutable"),
+        ("PersistentVolumeClaim", _set("spec", "resources", "requests", "storage", to="1Gi"), "its size changed"),
+        ("PersistentVolumeClaim", _set("metadata", "annotations", to={}), "outlives"),
+        ("NetworkPolicy", _set("spec", "podSelector", to={}), "selects other pods"),
+        ("CronJob", _set("spec", "jobTemplate", "spec", "template", "metadata", "labels", "app", to="x"), "labels"),
+    ],
+)
+def test_what_an_upgrade_cannot_do_is_found(kind: str, change: Callable[[Manifest], None], told: str) -> None:
+    before = chart.render()
+    after = copy.deepcopy(before)
+    change(of_kind(after, kind)[0])
+    (found,) = differences(before, after)
+    assert told in found
