@@ -1,6 +1,7 @@
 """The command line: people's view of the package, and the machine interface that the chart and the plugin use."""
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
@@ -894,7 +895,10 @@ def _finish(options: argparse.Namespace) -> int:
         log(f"warning: {warning}")
     if options.format == "json":
         documents = [report.status_entry(outcome, None, now) for outcome in run.outcomes]
-        log.write(json.dumps({"databases": documents, "warnings": run.warnings, "exit_code": code}, indent=2))
+        document: dict[str, Any] = {"databases": documents, "warnings": run.warnings, "exit_code": code}
+        if run.sizing is not None:
+            document["volume"] = dataclasses.asdict(run.sizing)
+        log.write(json.dumps(document, indent=2))
     else:
         _report(log, run, now)
     _last_words(options, report.termination_message(run.outcomes, run.warnings, now))
@@ -906,6 +910,8 @@ def _finish(options: argparse.Namespace) -> int:
 def _report(log: _Log, run: finish.Run, now: datetime) -> None:
     """End the log: one line a database, then the remedies of those that failed; the rest was told as it happened."""
     log.write(report.finish_table(run.outcomes, now))
+    if run.sizing is not None:
+        log(run.sizing.line())
     for outcome in run.outcomes:
         for error in (*outcome.problems, *([outcome.refusal] if outcome.refusal else [])):
             if error.remedy:

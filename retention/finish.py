@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from retention import config, locks, prune, publish, report
+from retention import config, locks, prune, publish, report, sizing
 from retention.disk import Folder
 from retention.errors import ConfigError, LockedError, RetentionError, VolumeError
 from retention.names import LOCK, STATUS, STATUS_LOCK, Grammar, Kind, file_name
@@ -54,6 +54,7 @@ class Run:
     outcomes: list[Outcome]
     warnings: list[str]
     stopped: bool
+    sizing: sizing.Sizing | None
 
 
 def run(settings: Settings, stop: locks.Stop, say: Callable[[str], None]) -> Run:
@@ -82,7 +83,8 @@ def run(settings: Settings, stop: locks.Stop, say: Callable[[str], None]) -> Run
                     waiting.append(database)
         ended = [outcomes[name] for name in names]
         warnings += _write_status(settings, root, ended)
-    return Run(ended, warnings, stop.requested)
+        sized = _size(root, ended, settings.now, warnings)
+    return Run(ended, warnings, stop.requested, sized)
 
 
 class _Work:
@@ -262,6 +264,7 @@ class _Work:
     def _prune(self, folder: Folder, settings: config.DatabaseConfig, found: Scan) -> None:
         """Prune when this run has published something; a refusal is told at every run for as long as it stands."""
         policy: Policy = config.read_policy(self._settings.config, self._database)
+        self._outcome.kept_by = policy, settings.limits
         decision = prune.decide_scan(
             found, policy, now=self._settings.now, own=frozenset(self._own), limits=settings.limits
         )
@@ -336,6 +339,19 @@ def _first_run(root: Folder) -> list[str]:
                 if name is not None and name.kind is Kind.ARCHIVE:
                     return []
     return ["empty volume: this is the first run, or another claim than before"]
+
+
+def _size(root: Folder, outcomes: list[Outcome], now: datetime, warnings: list[str]) -> sizing.Sizing | None:
+    """Say how the volume stands, with a warning where it will be too small; None where it cannot be asked."""
+    try:
+        capacity, used = root.space()
+    except VolumeError as error:
+        warnings.append(f"the size of the volume is not known: {error}")
+        return None
+    sized = sizing.assess(capacity, used, outcomes, now)
+    if told := sized.warning():
+        warnings.append(told)
+    return sized
 
 
 def _write_status(settings: Settings, root: Folder, outcomes: list[Outcome]) -> list[str]:

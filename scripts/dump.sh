@@ -169,9 +169,11 @@ newest_archive() {
 check_space() {
   newest_archive
   if [ -n "$newest" ]; then
-    need=$(($(stat -c %s "$newest") * 5 / 4))
+    archive=$(stat -c %s "$newest")
+    need=$((archive * 5 / 4))
   else
-    need=$((database_bytes / 2))
+    archive=$((database_bytes / 2))
+    need=$archive
   fi
   free=$(df -Pk "$BACKUP_ROOT" | awk 'NR == 2 { print $4 }')
   is_number "$free" || return 0
@@ -361,6 +363,19 @@ check_writable() {
   rm -f "$probe" 2>"$stderr" || fail_with_stderr "cannot remove $probe"
 }
 
+# What this database will take once its tiers are full, as `retention finish` reckons it, less what it takes now.
+put_growth() {
+  kept=$((archive * conf_most_backups))
+  if [ "$conf_max_bytes" -gt 0 ]; then
+    budget=$((archive * conf_min_backups))
+    [ "$budget" -gt "$conf_max_bytes" ] || budget=$conf_max_bytes
+    [ "$kept" -lt "$budget" ] || kept=$budget
+  fi
+  now_there=0
+  [ ! -d "$dir" ] || now_there=$(du -sk "$dir" | awk '{ printf "%.0f", $1 * 1024 }')
+  put growth $((kept + archive - now_there))
+}
+
 # Everything that a dump needs, and neither a lock nor a file that stays.
 check_database() {
   begin "$@"
@@ -375,6 +390,7 @@ check_database() {
   check_writable
   check_space
   put free "$(mebibytes $((free * 1024)))"
+  put_growth
   put state ready
   write_result
 }
@@ -398,7 +414,20 @@ report_checks() {
         exit !ready
       }' "$BACKUP_RESULTS/$name.result" || code=1
   done
+  report_volume
   return "$code"
+}
+
+# Whether the volume is large enough for all tiers of the databases above; the others on it stay as they are.
+report_volume() {
+  growth=$(cat "$BACKUP_RESULTS"/*.result | awk -F = '$1 == "growth" { sum += $2 } END { printf "%.0f", sum }')
+  df -Pk "$BACKUP_ROOT" | awk -v growth="$growth" '
+    function mebibytes(kibibytes) { return sprintf("%.0f MiB", kibibytes / 1024) }
+    NR == 2 {
+      full = $3 + (growth > 0 ? growth / 1024 : 0)
+      printf "volume: %s, %s used; about %s once all tiers are full\n", mebibytes($3 + $4), mebibytes($3), mebibytes(full)
+      if (full > $3 + $4) print "volume: warning: it will be too small; let the claim grow, keep less, or set maxBytes"
+    }'
 }
 
 # A result for a database that could not write its own.

@@ -61,17 +61,18 @@ read_config() {
   conf_timeout=''
   conf_database='' conf_cluster='' conf_namespace='' conf_dbname='' conf_host='' conf_standby_host='' conf_port=''
   conf_sslmode='' conf_username='' conf_compression='' conf_wait_timeout='' conf_lock_timeout=''
-  conf_lock_wait_timeout='' conf_retries='' conf_allow_empty=''
+  conf_lock_wait_timeout='' conf_retries='' conf_allow_empty='' conf_max_bytes='' conf_min_backups='' conf_most_backups=''
   while IFS= read -r line || [ -n "$line" ]; do
     value=${line#*=}
     case $value in *[[:cntrl:]]*) fail "$conf: ${line%%=*} holds a control character" "correct it in values" ;; esac
     case $line in
       database=* | cluster=* | namespace=* | dbname=* | host=* | standby_host=* | port=* | sslmode=* | username=* | \
-        compression=* | timeout=* | wait_timeout=* | lock_timeout=* | lock_wait_timeout=* | retries=* | allow_empty=*)
+        compression=* | timeout=* | wait_timeout=* | lock_timeout=* | lock_wait_timeout=* | retries=* | allow_empty=* | \
+        max_bytes=* | min_backups=* | most_backups=*)
         # The variable's name is one of those above, the value is not evaluated.
         eval "conf_${line%%=*}=\$value"
         ;;
-      on_shrink=* | allow_large_prune=* | large_prune_percent=* | max_bytes=* | min_backups=*) ;; # for `retention finish`
+      on_shrink=* | allow_large_prune=* | large_prune_percent=*) ;; # for `retention finish`
       extra_arg=*) ;;
       *) fail "$conf: unknown line '$line'" "chart and scripts are not of one version" ;;
     esac
@@ -84,7 +85,7 @@ check_config() {
     eval "value=\$conf_$key"
     [ -n "$value" ] || fail "$conf: $key is missing" "chart and scripts are not of one version"
   done
-  for key in timeout wait_timeout lock_timeout lock_wait_timeout retries; do
+  for key in timeout wait_timeout lock_timeout lock_wait_timeout retries max_bytes min_backups most_backups; do
     eval "value=\$conf_$key"
     is_number "$value" || fail "$conf: $key='$value' is not a whole number" "correct it in values"
   done

@@ -127,6 +127,8 @@ than `timeout`, the seconds of the whole dump.
 */}}
 {{- define "cnpg-backup.databaseConf" -}}
 {{- $timeout := .timeout -}}
+{{- $most := 0 -}}
+{{- range .tiers }}{{ $most = add $most (int64 .keep) }}{{ end -}}
 {{- with .database -}}
 database={{ .name }}
 cluster={{ .cluster }}
@@ -149,6 +151,7 @@ allow_large_prune={{ .allowLargePrune }}
 large_prune_percent={{ int64 .largePrunePercent }}
 max_bytes={{ include "cnpg-backup.bytes" .maxBytes }}
 min_backups={{ int64 .minBackups }}
+most_backups={{ $most }}
 {{- range .excludeTables }}
 extra_arg=--exclude-table={{ . }}
 {{- end }}
@@ -175,7 +178,7 @@ extra_arg={{ . }}
 {{- $timeout := (include "cnpg-backup.deadlines" .root | fromJson).dump -}}
 {{- $files := dict "policy.json" (include "cnpg-backup.policy" (dict "root" .root)) -}}
 {{- range $db := .cronJob.databases -}}
-{{- $_ := set $files (printf "%s.conf" $db.name) (include "cnpg-backup.databaseConf" (dict "timeout" $timeout "database" $db)) -}}
+{{- $_ := set $files (printf "%s.conf" $db.name) (include "cnpg-backup.databaseConf" (dict "timeout" $timeout "tiers" (($db.retention | default dict).tiers | default $.root.Values.retention.tiers) "database" $db)) -}}
 {{- with $db.retention -}}
 {{- $_ := set $files (printf "%s.policy.json" $db.name) (include "cnpg-backup.policy" (dict "root" $.root "override" .)) -}}
 {{- end -}}

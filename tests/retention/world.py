@@ -44,6 +44,7 @@ CONF = {
     "large_prune_percent": "50",
     "max_bytes": "0",
     "min_backups": "3",
+    "most_backups": "15",
 }
 
 

@@ -42,6 +42,7 @@ DEFAULTS: Mapping[str, str] = {
     "large_prune_percent": "50",
     "max_bytes": "0",
     "min_backups": "3",
+    "most_backups": "15",
 }
 
 

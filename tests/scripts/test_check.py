@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 import subprocess
@@ -159,3 +160,32 @@ def test_directory_that_cannot_be_written_is_not_ready(pod: Pod, name: str) -> N
     pod.add(name)
     (pod.directory(name) / f".{name}.check").mkdir(parents=True)
     assert f"{name}.check" in " ".join(row(check(pod, 1), name))
+
+
+@pytest.fixture
+def small_volume(pod: Pod) -> Iterator[None]:
+    """A claim of 4 MiB."""
+    if os.geteuid() != 0:
+        pytest.fail("a small volume is a tmpfs, which takes root to mount")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(pod.root)], check=True)
+    yield
+    subprocess.run(["umount", str(pod.root)], check=True)
+
+
+@pytest.mark.usefixtures("small_volume")
+def test_a_volume_too_small_for_all_tiers_is_told_before_it_is_full(pod: Pod, name: str) -> None:
+    pod.add(name)
+    archive = pod.root / name / f"{name}-20260101-000000.dump"
+    archive.parent.mkdir()
+    archive.write_bytes(b"x" * 100 * 1024)
+    told = check(pod, 0)
+    assert "volume: 4 MiB, 0 MiB used; about 2 MiB once all tiers are full" in told
+    assert "too small" not in told
+    archive.write_bytes(b"x" * 300 * 1024)
+    told = check(pod, 0)
+    assert "volume: 4 MiB, 0 MiB used; about 5 MiB once all tiers are full" in told
+    assert "volume: warning: it will be too small; let the claim grow" in told
+    pod.add(name, max_bytes=str(1024 * 1024))
+    told = check(pod, 0)
+    assert "volume: 4 MiB, 0 MiB used; about 1 MiB once all tiers are full" in told
+    assert "too small" not in told

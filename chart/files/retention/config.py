@@ -31,6 +31,7 @@ _SINGLE_KEYS = frozenset(
         "large_prune_percent",
         "max_bytes",
         "min_backups",
+        "most_backups",
     }
 )
 _MANY_KEYS = frozenset({"extra_arg"})

@@ -88,6 +88,13 @@ class Folder:
         """Return the whole path of a file, for messages."""
         return f"{self.path.rstrip('/')}/{name}"
 
+    def space(self) -> tuple[int, int]:
+        """Return the bytes that this user can have on the file system at most, and those that are used."""
+        with _told(self.path):
+            found = os.fstatvfs(self._fd)
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        return used + found.f_bavail * found.f_frsize, used
+
     def entries(self) -> Iterator["os.DirEntry[str]"]:
         """Yield all directory entries, in no order; change nothing in the directory meanwhile."""
         with _told(self.path), os.scandir(self._fd) as entries:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from retention.errors import ExitCode, RetentionError
+from retention.policy import Limits, Policy
 from retention.prune import Delete
 from retention.volume import Backup
 
@@ -36,6 +37,7 @@ class Outcome:
         warnings: What somebody should know, though it worked.
         notes: What happened, in order, for the table's last column.
         seconds: How long it took.
+        kept_by: Its policy, and what stands around that; None when nobody could read them.
     """
 
     database: str
@@ -51,6 +53,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    kept_by: tuple[Policy, Limits] | None = None
 
     @property
     def result(self) -> str:
