@@ -240,6 +240,20 @@ def test_the_readme_lists_every_value_and_every_key_of_an_entry() -> None:
     assert set(keys) | set(VALUES["defaults"]) == set(SCHEMA["definitions"]["database"]["properties"])
 
 
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), CHART / "README.md"])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_value_that_a_page_names_exists(path: Path) -> None:
+    for name in re.findall(r"`((?:\w+\.)+\w+)(?:: [^`]*)?`", path.read_text()):
+        tree: Any = VALUES
+        a_value = name.split(".")[0] in VALUES and not name.endswith(".sh")
+        for key in name.split(".") if a_value else []:
+            assert isinstance(tree, dict), f"{path.name} names the value {name}"
+            assert key in tree, f"{path.name} names the value {name}, which there is not"
+            tree = tree[key]
+
+
 @pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
 def test_wrong_values_fail_with_a_clear_line(path: Path) -> None:
     """Each file of the folder `wrong` begins with the lines that Helm's message must hold."""
