@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long lint format sync bench e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long lint format sync bench bench-cluster e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -30,7 +30,7 @@ demo: venv ## Back up, prune, lose and restore three databases on embedded Postg
 	@$(PY) -m scripts.demo $(ARGS)
 
 tools: ## Build or install the pinned tools that the tests call
-	@for tool in helm helm3 helm-unittest helm-docs ct; do tools/build $$tool >/dev/null || exit 1; done
+	@for tool in helm helm3 helm-unittest helm-docs ct policy-check; do tools/build $$tool >/dev/null || exit 1; done
 	@tools/venv checkov >/dev/null
 
 test: venv packages tools lint ## Run every test but e2e, and all linters
@@ -51,6 +51,10 @@ sync: ## Write the generated files: the copies in chart/files, and chart/README.
 
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m scripts.bench $(ARGS)
+
+bench-cluster: venv ## Measure what the access policy adds to the time in which a pod is admitted, on the same cluster as e2e
+	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check
+	@$(PY) -m scripts.bench_cluster $(ARGS)
 
 e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the cluster of E2E_KUBECONFIG
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check

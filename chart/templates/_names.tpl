@@ -63,16 +63,17 @@ cnpg-backups-pvc
 {{- end -}}
 
 {{/*
-Name of the access policy, which has no namespace and at most 63 characters. Namespace and release are hashed with a
-separator that neither can hold.
+Name of one of the access policies, which have no namespace and at most 63 characters. Namespace and release are hashed with
+a separator that neither can hold.
 */}}
 {{- define "cnpg-backup.policyName" -}}
-{{- $fullname := include "cnpg-backup.fullname" . -}}
-{{- if and (eq $fullname "cnpg-backup") (eq .Release.Namespace "default") -}}
-restrict-cnpg-backup-pvc-access
+{{- $fullname := include "cnpg-backup.fullname" .root -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- if and (eq $fullname "cnpg-backup") (eq $namespace "default") -}}
+restrict-cnpg-backup-pvc-{{ .policy }}
 {{- else -}}
-{{- $hash := printf "%s/%s" .Release.Namespace $fullname | sha256sum | trunc 8 -}}
-{{- printf "restrict-%s-%s-pvc-access" (printf "%s-%s" .Release.Namespace $fullname | trunc 34 | trimSuffix "-" | trimSuffix ".") $hash -}}
+{{- $hash := printf "%s/%s" $namespace $fullname | sha256sum | trunc 8 -}}
+{{- printf "restrict-%s-%s-pvc-%s" (printf "%s-%s" $namespace $fullname | trunc 33 | trimSuffix "-" | trimSuffix ".") $hash .policy -}}
 {{- end -}}
 {{- end -}}
 

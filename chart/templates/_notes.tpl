@@ -32,12 +32,20 @@
 {{- $warnings = append $warnings "There is no NetworkPolicy: the pods may reach everything." -}}
 {{- end -}}
 {{- $kind := include "cnpg-backup.kyvernoKind" . -}}
-{{- if $kind -}}
+{{- $builtin := include "cnpg-backup.builtinPolicies" . | fromJsonArray -}}
+{{- if include "cnpg-backup.grants" . -}}
+{{- if not $builtin -}}
+{{- $warnings = append $warnings "Kyverno alone guards the claim: scaled to 0 or uninstalled, it admits everybody. `accessPolicy.builtin.enabled` adds a guard that cannot be switched off this way." -}}
+{{- end -}}
+{{- range .Values.accessPolicy.operators -}}
+{{- if and (eq .kind "ServiceAccount") (eq (.namespace | default "") $.Release.Namespace) -}}
+{{- $warnings = append $warnings (printf "accessPolicy.operators: whoever may edit namespace %s can take a token of its account %s, and with it the grant; name a user, a group, or an account elsewhere." $.Release.Namespace .name) -}}
+{{- end -}}
+{{- end -}}
+{{- else if or $builtin $kind -}}
 {{- $warnings = append $warnings (printf "The access policy goes by the label app=%s: it stops mistakes, not people who may create pods with that label." (include "cnpg-backup.fullname" .)) -}}
-{{- else if eq (toString .Values.accessPolicy.kyverno.enabled) "auto" -}}
-{{- $warnings = append $warnings (printf "There is no access policy, since this cluster does not serve Kyverno's %s: every pod of the namespace may mount the claim." .Values.accessPolicy.kyverno.kind) -}}
 {{- else -}}
-{{- $warnings = append $warnings "There is no access policy: every pod of the namespace may mount the claim." -}}
+{{- $warnings = append $warnings (printf "There is no access policy (ConfigMap %s-access says why): every pod of the namespace may mount the claim." (include "cnpg-backup.fullname" .)) -}}
 {{- end -}}
 {{- if not (or .Values.persistence.keep .Values.persistence.existingClaim) -}}
 {{- $warnings = append $warnings "`helm uninstall` will delete the claim and all backups with it, since `persistence.keep` is false." -}}

@@ -1,36 +1,108 @@
 {{/*
-Kind of the Kyverno policy to render, or nothing. `auto` asks for the API that Helm sees: the kind where it is told kinds,
+Kind of the Kyverno policies to render, or nothing. `auto` asks for the API that Helm sees: the kind where it is told kinds,
 the group's version where it is told only those.
 */}}
 {{- define "cnpg-backup.kyvernoKind" -}}
 {{- $kyverno := .Values.accessPolicy.kyverno -}}
-{{- $api := ternary "policies.kyverno.io/v1" "kyverno.io/v1" (eq $kyverno.kind "ValidatingPolicy") -}}
-{{- $seen := or (.Capabilities.APIVersions.Has (printf "%s/%s" $api $kyverno.kind)) (.Capabilities.APIVersions.Has $api) -}}
-{{- if or (eq (toString $kyverno.enabled) "true") (and (eq (toString $kyverno.enabled) "auto") $seen) -}}
+{{- if .Values.accessPolicy.enabled -}}
+{{- if or (eq (toString $kyverno.enabled) "true") (and (eq (toString $kyverno.enabled) "auto") (include "cnpg-backup.kyvernoSeen" .)) -}}
 {{- $kyverno.kind -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cnpg-backup.kyvernoApi" -}}
+{{- ternary "policies.kyverno.io/v1" "kyverno.io/v1" (eq .Values.accessPolicy.kyverno.kind "ValidatingPolicy") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.kyvernoSeen" -}}
+{{- $api := include "cnpg-backup.kyvernoApi" . -}}
+{{- if or (.Capabilities.APIVersions.Has (printf "%s/%s" $api .Values.accessPolicy.kyverno.kind)) (.Capabilities.APIVersions.Has $api) -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{/* What goes by the grant, as a JSON list of policies for each engine that has any; see `cnpg-backup.rules`. */}}
+{{- define "cnpg-backup.builtinPolicies" -}}
+{{- $policies := list -}}
+{{- if and .Values.accessPolicy.enabled .Values.accessPolicy.builtin.enabled -}}
+{{- $policies = ternary (list "access" "storage" "connect" "volume") (list "access") (eq .Values.accessPolicy.mode "grant") -}}
+{{- end -}}
+{{- toJson $policies -}}
+{{- end -}}
+
+{{- define "cnpg-backup.kyvernoPolicies" -}}
+{{- $policies := list -}}
+{{- if include "cnpg-backup.kyvernoKind" . -}}
+{{- $policies = list "access" -}}
+{{- if and (eq .Values.accessPolicy.mode "grant") (eq .Values.accessPolicy.kyverno.kind "ValidatingPolicy") -}}
+{{- /* Kyverno judges `exec` by asking for the pod: while it is out, nobody could enter any pod of the namespace. */ -}}
+{{- $policies = ternary (list "access" "storage" "volume") (list "access" "storage" "connect" "volume") .Values.accessPolicy.builtin.enabled -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $policies -}}
+{{- end -}}
+
+{{/* Whether an engine asks for the grant; empty if not. */}}
+{{- define "cnpg-backup.grants" -}}
+{{- $strong := or (include "cnpg-backup.builtinPolicies" . | fromJsonArray) (eq (include "cnpg-backup.kyvernoKind" .) "ValidatingPolicy") -}}
+{{- if and $strong (eq .Values.accessPolicy.mode "grant") -}}
+yes
 {{- end -}}
 {{- end -}}
 
 {{/*
-CEL: the pods that an object `o` describes, itself or as a template, and whether one of them mounts the claim. A generic
-ephemeral volume adopts an existing claim called `<pod>-<volume>`.
+Fails where the installer may not even read such policies. Templates cannot catch an error, and Helm names the template that
+failed: so its name is the advice. Without a cluster nothing is looked up.
 */}}
+{{- define "without the right to make policies of the whole cluster, set accessPolicy.enabled=false" -}}
+{{- if include "cnpg-backup.builtinPolicies" . | fromJsonArray -}}
+{{- $_ := lookup "admissionregistration.k8s.io/v1" "ValidatingAdmissionPolicy" "" (include "cnpg-backup.policyName" (dict "root" . "policy" "access")) -}}
+{{- else if and (include "cnpg-backup.kyvernoKind" .) (include "cnpg-backup.kyvernoSeen" .) -}}
+{{- $_ := lookup (include "cnpg-backup.kyvernoApi" .) .Values.accessPolicy.kyverno.kind "" (include "cnpg-backup.policyName" (dict "root" . "policy" "access")) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* CEL: a list of strings. None of them holds a quote or a backslash, see values.schema.json. */}}
+{{- define "cnpg-backup.celList" -}}
+[{{ range $index, $item := . }}{{ if $index }}, {{ end }}'{{ $item }}'{{ end }}]
+{{- end -}}
+
+{{/* CEL: the pods that an object `o` describes, itself or as a template. */}}
 {{- define "cnpg-backup.celTemplates" -}}
 [optional.of(o), o.?spec.?template, o.?spec.?jobTemplate.?spec.?template, o.?template]
 {{- end -}}
 
+{{/* CEL: a data source `d` is the claim, of which a copy would be made. */}}
+{{- define "cnpg-backup.celIsClaim" -}}
+d.?kind.orValue('') == 'PersistentVolumeClaim' && d.?name.orValue('') == '{{ include "cnpg-backup.claimName" . }}'
+{{- end -}}
+
+{{/*
+CEL: what "mounts the claim" means, for a pod `t` that an object `o` describes. A generic ephemeral volume adopts an existing
+claim called `<pod>-<volume>`, or is made as a copy of another claim.
+*/}}
 {{- define "cnpg-backup.celMounts" -}}
 {{- $claim := include "cnpg-backup.claimName" . -}}
 t.?spec.?volumes.orValue([]).exists(v,
   v.?persistentVolumeClaim.?claimName.orValue('') == '{{ $claim }}' ||
-  (has(v.ephemeral) && o.?metadata.?name.orValue('') + '-' + v.name == '{{ $claim }}'))
+  (has(v.ephemeral) && o.?metadata.?name.orValue('') + '-' + v.name == '{{ $claim }}') ||
+  [v.?ephemeral.?volumeClaimTemplate.?spec.?dataSource, v.?ephemeral.?volumeClaimTemplate.?spec.?dataSourceRef].exists(d,
+    {{ include "cnpg-backup.celIsClaim" . }}))
 {{- end -}}
 
-{{/* CEL: the request mounts the claim. It goes into matchConditions, so that no other request meets the policy. */}}
+{{/* CEL: a pod of an object `o` mounts the claim, or a StatefulSet copies it. */}}
+{{- define "cnpg-backup.celReaches" -}}
+{{ include "cnpg-backup.celTemplates" . }}.exists(t,
+  {{- include "cnpg-backup.celMounts" . | nindent 2 }}) ||
+o.?spec.?volumeClaimTemplates.orValue([]).exists(p, [p.?spec.?dataSource, p.?spec.?dataSourceRef].exists(d,
+  {{ include "cnpg-backup.celIsClaim" . }}))
+{{- end -}}
+
+{{/* CEL: the request mounts the claim, or did so before. It goes into matchConditions, so that no other request meets the policy. */}}
 {{- define "cnpg-backup.celMatch" -}}
-[dyn(object)].exists(o,
-  {{ include "cnpg-backup.celTemplates" . }}.exists(t,
-    {{- include "cnpg-backup.celMounts" . | nindent 4 }}))
+(request.operation == 'UPDATE' ? [dyn(object), dyn(oldObject)] : [dyn(object)]).exists(o,
+  {{- include "cnpg-backup.celReaches" . | nindent 2 }})
 {{- end -}}
 
 {{/*
@@ -50,7 +122,324 @@ dyn(object).?template != dyn(oldObject).?template || dyn(object).metadata.?label
     t.?metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}'))
 {{- end -}}
 
-{{- define "cnpg-backup.policyMessage" -}}
+{{/*
+CEL: neither a Job that the controller makes of this release's CronJobs, nor a pod that it makes of a Job, nor an update that
+leaves alone what runs. The Jobs and CronJobs were judged when they were made, so that their pods need no second grant.
+*/}}
+{{- define "cnpg-backup.celStranger" -}}
+{{- $users := .Values.accessPolicy.controllers -}}
+{{- $cronJobs := .Values.accessPolicy.cronJobs -}}
+{{- range include "cnpg-backup.cronJobs" . | fromJsonArray }}{{ $cronJobs = append $cronJobs .name }}{{ end -}}
+!(request.?subResource.orValue('') == '' && (request.operation == 'CREATE'
+  ? [dyn(object)].exists(o, o.metadata.?ownerReferences.orValue([]).exists(r, r.?controller.orValue(false) && (
+      (request.resource.resource == 'jobs' && r.kind == 'CronJob' &&
+        r.name in {{ include "cnpg-backup.celList" $cronJobs }} &&
+        request.userInfo.username in {{ include "cnpg-backup.celList" $users.cronJob }}) ||
+      (request.resource.resource == 'pods' && r.kind == 'Job' &&
+        o.spec.?serviceAccountName.orValue('default') == '{{ include "cnpg-backup.serviceAccountName" . }}' &&
+        request.userInfo.username in {{ include "cnpg-backup.celList" $users.job }}))))
+  : request.resource.resource == 'pods'
+  ? dyn(object).metadata.?labels == dyn(oldObject).metadata.?labels &&
+    dyn(object).spec.containers.map(c, c.image) == dyn(oldObject).spec.containers.map(c, c.image) &&
+    dyn(object).spec.?initContainers.orValue([]).map(c, c.image) == dyn(oldObject).spec.?initContainers.orValue([]).map(c, c.image)
+  : dyn(object).?spec == dyn(oldObject).?spec && dyn(object).?template == dyn(oldObject).?template))
+{{- end -}}
+
+{{/*
+CEL: makes, deletes or hands on what must stay as it is: the claim, a copy of it, and what the runs are made of. A controller
+reference on the claim lets a pod adopt it, any other lets it be collected as garbage.
+*/}}
+{{- define "cnpg-backup.celStorage" -}}
+{{- $claim := include "cnpg-backup.claimName" . -}}
+{{- $cronJobs := include "cnpg-backup.cronJobs" . | fromJsonArray -}}
+{{- $names := list -}}
+{{- $maps := list (printf "%s-scripts" (include "cnpg-backup.fullname" .)) -}}
+{{- range $cronJobs }}{{ $names = append $names .name }}{{ $maps = append $maps (printf "%s-config" .name) }}{{ end -}}
+(request.operation == 'DELETE' ? [dyn(oldObject)] : [dyn(object)]).exists(o,
+  request.resource.resource == 'persistentvolumeclaims' ? (o.metadata.name == '{{ $claim }}'
+    ? request.operation != 'UPDATE' || o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([])
+    : request.operation == 'CREATE' && [o.?spec.?dataSource, o.?spec.?dataSourceRef].exists(d,
+        {{ include "cnpg-backup.celIsClaim" . }}))
+  : request.resource.resource == 'configmaps' ? o.metadata.name.matches('^({{ join "|" $maps | replace "." "[.]" }})-[0-9a-f]{10}$') && (
+      request.operation != 'UPDATE' || o.?data != dyn(oldObject).?data || o.?binaryData != dyn(oldObject).?binaryData ||
+      o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]))
+  : request.resource.resource == 'cronjobs' ? o.metadata.name in {{ include "cnpg-backup.celList" $names }} && (
+      request.operation == 'DELETE' ||
+      o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]))
+  : request.resource.resource == 'volumesnapshots' ? o.?spec.?source.?persistentVolumeClaimName.orValue('') == '{{ $claim }}'
+  : true)
+{{- end -}}
+
+{{/* CEL: the requester holds the verb `mount` on the claim, or is an exception by name. */}}
+{{- define "cnpg-backup.celGranted" -}}
+{{- $claim := include "cnpg-backup.claimName" .root -}}
+request.userInfo.username in {{ include "cnpg-backup.celList" .root.Values.accessPolicy.exceptions }} ||
+{{ if eq .engine "builtin" -}}
+authorizer.group('').resource('persistentvolumeclaims').namespace('{{ .root.Release.Namespace }}').name('{{ $claim }}').check('mount').allowed()
+{{- else -}}
+resource.Post('authorization.k8s.io/v1', 'subjectaccessreviews', {
+  'apiVersion': dyn('authorization.k8s.io/v1'),
+  'kind': dyn('SubjectAccessReview'),
+  'spec': dyn({
+    'user': dyn(request.userInfo.username),
+    'groups': dyn(request.userInfo.?groups.orValue([])),
+    'resourceAttributes': dyn({
+      'verb': 'mount', 'group': '', 'resource': 'persistentvolumeclaims',
+      'namespace': '{{ .root.Release.Namespace }}', 'name': '{{ $claim }}'})})}).?status.?allowed.orValue(false)
+{{- end -}}
+{{- end -}}
+
+{{/* The rule that asks for the grant, and what it says to those without. `what` is CEL for the thing's name. */}}
+{{- define "cnpg-backup.grantRule" -}}
+{{- $claim := include "cnpg-backup.claimName" .root -}}
+{{- $namespace := .root.Release.Namespace -}}
+variables:
+  - name: granted
+    expression: >-
+      {{- include "cnpg-backup.celGranted" (pick . "root" "engine") | nindent 6 }}
+  {{- with .variables }}
+  {{- . | nindent 2 }}
+  {{- end }}
+validations:
+  - expression: {{ .condition | default "variables.granted" }}
+    message: >-
+      The claim {{ $claim }} in namespace {{ $namespace }} holds database backups; this request needs the verb mount on it.
+    messageExpression: >-
+      request.userInfo.username + ' asks to ' + request.operation.lowerAscii() + ' ' + request.resource.resource +
+      (request.?subResource.orValue('') == '' ? '' : '/' + request.subResource) + ' ' + {{ .what }} +
+      ', which {{ .does }} the claim {{ $claim }} in namespace {{ $namespace }} with its database backups. ' +
+      'That needs the verb mount on the claim, which a cluster administrator grants: ' +
+      'kubectl create rolebinding NAME --namespace={{ $namespace }} --role={{ include "cnpg-backup.roleName" .root }} --user=' +
+      request.userInfo.username
+    {{- if eq .engine "builtin" }}
+    reason: Forbidden
+    {{- end }}
+{{- end -}}
+
+{{- define "cnpg-backup.roleName" -}}
+{{- include "cnpg-backup.fullname" . }}-operator
+{{- end -}}
+
+{{/*
+What both engines have in common, for each policy: which requests it judges, and by which rule. Conditions hold all that can
+be said without asking, so that an engine which is out refuses only what it would have to ask about.
+*/}}
+{{- define "cnpg-backup.rules" -}}
+{{- include (printf "cnpg-backup.rules.%s" (ternary .policy "label" (eq .root.Values.accessPolicy.mode "grant"))) . -}}
+{{- end -}}
+
+{{- define "cnpg-backup.ruleNamespace" -}}
+namespaceSelector:
+  matchLabels:
+    kubernetes.io/metadata.name: {{ .Release.Namespace | toYaml }}
+{{- end -}}
+
+{{- define "cnpg-backup.ruleResources" -}}
+- apiGroups: [""]
+  apiVersions: [v1]
+  operations: [CREATE, UPDATE]
+  resources: [pods{{ if . }}, pods/ephemeralcontainers{{ end }}, podtemplates, replicationcontrollers]
+- apiGroups: [apps]
+  apiVersions: [v1]
+  operations: [CREATE, UPDATE]
+  resources: [deployments, replicasets, statefulsets, daemonsets]
+- apiGroups: [batch]
+  apiVersions: [v1]
+  operations: [CREATE, UPDATE]
+  resources: [jobs, cronjobs]
+{{- end -}}
+
+{{/* Pods, and all that pods are made of. */}}
+{{- define "cnpg-backup.rules.access" -}}
+matchConstraints:
+  {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
+  resourceRules:
+    {{- include "cnpg-backup.ruleResources" true | nindent 4 }}
+matchConditions:
+  - name: mounts-the-claim
+    expression: >-
+      {{- include "cnpg-backup.celMatch" .root | nindent 6 }}
+  - name: is-no-run-of-the-release
+    expression: >-
+      {{- include "cnpg-backup.celStranger" .root | nindent 6 }}
+{{ include "cnpg-backup.grantRule" (merge (dict "what" "dyn(object).metadata.name" "does" "mounts") .) }}
+{{- end -}}
+
+{{/* The same by the label alone: the weak mode. */}}
+{{- define "cnpg-backup.rules.label" -}}
+matchConstraints:
+  {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
+  resourceRules:
+    {{- include "cnpg-backup.ruleResources" false | nindent 4 }}
+matchConditions:
+  - name: mounts-the-claim
+    expression: >-
+      {{- include "cnpg-backup.celMatch" .root | nindent 6 }}
+  - name: changes-a-pod
+    expression: >-
+      {{- include "cnpg-backup.celChange" .root | nindent 6 }}
+validations:
+  - expression: >-
+      {{- include "cnpg-backup.celLabelled" .root | nindent 6 }}
+    message: >-
+      {{- include "cnpg-backup.labelMessage" .root | nindent 6 }}
+    {{- if eq .engine "builtin" }}
+    reason: Forbidden
+    {{- end }}
+{{- end -}}
+
+{{/* The claim itself, copies of it, and what the runs are made of. */}}
+{{- define "cnpg-backup.rules.storage" -}}
+matchConstraints:
+  {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
+  resourceRules:
+    - apiGroups: [""]
+      apiVersions: [v1]
+      operations: [CREATE, UPDATE, DELETE]
+      resources: [persistentvolumeclaims, configmaps]
+    - apiGroups: [batch]
+      apiVersions: [v1]
+      operations: [UPDATE, DELETE]
+      resources: [cronjobs]
+    - apiGroups: [snapshot.storage.k8s.io]
+      apiVersions: ["*"]
+      operations: [CREATE]
+      resources: [volumesnapshots]
+    - apiGroups: [groupsnapshot.storage.k8s.io]
+      apiVersions: ["*"]
+      operations: [CREATE]
+      resources: [volumegroupsnapshots]
+matchConditions:
+  - name: is-no-end-of-the-namespace
+    expression: >-
+      request.operation != 'DELETE' ||
+      !(request.userInfo.username in {{ include "cnpg-backup.celList" .root.Values.accessPolicy.controllers.namespace }})
+  - name: touches-the-claim-or-the-runs
+    expression: >-
+      {{- include "cnpg-backup.celStorage" .root | nindent 6 }}
+{{- $name := "(request.operation == 'DELETE' ? dyn(oldObject) : dyn(object)).metadata.name" }}
+{{ include "cnpg-backup.grantRule" (merge (dict "what" $name "does" "is, copies or decides over") .) }}
+{{- end -}}
+
+{{/* The way into a running pod. The built-in engine is handed each pod of the namespace, Kyverno asks for the one. */}}
+{{- define "cnpg-backup.rules.connect" -}}
+matchConstraints:
+  {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
+  resourceRules:
+    - apiGroups: [""]
+      apiVersions: [v1]
+      operations: [CONNECT]
+      resources: [pods/exec, pods/attach, pods/portforward, pods/proxy]
+{{- $rule := dict "what" "request.?name.orValue('')" "does" "reaches into a pod with" }}
+{{- if eq .engine "builtin" }}
+matchConditions:
+  - name: is-this-pod
+    expression: params.metadata.name == request.?name.orValue('')
+  - name: mounts-the-claim
+    expression: >-
+      [dyn(params)].exists(o,
+        {{- include "cnpg-backup.celReaches" .root | nindent 8 }})
+{{ include "cnpg-backup.grantRule" (merge $rule .) }}
+{{- else }}
+{{- $variables := include "cnpg-backup.celConnect" .root }}
+{{ include "cnpg-backup.grantRule" (merge $rule (dict "variables" $variables "condition" "\"!variables.mounts || variables.granted\"") .) }}
+{{- end }}
+{{- end -}}
+
+{{- define "cnpg-backup.celConnect" -}}
+- name: mounts
+  expression: >-
+    [dyn(resource.Get('v1', 'pods', request.namespace, request.name))].exists(o,
+      {{- include "cnpg-backup.celReaches" . | nindent 6 }})
+{{- end -}}
+
+{{/*
+Other ways to the same volume, from any namespace: a claim that names the volume, the volume handed to another claim. What
+administrators of storage could do besides is judged by the built-in engine alone: Kyverno would have to be asked about every
+new volume of the cluster.
+*/}}
+{{- define "cnpg-backup.rules.volume" -}}
+{{- $claim := include "cnpg-backup.claimName" .root -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- $binders := include "cnpg-backup.celList" .root.Values.accessPolicy.controllers.volumeBinder -}}
+matchConstraints:
+  resourceRules:
+    - apiGroups: [""]
+      apiVersions: [v1]
+      operations: [CREATE, UPDATE]
+      resources: [persistentvolumeclaims]
+    - apiGroups: [""]
+      apiVersions: [v1]
+      operations: [{{ if eq .engine "builtin" }}CREATE, {{ end }}UPDATE]
+      resources: [persistentvolumes]
+    {{- if eq .engine "builtin" }}
+    - apiGroups: [snapshot.storage.k8s.io]
+      apiVersions: ["*"]
+      operations: [CREATE]
+      resources: [volumesnapshotcontents]
+    {{- end }}
+matchConditions:
+  - name: hands-out-a-volume
+    expression: >-
+      !(request.userInfo.username in {{ $binders }}) && [dyn(object)].exists(o,
+        request.resource.resource == 'persistentvolumeclaims' ? (
+          !(request.namespace == '{{ $namespace }}' && o.metadata.name == '{{ $claim }}') && (
+            (o.spec.?volumeName.orValue('') != '' && (request.operation == 'CREATE' || dyn(oldObject).spec.?volumeName.orValue('') == '')) ||
+            (o.spec.?dataSourceRef.?namespace.orValue('') == '{{ $namespace }}' && [o.spec.?dataSourceRef].exists(d,
+              {{ include "cnpg-backup.celIsClaim" .root }}))))
+        : request.resource.resource == 'persistentvolumes' && request.operation == 'UPDATE' ? (
+            dyn(oldObject).spec.?claimRef.?namespace.orValue('') == '{{ $namespace }}' &&
+            dyn(oldObject).spec.?claimRef.?name.orValue('') == '{{ $claim }}' &&
+            (o.spec.?claimRef.?namespace.orValue('') != '{{ $namespace }}' || o.spec.?claimRef.?name.orValue('') != '{{ $claim }}'))
+        : true)
+{{- $volume := "" }}
+{{- if eq .engine "builtin" }}{{ $volume = "dyn(params).spec.?volumeName.orValue('')" }}
+{{- else }}{{ $volume = printf "[dyn(resource.List('v1', 'persistentvolumeclaims', '%s'))].map(l, l.?items.orValue([]).filter(c, c.metadata.name == '%s').map(c, c.spec.?volumeName.orValue('')).join(''))[0]" $namespace $claim }}
+{{- end }}
+{{- $variables := printf "- name: volume\n  expression: >-\n    %s\n- name: elsewhere\n  expression: >-\n%s" $volume (include "cnpg-backup.celElsewhere" . | indent 4) }}
+{{- $rule := dict "what" "dyn(object).metadata.name" "does" "hands out the volume of" "variables" $variables "condition" "variables.elsewhere || variables.granted" }}
+{{ include "cnpg-backup.grantRule" (merge $rule .) }}
+{{- end -}}
+
+{{/* CEL: what is handed out is not the claim's volume. */}}
+{{- define "cnpg-backup.celElsewhere" -}}
+request.resource.resource == 'persistentvolumeclaims'
+  ? dyn(object).spec.?volumeName.orValue('') != '' && dyn(object).spec.?volumeName.orValue('') != variables.volume
+{{- if eq .engine "builtin" }}
+  : request.resource.resource == 'volumesnapshotcontents'
+  ? variables.volume == '' || dyn(object).spec.?source.?volumeHandle.orValue('') != variables.volume ||
+    dyn(object).spec.?volumeSnapshotRef.?namespace.orValue('') == '{{ .root.Release.Namespace }}'
+  : request.operation == 'CREATE' && (variables.volume == '' || dyn(object).spec.?csi.?volumeHandle.orValue('') != variables.volume)
+{{- else }}
+  : false
+{{- end }}
+{{- end -}}
+
+{{- define "cnpg-backup.labelMessage" -}}
 The claim {{ include "cnpg-backup.claimName" . }} in namespace {{ .Release.Namespace }} holds database backups: only pods labelled
 app={{ include "cnpg-backup.fullname" . }} may mount it. To read the backups, give the pod (or its template) that label; to use another volume, name another claim.
+{{- end -}}
+
+{{/* What was rendered and what was not, and why, as a JSON object: for people (NOTES) and for programs (a ConfigMap). */}}
+{{- define "cnpg-backup.accessRecord" -}}
+{{- $access := .Values.accessPolicy -}}
+{{- $builtin := include "cnpg-backup.builtinPolicies" . | fromJsonArray -}}
+{{- $kyverno := include "cnpg-backup.kyvernoPolicies" . | fromJsonArray -}}
+{{- $off := ternary "" "not made: accessPolicy.enabled is false" $access.enabled -}}
+{{- $record := dict
+  "claim" (printf "%s/%s" .Release.Namespace (include "cnpg-backup.claimName" .))
+  "mode" (ternary "none" $access.mode (and (empty $builtin) (empty $kyverno))) -}}
+{{- $names := list -}}
+{{- range $builtin }}{{ $names = append $names (include "cnpg-backup.policyName" (dict "root" $ "policy" .)) }}{{ end -}}
+{{- $_ := set $record "builtin" (ternary (printf "ValidatingAdmissionPolicy %s" (join ", " $names)) ($off | default "not made: accessPolicy.builtin.enabled is false") (gt (len $names) 0)) -}}
+{{- $names = list -}}
+{{- range $kyverno }}{{ $names = append $names (include "cnpg-backup.policyName" (dict "root" $ "policy" .)) }}{{ end -}}
+{{- $why := "not made: accessPolicy.kyverno.enabled is false" -}}
+{{- if eq (toString $access.kyverno.enabled) "auto" -}}
+{{- $why = printf "not made: the cluster, as Helm saw it, does not serve %s %s" (include "cnpg-backup.kyvernoApi" .) $access.kyverno.kind -}}
+{{- end -}}
+{{- $_ := set $record "kyverno" (ternary (printf "%s %s" $access.kyverno.kind (join ", " $names)) ($off | default $why) (gt (len $names) 0)) -}}
+{{- $_ := set $record "grant" (ternary (printf "verb mount on the claim; Role %s" (include "cnpg-backup.roleName" .)) (printf "none: the label app=%s is enough" (include "cnpg-backup.fullname" .)) (eq (include "cnpg-backup.grants" .) "yes")) -}}
+{{- if not (or $builtin $kyverno) }}{{ $_ := set $record "grant" "none: every pod of the namespace may mount the claim" }}{{ end -}}
+{{- toJson $record -}}
 {{- end -}}

@@ -13,7 +13,7 @@ from tests.chart.common import LONGEST_RELEASE, pod_specs, rendered, title
 from tests.chart.test_objects import CLUSTER_SCOPED
 from tests.lab import chart
 
-LIMITS = {"CronJob": 52, "ValidatingPolicy": 63, "ClusterPolicy": 63}
+LIMITS = {"CronJob": 52, "ValidatingPolicy": 63, "ClusterPolicy": 63, "ValidatingAdmissionPolicy": 63}
 CI = chart.CHART / "ci"
 THREE_IMAGES = CI / "three-majors-values.yaml"
 
@@ -32,6 +32,7 @@ def test_the_default_release_has_the_names_of_the_description() -> None:
         ("CronJob", "cnpg-pg-dump-backup"),
         ("PersistentVolumeClaim", "cnpg-backups-pvc"),
         ("ValidatingPolicy", "restrict-cnpg-backup-pvc-access"),
+        ("ValidatingAdmissionPolicy", "restrict-cnpg-backup-pvc-access"),
         ("NetworkPolicy", "cnpg-backup"),
         ("ServiceAccount", "cnpg-backup"),
     }

@@ -44,6 +44,8 @@ NARROWED: dict[str, Any] = {
     "extraEgress": {"enum": [[], [{"to": [{"podSelector": {}}], "ports": [{"port": 1}]}]]},
     "extraEnv": {"enum": [[], [
         {"name": "A", "value": ""}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]]},
+    "operators": {"enum": [[], [
+        {"kind": "Group", "name": "a: b"}, {"kind": "ServiceAccount", "name": "x", "namespace": "y"}]]},
     "extraObjects": {"enum": [[], [{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}}]]},
     "extraVolumes": {"enum": [[], [{"name": "spare", "emptyDir": {}}]]},
     "extraVolumeMounts": {"enum": [[], [{"name": "spare", "mountPath": "/spare"}]]},

@@ -28,15 +28,12 @@ OTHER: dict[tuple[str, ...], object] = {
     ("serviceAccount", "create"): False,
     ("networkPolicy", "enabled"): False,
     ("defaults", "target"): "prefer-standby",
+    ("accessPolicy", "enabled"): False,
     ("accessPolicy", "kyverno", "enabled"): False,
     ("cronJob", "perDatabase"): True,
     ("defaults", "maxBytes"): "1Gi",
 }
 """Another value for settings that everything-on leaves at their default, or that need others beside them."""
-
-ONE_CHOICE = {("accessPolicy", "mode")}
-"""Settings that have a single value so far."""
-
 
 TOGETHER = {("extraVolumes",), ("dump", "extraVolumeMounts"), ("retention", "extraVolumeMounts")}
 """Settings that work only with each other."""
@@ -139,7 +136,7 @@ def _get(tree: Any, path: tuple[str, ...]) -> object:
     return tree
 
 
-SETTINGS = [path for path, _ in leaves(VALUES) if "resources" not in path and path not in ONE_CHOICE | TOGETHER]
+SETTINGS = [path for path, _ in leaves(VALUES) if "resources" not in path and path not in TOGETHER]
 SETTINGS += [("dump", "resources"), ("retention", "resources")]
 
 
