@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import table
+from tests.e2e import access_table, table
 from tests.e2e.node import Cluster, Node, existing, images
 from tests.e2e.node.paths import cache
 
@@ -17,8 +17,9 @@ _CNPG = {"newest": images.CNPG_NEWEST, "previous": images.CNPG_PREVIOUS}
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the option and the hooks that write docs/seed.md."""
+    """Add the options and the hooks that write docs/seed.md and the tables of docs/security.md."""
     pluginmanager.register(table)
+    pluginmanager.register(access_table)
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,32 @@ def wait_healthy(cluster: Cluster, namespace: str, *names: str, seconds: float =
         )  # fmt: skip
 
 
+STRANGER = "stranger"
+"""Somebody who may edit a namespace and has nothing to do with the backups there."""
+
+
+def let_in(cluster: Cluster, namespace: str) -> None:
+    """Give the stranger the built-in role `edit` in a namespace."""
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": STRANGER},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": STRANGER}],
+    }
+    cluster.apply(binding, namespace=namespace)
+
+
+def refusal(cluster: Cluster, namespace: str, manifest: Mapping[str, Any], who: str = STRANGER) -> str:
+    """What is said against an object of somebody's, or the administrator's without `who`; empty if it is admitted."""
+    impersonated = ["--as", who] if who else []
+    done = cluster.try_kubectl(
+        "create", "--dry-run=server", *impersonated, "-n", namespace, "-f", "-", stdin=json.dumps(manifest)
+    )
+    return " ".join(done.stderr.split()) if done.returncode else ""
+
+
 def sql(cluster: Cluster, namespace: str, instance: str, dbname: str, query: str) -> str:
     """Run SQL as the superuser inside an instance's pod; what psql prints, unaligned."""
     return cluster.kubectl(

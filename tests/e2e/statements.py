@@ -80,11 +80,17 @@ STATEMENTS: Mapping[str, Statement] = {
     "policy": Statement(
         _ACCESS,
         "ClusterPolicy restrict-cnpg-backup-pvc-access",
-        "a ValidatingPolicy of that name, as Kyverno 1.17 and newer have it; a ClusterPolicy by value",
+        "a ValidatingPolicy of that name, as Kyverno 1.17 and newer have it, and a ValidatingAdmissionPolicy, which "
+        "needs no Kyverno; a ClusterPolicy by value",
     ),
     "enforce": Statement(_ACCESS, "it blocks pods that violate it"),
-    "allow": Statement(_ACCESS, "pods with the label app=cnpg-backup may mount the claim"),
-    "deny": Statement(_ACCESS, "all other pods may not"),
+    "allow": Statement(
+        _ACCESS,
+        "pods with the label app=cnpg-backup may mount the claim",
+        "those of the CronJob, and those of people who hold a grant: anybody who makes a pod can write the label. With "
+        "`accessPolicy.mode: weak-label` it is the label alone; [security.md](security.md) shows what that lets in",
+    ),
+    "deny": Statement(_ACCESS, "all other pods may not", "but for those of people who hold the grant"),
     "manual": Statement(
         _OPERATIONS,
         "`kubectl create job --from=cronjob/cnpg-pg-dump-backup cnpg-backup-manual -n default` makes a backup now",
@@ -93,8 +99,8 @@ STATEMENTS: Mapping[str, Statement] = {
     "list": Statement(
         _OPERATIONS,
         'a temporary pod lists the backups: `find /backups -name "*.dump" -exec ls -lh {} \\;`',
-        "the document's own pod has no label, and so its own policy refuses it; the notes of `helm install` print one "
-        "that works",
+        "for whoever holds the grant; the document's own policy, which goes by the label, would refuse its own pod. "
+        "The notes of `helm install` print one that satisfies Pod Security",
     ),
     "restore": Statement(
         _OPERATIONS,

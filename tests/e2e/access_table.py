@@ -1,0 +1,106 @@
+"""The tables of docs/security.md: what was tried against the claim, and what each engine did about it.
+
+`pytest -m e2e tests/e2e/test_access.py --write-access` writes them, after a run in which a real API server answered
+every case as the table says. They hold nothing but the cases, so that a quick test finds them out of date.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.lab import access
+from tests.lab.access import PEOPLE, Case
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
+BEGIN, END = "<!-- written by a test: begin -->", "<!-- written by a test: end -->"
+
+_ASKED: dict[tuple[str, str], Counter[str]] = {}
+
+
+def answered(layer: str, part: str, counts: Counter[str]) -> None:
+    """Note how the cases of a part were answered under a layer's policies."""
+    _ASKED[layer, part] = counts
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-access", action="store_true", help="write the tables of docs/security.md")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the counts."""
+    for (layer, part), counts in _ASKED.items():
+        told = ", ".join(f"{number} {by}" for by, number in sorted(counts.items()))
+        terminalreporter.write_line(f"access, {layer:8} {part:10} {told}")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the tables, if that was asked for and all of them were seen."""
+    if not session.config.getoption("--write-access", False) or exitstatus != 0:
+        return
+    missing = [f"{layer}: {part}" for layer in access.VALUES for part in access.cases() if (layer, part) not in _ASKED]
+    if missing:
+        raise pytest.UsageError(f"the tables were not written, these were not asked in this run: {', '.join(missing)}")
+    PAGE.write_text(with_tables(PAGE.read_text()))
+
+
+def with_tables(page: str) -> str:
+    """The page with the tables as they are now."""
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n{render()}{END}{after}"
+
+
+def render() -> str:
+    """The tables."""
+    parts = {part: [case for case in found if case.made] for part, found in access.cases().items()}
+    ours = [case for case in parts["attempt"] if not case.rbac]
+    people = [case for case in ours if case.who != access.STORAGE]
+    through = {layer: [case for case in ours if _gets_in(case, layer)] for layer in access.LAYERS}
+    lines = [
+        f"{len(ours)} attempts that RBAC lets pass, {len(people)} of them by people of the namespace, the others by a "
+        "storage administrator. So many get in:",
+        "",
+        f"* without a policy {len(ours)}, with the label alone {len(through['label'])};",
+        f"* with the built-in engine {len(through['builtin'])}, also beside Kyverno;",
+        f"* with Kyverno alone {sum(case in people for case in through['kyverno'])} by people of the namespace, and "
+        f"{sum(case not in people for case in through['kyverno'])} by a storage administrator.",
+        "",
+        "| attempt | by | label alone | built-in | Kyverno |",
+        "| --- | --- | --- | --- | --- |",
+        *(_row(case, "refused", "**gets in**") for case in parts["attempt"]),
+        "",
+        "What admission leaves open, whatever the policy ([below](#what-admission-cannot-close) is what to do):",
+        "",
+        "| attempt | by | label alone | built-in | Kyverno |",
+        "| --- | --- | --- | --- | --- |",
+        *(_row(case, "refused", "gets in") for case in parts["open"]),
+        "",
+        "What has to go on, and does:",
+        "",
+        "| request | by | label alone | built-in | Kyverno |",
+        "| --- | --- | --- | --- | --- |",
+        *(_row(case, "**refused**", "works") for case in parts["legitimate"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _gets_in(case: Case, layer: str) -> bool:
+    return not access.refuses(case, layer) and layer not in case.later
+
+
+def _row(case: Case, refused: str, admitted: str) -> str:
+    cells = [
+        "RBAC refuses"
+        if case.rbac
+        else "its pods are refused"
+        if layer in case.later
+        else admitted
+        if _gets_in(case, layer)
+        else refused
+        for layer in access.LAYERS
+    ]
+    return f"| {' | '.join([case.text, PEOPLE[case.who], *cells])} |"

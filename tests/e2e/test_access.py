@@ -1,0 +1,611 @@
+"""Who reaches the claim: every case of tests/lab/access.py, asked of a real API server by impersonated people.
+
+Five releases stand side by side: with no policy, with the label rule alone, with each engine alone, and with both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.e2e import access_table
+from tests.e2e.node import Cluster, Node, NodeError, wait_until
+from tests.e2e.node.addons import KYVERNO_DEPLOYMENT, KYVERNO_NAMESPACE, wait_available
+from tests.e2e.release import Release, merge
+from tests.lab import access
+from tests.lab.access import Case, Manifest, Place, Request
+from tests.lab.pods import mounting, without
+
+pytestmark = pytest.mark.e2e
+
+LAYERS = tuple(access.VALUES)
+STRONG = ("builtin", "kyverno", "both")
+ROLES: Mapping[str, tuple[str, ...]] = {
+    access.DEV: ("edit", "snapshots"),
+    access.PODS: ("pods",),
+    access.OWN: ("edit", "snapshots"),
+    access.CHIEF: ("admin",),
+    access.OPERATOR: ("edit",),
+    access.MOVER: ("edit",),
+}
+RULES: Mapping[str, list[dict[str, Any]]] = {
+    "snapshots": [
+        {"apiGroups": ["snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["pods/ephemeralcontainers", "podtemplates"], "verbs": ["*"]},
+    ],
+    "pods": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}],
+    "storage": [
+        {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": ["*"]},
+        {"apiGroups": ["snapshot.storage.k8s.io"], "resources": ["*"], "verbs": ["*"]},
+    ],
+}
+EVERY_MINUTE, OFTEN = "* * * * *", "0 */2 * * *"
+# It waits for a server that there is not: a run that lasts.
+DATABASES = [{"name": "ghost", "cluster": "ghost", "waitTimeout": 3000}]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API server said to a request.
+
+    Attributes:
+        by: `policy` or `rbac` refused it, it was `admitted`, or it was `invalid` for any other reason.
+        message: What was said, in one line.
+    """
+
+    by: str
+    message: str = ""
+
+
+@dataclass
+class Site:
+    """A release, with a run under way and an operator's inspector pod."""
+
+    cluster: Cluster
+    layer: str
+    release: Release
+    place: Place
+    policies: tuple[str, ...]
+    answers: dict[str, Answer] = field(default_factory=dict)
+
+    def ask(self, who: str, request: Request, *, dry: bool = True) -> Answer:
+        """Ask the API server for something in somebody's name; without `dry` it is done."""
+        version, _ = access.RESOURCES[request.resource]
+        base = f"/api/{version}" if "/" not in version else f"/apis/{version}"
+        path = base + (f"/namespaces/{request.namespace}" if request.namespace else "") + f"/{request.resource}"
+        path += f"/{quote(request.name)}" if request.name else ""
+        path += f"/{request.subresource}" if request.subresource else ""
+        options = {"dryRun": "All"} if dry else {}
+        method, body = (
+            {"CREATE": "POST", "UPDATE": "PUT", "DELETE": "DELETE", "CONNECT": "POST"}[request.operation],
+            None,
+        )
+        if request.operation == "CONNECT":
+            options = {
+                "exec": {"command": "true", "stdout": "true"},
+                "attach": {"stdout": "true"},
+                "portforward": {"ports": "8080"},
+                "proxy": {},
+            }[request.subresource]
+            method = "GET" if request.subresource == "proxy" else method
+        elif request.operation == "UPDATE":
+            assert request.change
+            status, text = self._call("GET", path.removesuffix("/ephemeralcontainers"))
+            assert status == 200, f"{path}: {text}"
+            body = json.loads(text)
+            for key in ("resourceVersion", "managedFields"):
+                body["metadata"].pop(key, None)
+            request.change(body)
+        elif request.operation == "CREATE":
+            body = request.body
+        status, message = self._call(method, f"{path}?{urlencode(options)}", body, access.username(who, self.place))
+        return self._judged(request, status, message)
+
+    def _call(self, method: str, path: str, body: Any = None, user: str = "") -> tuple[int, str]:
+        """Status and body of an answer."""
+        api = self.cluster.client
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers |= {"Impersonate-User": user} if user else {}
+        api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        response = api.call_api(method, api.configuration.host + path, headers, body, _request_timeout=30)
+        return int(response.status), (response.read() or b"").decode(errors="replace")
+
+    def _judged(self, request: Request, status: int, body: str) -> Answer:
+        if status < 300:
+            return Answer("admitted")
+        try:
+            message = " ".join(str(json.loads(body)["message"]).split())
+        except (ValueError, KeyError, TypeError):
+            message = body
+        if any(policy in message for policy in self.policies) or "failed calling webhook" in message:
+            return Answer("policy", message)
+        if status == 403:
+            return Answer("rbac", message)
+        # It is there already, or it takes more than a plain request to get on: admission has let it pass.
+        if status == 409 or request.operation == "CONNECT":
+            return Answer("admitted", message)
+        return Answer("invalid", f"{status}: {message}")
+
+    def kubectl(self, who: str, *arguments: str) -> str:
+        """Run kubectl in somebody's name."""
+        return self.cluster.kubectl("--as", access.username(who, self.place), "-n", self.release.namespace, *arguments)
+
+    def schedule(self, schedule: str) -> None:
+        """Give the CronJob another schedule."""
+        patch = json.dumps({"spec": {"schedule": schedule}})
+        where = ("-n", self.release.namespace, "--type=merge", "-p", patch)
+        self.cluster.kubectl("patch", "cronjob", self.place.cronjob_name, *where)
+
+    def wait_for_run(self, before: set[str]) -> None:
+        """Wait until the schedule has started another run, and take its Job and pod for those of the cases."""
+        wait_until(f"{self.layer}: the CronJob has made a Job", lambda: bool(self.jobs() - before), 100)
+        (job,) = self.jobs() - before
+        self.place = dataclasses.replace(self.place, job=job)
+        wait_until(f"{self.layer}: the Job's pod runs", lambda: bool(self.running(job)), 120)
+        self.place = dataclasses.replace(self.place, pod=self.running(job))
+
+    def jobs(self) -> set[str]:
+        """Names of the Jobs that the CronJob's controller has made."""
+        jobs = self.cluster.get("jobs", "-n", self.release.namespace)["items"]
+        mark = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+        return {job["metadata"]["name"] for job in jobs if mark in job["metadata"].get("annotations", {})}
+
+    def running(self, job: str) -> str:
+        """Name of the pod of a Job that runs, or nothing."""
+        for pod in self.cluster.get("pods", "-n", self.release.namespace, "-l", f"job-name={job}")["items"]:
+            states = pod["status"].get("initContainerStatuses", [])
+            if "deletionTimestamp" not in pod["metadata"] and any("running" in s["state"] for s in states):
+                return str(pod["metadata"]["name"])
+        return ""
+
+    def stranger(self) -> Answer:
+        """What is said to a pod of the dev's with the claim and no label."""
+        return self.ask(
+            access.DEV,
+            access.create(self.place, access.workload("pods", "stranger", access.pod_spec(self.place.claim))),
+        )
+
+    def wait_for_guard(self) -> None:
+        """Wait until a stranger is refused by a policy, and not for want of an engine."""
+        if self.layer != "none":
+            wait_until(
+                f"{self.layer}: a stranger is refused",
+                lambda: self.stranger().by == "policy" and "failed calling" not in self.stranger().message,
+                60,
+            )
+        if self.layer in STRONG:
+            enter = access.connect(self.place, self.place.inspector, "exec")
+            wait_until(
+                f"{self.layer}: a stranger is kept out of pods", lambda: self.ask(access.DEV, enter).by == "policy", 60
+            )
+
+
+@pytest.fixture(scope="module")
+def sites(node: Cluster) -> Iterator[dict[str, Site]]:
+    """The five releases by their layer, each with a run that its own schedule has started."""
+    with ExitStack() as stack:
+        elsewhere = stack.enter_context(node.namespace("elsewhere"))
+        spaces = {layer: stack.enter_context(node.namespace(f"access-{layer}")) for layer in LAYERS}
+        stack.enter_context(rights(node, spaces, elsewhere))
+        snapshot_kinds(node)
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(lambda layer: stand(node, layer, spaces[layer], elsewhere), LAYERS))
+        with ThreadPoolExecutor(len(found)) as pool:
+            list(pool.map(begin, found))
+        yield {site.layer: site for site in found}
+        for site in found:
+            node.try_kubectl("delete", "-n", site.release.namespace, "cronjobs,jobs,pods", "--all", "--grace-period=1")
+            try:
+                site.release.uninstall()
+            except NodeError as error:
+                if "not found" not in str(error):
+                    raise
+
+
+@contextmanager
+def rights(cluster: Cluster, spaces: Mapping[str, str], elsewhere: str) -> Iterator[None]:
+    """Give everybody their rights, and take those on the whole cluster away afterwards."""
+    group = "rbac.authorization.k8s.io"
+
+    def binding(kind: str, name: str, role: tuple[str, str], user: str) -> Manifest:
+        subject = {"kind": "User", "apiGroup": group, "name": user}
+        return {
+            "apiVersion": f"{group}/v1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": role[0], "name": role[1]},
+            "subjects": [subject],
+        }
+
+    mark = elsewhere
+    cluster_wide: list[Manifest] = [
+        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": f"{mark}-{name}"}, "rules": rules}
+        for name, rules in RULES.items()
+    ]
+    admin = ("ClusterRole", "cluster-admin")
+    applier = "system:serviceaccount:argocd:argocd-application-controller"
+    cluster_wide += [
+        binding("ClusterRoleBinding", f"{mark}-admin", admin, access.ADMIN),
+        binding("ClusterRoleBinding", f"{mark}-applier", admin, applier),
+        binding("ClusterRoleBinding", f"{mark}-storage", ("ClusterRole", f"{mark}-storage"), access.STORAGE),
+    ]
+    cluster.apply(*cluster_wide)
+    for namespace in (*spaces.values(), elsewhere):
+        made = []
+        for who, roles in ROLES.items():
+            user = f"system:serviceaccount:{namespace}:cnpg-backup" if who == access.OWN else who
+            for role in roles:
+                name = f"{mark}-{role}" if role in RULES else role
+                made.append(binding("RoleBinding", f"{who}-{role}", ("ClusterRole", name), user))
+        cluster.apply(*made, namespace=namespace)
+    try:
+        yield
+    finally:
+        for manifest in cluster_wide:
+            cluster.try_kubectl("delete", manifest["kind"], manifest["metadata"]["name"], "--wait=false")
+
+
+def snapshot_kinds(cluster: Cluster) -> None:
+    """Serve the kinds of the snapshot add-on where it is missing: no snapshot is made, but the request is judged."""
+    for resource in access.SNAPSHOTS:
+        group, _, version = access.RESOURCES[resource][0].partition("/")
+        kind = access.RESOURCES[resource][1]
+        name = f"{resource}.{group}"
+        if not cluster.owned or cluster.try_kubectl("get", "crd", name).returncode == 0:
+            continue
+        anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        crd = {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": name,
+                "annotations": {
+                    "api-approved.kubernetes.io": "https://github.com/kubernetes-csi/external-snapshotter/pull/139"
+                },
+            },
+            "spec": {
+                "group": group,
+                "scope": "Cluster" if resource.endswith("contents") else "Namespaced",
+                "names": {"plural": resource, "singular": kind.lower(), "kind": kind},
+                "versions": [
+                    {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": anything}}
+                ],
+            },
+        }
+        cluster.apply(crd)
+        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+
+
+def stand(cluster: Cluster, layer: str, namespace: str, elsewhere: str) -> Site:
+    """Install a release of a layer."""
+    secrets = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "ghost-app"},
+            "stringData": {"username": "u", "password": "p"},
+        },
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ghost-ca"}, "stringData": {"ca.crt": "none"}},
+    ]
+    cluster.apply(*secrets, namespace=namespace)
+    if layer not in STRONG:
+        # What the other layers have of the chart, so that everybody asks for the same everywhere.
+        grant = {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["mount"]}
+        cluster.apply(access.new("roles", "cnpg-backup-operator", rules=[grant]), namespace=namespace)
+    release = Release(cluster, namespace)
+    operators = {"accessPolicy": {"operators": [{"kind": "User", "name": access.OPERATOR}]}}
+    # Longer than the tests take: what ends the run is its deadline.
+    values = {"databases": DATABASES, "persistence": {"size": "32Mi"}, "schedule": OFTEN}
+    release.install(merge(values, access.VALUES[layer], operators if layer in STRONG else {}))
+    maps = [m["metadata"]["name"] for m in cluster.get("configmaps", "-n", namespace, "-l", "app=cnpg-backup")["items"]]
+    record = cluster.get("configmap", "cnpg-backup-access", "-n", namespace)["data"]
+    place = Place(
+        namespace=namespace,
+        elsewhere=elsewhere,
+        release="cnpg-backup",
+        claim=release.claim,
+        volume="",
+        cronjob=cluster.get("cronjob", release.cronjob, "-n", namespace),
+        job="",
+        pod="",
+        inspector="looking-around",
+        scripts=next(name for name in maps if "-scripts-" in name),
+        config=next(name for name in maps if "-config-" in name),
+    )
+    words = f"{record['builtin']} {record['kyverno']}".replace(",", " ").split()
+    return Site(cluster, layer, release, place, tuple(word for word in words if word.startswith("restrict-")))
+
+
+def begin(site: Site) -> None:
+    """The schedule fires, an operator looks around on the volume, and the policies are at work."""
+    site.schedule(EVERY_MINUTE)
+    site.wait_for_run(set())
+    site.schedule(OFTEN)
+    labels = {"app": site.place.release} if site.layer == "label" else {}
+    pod = access.workload("pods", site.place.inspector, access.pod_spec(site.place.claim), labels)
+    answer = site.ask(access.OPERATOR, access.create(site.place, pod), dry=False)
+    assert answer.by == "admitted", f"{site.layer}: {answer}"
+    where = ("-n", site.release.namespace)
+    site.cluster.kubectl(
+        "wait", "--for=condition=Ready", f"pod/{site.place.inspector}", *where, "--timeout=90s", seconds=100
+    )
+    claim = site.cluster.get("pvc", site.place.claim, *where)
+    site.place = dataclasses.replace(site.place, volume=claim["spec"]["volumeName"])
+    site.place = dataclasses.replace(site.place, cronjob=site.cluster.get("cronjob", site.place.cronjob_name, *where))
+    site.wait_for_guard()
+
+
+@pytest.fixture(params=LAYERS)
+def site(request: pytest.FixtureRequest, sites: dict[str, Site]) -> Site:
+    return sites[request.param]
+
+
+@pytest.fixture(params=STRONG)
+def strong(request: pytest.FixtureRequest, sites: dict[str, Site]) -> Site:
+    return sites[request.param]
+
+
+def expected(case: Case, layer: str) -> str:
+    """Who refuses a case, or that it is admitted."""
+    return "rbac" if case.rbac else "policy" if access.refuses(case, layer) else "admitted"
+
+
+@pytest.mark.parametrize("part", ["attempt", "open", "legitimate"])
+def test_every_case_of_the_table_is_answered_as_it_says(site: Site, part: str) -> None:
+    asked = [case for case in access.cases()[part] if case.made]
+    if not site.cluster.owned:
+        served = site.cluster.kubectl("api-resources", "-o", "name")
+        asked = [c for c in asked if c.ask(site.place).resource in served]
+    answers = {access.title(case): site.ask(case.who, case.ask(site.place)) for case in asked}
+    wrong = []
+    for case in asked:
+        answer = answers[access.title(case)]
+        if answer.by != expected(case, site.layer):
+            wrong.append(f"{access.title(case)}: {answer.by}, not {expected(case, site.layer)}: {answer.message}")
+        if answer.by == "policy":
+            wrong += [f"{access.title(case)}: {flaw}" for flaw in flaws(site, case, answer.message)]
+    assert not wrong, "\n".join(wrong)
+    counts = Counter(answers[access.title(case)].by for case in asked)
+    access_table.answered(site.layer, part, counts)
+    print(f"{site.layer}: {len(asked)} {part}s: {dict(counts)}")
+    if site.layer in STRONG and part == "attempt":
+        people = [case for case in asked if case.who in (access.DEV, access.PODS, access.OWN, access.CHIEF)]
+        got_in = [c for c in people if answers[access.title(c)].by == "admitted" and site.layer not in c.later]
+        assert [access.title(case) for case in got_in] == []
+
+
+def flaws(site: Site, case: Case, message: str) -> Iterator[str]:
+    """What a refusal fails to say: the claim, what was asked, and what would allow it."""
+    request, user = case.ask(site.place), access.username(case.who, site.place)
+    wanted = [f"claim {site.place.claim} in namespace {site.place.namespace}"]
+    if site.layer in STRONG:
+        wanted += [f"{user} asks to {request.operation.lower()} {request.resource}", case.reason]
+        wanted += [f"--namespace={site.place.namespace} --role=cnpg-backup-operator --user={user}"]
+    yield from (f"{message!r} lacks {words!r}" for words in wanted if words not in message)
+
+
+@pytest.mark.shows("allow")
+def test_label_alone_lets_a_stranger_read_the_dumps(sites: dict[str, Site]) -> None:
+    """Why the document's own rule is not enough."""
+    site = sites["label"]
+    site.kubectl(
+        access.OPERATOR, "exec", site.place.inspector, "--", "sh", "-c", "echo all of it >/backups/secret.dump"
+    )
+    pod = access.workload("pods", "thief", access.pod_spec(site.place.claim), {"app": site.place.release})
+    assert site.ask(access.DEV, access.create(site.place, pod), dry=False).by == "admitted"
+    where = ("-n", site.release.namespace)
+    site.cluster.kubectl("wait", "--for=condition=Ready", "pod/thief", *where, "--timeout=60s")
+    assert site.kubectl(access.DEV, "exec", "thief", "--", "cat", "/backups/secret.dump") == "all of it\n"
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_generated_pod_mounts_the_claim(strong: Site, data: st.DataObject) -> None:
+    _, manifest = data.draw(mounting(strong.place.claim))
+    if strong.layer == "kyverno" and manifest["kind"] == "ReplicaSet":
+        return  # left out by Kyverno itself; what it makes is a pod
+    answer = strong.ask(access.DEV, access.create(strong.place, manifest))
+    assert answer.by == "policy", f"{answer}: {json.dumps(manifest)}"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_generated_pod_without_the_claim_is_admitted(strong: Site, data: st.DataObject) -> None:
+    _, manifest = data.draw(without())
+    answer = strong.ask(access.DEV, access.create(strong.place, manifest))
+    assert answer.by == "admitted", f"{answer}: {json.dumps(manifest)}"
+
+
+def test_replicaset_that_kyverno_leaves_out_gets_no_pod(sites: dict[str, Site]) -> None:
+    site = sites["kyverno"]
+    manifest = access.workload("replicasets", "sneaky", access.pod_spec(site.place.claim), {"app": site.place.release})
+    assert site.ask(access.DEV, access.create(site.place, manifest), dry=False).by == "admitted"
+
+    def refused() -> bool:
+        events = site.cluster.get("events", "-n", site.release.namespace, "--field-selector", "reason=FailedCreate")
+        return any("mounts the claim" in event["message"] for event in events["items"])
+
+    wait_until("the ReplicaSet's controller is refused", refused, 30)
+    site.cluster.kubectl("delete", "replicaset", "sneaky", "-n", site.release.namespace)
+
+
+def test_what_has_to_go_on_goes_on(site: Site) -> None:
+    """By the real controllers and kubelet: an evicted pod's successor, a run by hand, collection, a look inside."""
+    where = ("-n", site.release.namespace)
+    evicted = site.place.pod
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": evicted, "namespace": where[1]}}
+    path = f"/api/v1/namespaces/{where[1]}/pods/{evicted}/eviction"
+    site.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+    wait_until("the evicted pod has a successor", lambda: site.running(site.place.job) not in ("", evicted), 90)
+    site.place = dataclasses.replace(site.place, pod=site.running(site.place.job))
+
+    site.kubectl(access.OPERATOR, "create", "job", f"--from=cronjob/{site.place.cronjob_name}", "cnpg-backup-manual")
+    wait_until("the run by hand has a pod", lambda: bool(site.running("cnpg-backup-manual")), 60)
+    manual = site.running("cnpg-backup-manual")
+    site.kubectl(access.OPERATOR, "delete", "job", "cnpg-backup-manual", "--wait=false")
+    wait_until(
+        "its pod is collected", lambda: site.cluster.try_kubectl("get", "pod", manual, *where).returncode != 0, 90
+    )
+    assert "backups" in site.kubectl(access.OPERATOR, "exec", site.place.inspector, "--", "ls", "-d", "/backups")
+
+
+def test_upgrade_and_test_run_as_an_administrator_who_is_no_root(strong: Site) -> None:
+    strong.release.upgrade({"successfulJobsHistoryLimit": 2}, "--kube-as-user", access.ADMIN)
+    site = strong
+    found = site.cluster.get("cronjob", site.place.cronjob_name, "-n", site.release.namespace)
+    assert found["spec"]["successfulJobsHistoryLimit"] == 2
+    site.place = dataclasses.replace(site.place, cronjob=found)
+
+
+def test_installer_without_a_cluster_is_told_in_one_line_what_to_turn_off(node: Cluster, namespace: str) -> None:
+    role = ("create", "rolebinding", "chief", "--clusterrole=admin", f"--user={access.CHIEF}", "-n", namespace)
+    node.kubectl(*role)
+    release = Release(node, namespace, "modest")
+    values: dict[str, Any] = {"databases": DATABASES}
+    with pytest.raises(NodeError) as refused:
+        release.install(values, "--kube-as-user", access.CHIEF)
+    said = str(refused.value).split("failed: ", 1)[1].strip()
+    assert len(said.splitlines()) == 1, said
+    assert "set accessPolicy.enabled=false" in said, said
+    assert "is forbidden" in said, said
+    assert node.get("cronjobs", "-n", namespace)["items"] == []
+    notes = release.install({**values, "accessPolicy": {"enabled": False}}, "--kube-as-user", access.CHIEF)
+    assert "There is no access policy" in notes
+    assert node.get("cronjobs", "-n", namespace)["items"]
+    release.uninstall()
+
+
+# While Kyverno is out.
+
+
+@contextmanager
+def kyverno_out(node: Node) -> Iterator[None]:
+    """Kyverno is gone and cannot start again, as after the loss of its node."""
+    where = ("deployment", KYVERNO_DEPLOYMENT, "-n", KYVERNO_NAMESPACE)
+    strategy = node.get(*where)["spec"]["strategy"]
+    spec = {"strategy": {"type": "Recreate", "rollingUpdate": None}}
+    node.kubectl("patch", *where, "-p", json.dumps({"spec": spec | {"template": placed({"no-such": "node"})}}))
+    try:
+        wait_until("Kyverno is gone", lambda: "Running" not in kyverno_phases(node), 90)
+        yield
+    finally:
+        node.kubectl("patch", *where, "-p", json.dumps({"spec": {"template": placed({"no-such": None})}}))
+        node.kubectl("patch", *where, "--type=merge", "-p", json.dumps({"spec": {"strategy": strategy}}))
+        wait_available(node, KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT)
+
+
+@contextmanager
+def switched_off(node: Node) -> Iterator[None]:
+    """Kyverno is scaled to 0."""
+    scale = ("scale", "deployment", KYVERNO_DEPLOYMENT, "-n", KYVERNO_NAMESPACE)
+    node.kubectl(*scale, "--replicas=0")
+    try:
+        yield
+    finally:
+        node.kubectl(*scale, "--replicas=1")
+        wait_available(node, KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT)
+
+
+def placed(labels: Mapping[str, str | None]) -> dict[str, Any]:
+    """The part of a pod template that chooses nodes."""
+    return {"spec": {"nodeSelector": dict(labels)}}
+
+
+def kyverno_phases(node: Node) -> list[str]:
+    """Phases of Kyverno's pods."""
+    return [pod["status"]["phase"] for pod in node.get("pods", "-n", KYVERNO_NAMESPACE)["items"]]
+
+
+@contextmanager
+def runs_every_minute(guarded: list[Site]) -> Iterator[None]:
+    """The CronJobs are due again and again, but for the run that is under way."""
+    for site in guarded:
+        site.schedule(EVERY_MINUTE)
+    yield
+    for site in guarded:
+        site.wait_for_guard()
+        site.schedule(OFTEN)
+
+
+def new_runs(guarded: list[Site]) -> None:
+    """Let the CronJobs make other Jobs, for which those under way have to go."""
+    before = {site.layer: site.jobs() for site in guarded}
+    for site in guarded:
+        site.cluster.kubectl("delete", "job", site.place.job, "-n", site.release.namespace, "--wait=false")
+    with ThreadPoolExecutor(len(guarded)) as pool:
+        list(pool.map(lambda site: site.wait_for_run(before[site.layer]), guarded))
+
+
+def unrelated(site: Site) -> Answer:
+    """What is said to a pod of the dev's that has nothing to do with the claim."""
+    return site.ask(access.DEV, access.create(site.place, access.workload("pods", "other", access.pod_spec("other"))))
+
+
+def inspector(site: Site) -> Answer:
+    """What is said to an inspector pod of an operator's."""
+    return site.ask(
+        access.OPERATOR, access.create(site.place, access.workload("pods", "second", access.pod_spec(site.place.claim)))
+    )
+
+
+def test_without_kyverno_strangers_stay_out_and_backups_run(own_node: Node, sites: dict[str, Site]) -> None:
+    guarded = [sites[layer] for layer in STRONG]
+    with runs_every_minute(guarded), kyverno_out(own_node):
+        for site in guarded:
+            refused = site.stranger()
+            assert refused.by == "policy", f"{site.layer}: {refused}"
+            assert ("failed calling webhook" in refused.message) == (site.layer == "kyverno"), (
+                f"{site.layer}: {refused}"
+            )
+            assert unrelated(site).by == "admitted", f"{site.layer}: pods without the claim are refused, too"
+            answer = inspector(site)
+            assert (answer.by == "admitted") == (site.layer == "builtin"), f"{site.layer}: {answer}"
+        # Kyverno alone is asked about every way into any pod of the namespace; with the built-in engine nobody is.
+        enter = {
+            site.layer: site.ask(access.OPERATOR, access.connect(site.place, site.place.inspector, "exec"))
+            for site in guarded
+        }
+        assert {layer: answer.by for layer, answer in enter.items()} == {
+            "builtin": "admitted", "kyverno": "policy", "both": "admitted",
+        }, enter  # fmt: skip
+        new_runs(guarded)
+
+
+def test_kyverno_that_is_switched_off_takes_its_own_guard_along_and_no_other(
+    own_node: Node, sites: dict[str, Site]
+) -> None:
+    guarded = [sites[layer] for layer in STRONG]
+    with runs_every_minute(guarded), switched_off(own_node):
+        # Kyverno removes its own webhooks when it is told to go for good: docs/security.md warns of it.
+        wait_until("Kyverno alone admits a stranger", lambda: sites["kyverno"].stranger().by == "admitted", 90)
+        for layer in ("builtin", "both"):
+            site = sites[layer]
+            refused = site.stranger()
+            assert refused.by == "policy", f"{layer}: {refused}"
+            assert "asks to create pods" in refused.message, f"{layer}: {refused}"
+            assert inspector(site).by == "admitted", layer
+        new_runs(guarded)
+
+
+# The end: what stands last, since it takes the releases away.
+
+
+def test_cronjob_and_namespace_can_be_deleted_with_all_that_is_in_them(site: Site) -> None:
+    where = ("-n", site.release.namespace)
+    foreground = ("delete", "cronjob", site.place.cronjob_name, *where, "--cascade=foreground", "--timeout=90s")
+    site.cluster.kubectl("--as", access.ADMIN, *foreground)
+    assert site.cluster.get("jobs", *where)["items"] == [], "the CronJob's Jobs outlive its foreground deletion"
+    pod = access.workload("pods", "last", access.pod_spec(site.place.claim), {"app": site.place.release})
+    assert site.ask(access.ADMIN, access.create(site.place, pod), dry=False).by == "admitted"
+    site.cluster.kubectl("--as", access.ADMIN, "delete", "namespace", where[1], "--timeout=120s", seconds=130)
