@@ -63,6 +63,13 @@ failed: so its name is the advice. Without a cluster nothing is looked up.
 {{- end -}}
 {{- end -}}
 
+{{/* Names of all CronJobs of the release whose runs mount the claim, as a JSON list; their configuration is `<name>-config-<hash>`. */}}
+{{- define "cnpg-backup.runNames" -}}
+{{- $names := list -}}
+{{- range include "cnpg-backup.cronJobs" . | fromJsonArray }}{{ $names = append $names .name }}{{ end -}}
+{{- toJson $names -}}
+{{- end -}}
+
 {{/* CEL: a list of strings. None of them holds a quote or a backslash, see values.schema.json. */}}
 {{- define "cnpg-backup.celList" -}}
 [{{ range $index, $item := . }}{{ if $index }}, {{ end }}'{{ $item }}'{{ end }}]
@@ -128,8 +135,7 @@ leaves alone what runs. The Jobs and CronJobs were judged when they were made, s
 */}}
 {{- define "cnpg-backup.celStranger" -}}
 {{- $users := .Values.accessPolicy.controllers -}}
-{{- $cronJobs := .Values.accessPolicy.cronJobs -}}
-{{- range include "cnpg-backup.cronJobs" . | fromJsonArray }}{{ $cronJobs = append $cronJobs .name }}{{ end -}}
+{{- $cronJobs := concat (include "cnpg-backup.runNames" . | fromJsonArray) .Values.accessPolicy.cronJobs -}}
 !(request.?subResource.orValue('') == '' && (request.operation == 'CREATE'
   ? [dyn(object)].exists(o, o.metadata.?ownerReferences.orValue([]).exists(r, r.?controller.orValue(false) && (
       (request.resource.resource == 'jobs' && r.kind == 'CronJob' &&
@@ -151,10 +157,9 @@ reference on the claim lets a pod adopt it, any other lets it be collected as ga
 */}}
 {{- define "cnpg-backup.celStorage" -}}
 {{- $claim := include "cnpg-backup.claimName" . -}}
-{{- $cronJobs := include "cnpg-backup.cronJobs" . | fromJsonArray -}}
-{{- $names := list -}}
+{{- $names := include "cnpg-backup.runNames" . | fromJsonArray -}}
 {{- $maps := list (printf "%s-scripts" (include "cnpg-backup.fullname" .)) -}}
-{{- range $cronJobs }}{{ $names = append $names .name }}{{ $maps = append $maps (printf "%s-config" .name) }}{{ end -}}
+{{- range $names }}{{ $maps = append $maps (printf "%s-config" .) }}{{ end -}}
 (request.operation == 'DELETE' ? [dyn(oldObject)] : [dyn(object)]).exists(o,
   request.resource.resource == 'persistentvolumeclaims' ? (o.metadata.name == '{{ $claim }}'
     ? request.operation != 'UPDATE' || o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([])
@@ -321,7 +326,10 @@ matchConditions:
 {{ include "cnpg-backup.grantRule" (merge (dict "what" $name "does" "is, copies or decides over") .) }}
 {{- end -}}
 
-{{/* The way into a running pod. The built-in engine is handed each pod of the namespace, Kyverno asks for the one. */}}
+{{/*
+The way into a running pod. The built-in engine is handed each pod of the namespace, Kyverno asks for the one. Through the API
+server's proxy a pod is also called `<pod>:<port>` and `<scheme>:<pod>:<port>`.
+*/}}
 {{- define "cnpg-backup.rules.connect" -}}
 matchConstraints:
   {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
@@ -334,7 +342,7 @@ matchConstraints:
 {{- if eq .engine "builtin" }}
 matchConditions:
   - name: is-this-pod
-    expression: params.metadata.name == request.?name.orValue('')
+    expression: params.metadata.name in request.?name.orValue('').split(':')
   - name: mounts-the-claim
     expression: >-
       [dyn(params)].exists(o,
@@ -349,7 +357,8 @@ matchConditions:
 {{- define "cnpg-backup.celConnect" -}}
 - name: mounts
   expression: >-
-    [dyn(resource.Get('v1', 'pods', request.namespace, request.name))].exists(o,
+    [dyn(resource.Get('v1', 'pods', request.namespace,
+      request.name.split(':').size() == 3 ? request.name.split(':')[1] : request.name.split(':')[0]))].exists(o,
       {{- include "cnpg-backup.celReaches" . | nindent 6 }})
 {{- end -}}
 
