@@ -21,8 +21,14 @@ from hypothesis import strategies as st
 
 from tests.e2e import access_table
 from tests.e2e.node import Cluster, Node, NodeError, wait_until
-from tests.e2e.node.addons import KYVERNO_DEPLOYMENT, KYVERNO_NAMESPACE, wait_available
-from tests.e2e.release import Release, merge
+from tests.e2e.node.addons import (
+    CNPG_DEPLOYMENT,
+    CNPG_NAMESPACE,
+    KYVERNO_DEPLOYMENT,
+    KYVERNO_NAMESPACE,
+    wait_available,
+)
+from tests.e2e.release import Release, cnpg_cluster, merge
 from tests.lab import access
 from tests.lab.access import Case, Manifest, Place, Request
 from tests.lab.pods import mounting, without
@@ -84,7 +90,7 @@ class Site:
         version, _ = access.RESOURCES[request.resource]
         base = f"/api/{version}" if "/" not in version else f"/apis/{version}"
         path = base + (f"/namespaces/{request.namespace}" if request.namespace else "") + f"/{request.resource}"
-        path += f"/{quote(request.name)}" if request.name else ""
+        path += f"/{quote(request.name, safe=':')}" if request.name else ""
         path += f"/{request.subresource}" if request.subresource else ""
         options = {"dryRun": "All"} if dry else {}
         method, body = (
@@ -321,7 +327,7 @@ def stand(cluster: Cluster, layer: str, namespace: str, elsewhere: str) -> Site:
         pod="",
         inspector="looking-around",
         scripts=next(name for name in maps if "-scripts-" in name),
-        config=next(name for name in maps if "-config-" in name),
+        config=next(name for name in maps if name.startswith(f"{release.cronjob}-config-")),
     )
     words = f"{record['builtin']} {record['kyverno']}".replace(",", " ").split()
     return Site(cluster, layer, release, place, tuple(word for word in words if word.startswith("restrict-")))
@@ -438,6 +444,20 @@ def test_replicaset_that_kyverno_leaves_out_gets_no_pod(sites: dict[str, Site]) 
 
     wait_until("the ReplicaSet's controller is refused", refused, 30)
     site.cluster.kubectl("delete", "replicaset", "sneaky", "-n", site.release.namespace)
+
+
+def test_cluster_that_would_recover_from_the_claim_gets_no_copy_of_it(sites: dict[str, Site]) -> None:
+    """A kind that the policy does not name is judged by what its operator makes."""
+    site = sites["both"]
+    source = {"name": site.place.claim, "kind": "PersistentVolumeClaim", "apiGroup": ""}
+    cluster = cnpg_cluster("thief", "thief", bootstrap={"recovery": {"volumeSnapshots": {"storage": source}}})
+    site.cluster.apply(cluster, namespace=site.release.namespace)
+    log = ("logs", f"deployment/{CNPG_DEPLOYMENT}", "-n", CNPG_NAMESPACE, "--since=2m")
+    refused = f"which is, copies or decides over the claim {site.place.claim} in namespace {site.release.namespace}"
+    wait_until("the operator is refused", lambda: refused in site.cluster.kubectl(*log), 60)
+    claims = site.cluster.get("pvc", "-n", site.release.namespace)["items"]
+    assert [claim["metadata"]["name"] for claim in claims] == [site.place.claim]
+    site.cluster.kubectl("delete", "cluster", "thief", "-n", site.release.namespace)
 
 
 def test_what_has_to_go_on_goes_on(site: Site) -> None:

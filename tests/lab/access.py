@@ -520,6 +520,14 @@ def attempts() -> Iterator[Case]:
             label,
             reason="reaches into",
         )
+    for text, name in {"port": "{}:8080", "scheme and port": "https:{}:8443", "scheme": "http:{}:"}.items():
+        yield Case(
+            f"`proxy` into the running backup pod, called by its {text} as well",
+            DEV,
+            lambda p, name=name: connect(p, name.format(p.pod), "proxy"),  # type: ignore[misc]
+            label,
+            reason="reaches into",
+        )
     yield Case(
         "`exec` into an operator's inspector pod, whatever its name",
         DEV,
