@@ -368,3 +368,43 @@ def test_locked_database_is_told_with_its_holder(world: World) -> None:
         ran = retention_here("prune", "--lock-timeout", "1s", world.root / "app")
     assert ran.code == 1
     assert "pod-3 dump.sh" in ran.err
+
+
+def test_list_tells_programs_when_a_backup_was_read_whole_and_how_its_drill_ended(world: World) -> None:
+    world.stage("app", NOW - HOUR)
+    world.finish(NOW)
+    base = base_of("app", NOW - HOUR)
+    (plain,) = json.loads(retention_here("list", "--format", "json", *AT, world.root / "app").out)["backups"]
+    assert plain["verified"] == NOW.isoformat()
+    assert plain["drill"] is None
+    (world.folder("app") / f"{base}.drill.json").write_text('{"result": "proved"}')
+    (drilled,) = json.loads(retention_here("list", "--format", "json", *AT, world.root / "app").out)["backups"]
+    assert drilled["drill"] == {"result": "proved"}
+    (world.folder("app") / f"{base}.drill.json").write_text("{")
+    (torn,) = json.loads(retention_here("list", "--format", "json", *AT, world.root / "app").out)["backups"]
+    assert torn["drill"] is None
+
+
+def test_a_database_that_no_run_has_any_more_is_listed_and_nothing_of_it_planned_away(world: World) -> None:
+    fill(world, count=30)
+    fill(world, "old", count=30)
+    world.configure("app")
+    listed = retention_here("list", "--format", "json", "--config", world.config, *AT, world.root)
+    assert listed.code == 0, listed
+    document = listed.json()
+    assert isinstance(document, list)
+    app, unconfigured = document
+    assert any(one["tier"] is None for one in app["backups"])
+    assert {one["tier"] for one in unconfigured["backups"]} == {"unpruned"}
+    assert retention_here("plan", "--format", "names", "--config", world.config, *AT, world.root / "old").out == ""
+    assert retention_here("prune", "--dry-run", "--config", world.config, *AT, world.root / "old").code == 2, (
+        "a prune asks for it"
+    )
+
+
+def test_status_tells_programs_how_much_room_the_volume_has(world: World) -> None:
+    fill(world, count=1)
+    (entry,) = json.loads(retention_here("status", "--format", "json", *AT, world.root).out)
+    there = os.statvfs(world.root)
+    assert entry["volume_bytes"] == there.f_blocks * there.f_frsize
+    assert 0 < entry["volume_free_bytes"] <= entry["volume_bytes"]

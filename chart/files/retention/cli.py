@@ -18,13 +18,16 @@ from retention import choose, config, drill, finish, locks, pins, prune, report,
 from retention.disk import Folder, volume_error
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.names import LOCK, STATUS, Grammar, Kind, database_of_archive, is_database
-from retention.policy import Limits, Policy, format_duration, format_size, parse_duration, parse_size
+from retention.policy import Limits, Policy, Tier, format_duration, format_size, parse_duration, parse_size
+from retention.proofs import Proofs, read_proofs
 from retention.prune import Candidate, Decision
 from retention.volume import Finding, Pin, Scan, is_database_folder, parse_moment, scan, scan_root, shown
 
 _EPILOG = """\
 exit codes: 0 done, 1 a database failed or an archive is bad, 2 usage or configuration, 3 refused by a safety rule
 (nothing deleted), 143 stopped by SIGTERM"""
+# Keeps all, for databases that no run has any more: two backups never share a second.
+_UNPRUNED = Policy((Tier("unpruned", timedelta(seconds=1), 1_000_000),))
 _MOST_STATUS = 16 * 1024 * 1024
 _SIMULATION_START = datetime(2026, 1, 1, tzinfo=UTC)
 _MOST_BACKUPS_SIMULATED = 100_000
@@ -366,8 +369,7 @@ def _plan(options: argparse.Namespace) -> int:
     rules, now = _rules(options), _now(options)
 
     def work(database: str, folder: Folder) -> Decision:
-        chosen = rules(database)
-        return prune.decide_scan(scan(folder, database), chosen.policy, now=now, limits=chosen.limits)
+        return _decided(options, rules, scan(folder, database), now)
 
     if options.path == "-":
         visit = _Visit([_decide_names(sys.stdin, rules, now)], is_root=False, code=ExitCode.DONE)
@@ -516,21 +518,30 @@ def _print_pruned(options: argparse.Namespace, visit: _Visit[_Pruned], now: date
 def _list(options: argparse.Namespace) -> int:
     rules, now = _rules(options), _now(options)
 
-    def work(database: str, folder: Folder) -> tuple[Scan, Decision]:
-        chosen, found = rules(database), scan(folder, database)
-        return found, prune.decide_scan(found, chosen.policy, now=now, limits=chosen.limits)
+    def work(database: str, folder: Folder) -> tuple[Scan, Decision, list[Proofs]]:
+        found = scan(folder, database)
+        proofs = [read_proofs(folder, backup) for backup in found.backups] if options.format == "json" else []
+        return found, _decided(options, rules, found, now), proofs
 
     visit = _visit(options.path, work)
     if options.format == "json":
-        _print_json(visit.shaped([_listed(found, decision, now) for found, decision in visit.results]))
+        _print_json(visit.shaped([_listed(*result, now) for result in visit.results]))
     elif options.format == "names":
-        for found, _ in visit.results:
+        for found, *_ in visit.results:
             for backup in found.backups:
                 print(backup.name)
     else:
-        for found, decision in visit.results:
+        for found, decision, _ in visit.results:
             _print_list(found, decision, now)
     return visit.code
+
+
+def _decided(options: argparse.Namespace, rules: Callable[[str], _Rules], found: Scan, now: datetime) -> Decision:
+    """Decide as a run would; a database that the configuration does not name is pruned by none."""
+    if options.config is not None and not config.is_configured(options.config, found.database):
+        return prune.decide_scan(found, _UNPRUNED, now=now)
+    chosen = rules(found.database)
+    return prune.decide_scan(found, chosen.policy, now=now, limits=chosen.limits)
 
 
 def _fates(decision: Decision) -> dict[str, tuple[str, str]]:
@@ -539,10 +550,10 @@ def _fates(decision: Decision) -> dict[str, tuple[str, str]]:
     return fates
 
 
-def _listed(found: Scan, decision: Decision, now: datetime) -> dict[str, object]:
+def _listed(found: Scan, decision: Decision, proofs: Sequence[Proofs], now: datetime) -> dict[str, object]:
     fates = _fates(decision)
     backups = []
-    for backup in found.backups:
+    for backup, proof in zip(found.backups, proofs, strict=True):
         tier, reason = fates[backup.name]
         pin = backup.pin
         backups.append(
@@ -555,6 +566,8 @@ def _listed(found: Scan, decision: Decision, now: datetime) -> dict[str, object]
                 "sha256": backup.sha256,
                 "tier": None if tier == "-" else tier,
                 "reason": reason,
+                "verified": proof.verified,
+                "drill": proof.drill,
                 "pin": None
                 if pin is None
                 else {
@@ -590,6 +603,7 @@ def _split(fates: dict[str, tuple[str, str]], name: str) -> tuple[str, str, str]
 def _status(options: argparse.Namespace) -> int:
     now = _now(options)
     visit = _visit(options.path, lambda database, folder: scan(folder, database))
+    room = _room(options.path)
     last = _last_runs(options.path, is_root=visit.is_root)
     entries = [_standing(found, last.get(found.database), now) for found in visit.results]
     if visit.is_root:
@@ -597,13 +611,24 @@ def _status(options: argparse.Namespace) -> int:
         there = {found.database for found in visit.results}
         entries += [_standing(Scan(name), last[name], now) for name in sorted(last) if name not in there]
     if options.format == "json":
-        _print_json(visit.shaped(entries))
+        _print_json(visit.shaped([{**entry, **room} for entry in entries]))
     else:
         _print_status(entries)
     results = {entry["result"] for entry in entries}
     if visit.code or report.FAILED in results:
         return ExitCode.FAILED
     return ExitCode.REFUSED if report.REFUSED in results else ExitCode.DONE
+
+
+def _room(path: str) -> dict[str, int | None]:
+    """Return the size of the volume and what is free of it, in bytes; nothing where it does not tell."""
+    try:
+        with Folder.open(_real(path)) as folder:
+            total, free = folder.room()
+    except VolumeError as error:
+        _complain(str(error), 0)
+        return {"volume_bytes": None, "volume_free_bytes": None}
+    return {"volume_bytes": total, "volume_free_bytes": free}
 
 
 def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
