@@ -6,7 +6,7 @@ SHELL := /bin/sh
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cnpg-backup
 PYTHON ?= python3
 # The environment is named after its pins: another clone finds it again, a changed pin makes a new one.
-PINS := $(shell { sed -n '/^dev = \[/,/^\]/p' pyproject.toml; cat constraints.txt; } | sha256sum | cut -c1-12)
+PINS := $(shell { sed -n '/^\(dev\|dependencies\) = \[/,/^\]/p' pyproject.toml; cat constraints.txt; } | sha256sum | cut -c1-12)
 VENV := $(CACHE)/venv-$(PINS)
 PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)

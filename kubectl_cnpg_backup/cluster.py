@@ -1,0 +1,353 @@
+"""The one place that speaks to the API server; its answers are plain JSON, its refusals one line.
+
+Exec reads its frames one by one: the client's own reader gathers whatever has arrived, which for an archive is more
+than the machine's memory.
+"""
+
+import json
+import re
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import urllib3
+import websocket
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+from kubernetes.stream import stream
+
+from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginError, UsageError
+
+_TIMEOUT = (10, 60)
+"""Seconds to connect, and to wait for an answer."""
+_FOLLOW_TIMEOUT = (10, 600)
+"""The same for a log that is followed; one that is silent for longer is asked for again."""
+_EXEC_SILENCE = 900
+"""Seconds without a byte after which an exec counts as lost; reading a large archive again is silent for long."""
+_CHANNEL_STDOUT, _CHANNEL_STDERR, _CHANNEL_ERROR = 1, 2, 3
+_FORBIDDEN = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
+    r'(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
+_HANDSHAKE = re.compile(r"Handshake status (?P<status>\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What a command in a container did: its exit code, and what it printed."""
+
+    code: int
+    output: bytes
+    errors: str
+
+
+class Cluster:
+    """A namespace of a cluster, as the kubeconfig's user sees it.
+
+    Attributes:
+        namespace: All namespaced requests go there.
+        context: Name of the kubeconfig's context, empty inside of a cluster.
+    """
+
+    def __init__(self, api: client.ApiClient, namespace: str, context: str) -> None:
+        self.namespace = namespace
+        self.context = context
+        self._api = api
+        self._core = client.CoreV1Api(api)
+        self._batch = client.BatchV1Api(api)
+        self._network = client.NetworkingV1Api(api)
+        self._admission = client.AdmissionregistrationV1Api(api)
+        self._authorization = client.AuthorizationV1Api(api)
+        self._custom = client.CustomObjectsApi(api)
+
+    @classmethod
+    def connect(cls, kubeconfig: str | None, context: str | None, namespace: str | None) -> "Cluster":
+        """Return the cluster and namespace that kubeconfig, context and namespace name, each with kubectl's defaults.
+
+        Raises:
+            UsageError: When there is no such configuration.
+        """
+        try:
+            contexts, active = config.list_kube_config_contexts(kubeconfig)
+            chosen = active if context is None else next((one for one in contexts if one["name"] == context), None)
+            if chosen is None:
+                names = ", ".join(one["name"] for one in contexts)
+                raise UsageError(f"the kubeconfig has no context {context!r}", f"there is {names}")
+            api = config.new_client_from_config(kubeconfig, context=chosen["name"])
+        except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError) as error:
+            what = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UsageError(
+                f"the kubeconfig cannot be used: {what}", "give one with --kubeconfig or KUBECONFIG"
+            ) from None
+        own = str(chosen["context"].get("namespace") or "default")
+        return cls(api, namespace or own, str(chosen["name"]))
+
+    def _ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            answer = method(*arguments, **options, _request_timeout=_TIMEOUT)
+        except ApiException as error:
+            raise _explained(error) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _unreachable(error) from None
+        return self._api.sanitize_for_serialization(answer)
+
+    def _list(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self._ask(method, *arguments, **options)["items"]
+        return items
+
+    def cronjobs(self, selector: str) -> list[dict[str, Any]]:
+        """Return the CronJobs that a label selector finds."""
+        return self._list(self._batch.list_namespaced_cron_job, self.namespace, label_selector=selector)
+
+    def jobs(self, selector: str) -> list[dict[str, Any]]:
+        """Return the Jobs that a label selector finds."""
+        return self._list(self._batch.list_namespaced_job, self.namespace, label_selector=selector)
+
+    def pods(self, selector: str) -> list[dict[str, Any]]:
+        """Return the pods that a label selector finds."""
+        return self._list(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
+
+    def job(self, name: str) -> dict[str, Any]:
+        """Return a Job."""
+        found: dict[str, Any] = self._ask(self._batch.read_namespaced_job, name, self.namespace)
+        return found
+
+    def config_map(self, name: str) -> dict[str, Any]:
+        """Return a ConfigMap."""
+        found: dict[str, Any] = self._ask(self._core.read_namespaced_config_map, name, self.namespace)
+        return found
+
+    def claim(self, name: str) -> dict[str, Any]:
+        """Return a PersistentVolumeClaim."""
+        found: dict[str, Any] = self._ask(self._core.read_namespaced_persistent_volume_claim, name, self.namespace)
+        return found
+
+    def secret(self, name: str) -> dict[str, Any]:
+        """Return a Secret."""
+        found: dict[str, Any] = self._ask(self._core.read_namespaced_secret, name, self.namespace)
+        return found
+
+    def network_policies(self) -> list[dict[str, Any]]:
+        """Return the namespace's NetworkPolicies."""
+        return self._list(self._network.list_namespaced_network_policy, self.namespace)
+
+    def admission_policy(self, name: str) -> dict[str, Any]:
+        """Return a ValidatingAdmissionPolicy."""
+        found: dict[str, Any] = self._ask(self._admission.read_validating_admission_policy, name)
+        return found
+
+    def custom(self, group: str, version: str, plural: str, name: str, namespace: str = "") -> dict[str, Any]:
+        """Return an object of a custom resource; of the whole cluster without a namespace."""
+        if namespace:
+            found = self._ask(self._custom.get_namespaced_custom_object, group, version, namespace, plural, name)
+        else:
+            found = self._ask(self._custom.get_cluster_custom_object, group, version, plural, name)
+        return dict(found)
+
+    def version(self) -> str:
+        """Return the API server's version, such as v1.34.1."""
+        return str(self._ask(client.VersionApi(self._api).get_code)["gitVersion"])
+
+    def may(self, verb: str, group: str, resource: str, name: str = "") -> bool:
+        """Tell whether this user may do something in the namespace; a subresource stands after a slash."""
+        resource, _, subresource = resource.partition("/")
+        attributes = {
+            "verb": verb,
+            "group": group,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": self.namespace,
+            "name": name,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        }
+        answer = self._ask(self._authorization.create_self_subject_access_review, review)
+        return bool(answer["status"]["allowed"])
+
+    def events_of(self, kind: str, name: str) -> list[dict[str, Any]]:
+        """Return the events of an object, oldest first; none when they may not be read."""
+        selector = f"involvedObject.kind={kind},involvedObject.name={name}"
+        try:
+            found = self._list(self._core.list_namespaced_event, self.namespace, field_selector=selector)
+        except ForbiddenError:
+            return []
+        return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+
+    def create_job(self, job: dict[str, Any], *, dry_run: bool = False) -> None:
+        """Create a Job; with `dry_run` the API server only says whether it would."""
+        options = {"dry_run": "All"} if dry_run else {}
+        self._ask(self._batch.create_namespaced_job, self.namespace, job, **options)
+
+    def delete_job(self, name: str) -> None:
+        """Delete a Job and its pods; one that is gone is no error."""
+        try:
+            self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
+        except NotFoundError:
+            return
+
+    def log_lines(self, pod: str, container: str, *, follow: bool, skip: int = 0) -> Iterator[str]:
+        """Yield the lines of a container's log, after the first `skip`.
+
+        Raises:
+            ConnectionError: When the stream broke; ask again and skip what was seen.
+        """
+        try:
+            answer: Any = self._core.read_namespaced_pod_log(
+                pod,
+                self.namespace,
+                container=container,
+                follow=follow,
+                _preload_content=False,
+                _request_timeout=_FOLLOW_TIMEOUT,
+            )
+        except ApiException as error:
+            raise _explained(error) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ConnectionError(str(error)) from None
+        rest, count = b"", 0
+        try:
+            for chunk in answer.stream(65536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    count += 1
+                    if count > skip:
+                        yield line.decode(errors="replace")
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ConnectionError(str(error)) from None
+        finally:
+            answer.close()
+        if rest and count >= skip:
+            yield rest.decode(errors="replace")
+
+    def execute(
+        self,
+        pod: str,
+        container: str,
+        command: Sequence[str],
+        sink: Callable[[bytes], None] | None = None,
+    ) -> Executed:
+        """Run a command in a container.
+
+        Args:
+            pod: Name of the pod.
+            container: Name of the container.
+            command: Program and arguments.
+            sink: Gets the standard output as it comes; without one it is in the result.
+
+        Raises:
+            ConnectionError: When the connection was lost before the command's end.
+            PluginError: When the API server refuses, or the command cannot be started.
+        """
+        try:
+            socket = stream(
+                self._core.connect_get_namespaced_pod_exec,
+                pod,
+                self.namespace,
+                container=container,
+                command=list(command),
+                stdin=False,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                binary=True,
+                _preload_content=False,
+            )
+        except ApiException as error:
+            raise _explained(error) from None
+        try:
+            socket.sock.settimeout(_EXEC_SILENCE)
+            return _conversation(socket.sock, sink)
+        finally:
+            socket.sock.shutdown()
+
+
+def _conversation(socket: Any, sink: Callable[[bytes], None] | None) -> Executed:
+    """Read the frames of an exec until its end."""
+    output, errors, ending = bytearray(), bytearray(), bytearray()
+    while True:
+        try:
+            code, frame = socket.recv_data_frame(True)
+        except (websocket.WebSocketException, ssl.SSLError, OSError) as error:
+            if ending:
+                break
+            raise ConnectionError(str(error) or type(error).__name__) from None
+        if code == websocket.ABNF.OPCODE_CLOSE:
+            break
+        if code not in (websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_TEXT) or not frame.data:
+            continue
+        channel, data = frame.data[0], frame.data[1:]
+        if channel == _CHANNEL_STDOUT:
+            if sink is None:
+                output += data
+            elif data:
+                sink(data)
+        elif channel == _CHANNEL_STDERR:
+            errors += data
+        elif channel == _CHANNEL_ERROR:
+            ending += data
+    if not ending:
+        raise ConnectionError("the connection ended before the command did")
+    return Executed(_exit_code(bytes(ending)), bytes(output), errors.decode(errors="replace"))
+
+
+def _exit_code(ending: bytes) -> int:
+    """Return the exit code that the last message of an exec tells."""
+    status = json.loads(ending)
+    if status.get("status") == "Success":
+        return 0
+    for cause in (status.get("details") or {}).get("causes") or ():
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise PluginError(f"the command could not be run: {status.get('message', 'unknown reason')}")
+
+
+def _explained(error: ApiException) -> PluginError:
+    """Return an answer of the API server as one line."""
+    status, text = error.status, str(error.body or error.reason or "")
+    handshake = _HANDSHAKE.search(text)
+    if handshake is not None:
+        status, text = int(handshake["status"]), text.replace('\\\\"', '"').replace('\\"', '"')
+    message = _message(text)
+    if status == 401:
+        return PluginError("the API server does not know this user", "log in again; see `kubectl auth whoami`")
+    if status == 403:
+        return forbidden(message)
+    if status == 404:
+        return NotFoundError(message or "not found")
+    return PluginError(f"the API server says {status}: {message or error.reason}")
+
+
+def _message(text: str) -> str:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        found = re.search(r'"message":"(.*?)","', text)
+        return (found[1] if found else text).strip()
+    return str(document.get("message", text)) if isinstance(document, dict) else text
+
+
+def forbidden(message: str) -> ForbiddenError:
+    """Return a refusal of the API server with the rule that is missing; a policy's refusal as the policy says it."""
+    match = _FORBIDDEN.search(message)
+    if match is None:
+        return ForbiddenError(message)
+    group, namespace = match["group"], match["namespace"]
+    where = f"in namespace {namespace}" if namespace else "in the whole cluster"
+    kind = "Role" if namespace else "ClusterRole"
+    return ForbiddenError(
+        f"user {match['user']} may not {match['verb']} {match['resource']} {where}",
+        f"it takes the rule {{apiGroups: [{json.dumps(group)}], resources: [{match['resource']}], "
+        f"verbs: [{match['verb']}]}} of a {kind}; the chart's own is <release>-operator",
+    )
+
+
+def _unreachable(error: Exception) -> PluginError:
+    reason = getattr(error, "reason", None)
+    cause = str(reason or error).rsplit("> ", 1)[-1].splitlines()[0]
+    return PluginError(f"the API server does not answer: {cause}", "see `kubectl cluster-info`")

@@ -1,0 +1,601 @@
+"""What each command does: asks the cluster, lets the pure modules decide, shows the result."""
+
+import argparse
+import importlib.metadata
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from kubectl_cnpg_backup import doctor, download, inspector, jobs, standing, tables
+from kubectl_cnpg_backup.cluster import Cluster
+from kubectl_cnpg_backup.errors import ExitCode, ForbiddenError, NotFoundError, PluginError, RefusedError, UsageError
+from kubectl_cnpg_backup.follow import Follower, follow_all
+from kubectl_cnpg_backup.inspector import ROOT, Inspector
+from kubectl_cnpg_backup.interrupt import uninterrupted
+from kubectl_cnpg_backup.release import (
+    BACKUP,
+    INSPECTOR,
+    SELECTOR,
+    CronJob,
+    Object,
+    Release,
+    Run,
+    choose,
+    container_statuses,
+    databases_in,
+    exit_code_of,
+    name_of,
+    pods_of,
+    read_conf,
+    read_runs,
+    releases,
+    worst,
+)
+from kubectl_cnpg_backup.screen import Screen
+from retention.names import database_of_archive, is_database
+
+_FOLLOWED_LINES = 2000
+"""The most lines of a log that are kept to find its last table."""
+
+
+@dataclass
+class Session:
+    """One call of the plugin.
+
+    Attributes:
+        options: The command line.
+        cluster: The cluster and the namespace.
+        screen: Where it prints.
+    """
+
+    options: argparse.Namespace
+    cluster: Cluster
+    screen: Screen
+
+    @classmethod
+    def open(cls, options: argparse.Namespace) -> "Session":
+        """Connect to the cluster that the options name."""
+        cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace)
+        return cls(options, cluster, Screen(options.output))
+
+    @cached_property
+    def release(self) -> Release:
+        """The release that is meant."""
+        namespace = self.cluster.namespace
+        found = releases(self.cluster.cronjobs(SELECTOR), namespace)
+        return choose(found, self.options.release, namespace)
+
+    @cached_property
+    def now(self) -> datetime:
+        """The moment of this call, UTC."""
+        return datetime.now(UTC)
+
+    def runs(self) -> list[Run]:
+        """The release's Jobs, newest first."""
+        selector = self.release.selector
+        return read_runs(self.cluster.jobs(selector), self.cluster.pods(selector))
+
+    def configs(self) -> dict[str, Object]:
+        """The ConfigMap of each backup CronJob, by the CronJob's name; a missing one is empty."""
+        found: dict[str, Object] = {}
+        for cronjob in self.release.of(BACKUP):
+            try:
+                found[cronjob.name] = self.cluster.config_map(cronjob.config_map)
+            except NotFoundError:
+                found[cronjob.name] = {}
+        return found
+
+    def inspecting(self) -> AbstractContextManager[Inspector]:
+        """A pod that sees the volume, for the length of a block."""
+        return inspector.inspecting(self.cluster, self.release, self.options.wait, self.screen.note)
+
+    def retention(self, command: str, paths: Iterable[str], *, config: bool = False) -> tuple[list[Any], int]:
+        """Run a command of `python3 -m retention` for several paths in one pod.
+
+        Returns:
+            One document for each database, and the worst exit code.
+        """
+        documents: list[Any] = []
+        codes = []
+        with self.screen.waiting(f"{command}: waiting for a pod that sees the volume"), self.inspecting() as pod:
+            self.screen.note(f"{command}: reading the volume")
+            for path in paths:
+                document, done = pod.retention_json(command, path, config=config)
+                documents += document if isinstance(document, list) else [document]
+                codes.append(done.code)
+                for line in done.errors.splitlines():
+                    self.screen.note(line.removeprefix("retention: "))
+        return documents, worst(codes)
+
+
+def _paths(databases: Sequence[str]) -> list[str]:
+    """Return the directories of databases, or the root of all."""
+    for name in databases:
+        if not is_database(name):
+            raise UsageError(f"{name!r} is not the name of a database on the volume", "see `list` for those")
+    return [f"{ROOT}/{name}" for name in databases] or [ROOT]
+
+
+def _archive_path(name: str) -> str:
+    """Return the path of an archive on the volume."""
+    database = database_of_archive(name)
+    if database is None:
+        raise UsageError(f"{name!r} is not an archive's name (<database>-YYYYMMDD-HHMMSS.dump)", "see `list` for those")
+    return f"{ROOT}/{database}/{name}"
+
+
+def run_list(session: Session) -> int:
+    """List the backups."""
+    documents, code = session.retention("list", _paths(session.options.database), config=True)
+    screen = session.screen
+    if not screen.is_table:
+        screen.document(documents)
+        return code
+    for number, entry in enumerate(documents):
+        total = tables.size(sum(int(backup["bytes"]) for backup in entry["backups"]))
+        if number:
+            screen.line()
+        screen.table(
+            tables.backups(entry, session.now), f"{entry['database']}: {len(entry['backups'])} backups, {total}"
+        )
+        for finding in entry["ignored"]:
+            screen.line(f"ignored {finding['name']}: {finding['reason']}", style=tables.CAREFUL)
+    if not documents:
+        screen.line("there is no backup on the volume")
+    return code
+
+
+def run_plan(session: Session) -> int:
+    """Show what the next prune would do."""
+    paths = _paths(session.options.database)
+    screen = session.screen
+    with screen.waiting("plan: waiting for a pod that sees the volume"), session.inspecting() as pod:
+        plans: list[Any] = []
+        listing: list[Any] = []
+        codes: list[int] = []
+        for path in paths:
+            for command, documents in (("plan", plans), ("list", listing)):
+                document, done = pod.retention_json(command, path, config=True)
+                documents += document if isinstance(document, list) else [document]
+                codes.append(done.code)
+    if not screen.is_table:
+        screen.document(plans)
+        return worst(codes)
+    ages = {
+        backup["name"]: timedelta(seconds=backup["age_seconds"]) for entry in listing for backup in entry["backups"]
+    }
+    for number, entry in enumerate(plans):
+        if number:
+            screen.line()
+        title = f"{entry['database']}: {len(entry['keep'])} kept, {len(entry['delete'])} to delete"
+        screen.table(tables.plan(entry, ages), title)
+    return worst(codes)
+
+
+def run_verify(session: Session) -> int:
+    """Read archives again."""
+    what = session.options.what
+    paths = [_archive_path(name) if database_of_archive(name) else _paths([name])[0] for name in what] or [ROOT]
+    documents, code = session.retention("verify", paths)
+    screen = session.screen
+    if not screen.is_table:
+        screen.document(documents)
+        return code
+    screen.table(tables.checked(documents))
+    results = [one["result"] for entry in documents for one in entry["archives"]]
+    screen.line(f"{len(results)} archives read, {sum(result in ('bad', 'unread') for result in results)} not good")
+    return code
+
+
+def run_pin(session: Session) -> int:
+    """Keep backups besides the tiers."""
+    options = session.options
+    limit = ["--for", options.length] if options.length else ["--until", options.until] if options.until else []
+    paths = [_archive_path(name) for name in options.archive]
+    return _pins(session, ["pin", "--reason", options.reason, *limit, *paths], "pin")
+
+
+def run_unpin(session: Session) -> int:
+    """Hand backups back to the tiers."""
+    options = session.options
+    paths = [_archive_path(name) for name in options.archive]
+    names = ", ".join(options.archive)
+    if not (options.yes or options.dry_run) and not session.screen.confirm(
+        f"Take the pin from {names} in release {session.release.name}, so that the next run may delete it?"
+    ):
+        raise RefusedError("nothing was changed", "answer y, or say --yes")
+    return _pins(session, ["unpin", *paths], "unpin")
+
+
+def _pins(session: Session, arguments: Sequence[str], verb: str) -> int:
+    screen = session.screen
+    if session.options.dry_run:
+        names = session.options.archive
+        _tell(
+            screen, {"dry_run": True, verb: names}, f"would {verb} {', '.join(names)} of release {session.release.name}"
+        )
+        return ExitCode.DONE
+    with screen.waiting(f"{verb}: waiting for a pod that sees the volume"), session.inspecting() as pod:
+        done = pod.retention(*arguments)
+    lines = done.output.decode(errors="replace").splitlines()
+    told = [line.removeprefix("retention: ") for line in done.errors.splitlines()]
+    if not screen.is_table:
+        screen.document({"done": lines, "errors": told})
+    for line in lines if screen.is_table else ():
+        screen.line(line)
+    if done.code and told:
+        raise PluginError(told[-1])
+    return done.code
+
+
+def _tell(screen: Screen, document: object, text: str) -> None:
+    if screen.is_table:
+        screen.line(text)
+    else:
+        screen.document(document)
+
+
+def run_download(session: Session) -> int:
+    """Fetch an archive."""
+    options, screen = session.options, session.screen
+    database = database_of_archive(options.what) or options.what
+    (path,) = _paths([database])
+    with session.inspecting() as pod:
+        listing, _ = pod.retention_json("list", path)
+        archive = _pick(database, listing["backups"], options.what)
+        target = options.to / archive.name if options.to.is_dir() else options.to
+        if not target.parent.is_dir():
+            raise UsageError(f"{target.parent} is not a folder", "make it first")
+        document = {
+            "archive": archive.name,
+            "path": str(target),
+            "bytes": archive.bytes,
+            "sha256": archive.sha256,
+            "dry_run": options.dry_run,
+        }
+        if options.dry_run:
+            _tell(screen, document, f"would fetch {archive.name} ({tables.size(archive.bytes)}) to {target}")
+            return ExitCode.DONE
+        if download.prepare(archive, target):
+            _tell(screen, document, f"{target} is there already, and whole")
+            return ExitCode.DONE
+        part = download.part_of(target)
+        here = part.stat().st_size if part.exists() else 0
+        free = download.free_of(target.parent)
+        if free is not None and free < archive.bytes - here:
+            raise PluginError(
+                f"{target.parent} has {tables.size(free)} free, the rest of {archive.name} takes "
+                f"{tables.size(archive.bytes - here)}",
+                "choose another place with --to",
+            )
+        if here:
+            screen.note(f"going on after {tables.size(here)}")
+        with screen.transfer(archive.name, archive.bytes, here) as progress:
+            download.fetch(pod, archive, target, progress)
+    _tell(screen, document, f"{target}: {tables.size(archive.bytes)}, sha256 is right")
+    return ExitCode.DONE
+
+
+def _pick(database: str, backups: Sequence[Mapping[str, Any]], wanted: str) -> download.Archive:
+    """Return the backup that is named, or the newest one of a database that is."""
+    if wanted == database:
+        chosen = next((backup for backup in backups if int(backup["age_seconds"]) >= 0), None)
+    else:
+        chosen = next((backup for backup in backups if backup["name"] == wanted), None)
+    if chosen is None:
+        names = ", ".join(str(backup["name"]) for backup in backups[:3])
+        raise NotFoundError(f"{wanted}: no such backup", f"the newest are {names}" if names else "there is none at all")
+    return download.Archive(database, str(chosen["name"]), int(chosen["bytes"]), str(chosen["sha256"]))
+
+
+def run_status(session: Session) -> int:
+    """Show how each database stands."""
+    screen = session.screen
+    with screen.waiting("status: asking the API server"):
+        release, runs = session.release, session.runs()
+        try:
+            configured = {name: databases_in(config) for name, config in session.configs().items()}
+        except ForbiddenError as error:
+            configured = {}
+            screen.note(f"the databases' configuration is left out: {error}")
+        seen = None if session.options.no_volume else _see(session)
+    result = standing.judge(release, configured, runs, seen, session.now)
+    if not screen.is_table:
+        screen.document(standing.document(result, session.now))
+        return ExitCode.FAILED if result.problems else ExitCode.DONE
+    screen.table(standing.table(result, session.now), f"release {release.name} in namespace {release.namespace}")
+    if result.volume is not None:
+        screen.line()
+        screen.line(standing.volume_line(result))
+    if result.problems:
+        screen.line()
+    for problem in result.problems:
+        screen.line(f"wrong: {problem.subject}: {problem.problem}; {problem.remedy}", style=tables.WRONG)
+    return ExitCode.FAILED if result.problems else ExitCode.DONE
+
+
+def _see(session: Session) -> standing.Seen:
+    """Let an inspector pod look at the volume."""
+    with session.inspecting() as pod:
+        status, done = pod.retention_json("status", ROOT)
+        listing, _ = pod.retention_json("list", ROOT, config=True)
+        for line in done.errors.splitlines():
+            session.screen.note(line.removeprefix("retention: "))
+    total = next((entry["volume_bytes"] for entry in status if entry.get("volume_bytes") is not None), None)
+    free = next((entry["volume_free_bytes"] for entry in status if entry.get("volume_free_bytes") is not None), None)
+    return standing.Seen(status, listing, total, free)
+
+
+def run_logs(session: Session) -> int:
+    """Show the log of a run."""
+    wanted, screen, cluster = session.options.job, session.screen, session.cluster
+    runs = session.runs()
+    if wanted:
+        run = next((run for run in runs if run.job == wanted), None)
+        known = ", ".join(run.job for run in runs[:5]) or "none"
+        if run is None:
+            raise NotFoundError(f"release {session.release.name} has no job {wanted!r}", f"the newest are {known}")
+    else:
+        run = next((run for run in runs if run.component == BACKUP), None)
+        if run is None:
+            raise NotFoundError(
+                f"no run of release {session.release.name} is left", "start one: kubectl cnpg-backup run"
+            )
+    if not screen.is_table:
+        return _logs_document(session, run)
+    screen.note(f"job/{run.job}, {run.state}")
+    if session.options.follow and run.state == "running":
+        follow_all([Follower(cluster, run.job, screen.log, screen.note)])
+        (run,) = [again for again in session.runs() if again.job == run.job]
+        return exit_code_of(run)
+    for lines in _log_of(session, run).values():
+        for line in lines:
+            screen.log(line)
+    return ExitCode.DONE
+
+
+def _log_of(session: Session, run: Run) -> dict[str, list[str]]:
+    own = pods_of(run.job, session.cluster.pods(session.release.selector))
+    if not own:
+        raise NotFoundError(f"the pod of job/{run.job} is gone, and its log with it", run.reason)
+    found = {}
+    for status in container_statuses(own[-1]):
+        if "waiting" not in (status.get("state") or {}):
+            name = str(status["name"])
+            try:
+                found[name] = list(session.cluster.log_lines(name_of(own[-1]), name, follow=False))
+            except ConnectionError as error:
+                raise PluginError(f"the log of container {name} broke off: {error}", "try again") from None
+    return found
+
+
+def _logs_document(session: Session, run: Run) -> int:
+    session.screen.document({**standing.run_document(run), "logs": _log_of(session, run)})
+    return ExitCode.DONE
+
+
+def run_run(session: Session) -> int:
+    """Back up now."""
+    options, screen, cluster = session.options, session.screen, session.cluster
+    made = _backup_jobs(session)
+    if options.dry_run:
+        for job in made:
+            cluster.create_job(job, dry_run=True)
+        names = ", ".join(jobs.describe(job) for job in made)
+        _tell(screen, made, f"would start {names}; the API server accepts it")
+        return ExitCode.DONE
+    if options.detach:
+        for job in made:
+            cluster.create_job(job)
+            screen.note(f"started {jobs.describe(job)}; see kubectl cnpg-backup logs -f {name_of(job)}")
+        if not screen.is_table:
+            screen.document([{"job": name_of(job)} for job in made])
+        return ExitCode.DONE
+    kept: dict[str, list[str]] = {name_of(job): [] for job in made}
+    begun: list[str] = []
+    finished = False
+    try:
+        for job in made:
+            begun.append(name_of(job))
+            cluster.create_job(job)
+            screen.note(f"started {jobs.describe(job)}")
+        with screen.waiting("waiting for the pod"):
+            follow_all([_follower(session, name, kept, several=len(made) > 1) for name in begun])
+        finished = True
+    finally:
+        if not finished:
+            with uninterrupted():
+                for name in begun:
+                    cluster.delete_job(name)
+                    screen.note(f"deleted job/{name}; what it had published stays, the next run clears up the rest")
+    return _conclude(session, begun, kept)
+
+
+def _backup_jobs(session: Session) -> list[dict[str, Any]]:
+    wanted = session.options.database
+    cronjobs = {cronjob.name: cronjob for cronjob in session.release.of(BACKUP)}
+    configs = session.configs() if wanted else {}
+    configured = {name: databases_in(config) for name, config in configs.items()}
+    chosen = jobs.choose_databases(wanted, cronjobs.values(), configured)
+    suffix = f"manual-{secrets.token_hex(3)}"
+    made = []
+    for name, databases in chosen.items():
+        job = jobs.job_from(cronjobs[name], suffix)
+        made.append(jobs.only_databases(job, databases, configs[name]) if databases else job)
+    return made
+
+
+def _follower(session: Session, job: str, kept: Mapping[str, list[str]], *, several: bool) -> Follower:
+    prefix = f"{job}: " if several else ""
+
+    def say(line: str) -> None:
+        kept[job].append(line)
+        del kept[job][:-_FOLLOWED_LINES]
+        session.screen.log(f"{prefix}{line}")
+
+    return Follower(session.cluster, job, say, lambda text: session.screen.note(f"{prefix}{text}"))
+
+
+def _conclude(session: Session, names: Sequence[str], kept: Mapping[str, Sequence[str]]) -> int:
+    """Show how runs have ended, and return what they come to."""
+    screen = session.screen
+    by_name = {run.job: run for run in session.runs()}
+    ended = [by_name[name] for name in names if name in by_name]
+    missing = [name for name in names if name not in by_name]
+    code = worst([*(exit_code_of(run) for run in ended), *(ExitCode.FAILED for _ in missing)])
+    if not screen.is_table:
+        documents = [
+            {
+                **standing.run_document(run),
+                "databases": [{"database": v.database, "result": v.result, "why": v.why} for v in run.verdicts],
+            }
+            for run in ended
+        ]
+        screen.document({"exit_code": code, "jobs": documents})
+        return code
+    rows = [row for name in names for row in tables.parse_run_table(kept[name])]
+    if screen.output.is_terminal and rows:
+        screen.line()
+        screen.table(tables.run(rows))
+    for run in ended:
+        if run.state == "failed" and not run.verdicts:
+            screen.line(f"job/{run.job} failed: {run.reason or run.message}", style=tables.WRONG)
+    for name in missing:
+        screen.line(f"job/{name} is gone: somebody deleted it", style=tables.WRONG)
+    screen.line(f"exit code {code}", style=tables.WRONG if code else tables.GOOD)
+    return code
+
+
+def run_inspect(session: Session) -> int:
+    """Open a shell in a pod that sees the volume."""
+    options = session.options
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise PluginError("kubectl is not on PATH, and the shell goes through it", "install kubectl")
+    with session.inspecting() as pod:
+        template = session.release.template(INSPECTOR)
+        container = inspector.container_with(template.pod_spec, python=options.write)
+        interactive = not options.run
+        command = [
+            *(kubectl, "exec", "--namespace", session.cluster.namespace),
+            *(["--kubeconfig", options.kubeconfig] if options.kubeconfig else []),
+            *(["--context", session.cluster.context] if session.cluster.context else []),
+            *(["--stdin", "--tty"] if interactive and session.screen.output.is_terminal else ["--stdin"]),
+            *(pod.pod, "--container", container, "--"),
+            *(options.run or ["sh"]),
+        ]
+        if interactive:
+            session.screen.note(f"{pod.pod} sees the backups below {ROOT}; it ends with this shell")
+        return subprocess.run(command, check=False).returncode
+
+
+def run_doctor(session: Session) -> int:
+    """See whether all is as it should be."""
+    screen = session.screen
+    with screen.waiting("doctor: looking around"):
+        findings = doctor.examine(_facts(session))
+    wrong = any(finding.level is doctor.Level.WRONG for finding in findings)
+    if screen.is_table:
+        screen.table(doctor.table(findings))
+    else:
+        screen.document(doctor.document(findings))
+    return ExitCode.FAILED if wrong else ExitCode.DONE
+
+
+def _facts(session: Session) -> doctor.Facts:
+    cluster, release = session.cluster, session.release
+    record = _looked(lambda: cluster.config_map(f"{release.name}-access").get("data") or {})
+    access = None if isinstance(record, _Missing) else record
+    wanted = doctor.wanted_secrets(release)
+    configs = _looked(session.configs)
+    clusters = _clusters(release, configs) if isinstance(configs, dict) else {}
+    policies = _looked(cluster.network_policies)
+    claim = _looked(lambda: cluster.claim(release.claim)) if release.claim else _Missing()
+    return doctor.Facts(
+        release=release,
+        now=session.now,
+        kubernetes=cluster.version(),
+        plugin=_version(),
+        runs=session.runs(),
+        claim=None if isinstance(claim, _Missing) else claim,
+        policies=() if isinstance(policies, _Missing) else policies,
+        access=access,
+        access_policies=_access_policies(cluster, access) if isinstance(access, Mapping) else {},
+        secrets={name: _secret_keys(cluster, name) for name in wanted},
+        wanted_secrets=wanted,
+        servers={name: _server_image(cluster, name) for name in clusters},
+        clusters=clusters,
+        missing_rights=[right for right in doctor.RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
+    )
+
+
+class _Missing:
+    """An object that is not there."""
+
+
+def _looked(look: Any) -> Any:
+    """Return what was found, `_Missing`, or why this user may not look."""
+    try:
+        return look()
+    except NotFoundError:
+        return _Missing()
+    except ForbiddenError as error:
+        return doctor.Unreadable(error.problem)
+
+
+def _clusters(release: Release, configs: Mapping[str, Object]) -> dict[str, str]:
+    """Return the clusters that are backed up, with the image that dumps them."""
+    found = {}
+    for cronjob in release.of(BACKUP):
+        config = configs[cronjob.name]
+        image = _dump_image(cronjob)
+        for database in databases_in(config):
+            conf = read_conf(config, database)
+            if conf.get("cluster"):
+                found[f"{conf.get('namespace', release.namespace)}/{conf['cluster']}"] = image
+    return found
+
+
+def _dump_image(cronjob: CronJob) -> str:
+    containers = cronjob.pod_spec.get("initContainers") or ()
+    return str(containers[0].get("image")) if containers else ""
+
+
+def _server_image(cluster: Cluster, name: str) -> str | doctor.Unreadable | None:
+    namespace, _, own = name.partition("/")
+    found = _looked(lambda: cluster.custom("postgresql.cnpg.io", "v1", "clusters", own, namespace))
+    if isinstance(found, _Missing):
+        return None
+    if isinstance(found, doctor.Unreadable):
+        return found
+    return str((found.get("status") or {}).get("image") or found["spec"].get("imageName") or "")
+
+
+def _secret_keys(cluster: Cluster, name: str) -> frozenset[str] | doctor.Unreadable | None:
+    found = _looked(lambda: cluster.secret(name))
+    if isinstance(found, _Missing):
+        return None
+    return found if isinstance(found, doctor.Unreadable) else frozenset(found.get("data") or {})
+
+
+def _access_policies(cluster: Cluster, record: Mapping[str, str]) -> dict[str, bool | doctor.Unreadable]:
+    """Return whether each built-in policy that the chart says it made is there."""
+    kind, _, names = record.get("builtin", "").partition(" ")
+    found: dict[str, bool | doctor.Unreadable] = {}
+    for name in names.split(", ") if kind == "ValidatingAdmissionPolicy" else ():
+        there = _looked(lambda name=name: cluster.admission_policy(name))
+        found[name] = there if isinstance(there, doctor.Unreadable) else not isinstance(there, _Missing)
+    return found
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("cnpg-backup")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

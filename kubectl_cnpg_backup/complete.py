@@ -1,0 +1,68 @@
+"""Completion: kubectl calls this program with the words so far and shows what it prints.
+
+One candidate a line, its description after a tab; the last line is a colon and a number: 4 for "no file names", 0 for
+"file names, too".
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from kubectl_cnpg_backup.cli import build_parser
+
+
+def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _descriptions(parser: argparse.ArgumentParser) -> dict[str, str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return {choice.dest: choice.help or "" for choice in action._choices_actions}
+    return {}
+
+
+def _option(parser: argparse.ArgumentParser, word: str) -> "argparse.Action | None":
+    return next((action for action in parser._actions if word in action.option_strings), None)
+
+
+def candidates(words: Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
+    """Return what may follow: candidates with their descriptions, and whether file names may, too.
+
+    Args:
+        words: The words after `kubectl cnpg-backup`; the last one is being written and may be empty.
+    """
+    parser, last = build_parser(), words[-1] if words else ""
+    before = list(words[:-1])
+    commands = _subcommands(parser)
+    name = next((word for word in before if word in commands), "")
+    if not name:
+        described = _descriptions(parser)
+        return [(command, described.get(command, "")) for command in commands if command.startswith(last)], False
+    command = commands[name]
+    previous = _option(command, before[-1])
+    if previous is not None and previous.nargs != 0:
+        choices: Any = previous.choices or ()
+        return [(str(choice), "") for choice in choices if str(choice).startswith(last)], not choices
+    if not last.startswith("-"):
+        return [], False
+    found = [
+        (option, action.help or "")
+        for action in command._actions
+        for option in action.option_strings
+        if option.startswith(last) and (option.startswith("--") or last != "--")
+    ]
+    return found, False
+
+
+def main() -> int:
+    """Print candidates for the words on the command line."""
+    found, files = candidates(sys.argv[1:])
+    for candidate, description in found:
+        print(f"{candidate}\t{description}" if description else candidate)
+    print(":0" if files else ":4")
+    return 0

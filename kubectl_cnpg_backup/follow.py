@@ -1,0 +1,191 @@
+"""Follows Jobs to their end: where their pods stand, what they print, how they ended."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from kubectl_cnpg_backup.cluster import Cluster
+from kubectl_cnpg_backup.errors import NotFoundError, PluginError
+from kubectl_cnpg_backup.release import Object, container_statuses, job_state, name_of, pods_of
+
+_EVERY = 1.0
+"""Seconds between two questions about a pod or Job."""
+
+
+def job_selector(job: str) -> str:
+    """Find the pods of a Job."""
+    return f"batch.kubernetes.io/job-name={job}"
+
+
+def waits_for(pod: Object) -> str:
+    """Return what a pod that has not begun waits for, as a few words; nothing when it waits for nothing."""
+    status = pod.get("status") or {}
+    for entry in status.get("conditions") or ():
+        if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
+            return f"no node yet: {entry.get('message') or entry.get('reason') or 'unknown reason'}"
+    for state in container_statuses(pod):
+        waiting = (state.get("state") or {}).get("waiting") or {}
+        reason = str(waiting.get("reason") or "")
+        if reason and reason not in ("PodInitializing", "ContainerCreating"):
+            return f"container {state['name']}: {reason}: {waiting.get('message', '')}".rstrip(": ")
+    return "" if (status.get("phase") not in (None, "Pending")) else "its containers are being made"
+
+
+@dataclass(slots=True)
+class Follower:
+    """Follows one Job in a thread of its own.
+
+    Attributes:
+        cluster: Where it runs.
+        job: Its name.
+        say: Gets each line of the log.
+        note: Gets what it waits for, once for each change.
+    """
+
+    cluster: Cluster
+    job: str
+    say: Callable[[str], None]
+    note: Callable[[str], None]
+    problem: PluginError | None = None
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _noted: str = ""
+
+    def run(self) -> None:
+        """Follow the Job until it has ended, or until `stop`."""
+        try:
+            self._follow()
+        except PluginError as error:
+            self.problem = error
+
+    def stop(self) -> None:
+        """Let `run` return soon."""
+        self._stop.set()
+
+    def _follow(self) -> None:
+        seen: set[str] = set()
+        while not self._stop.is_set():
+            # Asked before the pods: whatever the Job's last pod has said is there when it has ended.
+            ended = job_state(self.cluster.job(self.job)) != "running"
+            for pod in pods_of(self.job, self.cluster.pods(job_selector(self.job))):
+                if name_of(pod) not in seen and self._follow_pod(name_of(pod)):
+                    seen.add(name_of(pod))
+            if ended:
+                return
+            self._stop.wait(_EVERY)
+
+    def _follow_pod(self, name: str) -> bool:
+        """Print what a pod prints, container by container; return False when there is nothing to print yet."""
+        done: set[str] = set()
+        while not self._stop.is_set():
+            pod = next((one for one in self.cluster.pods(job_selector(self.job)) if name_of(one) == name), None)
+            if pod is None:
+                return True
+            statuses = container_statuses(pod)
+            started = [
+                state
+                for state in statuses
+                if not (state.get("state") or {}).get("waiting") and state["name"] not in done
+            ]
+            if started and started[0].get("state"):
+                self._print(name, str(started[0]["name"]))
+                done.add(str(started[0]["name"]))
+                continue
+            if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+                return True
+            waiting = waits_for(pod)
+            if waiting and waiting != self._noted:
+                self._noted = waiting
+                self.note(waiting)
+            self._stop.wait(_EVERY)
+        return True
+
+    def _print(self, pod: str, container: str) -> None:
+        printed = 0
+        for _ in range(60):
+            try:
+                for line in self.cluster.log_lines(pod, container, follow=True, skip=printed):
+                    printed += 1
+                    self.say(line)
+                    if self._stop.is_set():
+                        return
+            except ConnectionError:
+                # The stream broke, the container did not: it goes on where it was.
+                self._stop.wait(_EVERY)
+                continue
+            except NotFoundError:
+                return
+            if self._has_ended(pod, container):
+                return
+            self._stop.wait(_EVERY)
+
+    def _has_ended(self, pod: str, container: str) -> bool:
+        for one in self.cluster.pods(job_selector(self.job)):
+            if name_of(one) == pod:
+                return any(
+                    state["name"] == container and (state.get("state") or {}).get("terminated")
+                    for state in container_statuses(one)
+                )
+        return True
+
+
+def follow_all(followers: Iterable[Follower]) -> None:
+    """Follow Jobs side by side until all have ended.
+
+    Raises:
+        PluginError: The first of what went wrong with the following, once all have stopped.
+    """
+    group = list(followers)
+    threads = [threading.Thread(target=follower.run, daemon=True) for follower in group]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+    finally:
+        for follower in group:
+            follower.stop()
+    for follower in group:
+        if follower.problem is not None:
+            raise follower.problem
+
+
+def wait_ready(cluster: Cluster, job: str, seconds: float, note: Callable[[str], None]) -> Object:
+    """Wait until a Job's pod is ready, and return it.
+
+    Raises:
+        PluginError: It ended, or is not ready in time; the message says what it waits for.
+    """
+    deadline = time.monotonic() + seconds
+    noted = waiting = "no pod was made yet"
+    while True:
+        own = pods_of(job, cluster.pods(job_selector(job)))
+        pod = own[-1] if own else None
+        if pod is not None:
+            status = pod.get("status") or {}
+            if any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ()):
+                return pod
+            if status.get("phase") in ("Succeeded", "Failed"):
+                raise PluginError(f"the pod of job/{job} ended before it was of use", f"see `kubectl logs job/{job}`")
+            waiting = waits_for(pod)
+        if waiting != noted:
+            noted = waiting
+            note(waiting)
+        if time.monotonic() > deadline:
+            raise PluginError(
+                f"the pod of job/{job} is not ready after {seconds:g} s: {_why(cluster, job, pod, waiting)}",
+                "a volume that only one node can mount is free when no run holds it; --wait gives it more time",
+            )
+        time.sleep(_EVERY / 4)
+
+
+def _why(cluster: Cluster, job: str, pod: Object | None, waiting: str) -> str:
+    """Return the newest warning about a Job or its pod, or what the pod says itself."""
+    with suppress(PluginError):
+        kind, name = ("Job", job) if pod is None else ("Pod", name_of(pod))
+        warnings = [event for event in cluster.events_of(kind, name) if event.get("type") == "Warning"]
+        if warnings:
+            return str(warnings[-1].get("message") or waiting)
+    return waiting

@@ -1,0 +1,113 @@
+"""Jobs made from the chart's CronJobs, the way `kubectl create job --from` makes them. Values in, values out."""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from kubectl_cnpg_backup.errors import UsageError
+from kubectl_cnpg_backup.release import CONFIG_VOLUME, CronJob, Object, name_of
+
+STARTED_BY = "app.kubernetes.io/managed-by"
+PLUGIN = "kubectl-cnpg_backup"
+_NAME_LENGTH = 63
+_FILE_SUFFIXES = (".conf", ".policy.json")
+_SHARED_FILES = ("policy.json",)
+
+
+def job_from(cronjob: CronJob, suffix: str) -> dict[str, Any]:
+    """Return a Job made from a CronJob's template, owned by it, so that its history limits hold for the Job, too.
+
+    Args:
+        cronjob: Where it comes from.
+        suffix: The end of its name, after a dash; a name that is too long is cut before it.
+    """
+    source = deepcopy(dict(cronjob.source))
+    template = source["spec"]["jobTemplate"]
+    metadata = template.get("metadata") or {}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": f"{cronjob.name[: _NAME_LENGTH - len(suffix) - 1].rstrip('-.')}-{suffix}",
+            "namespace": source["metadata"]["namespace"],
+            "labels": {**(metadata.get("labels") or {}), STARTED_BY: PLUGIN},
+            "annotations": {**(metadata.get("annotations") or {}), "cronjob.kubernetes.io/instantiate": "manual"},
+            "ownerReferences": [
+                {
+                    "apiVersion": "batch/v1",
+                    "kind": "CronJob",
+                    "name": cronjob.name,
+                    "uid": source["metadata"]["uid"],
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": template["spec"],
+    }
+
+
+def only_databases(job: dict[str, Any], databases: Iterable[str], config: Object) -> dict[str, Any]:
+    """Return a backup Job that knows some of its databases alone: the others' configuration is not mounted.
+
+    Args:
+        job: A Job from a backup CronJob.
+        databases: What to back up.
+        config: The ConfigMap that its pod mounts as configuration.
+    """
+    wanted = list(databases)
+    keys = sorted(config.get("data") or {})
+    kept = [
+        key for key in keys if key in _SHARED_FILES or any(key == f"{d}{s}" for d in wanted for s in _FILE_SUFFIXES)
+    ]
+    changed = deepcopy(job)
+    for volume in changed["spec"]["template"]["spec"]["volumes"]:
+        if volume["name"] == CONFIG_VOLUME:
+            volume["configMap"]["items"] = [{"key": key, "path": key} for key in kept]
+    return changed
+
+
+def with_environment(job: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Job whose containers have these environment variables; a variable that is there is replaced."""
+    changed = deepcopy(job)
+    spec = changed["spec"]["template"]["spec"]
+    for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
+        others = [variable for variable in container.get("env") or () if variable["name"] not in values]
+        container["env"] = [*others, *({"name": name, "value": value} for name, value in values.items())]
+    return changed
+
+
+def choose_databases(
+    wanted: Iterable[str], cronjobs: Iterable[CronJob], configured: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """Return which databases each CronJob's run is for.
+
+    Args:
+        wanted: Names of databases; all when empty.
+        cronjobs: The release's backup CronJobs.
+        configured: The databases that each of them has, by its name.
+
+    Returns:
+        By the CronJob's name: its databases, or an empty tuple for all of them. A CronJob that is suspended is left
+        out unless one of its databases is named.
+
+    Raises:
+        UsageError: When a database is not configured, or nothing is left to run.
+    """
+    names = list(dict.fromkeys(wanted))
+    jobs = list(cronjobs)
+    if not names:
+        active = {cronjob.name: () for cronjob in jobs if not cronjob.suspended}
+        if not active:
+            raise UsageError("every CronJob of the release is suspended", "name a database with --database")
+        return dict(active)
+    known = sorted({database for databases in configured.values() for database in databases})
+    for name in names:
+        if name not in known:
+            raise UsageError(f"database {name!r} is not configured", f"there is {', '.join(known) or 'none at all'}")
+    chosen = {job.name: tuple(name for name in names if name in configured.get(job.name, ())) for job in jobs}
+    return {name: databases for name, databases in chosen.items() if databases}
+
+
+def describe(job: Object) -> str:
+    """Return a Job as a message names it."""
+    return f"job/{name_of(job)}"

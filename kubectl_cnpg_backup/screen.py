@@ -1,0 +1,140 @@
+"""What a person sees: results on standard output, what is going on meanwhile on standard error."""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.status import Status
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from kubectl_cnpg_backup.tables import Table
+from retention import report
+
+TABLE, JSON, YAML = "table", "json", "yaml"
+
+
+class Screen:
+    """Where a command prints.
+
+    Attributes:
+        form: table, json or yaml.
+    """
+
+    def __init__(self, form: str) -> None:
+        self.form = form
+        self.output = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
+        self.errors = Console(file=sys.stderr, highlight=False, emoji=False, markup=False)
+        self._status: Status | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_table(self) -> bool:
+        """Whether people read the result, rather than programs."""
+        return self.form == TABLE
+
+    def document(self, document: object) -> None:
+        """Print a result for machines."""
+        if self.form == YAML:
+            print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
+        else:
+            print(json.dumps(document, indent=2, ensure_ascii=False))
+
+    def table(self, table: Table, title: str = "") -> None:
+        """Print a table that fits the terminal; into a pipe all of it, one row a line."""
+        if title:
+            self.line(title, style="bold")
+        if not table.rows:
+            return
+        if not self.output.is_terminal:
+            headers = [column.header for column in table.columns]
+            text = report.table(headers, [[_one_line(cell) for cell in row] for row in table.rows])
+            print("\n".join(line.rstrip() for line in text.splitlines()))
+            return
+        fitted = table.fitted(self.output.width)
+        shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for column in fitted.columns:
+            shown.add_column(
+                column.header,
+                no_wrap=not column.wraps,
+                overflow="fold",
+                justify="right" if column.right else "left",
+            )
+        for number, row in enumerate(fitted.rows):
+            shown.add_row(*(Text(cell, style=fitted.styles.get((number, index), "")) for index, cell in enumerate(row)))
+        self.output.print(shown)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Print a line of the result."""
+        if self.output.is_terminal:
+            with self._lock:
+                self.output.print(Text(text, style=style), soft_wrap=True)
+        else:
+            print(text, flush=True)
+
+    def log(self, text: str) -> None:
+        """Print a line of a pod's log: part of what people read, beside what machines do."""
+        if self.is_table:
+            self.line(text)
+        else:
+            with self._lock:
+                print(text, file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """Say what is going on: in place in a terminal, a line elsewhere."""
+        with self._lock:
+            if self._status is not None:
+                self._status.update(Text(text))
+            elif self.errors.is_terminal:
+                self.errors.print(Text(text, style="dim"))
+            else:
+                print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show that something is going on while the block runs."""
+        if not self.errors.is_terminal:
+            yield
+            return
+        with self.errors.status(Text(text)) as status:
+            self._status = status
+            try:
+                yield
+            finally:
+                self._status = None
+
+    @contextmanager
+    def transfer(self, name: str, total: int, here: int) -> Iterator[Any]:
+        """Show the progress of a download; gives what to call with each number of bytes that came."""
+        progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self.errors,
+            disable=not self.errors.is_terminal,
+        )
+        with progress:
+            task = progress.add_task(name, total=total, completed=here)
+            yield lambda count: progress.update(task, advance=count)
+
+    def confirm(self, question: str) -> bool:
+        """Ask a person; without a terminal the answer is no."""
+        if not sys.stdin.isatty():
+            return False
+        self.errors.print(Text(f"{question} [y/N] ", style="bold"), end="")
+        try:
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())

@@ -1,0 +1,108 @@
+"""The command line without a cluster: usage, completion, refusals as one line, and nothing heavy loaded too early."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kubectl_cnpg_backup import commands
+from kubectl_cnpg_backup.cli import build_parser, main
+from kubectl_cnpg_backup.cluster import forbidden
+from kubectl_cnpg_backup.complete import _subcommands, candidates
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_command_of_the_parser_is_there_and_no_other() -> None:
+    done = {name.removeprefix("run_") for name in vars(commands) if name.startswith("run_")}
+    assert set(_subcommands(build_parser())) == done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["lst"], "invalid choice: 'lst'"),
+        (["list", "-o", "xml"], "invalid choice: 'xml'"),
+        (["pin", "a.dump", "--for", "30"], "'30' is not a duration"),
+        (["list", "--kubeconfig", "/nowhere/kubeconfig"], "give one with --kubeconfig or KUBECONFIG"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(
+        "{apiVersion: v1, kind: Config, current-context: a, users: [{name: a, user: {token: x}}],"
+        " contexts: [{name: a, context: {cluster: a, user: a}}],"
+        " clusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]}"
+    )
+    assert main(["status", "--kubeconfig", str(kubeconfig)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert "does not answer" in error
+    assert "Traceback" not in error
+
+
+def test_completion_and_help_do_not_load_the_client() -> None:
+    script = (
+        "import sys, kubectl_cnpg_backup.complete as c; c.candidates(['run', '']); print('kubernetes' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "some", "files"),
+    [
+        (["li"], "list", False),
+        (["list", "-o", ""], "json", False),
+        (["list", "--rel"], "--release", False),
+        (["run", "--dat"], "--database", False),
+    ],
+)
+def test_completion(words: list[str], some: str, files: bool) -> None:
+    found, with_files = candidates(words)
+    assert some in [candidate for candidate, _ in found]
+    assert with_files is files
+
+
+def test_completion_leaves_values_to_the_shell() -> None:
+    assert candidates(["download", "--to", ""]) == ([], True)
+
+
+def test_a_missing_rule_is_named() -> None:
+    error = forbidden(
+        'pods "a" is forbidden: User "eve" cannot create resource "pods/exec" in API group "" '
+        'in the namespace "default"'
+    )
+    assert error.problem == "user eve may not create pods/exec in namespace default"
+    assert '{apiGroups: [""], resources: [pods/exec], verbs: [create]} of a Role' in error.remedy
+    whole = forbidden('x is forbidden: User "eve" cannot get resource "nodes" in API group "" at the cluster scope')
+    assert "in the whole cluster" in whole.problem
+    assert "ClusterRole" in whole.remedy
+
+
+def test_a_policys_refusal_is_told_as_it_stands() -> None:
+    said = "jobs \"x\" is forbidden: ValidatingAdmissionPolicy 'restrict' denied request: eve asks to create jobs x"
+    assert forbidden(said).problem == said
+
+
+def test_the_core_does_not_speak_to_the_cluster() -> None:
+    pure = ("release", "schedule", "jobs", "standing", "doctor", "tables", "errors")
+    for name in pure:
+        text = (ROOT / "kubectl_cnpg_backup" / f"{name}.py").read_text()
+        assert not re.search(r"^(import|from) (kubernetes|rich|urllib3|websocket|subprocess)", text, re.MULTILINE), name
+        assert "datetime.now" not in text, name

@@ -1,0 +1,185 @@
+"""`doctor`: each thing that is not as it should be is found, and its remedy named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kubectl_cnpg_backup import doctor
+from kubectl_cnpg_backup.doctor import Facts, Level, Unreadable, examine
+from kubectl_cnpg_backup.release import read_runs
+from tests.plugin.common import NOW, ago, job, objects, pod, release
+
+CRONJOB = "cnpg-pg-dump-backup"
+MESSAGE = "3 databases done\nkutt ok (newest 2026-11-22 14:00Z): published"
+
+
+def claim(**labels: str) -> dict[str, Any]:
+    (found,) = objects("PersistentVolumeClaim")
+    metadata = {**found["metadata"], "labels": {**found["metadata"]["labels"], **labels}}
+    return {**found, "metadata": metadata, "status": {"phase": "Bound", "capacity": {"storage": "15Gi"}}}
+
+
+def healthy() -> Facts:
+    found = release(lastScheduleTime=ago(minutes=30))
+    wanted = doctor.wanted_secrets(found)
+    jobs = [job("run", CRONJOB, started=ago(minutes=30), finished=ago(minutes=28))]
+    return Facts(
+        release=found,
+        now=NOW,
+        kubernetes="v1.34.2",
+        plugin="0.1.9",
+        runs=read_runs(jobs, [pod("run", 0, MESSAGE)]),
+        claim=claim(
+            **{
+                "recurring-job.longhorn.io/source": "enabled",
+                "recurring-job-group.longhorn.io/default": "enabled",
+            }
+        ),
+        policies=objects("NetworkPolicy"),
+        access={"mode": "grant", "grant": "verb mount on the claim"},
+        access_policies={"restrict": True},
+        secrets=dict(wanted),
+        wanted_secrets=wanted,
+        servers={"default/kutt-postgresql-cnpg": "ghcr.io/cloudnative-pg/postgresql:16.4-bookworm"},
+        clusters={"default/kutt-postgresql-cnpg": "docker.io/postgres:16-alpine"},
+        missing_rights=(),
+    )
+
+
+def test_a_healthy_release_has_nothing_to_say() -> None:
+    findings = examine(healthy())
+    assert {finding.level for finding in findings} == {Level.GOOD}, findings
+    assert len(findings) >= 9
+
+
+def test_the_secrets_that_runs_read_are_found_in_the_template() -> None:
+    wanted = doctor.wanted_secrets(release())
+    assert wanted["kutt-postgresql-cnpg-app"] == {"username", "password"}
+    assert wanted["kutt-postgresql-cnpg-ca"] == {"ca.crt"}
+
+
+STRANGER = {"metadata": {"name": "allow-all", "labels": {}}, "spec": {"podSelector": {}, "egress": [{}]}}
+BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
+    "old Kubernetes": ({"kubernetes": "v1.29.9"}, Level.WRONG, "older than 1.30", "upgrade"),
+    "another version": ({"plugin": "0.2.0"}, Level.CAREFUL, "plugin 0.2.0", "pipx install"),
+    "missing right": (
+        {"missing_rights": [doctor.RIGHTS[3]]},
+        Level.CAREFUL,
+        "may not create jobs",
+        "resources [jobs], verbs [create]",
+    ),
+    "suspended": ({"release": release("suspended")}, Level.CAREFUL, "suspended", "suspend: false"),
+    "missed run": (
+        {"release": release(lastScheduleTime=ago(days=2))},
+        Level.WRONG,
+        "did not start",
+        "describe cronjob",
+    ),
+    "failed run": (
+        {
+            "runs": read_runs(
+                [job("run", CRONJOB, state="Failed", started=ago(hours=1), finished=ago(minutes=50))],
+                [pod("run", 1, "1 of 1 databases failed\nkutt failed (no backup): no Secret")],
+            )
+        },
+        Level.WRONG,
+        "no Secret",
+        "logs run",
+    ),
+    "no claim": ({"claim": None}, Level.WRONG, "does not exist", "helm upgrade"),
+    "pending claim": ({"claim": {**claim(), "status": {"phase": "Pending"}}}, Level.WRONG, "Pending", "describe pvc"),
+    "claim that is growing": (
+        {"claim": {**claim(), "status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}}},
+        Level.CAREFUL,
+        "15Gi asked for, 10Gi there",
+        "describe pvc",
+    ),
+    "Longhorn without source": (
+        {"claim": claim(**{"recurring-job.longhorn.io/nightly": "enabled"})},
+        Level.WRONG,
+        "not heeded",
+        "kubectl label pvc",
+    ),
+    "Longhorn without jobs": ({"claim": claim()}, Level.CAREFUL, "no recurring job", "persistence.longhorn"),
+    "no network policy": ({"policies": []}, Level.WRONG, "none", "networkPolicy.enabled"),
+    "a stranger's policy": (
+        {"policies": [*objects("NetworkPolicy"), STRANGER]},
+        Level.CAREFUL,
+        "allow-all selects the backup pods as well",
+        "selector",
+    ),
+    "no access policy": (
+        {"access": {"mode": "none"}},
+        Level.WRONG,
+        "every pod of the namespace",
+        "accessPolicy.enabled",
+    ),
+    "weak access policy": (
+        {"access": {"mode": "weak-label"}},
+        Level.CAREFUL,
+        "write a label",
+        "accessPolicy.mode: grant",
+    ),
+    "access policy gone": ({"access_policies": {"restrict": False}}, Level.WRONG, "restrict is gone", "helm upgrade"),
+    "no Secret": ({"secrets": {}}, Level.WRONG, "does not exist", "CloudNativePG makes it"),
+    "Secret without key": (
+        {"secrets": dict.fromkeys(doctor.wanted_secrets(release()), frozenset({"username", "ca.crt"}))},
+        Level.WRONG,
+        "it lacks password",
+        "correct the keys",
+    ),
+    "Secrets that may not be read": (
+        {"secrets": dict.fromkeys(doctor.wanted_secrets(release()), Unreadable("you may not"))},
+        Level.UNKNOWN,
+        "you may not",
+        "helm test",
+    ),
+    "another major": (
+        {"servers": {"default/kutt-postgresql-cnpg": "ghcr.io/cloudnative-pg/postgresql:17"}},
+        Level.WRONG,
+        "PostgreSQL 17, dumped by 16",
+        "17-alpine",
+    ),
+    "no cluster": ({"servers": {}}, Level.WRONG, "does not exist", "correct `cluster`"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_wrong_is_found_with_its_remedy(what: str) -> None:
+    changes, level, found, remedy = BROKEN[what]
+    findings = examine(replace(healthy(), **changes))
+    matching = [one for one in findings if found in one.found and remedy in one.remedy]
+    assert matching, f"{what}: {findings}"
+    assert {one.level for one in matching} == {level}
+    assert all(one.remedy for one in findings if one.level in (Level.WRONG, Level.CAREFUL)), findings
+
+
+@pytest.mark.parametrize(
+    ("expression", "selected"),
+    [
+        ({"key": "component", "operator": "NotIn", "values": ["drill"]}, True),
+        ({"key": "component", "operator": "In", "values": ["drill"]}, False),
+        ({"key": "component", "operator": "Exists"}, True),
+        ({"key": "component", "operator": "DoesNotExist"}, False),
+    ],
+)
+def test_selectors_are_read_as_kubernetes_reads_them(expression: dict[str, Any], selected: bool) -> None:
+    policy = {"spec": {"podSelector": {"matchLabels": {"app": "a"}, "matchExpressions": [expression]}}}
+    assert doctor.selects(policy, {"app": "a", "component": "backup"}) is selected
+    assert doctor.selects(policy, {"app": "b", "component": "backup"}) is False
+
+
+@pytest.mark.parametrize(
+    ("image", "major"),
+    [
+        ("docker.io/postgres:16-alpine", 16),
+        ("registry:5000/postgres:17.6@sha256:1234", 17),
+        ("registry:5000/postgres", None),
+        ("postgres:latest", None),
+    ],
+)
+def test_majors_are_read_from_tags(image: str, major: int | None) -> None:
+    assert doctor.major_of(image) == major

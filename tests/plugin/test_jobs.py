@@ -1,0 +1,66 @@
+"""Jobs that the plugin makes: nothing but the chart's template, and less of it where one database is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from kubectl_cnpg_backup.errors import UsageError
+from kubectl_cnpg_backup.jobs import PLUGIN, STARTED_BY, choose_databases, job_from, only_databases
+from kubectl_cnpg_backup.release import BACKUP, databases_in
+from tests.plugin.common import config_of, release
+
+
+def made(values: str = "default", suffix: str = "manual-1") -> dict[str, Any]:
+    return job_from(release(values).of(BACKUP)[0], suffix)
+
+
+def test_a_job_is_its_template_labelled_and_owned_by_the_cronjob() -> None:
+    cronjob = release().of(BACKUP)[0]
+    job = made()
+    kubernetes_validate.validate(job, "1.34", strict=True)
+    assert job["spec"] == cronjob.source["spec"]["jobTemplate"]["spec"]
+    labels = job["metadata"]["labels"]
+    assert labels["app"] == "cnpg-backup"
+    assert labels[STARTED_BY] == PLUGIN
+    assert STARTED_BY not in job["spec"]["template"]["metadata"]["labels"], "pods are what policies judge"
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["controller"]) == ("CronJob", cronjob.name, True)
+
+
+def test_a_jobs_name_fits_and_keeps_its_suffix() -> None:
+    cronjob = release(name="a-release-with-a-name-of-fifty-three-characters-in-it").of(BACKUP)[0]
+    name = job_from(cronjob, "manual-abcdef-0123456789")["metadata"]["name"]
+    assert len(name) <= 63
+    assert name.endswith("-manual-abcdef-0123456789")
+
+
+def test_a_run_of_one_database_mounts_the_configuration_of_no_other() -> None:
+    config = config_of("cnpg-pg-dump-backup")
+    config["data"] = {**config["data"], "kutt.policy.json": "{}", "kutt-2.conf": "", "kutt-2.policy.json": ""}
+    job = only_databases(made(), ["kutt"], config)
+    (volume,) = [one for one in job["spec"]["template"]["spec"]["volumes"] if one["name"] == "config"]
+    assert [item["path"] for item in volume["configMap"]["items"]] == ["kutt.conf", "kutt.policy.json", "policy.json"]
+    assert "items" not in str(
+        [one for one in made()["spec"]["template"]["spec"]["volumes"] if one["name"] == "config"]
+    ), "the template itself was changed"
+    kubernetes_validate.validate(job, "1.34", strict=True)
+
+
+def test_a_database_is_run_by_the_cronjob_that_has_it() -> None:
+    cronjobs = release("two-images").of(BACKUP)
+    configured = {one.name: databases_in(config_of(one.name, "two-images")) for one in cronjobs}
+    assert choose_databases(["shop"], cronjobs, configured) == {"cnpg-pg-dump-backup-17": ("shop",)}
+    assert choose_databases([], cronjobs, configured) == {one.name: () for one in cronjobs}
+    with pytest.raises(UsageError, match="database 'sho' is not configured; there is authelia, shop"):
+        choose_databases(["shop", "sho"], cronjobs, configured)
+
+
+def test_a_suspended_schedule_runs_only_what_is_named() -> None:
+    cronjobs = release("suspended").of(BACKUP)
+    configured = {one.name: databases_in(config_of(one.name, "suspended")) for one in cronjobs}
+    with pytest.raises(UsageError, match="every CronJob of the release is suspended"):
+        choose_databases([], cronjobs, configured)
+    assert choose_databases(["kutt"], cronjobs, configured) == {"cnpg-pg-dump-backup": ("kutt",)}

@@ -1,0 +1,89 @@
+"""What the plugin reads from the API server's objects; the messages are those that the package itself writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubectl_cnpg_backup.errors import NotFoundError, UsageError
+from kubectl_cnpg_backup.release import (
+    BACKUP,
+    choose,
+    databases_in,
+    exit_code_of,
+    parse_verdicts,
+    read_runs,
+    releases,
+    worst,
+)
+from retention.errors import RetentionError
+from retention.report import Outcome, termination_message
+from tests.plugin.common import NOW, THREE, ago, config_of, job, objects, pod, release
+
+
+def test_the_only_release_of_a_namespace_is_taken_and_several_are_named() -> None:
+    found = releases([*objects("CronJob"), *objects("CronJob", name="nightly")], "default")
+    assert [one.name for one in found] == ["cnpg-backup", "nightly"]
+    assert choose(found[:1], "", "default") == found[0]
+    assert choose(found, "nightly", "default") == found[1]
+    with pytest.raises(UsageError, match="several releases: cnpg-backup, nightly; choose one with --release"):
+        choose(found, "", "default")
+    with pytest.raises(UsageError, match="no release 'weekly' in namespace default; there is cnpg-backup, nightly"):
+        choose(found, "weekly", "default")
+    with pytest.raises(UsageError, match="no release of cnpg-backup in namespace elsewhere"):
+        choose([], "", "elsewhere")
+
+
+def test_other_peoples_cronjobs_are_no_release() -> None:
+    assert releases([{"metadata": {"name": "other", "labels": {}}, "spec": {}}], "default") == []
+
+
+def test_the_charts_cronjobs_are_read_as_what_they_are() -> None:
+    found = release("two-images")
+    assert found.claim == "cnpg-backups-pvc"
+    assert found.version == "0.1.0"
+    assert [cronjob.name for cronjob in found.of(BACKUP)] == ["cnpg-pg-dump-backup", "cnpg-pg-dump-backup-17"]
+    assert databases_in(config_of("cnpg-pg-dump-backup-17", "two-images")) == ("shop",)
+    assert databases_in(config_of("cnpg-pg-dump-backup")) == THREE
+    with pytest.raises(NotFoundError, match="has no CronJob for 'weather'"):
+        found.template("weather")
+
+
+def test_the_last_words_of_a_run_are_read_back_as_the_package_wrote_them() -> None:
+    good, bad = Outcome("authelia", notes=["published it"]), Outcome("kutt (odd): name")
+    bad.problems.append(RetentionError("the server does not answer", "start it"))
+    outcomes = [good, Outcome("plausible", problems=[RetentionError("no Secret", "make it")])]
+    read = parse_verdicts(termination_message(outcomes, ["a warning"], NOW).decode())
+    assert [(one.database, one.result, one.newest, one.why) for one in read] == [
+        ("plausible", "failed", None, "no Secret"),
+        ("authelia", "ok", None, "published it"),
+    ]
+
+
+def test_runs_are_newest_first_with_exit_code_and_verdicts() -> None:
+    jobs = [
+        job("old", "cnpg-pg-dump-backup", started=ago(hours=3), finished=ago(hours=2.9)),
+        job("new", "cnpg-pg-dump-backup", state="Failed", started=ago(hours=1), finished=ago(minutes=50)),
+        job("now", "cnpg-pg-dump-backup", state="", started=ago(minutes=1)),
+        job("late", "x", state="Failed", started=ago(hours=9), finished=ago(hours=8), reason="DeadlineExceeded"),
+    ]
+    pods = [
+        pod("new", 3, "1 databases done\nkutt refused (newest 2026-11-22 12:00Z): 9 of 10 would go"),
+        pod("old", 0, ""),
+    ]
+    runs = read_runs(jobs, pods)
+    assert [(run.job, run.state, run.exit_code) for run in runs] == [
+        ("now", "running", None),
+        ("new", "failed", 3),
+        ("old", "succeeded", 0),
+        ("late", "failed", None),
+    ]
+    assert runs[1].verdicts[0].result == "refused"
+    assert [exit_code_of(run) for run in runs[1:]] == [3, 0, 1]
+    assert runs[3].reason == "DeadlineExceeded"
+
+
+@pytest.mark.parametrize(
+    ("codes", "together"), [((), 0), ((0, 0), 0), ((0, 3), 3), ((3, 1), 1), ((2, 3), 2), ((0, 137), 137)]
+)
+def test_a_failed_database_beats_a_refusal(codes: tuple[int, ...], together: int) -> None:
+    assert worst(codes) == together

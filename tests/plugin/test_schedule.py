@@ -1,0 +1,35 @@
+"""When a run is due, and when a backup is late, in time zones that change their clocks, too."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from kubectl_cnpg_backup.errors import PluginError
+from kubectl_cnpg_backup.schedule import due_before, is_late, next_run
+from tests.plugin.common import NOW
+
+
+def test_the_next_run_is_the_schedules_in_its_own_zone() -> None:
+    assert next_run("0 */2 * * *", "Etc/UTC", NOW) == NOW.replace(hour=16, minute=0)
+    assert next_run("0 3 * * *", "Europe/Zurich", NOW) == datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+    summer = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+    assert next_run("0 3 * * *", "Europe/Zurich", summer) == datetime(2026, 7, 2, 1, 0, tzinfo=UTC)
+    assert next_run("@hourly", "Etc/UTC", NOW) == NOW.replace(hour=15, minute=0)
+
+
+def test_the_run_that_was_due_last_may_still_be_under_way() -> None:
+    assert due_before("0 */2 * * *", "Etc/UTC", NOW, 1) == NOW.replace(hour=14, minute=0)
+    before = NOW.replace(hour=12, minute=0)
+    assert due_before("0 */2 * * *", "Etc/UTC", NOW, 2) == before
+    assert not is_late(before, "0 */2 * * *", "Etc/UTC", NOW)
+    assert not is_late(before - timedelta(minutes=10), "0 */2 * * *", "Etc/UTC", NOW), "it started a little early"
+    assert is_late(before - timedelta(minutes=16), "0 */2 * * *", "Etc/UTC", NOW)
+    assert is_late(None, "0 */2 * * *", "Etc/UTC", NOW)
+
+
+@pytest.mark.parametrize(("expression", "zone"), [("0 25 * * *", "Etc/UTC"), ("0 * * * *", "Etc/Nowhere")])
+def test_a_schedule_that_means_nothing_is_one_line(expression: str, zone: str) -> None:
+    with pytest.raises(PluginError, match="schedule"):
+        next_run(expression, zone, NOW)

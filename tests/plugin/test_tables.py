@@ -1,0 +1,105 @@
+"""Tables fit the terminal, and lose nothing in a pipe."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from datetime import datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from kubectl_cnpg_backup import tables
+from kubectl_cnpg_backup.screen import Screen
+from retention.errors import RetentionError
+from retention.report import Outcome, finish_table
+from tests.plugin.common import NOW, backup
+
+NAME = "authelia-20261122-140002.dump"
+ENTRY = {
+    "database": "authelia",
+    "backups": [
+        backup(NAME, timedelta(minutes=30), 5_000_000, verified="2026-11-22T14:00:09+00:00"),
+        backup(
+            "authelia-20261121-140002.dump",
+            timedelta(days=1),
+            4_000_000,
+            pin={"reason": "before the migration", "expires": "2026-12-22T14:00:00+00:00", "holds": True},
+            drill={"result": "proved", "finished": "2026-11-22T02:30:00+00:00"},
+        ),
+    ],
+}
+
+
+def printed(width: int, *, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+    screen, out = Screen("table"), io.StringIO()
+    screen.output = Console(file=out, width=width, force_terminal=terminal, highlight=False)
+    monkeypatch.setattr(sys, "stdout", out)
+    screen.table(tables.backups(ENTRY, NOW))
+    return out.getvalue()
+
+
+def test_age_size_tier_verified_drilled_pinned_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    header, newest, older = printed(80, terminal=False, monkeypatch=monkeypatch).splitlines()
+    assert header.split() == ["AGE", "SIZE", "TIER", "VERIFIED", "DRILLED", "PINNED", "NAME", "WHY"]
+    assert newest.split()[:3] == ["30m", "4.8", "MiB"]
+    assert "2026-11-22 14:00Z" in newest
+    assert "proved 12h" in older
+    assert "to 2026-12-22 14:00Z" in older
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
+def test_a_name_is_whole_and_no_line_too_long_in_a_terminal_of_any_width(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed(width, terminal=True, monkeypatch=monkeypatch))
+    assert NAME in text
+    assert max(map(len, text.splitlines())) <= width
+    assert ("WHY" in text) == (width > 150)
+    assert ("SIZE" in text) == (width > 45)
+
+
+def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in printed(80, terminal=False, monkeypatch=monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in printed(80, terminal=True, monkeypatch=monkeypatch)
+
+
+def test_the_table_that_ends_a_run_is_read_back_as_the_package_printed_it() -> None:
+    failed = Outcome("kutt", seconds=12.34)
+    failed.problems.append(RetentionError("no Secret: it does not exist", "make it"))
+    log = ["kutt: dumping", *finish_table([Outcome("authelia", notes=["nothing new"]), failed], NOW).splitlines()]
+    rows = tables.parse_run_table(log)
+    assert rows[0] == ["authelia", "ok", "none", "?", "0", "0.0", "nothing new"]
+    assert rows[1][:2] == ["kutt", "failed"]
+    assert rows[1][-1] == "no Secret: it does not exist"
+    assert tables.parse_run_table(["kutt: dumping"]) == []
+
+
+@pytest.mark.parametrize(
+    ("pin", "told"),
+    [
+        (None, "-"),
+        ({"reason": "", "expires": None, "holds": True}, "for ever"),
+        ({"reason": "", "expires": "2026-11-01T00:00:00+00:00", "holds": False}, "expired"),
+    ],
+)
+def test_pins_are_told(pin: object, told: str) -> None:
+    assert tables.pinned(pin) == told
+
+
+def test_a_plan_has_its_newest_first() -> None:
+    entry = {
+        "keep": [{"name": "b", "tier": "Daily", "reason": "r"}],
+        "delete": [{"name": "a", "reason": "too many"}],
+    }
+    table = tables.plan(entry, {"a": timedelta(hours=5), "b": timedelta(hours=9)})
+    assert [row[0] for row in table.rows] == ["delete", "keep"]
+
+
+def test_moments_are_told_from_now() -> None:
+    assert tables.since(NOW - timedelta(hours=3), NOW) == "3h"
+    assert tables.since(NOW + timedelta(minutes=30), NOW) == "in 30m"
+    assert tables.since(None, datetime.now().astimezone()) == "-"
