@@ -153,7 +153,8 @@ leaves alone what runs. The Jobs and CronJobs were judged when they were made, s
 
 {{/*
 CEL: makes, deletes or hands on what must stay as it is: the claim, a copy of it, and what the runs are made of. A controller
-reference on the claim lets a pod adopt it, any other lets it be collected as garbage.
+reference on the claim lets a pod adopt it, any other lets it be collected as garbage; a volume of somebody's own would get the
+dumps.
 */}}
 {{- define "cnpg-backup.celStorage" -}}
 {{- $claim := include "cnpg-backup.claimName" . -}}
@@ -162,7 +163,9 @@ reference on the claim lets a pod adopt it, any other lets it be collected as ga
 {{- range $names }}{{ $maps = append $maps (printf "%s-config" .) }}{{ end -}}
 (request.operation == 'DELETE' ? [dyn(oldObject)] : [dyn(object)]).exists(o,
   request.resource.resource == 'persistentvolumeclaims' ? (o.metadata.name == '{{ $claim }}'
-    ? request.operation != 'UPDATE' || o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([])
+    ? request.operation != 'UPDATE' || o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]) ||
+      (o.spec.?volumeName.orValue('') != dyn(oldObject).spec.?volumeName.orValue('') &&
+        !(request.userInfo.username in {{ include "cnpg-backup.celList" .Values.accessPolicy.controllers.volumeBinder }}))
     : request.operation == 'CREATE' && [o.?spec.?dataSource, o.?spec.?dataSourceRef].exists(d,
         {{ include "cnpg-backup.celIsClaim" . }}))
   : request.resource.resource == 'configmaps' ? o.metadata.name.matches('^({{ join "|" $maps | replace "." "[.]" }})-[0-9a-f]{10}$') && (
@@ -392,10 +395,9 @@ matchConditions:
     expression: >-
       !(request.userInfo.username in {{ $binders }}) && [dyn(object)].exists(o,
         request.resource.resource == 'persistentvolumeclaims' ? (
-          !(request.namespace == '{{ $namespace }}' && o.metadata.name == '{{ $claim }}') && (
-            (o.spec.?volumeName.orValue('') != '' && (request.operation == 'CREATE' || dyn(oldObject).spec.?volumeName.orValue('') == '')) ||
-            (o.spec.?dataSourceRef.?namespace.orValue('') == '{{ $namespace }}' && [o.spec.?dataSourceRef].exists(d,
-              {{ include "cnpg-backup.celIsClaim" .root }}))))
+          (o.spec.?volumeName.orValue('') != '' && (request.operation == 'CREATE' || dyn(oldObject).spec.?volumeName.orValue('') == '')) ||
+          (o.spec.?dataSourceRef.?namespace.orValue('') == '{{ $namespace }}' && [o.spec.?dataSourceRef].exists(d,
+            {{ include "cnpg-backup.celIsClaim" .root }})))
         : request.resource.resource == 'persistentvolumes' && request.operation == 'UPDATE' ? (
             dyn(oldObject).spec.?claimRef.?namespace.orValue('') == '{{ $namespace }}' &&
             dyn(oldObject).spec.?claimRef.?name.orValue('') == '{{ $claim }}' &&

@@ -460,8 +460,14 @@ def test_cluster_that_would_recover_from_the_claim_gets_no_copy_of_it(sites: dic
     site.cluster.kubectl("delete", "cluster", "thief", "-n", site.release.namespace)
 
 
-def test_what_has_to_go_on_goes_on(site: Site) -> None:
+def test_what_has_to_go_on_goes_on(sites: dict[str, Site]) -> None:
     """By the real controllers and kubelet: an evicted pod's successor, a run by hand, collection, a look inside."""
+    with ThreadPoolExecutor(len(sites)) as pool:
+        list(pool.map(go_on, sites.values()))
+
+
+def go_on(site: Site) -> None:
+    """Evict the backup pod, run a backup by hand, delete it, and look at the volume."""
     where = ("-n", site.release.namespace)
     evicted = site.place.pod
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": evicted, "namespace": where[1]}}
@@ -480,12 +486,23 @@ def test_what_has_to_go_on_goes_on(site: Site) -> None:
     assert "backups" in site.kubectl(access.OPERATOR, "exec", site.place.inspector, "--", "ls", "-d", "/backups")
 
 
-def test_upgrade_and_test_run_as_an_administrator_who_is_no_root(strong: Site) -> None:
+def test_administrator_who_is_no_root_upgrades(strong: Site) -> None:
     strong.release.upgrade({"successfulJobsHistoryLimit": 2}, "--kube-as-user", access.ADMIN)
     site = strong
     found = site.cluster.get("cronjob", site.place.cronjob_name, "-n", site.release.namespace)
     assert found["spec"]["successfulJobsHistoryLimit"] == 2
     site.place = dataclasses.replace(site.place, cronjob=found)
+
+
+def test_helm_test_needs_the_grant(sites: dict[str, Site]) -> None:
+    release = sites["both"].release
+    pod = "cnpg-pg-dump-backup-test"
+    with pytest.raises(NodeError, match=f"{access.DEV} asks to create pods {pod}"):
+        release.run_helm("test", release.name, "--kube-as-user", access.DEV)
+    # It ends without success, since there is no database.
+    with pytest.raises(NodeError):
+        release.run_helm("test", release.name, "--timeout=5s", "--kube-as-user", access.OPERATOR)
+    assert release.cluster.get("pod", pod, "-n", release.namespace)
 
 
 def test_installer_without_a_cluster_is_told_in_one_line_what_to_turn_off(node: Cluster, namespace: str) -> None:
@@ -621,7 +638,13 @@ def test_kyverno_that_is_switched_off_takes_its_own_guard_along_and_no_other(
 # The end: what stands last, since it takes the releases away.
 
 
-def test_cronjob_and_namespace_can_be_deleted_with_all_that_is_in_them(site: Site) -> None:
+def test_cronjob_and_namespace_can_be_deleted_with_all_that_is_in_them(sites: dict[str, Site]) -> None:
+    with ThreadPoolExecutor(len(sites)) as pool:
+        list(pool.map(end, sites.values()))
+
+
+def end(site: Site) -> None:
+    """Delete the CronJob in the foreground, as Argo CD does, then the namespace with claim and pods in it."""
     where = ("-n", site.release.namespace)
     foreground = ("delete", "cronjob", site.place.cronjob_name, *where, "--cascade=foreground", "--timeout=90s")
     site.cluster.kubectl("--as", access.ADMIN, *foreground)

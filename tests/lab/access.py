@@ -54,6 +54,7 @@ APPLIER = "applier"  # an account of another namespace bound to the role `cluste
 MOVER = "mover"  # named in `accessPolicy.exceptions`, with `edit` in the namespace, as a tool such as Velero
 CRONJOBS = "cronjob-controller"
 JOBS = "job-controller"
+BINDER = "persistent-volume-binder"
 
 PEOPLE: Mapping[str, str] = {
     DEV: "`edit` in the namespace",
@@ -436,6 +437,25 @@ def attempts() -> Iterator[Case]:
         lambda p: create(p, _copying(p)),
         label,
     )
+    for text, change in {
+        "that only owns it": lambda m: m["metadata"]["ownerReferences"][0].pop("controller"),
+        "under another account": lambda m: m["spec"].update(serviceAccountName="another"),
+    }.items():
+        yield Case(
+            f"pod of an older Job of a stranger's, {text}",
+            JOBS,
+            lambda p, change=change: create(p, _changed(job_pod(p, "old-x", "old"), change)),  # type: ignore[misc]
+            label,
+            made=False,
+        )
+    yield Case(
+        "volume for a claim in another namespace that copies this one across namespaces",
+        DEV,
+        lambda p: create(p, claim_object("copy", dataSourceRef=source(p, namespace=p.namespace)), p.elsewhere),
+        label,
+        reason="hands out",
+        made=False,  # the API server leaves the field out unless a feature gate is open
+    )
     yield Case(
         "Job of the CronJob's template (`kubectl create job --from`)",
         DEV,
@@ -565,6 +585,14 @@ def attempts() -> Iterator[Case]:
         lambda p: update(p, "persistentvolumeclaims", p.claim, lambda c: _owned(c, controller=True)),
         label,
         reason="decides over",
+    )
+    yield Case(
+        "volume of one's own for the claim, while it has none",
+        DEV,
+        lambda p: update(p, "persistentvolumeclaims", p.claim, lambda c: c["spec"].update(volumeName="mine")),
+        label,
+        reason="decides over",
+        made=False,  # this one has a volume already
     )
     yield Case(
         "deletion of the claim",
@@ -757,6 +785,11 @@ def open_doors() -> Iterator[Case]:
     )
 
 
+def _changed(manifest: Manifest, change: Callable[[Manifest], object]) -> Manifest:
+    change(manifest)
+    return manifest
+
+
 def _annotated(manifest: Manifest) -> None:
     manifest["metadata"].setdefault("annotations", {})["example.org/note"] = "seen"
 
@@ -769,6 +802,13 @@ def legitimate() -> Iterator[Case]:
         "the CronJob's Job",
         CRONJOBS,
         lambda p: create(p, _controlled(by_hand(p, "scheduled"))),
+        free,
+        made=False,
+    )
+    yield Case(
+        "the volume of the claim, bound",
+        BINDER,
+        lambda p: update(p, "persistentvolumeclaims", p.claim, lambda c: c["spec"].update(volumeName="new")),
         free,
         made=False,
     )
@@ -886,6 +926,7 @@ def username(who: str, place: Place) -> str:
         APPLIER: "system:serviceaccount:argocd:argocd-application-controller",
         CRONJOBS: "system:serviceaccount:kube-system:cronjob-controller",
         JOBS: "system:serviceaccount:kube-system:job-controller",
+        BINDER: "system:serviceaccount:kube-system:persistent-volume-binder",
     }.get(who, who)
 
 
