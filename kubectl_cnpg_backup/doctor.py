@@ -18,6 +18,7 @@ from kubectl_cnpg_backup.release import (
     claim_problem,
     labels,
     name_of,
+    parse_time,
 )
 from kubectl_cnpg_backup.tables import CAREFUL, GOOD, QUIET, WRONG, Column, Table
 
@@ -225,6 +226,17 @@ def _claim(facts: Facts) -> list[Finding]:
     problem = claim_problem(facts.claim)
     if problem is not None:
         return [Finding(Level.WRONG, subject, problem.problem, problem.remedy)]
+    made = parse_time(facts.claim["metadata"].get("creationTimestamp"))
+    successes = [cronjob.last_success for cronjob in facts.release.cronjobs if cronjob.last_success]
+    if made is not None and successes and made > max(successes):
+        return [
+            Finding(
+                Level.CAREFUL,
+                subject,
+                "made again since the last backup: another, empty volume",
+                "the older backups are on the old one, if its reclaim policy has kept it: kubectl get pv",
+            )
+        ]
     capacity = ((facts.claim.get("status") or {}).get("capacity") or {}).get("storage", "?")
     wanted = ((facts.claim["spec"].get("resources") or {}).get("requests") or {}).get("storage", "?")
     if wanted != capacity:

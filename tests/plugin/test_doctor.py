@@ -72,6 +72,12 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
         "resources [jobs], verbs [create]",
     ),
     "suspended": ({"release": release("suspended")}, Level.CAREFUL, "suspended", "suspend: false"),
+    "another claim of the same name": (
+        {"release": release(lastScheduleTime=ago(minutes=30), lastSuccessfulTime=ago(days=40))},
+        Level.CAREFUL,
+        "another, empty volume",
+        "kubectl get pv",
+    ),
     "missed run": (
         {"release": release(lastScheduleTime=ago(days=2))},
         Level.WRONG,
