@@ -153,6 +153,9 @@ default
 {{ (.Files.Glob "files/retention/*.py").AsConfig }}
 {{- end -}}
 
+{{/* Name of the ConfigMap with them. Of the files themselves and not of their YAML, which takes twenty times as long. */}}
 {{- define "cnpg-backup.scriptsName" -}}
-{{- printf "%s-scripts-%s" (include "cnpg-backup.fullname" .) (include "cnpg-backup.scripts" . | sha256sum | trunc 10) -}}
+{{- $hashes := list -}}
+{{- range $path, $content := .Files.Glob "files/*/*" }}{{ $hashes = append $hashes (printf "%s %s" $path ($content | toString | sha256sum)) }}{{ end -}}
+{{- printf "%s-scripts-%s" (include "cnpg-backup.fullname" .) (join "\n" $hashes | sha256sum | trunc 10) -}}
 {{- end -}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from tests.chart.common import CI_FILES, LONGEST_RELEASE, rendered_text
-from tests.lab.chart import ROOT
+from tests.lab.chart import ROOT, pinned
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,10 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the objects of each values file."""
     folder = tmp_path_factory.mktemp("objects")
     for path in CI_FILES:
-        (folder / path.name).write_text(rendered_text(path, LONGEST_RELEASE, "elsewhere"))
+        name = path.name.removesuffix("-values.yaml")
+        text = rendered_text(path, LONGEST_RELEASE, "elsewhere")
+        # A namespace for each, so that no object stands in for one that another values file lacks.
+        (folder / f"{name}.yaml").write_text(re.sub(r"\belsewhere\b", f"ns-{name}", text))
     return folder
 
 
@@ -46,3 +50,35 @@ def test_checkov_finds_what_is_waived_and_nothing_else(objects: Path) -> None:
         check = failed[name]
         pytest.fail(f"{check['file_path']}: {check['resource']}: {name}: {check['check_name']}")
     assert set(waived) == set(failed), f".checkov.yaml waives what is not found: {set(waived) - set(failed)}"
+
+
+SWITCHED_OFF = {("least", "non-isolated-pod"), ("no-network-policy", "non-isolated-pod")}
+"""What values files do without on purpose: they have no NetworkPolicy."""
+
+
+def kube_linter(objects: Path) -> set[tuple[str, str]]:
+    """What kube-linter finds: the values file and the check."""
+    command: list[str | Path] = [
+        pinned("kube-linter"),
+        "lint",
+        objects,
+        "--config",
+        ROOT / ".kube-linter.yaml",
+        "--format",
+        "json",
+    ]
+    found = output(command, objects)
+    assert len(found["Checks"]) >= 40, "hardly anything was checked"
+    return {(Path(report["Object"]["Metadata"]["FilePath"]).stem, report["Check"]) for report in found["Reports"] or []}
+
+
+def test_kube_linter_finds_nothing_but_what_values_switch_off(objects: Path) -> None:
+    assert kube_linter(objects) == SWITCHED_OFF
+
+
+def test_kube_linter_looks_into_cronjobs(objects: Path, tmp_path: Path) -> None:
+    text = (objects / "default.yaml").read_text()
+    (tmp_path / "default.yaml").write_text(
+        text.replace("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false")
+    )
+    assert ("default", "no-read-only-root-fs") in kube_linter(tmp_path)
