@@ -1,6 +1,7 @@
 """What a node could leave behind on the machine, as its test looks for it."""
 
 import contextlib
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,9 @@ class Traces:
         return [f"mount {line}" for line in lines if str(self.state) in line or "cni-" in line]
 
     def _cgroups(self) -> list[str]:
-        return [f"control group {path}" for root in cgroup_roots() for path in root.rglob(f"{self.state.name}*")]
+        # Groups come and go while one looks: os.walk passes over what is gone, rglob raises.
+        folders = (folder for root in cgroup_roots() for folder, _, _ in os.walk(root))
+        return [f"control group {path}" for path in folders if Path(path).name.startswith(self.state.name)]
 
     def _loops(self) -> list[str]:
         found = []
