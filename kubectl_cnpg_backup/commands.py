@@ -327,9 +327,8 @@ def _see(session: Session) -> standing.Seen:
         listing, _ = pod.retention_json("list", ROOT, config=True)
         for line in done.errors.splitlines():
             session.screen.note(line.removeprefix("retention: "))
-    total = next((entry["volume_bytes"] for entry in status if entry.get("volume_bytes") is not None), None)
-    free = next((entry["volume_free_bytes"] for entry in status if entry.get("volume_free_bytes") is not None), None)
-    return standing.Seen(status, listing, total, free)
+    room: Mapping[str, int] = next((entry for entry in status if entry.get("volume_bytes") is not None), {})
+    return standing.Seen(status, listing, room.get("volume_bytes"), room.get("volume_used_bytes"))
 
 
 def run_logs(session: Session) -> int:
@@ -598,4 +597,4 @@ def _version() -> str:
     try:
         return importlib.metadata.version("cnpg-backup")
     except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+        return ""

@@ -148,6 +148,8 @@ def _versions(facts: Facts) -> list[Finding]:
     found.append(
         Finding(Level.GOOD, "chart", f"{chart}, plugin {plugin}")
         if same
+        else Finding(Level.UNKNOWN, "chart", f"{chart}; the plugin is not installed, so that it has no version")
+        if not plugin
         else Finding(
             Level.CAREFUL,
             "chart",

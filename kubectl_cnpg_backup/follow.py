@@ -30,7 +30,7 @@ def waits_for(pod: Object) -> str:
         reason = str(waiting.get("reason") or "")
         if reason and reason not in ("PodInitializing", "ContainerCreating"):
             return f"container {state['name']}: {reason}: {waiting.get('message', '')}".rstrip(": ")
-    return "" if (status.get("phase") not in (None, "Pending")) else "its containers are being made"
+    return ""
 
 
 @dataclass(slots=True)
@@ -170,7 +170,7 @@ def wait_ready(cluster: Cluster, job: str, seconds: float, note: Callable[[str],
             if status.get("phase") in ("Succeeded", "Failed"):
                 raise PluginError(f"the pod of job/{job} ended before it was of use", f"see `kubectl logs job/{job}`")
             waiting = waits_for(pod)
-        if waiting != noted:
+        if waiting and waiting != noted:
             noted = waiting
             note(waiting)
         if time.monotonic() > deadline:
@@ -188,4 +188,4 @@ def _why(cluster: Cluster, job: str, pod: Object | None, waiting: str) -> str:
         warnings = [event for event in cluster.events_of(kind, name) if event.get("type") == "Warning"]
         if warnings:
             return str(warnings[-1].get("message") or waiting)
-    return waiting
+    return waiting or "its containers have not started"

@@ -56,10 +56,18 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The volume's room, and when it will be full; None for never at the present growth."""
+    """The volume.
+
+    Attributes:
+        bytes: What the backups can ever have.
+        used: What is used now.
+        full: What a run needs at most once all tiers are full, the archives being as large as now.
+        days_until_full: When even that has no room, if the archives go on growing as they did; None for never.
+    """
 
     bytes: int
-    free: int
+    used: int
+    full: int
     days_until_full: float | None
 
 
@@ -70,7 +78,7 @@ class Seen:
     status: Sequence[Mapping[str, Any]]
     listing: Sequence[Mapping[str, Any]]
     total: int | None
-    free: int | None
+    used: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +122,9 @@ def judge(
         problems += _problems_of(database, known=known)
     problems += [problem for cronjob in release.of(BACKUP) for problem in _problems_of_cronjob(cronjob, own_runs, now)]
     volume = _volume(seen)
-    if volume is not None and volume.days_until_full is not None and volume.days_until_full < FULL_SOON.days:
-        problems.append(
-            Problem(
-                f"claim {release.claim}",
-                f"the volume is full in {volume.days_until_full:.0f} days at the present growth",
-                "let the claim grow (persistence.size), or keep less (retention.tiers)",
-            )
-        )
+    if volume is not None and (told := _too_small(volume)):
+        remedy = "let the claim grow (persistence.size), or keep less (retention.tiers)"
+        problems.append(Problem(f"claim {release.claim}", told, remedy))
     return Standing(release, tuple(databases), tuple(runs), volume, tuple(problems))
 
 
@@ -234,18 +237,35 @@ def _problems_of_cronjob(cronjob: CronJob, runs: Iterable[Run], now: datetime) -
     return problems
 
 
+def _too_small(volume: Volume) -> str:
+    if volume.full > volume.bytes:
+        sizes = tables.size(volume.full), tables.size(volume.bytes)
+        return "the volume is too small: once all tiers are full a run needs about {}, it has {}".format(*sizes)
+    if volume.days_until_full is not None and volume.days_until_full < FULL_SOON.days:
+        return f"the volume is full in {volume.days_until_full:.0f} days at the present growth"
+    return ""
+
+
 def _volume(seen: Seen | None) -> Volume | None:
-    if seen is None or seen.total is None or seen.free is None:
+    if seen is None or seen.total is None or seen.used is None:
         return None
-    return Volume(seen.total, seen.free, days_until_full(seen.listing, seen.free))
+    full = seen.used
+    for entry in seen.listing:
+        full += int(entry["full_bytes"]) - sum(int(backup["bytes"]) for backup in entry["backups"])
+    full = max(full, seen.used)
+    return Volume(seen.total, seen.used, full, days_until_full(seen.listing, seen.total - full))
 
 
-def days_until_full(listing: Iterable[Mapping[str, Any]], free: int) -> float | None:
-    """Return in how many days the volume has no room left if the archives go on growing as they did; None for never.
+def days_until_full(listing: Iterable[Mapping[str, Any]], room: int) -> float | None:
+    """Return in how many days the archives' own growth has used up some room; None for never.
 
-    The number of backups stays what it is once the tiers are full, so that only the archives' own growth fills the
-    volume: for each database the difference of its newest and its oldest archive over the time between them, for all
-    that are kept. Less than a day of history says nothing.
+    The number of backups stays what it is once the tiers are full. So for each database it is the difference of its
+    newest and its oldest archive, over the time between them, for all that full tiers hold. Less than a day of history
+    says nothing.
+
+    Args:
+        listing: What `retention list` says.
+        room: Bytes that are left once all tiers are full; where there are none, that is never good news: 0.
     """
     per_day = 0.0
     for entry in listing:
@@ -256,8 +276,11 @@ def days_until_full(listing: Iterable[Mapping[str, Any]], free: int) -> float | 
         days = (int(oldest["age_seconds"]) - int(newest["age_seconds"])) / 86400
         if days * 86400 < _LITTLE_HISTORY.total_seconds():
             continue
-        per_day += len(backups) * (int(newest["bytes"]) - int(oldest["bytes"])) / days
-    return None if per_day <= 0 else free / per_day
+        places = max(len(backups), int(entry["full_bytes"]) / max(1, int(newest["bytes"])))
+        per_day += places * (int(newest["bytes"]) - int(oldest["bytes"])) / days
+    if room <= 0:
+        return 0.0
+    return None if per_day <= 0 else room / per_day
 
 
 def document(standing: Standing, now: datetime) -> dict[str, Any]:
@@ -279,7 +302,8 @@ def document(standing: Standing, now: datetime) -> dict[str, Any]:
         else {
             "claim": release.claim,
             "bytes": standing.volume.bytes,
-            "free_bytes": standing.volume.free,
+            "used_bytes": standing.volume.used,
+            "full_bytes": standing.volume.full,
             "days_until_full": None
             if standing.volume.days_until_full is None
             else round(standing.volume.days_until_full, 1),
@@ -379,9 +403,11 @@ def volume_line(standing: Standing) -> str:
     volume = standing.volume
     if volume is None:
         return ""
-    when = "never at the present growth"
+    when = "and so for good"
     if volume.days_until_full is not None:
-        when = f"in {volume.days_until_full:.0f} days at the present growth"
+        when = f"and more than there is in {volume.days_until_full:.0f} days"
+    free, total = tables.size(volume.bytes - volume.used), tables.size(volume.bytes)
     return (
-        f"claim {standing.release.claim}: {tables.size(volume.free)} of {tables.size(volume.bytes)} free, full {when}"
+        f"claim {standing.release.claim}: {free} of {total} free; "
+        f"once all tiers are full about {tables.size(volume.full)} are used, {when} at the present growth"
     )

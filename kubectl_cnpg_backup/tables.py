@@ -219,8 +219,18 @@ def parse_run_table(lines: Sequence[str]) -> list[list[str]]:
     for number in range(len(lines) - 1, -1, -1):
         if lines[number].split() == headers:
             starts = [lines[number].index(header) for header in headers]
-            return [_cut(line, starts) for line in lines[number + 1 :] if line.strip()]
+            rows = []
+            for line in lines[number + 1 :]:
+                if not _is_row(line, starts):
+                    break
+                rows.append(_cut(line, starts))
+            return rows
     return []
+
+
+def _is_row(line: str, starts: Sequence[int]) -> bool:
+    """Tell whether a line has gaps where the columns begin; what follows a table has none."""
+    return bool(line.strip()) and all(line[start - _GAP : start].isspace() for start in starts[1:])
 
 
 def _cut(line: str, starts: Sequence[int]) -> list[str]:

@@ -68,6 +68,7 @@ def running() -> Iterator[ApiServer]:
                 f"--service-account-key-file={folder}/service-accounts.key",
                 f"--service-account-signing-key-file={folder}/service-accounts.key",
                 "--service-account-issuer=https://kubernetes.default.svc", "--profiling=false",
+                "--disable-admission-plugins=ServiceAccount",
             ],
         ]  # fmt: skip
         processes: list[subprocess.Popen[bytes]] = []

@@ -127,12 +127,18 @@ def test_a_database_that_no_run_has_any_more_is_shown_and_not_wrong() -> None:
 
 def test_a_volume_that_is_full_soon_is_wrong() -> None:
     day = timedelta(days=1)
-    listing = [{"backups": [backup("new", timedelta(0), 3000), backup("mid", day, 2500), backup("old", 2 * day, 1000)]}]
-    assert days_until_full(listing, 30_000) == pytest.approx(10)
-    assert days_until_full([{"backups": listing[0]["backups"][::-1][:1]}], 1) is None
-    shrinking = [{"backups": [backup("new", timedelta(0), 10), backup("old", 2 * day, 20)]}]
+    backups = [backup("new", timedelta(0), 3000), backup("mid", day, 2500), backup("old", 2 * day, 1000)]
+    listing = [{"full_bytes": 30_000, "backups": backups}]
+    assert days_until_full(listing, 30_000) == pytest.approx(3), "ten places, each a thousand a day"
+    assert days_until_full([{"full_bytes": 16, "backups": backups[:1]}], 1) is None
+    shrinking = [{"full_bytes": 160, "backups": [backup("new", timedelta(0), 10), backup("old", 2 * day, 20)]}]
     assert days_until_full(shrinking, 1) is None
-    result = judged(GOOD, seen=Seen([entry()], listing, 100_000, 15_000))
-    assert result.problems[0].problem == "the volume is full in 5 days at the present growth"
-    assert standing.document(result, NOW)["volume"]["days_until_full"] == 5.0
-    assert judged(GOOD, seen=Seen([entry()], listing, 100_000, 90_000)).problems == ()
+
+    def on_volume(total: int) -> Standing:
+        return judged(GOOD, seen=Seen([entry()], listing, total, 6500))
+
+    assert [one.problem for one in on_volume(80_000).problems] == ["the volume is full in 5 days at the present growth"]
+    assert standing.document(on_volume(80_000), NOW)["volume"]["days_until_full"] == 5.0
+    assert on_volume(150_000).problems == ()
+    (small,) = on_volume(29_000).problems
+    assert small.problem.startswith("the volume is too small: once all tiers are full a run needs about 29.3 KiB")

@@ -71,10 +71,12 @@ def test_the_table_that_ends_a_run_is_read_back_as_the_package_printed_it() -> N
     failed = Outcome("kutt", seconds=12.34)
     failed.problems.append(RetentionError("no Secret: it does not exist", "make it"))
     log = ["kutt: dumping", *finish_table([Outcome("authelia", notes=["nothing new"]), failed], NOW).splitlines()]
+    log.append("volume: 957.4 MiB, 3.6 MiB used; about 37.0 MiB once all tiers are full")
     rows = tables.parse_run_table(log)
     assert rows[0] == ["authelia", "ok", "none", "?", "0", "0.0", "nothing new"]
     assert rows[1][:2] == ["kutt", "failed"]
     assert rows[1][-1] == "no Secret: it does not exist"
+    assert len(rows) == 2, "what follows the table was taken for a part of it"
     assert tables.parse_run_table(["kutt: dumping"]) == []
 
 

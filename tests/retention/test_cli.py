@@ -406,5 +406,7 @@ def test_status_tells_programs_how_much_room_the_volume_has(world: World) -> Non
     fill(world, count=1)
     (entry,) = json.loads(retention_here("status", "--format", "json", *AT, world.root).out)
     there = os.statvfs(world.root)
-    assert entry["volume_bytes"] == there.f_blocks * there.f_frsize
-    assert 0 < entry["volume_free_bytes"] <= entry["volume_bytes"]
+    assert 0 < entry["volume_bytes"] <= there.f_blocks * there.f_frsize
+    assert 0 <= entry["volume_used_bytes"] <= entry["volume_bytes"]
+    (listed,) = json.loads(retention_here("list", "--format", "json", *AT, world.root).out)
+    assert listed["full_bytes"] == 16 * listed["backups"][0]["bytes"], "15 that are kept, and one that a run adds"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from retention import choose, config, drill, finish, locks, pins, prune, report, simulate, verify
+from retention import choose, config, drill, finish, locks, pins, prune, report, simulate, sizing, verify
 from retention.disk import Folder, volume_error
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.names import LOCK, STATUS, Grammar, Kind, database_of_archive, is_database
@@ -518,10 +518,10 @@ def _print_pruned(options: argparse.Namespace, visit: _Visit[_Pruned], now: date
 def _list(options: argparse.Namespace) -> int:
     rules, now = _rules(options), _now(options)
 
-    def work(database: str, folder: Folder) -> tuple[Scan, Decision, list[Proofs]]:
+    def work(database: str, folder: Folder) -> tuple[Scan, Decision, int, list[Proofs]]:
         found = scan(folder, database)
         proofs = [read_proofs(folder, backup) for backup in found.backups] if options.format == "json" else []
-        return found, _decided(options, rules, found, now), proofs
+        return found, _decided(options, rules, found, now), _full_bytes(options, rules, found, now), proofs
 
     visit = _visit(options.path, work)
     if options.format == "json":
@@ -531,9 +531,19 @@ def _list(options: argparse.Namespace) -> int:
             for backup in found.backups:
                 print(backup.name)
     else:
-        for found, decision, _ in visit.results:
+        for found, decision, *_ in visit.results:
             _print_list(found, decision, now)
     return visit.code
+
+
+def _full_bytes(options: argparse.Namespace, rules: Callable[[str], _Rules], found: Scan, now: datetime) -> int:
+    """Return what a database takes at most once its tiers are full; what it takes now where no run prunes it."""
+    newest = next((backup for backup in found.backups if backup.time <= now), None)
+    unpruned = options.config is not None and not config.is_configured(options.config, found.database)
+    if newest is None or unpruned:
+        return sum(backup.bytes for backup in found.backups)
+    chosen = rules(found.database)
+    return sizing.of_database(newest.bytes, chosen.policy, chosen.limits)
 
 
 def _decided(options: argparse.Namespace, rules: Callable[[str], _Rules], found: Scan, now: datetime) -> Decision:
@@ -550,7 +560,7 @@ def _fates(decision: Decision) -> dict[str, tuple[str, str]]:
     return fates
 
 
-def _listed(found: Scan, decision: Decision, proofs: Sequence[Proofs], now: datetime) -> dict[str, object]:
+def _listed(found: Scan, decision: Decision, full: int, proofs: Sequence[Proofs], now: datetime) -> dict[str, object]:
     fates = _fates(decision)
     backups = []
     for backup, proof in zip(found.backups, proofs, strict=True):
@@ -578,7 +588,7 @@ def _listed(found: Scan, decision: Decision, proofs: Sequence[Proofs], now: date
             }
         )
     not_counted = [{"name": finding.name, "reason": finding.reason} for finding in found.not_counted()]
-    return {"database": found.database, "backups": backups, "ignored": not_counted}
+    return {"database": found.database, "full_bytes": full, "backups": backups, "ignored": not_counted}
 
 
 def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
@@ -621,14 +631,14 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _room(path: str) -> dict[str, int | None]:
-    """Return the size of the volume and what is free of it, in bytes; nothing where it does not tell."""
+    """Return what the backups' user can ever have on the volume, and what is used of it; None where nobody can say."""
     try:
         with Folder.open(_real(path)) as folder:
-            total, free = folder.room()
+            capacity, used = folder.space()
     except VolumeError as error:
         _complain(str(error), 0)
-        return {"volume_bytes": None, "volume_free_bytes": None}
-    return {"volume_bytes": total, "volume_free_bytes": free}
+        return {"volume_bytes": None, "volume_used_bytes": None}
+    return {"volume_bytes": capacity, "volume_used_bytes": used}
 
 
 def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:

@@ -215,12 +215,6 @@ class Folder:
                 return False
             return True
 
-    def room(self) -> tuple[int, int]:
-        """Return the size of the volume and what a user may still write to it, in bytes."""
-        with _told(self.path):
-            status = os.fstatvfs(self._fd)
-            return status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
-
     def sync(self) -> None:
         """Return once every name in this directory is on disk."""
         with _told(self.path):

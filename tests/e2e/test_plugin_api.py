@@ -1,0 +1,242 @@
+"""The plugin against an API server alone: what it asks, what it leaves, and what it says when it may not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubectl_cnpg_backup.doctor import RIGHTS
+from tests.e2e import apiserver
+from tests.e2e.apiserver import ApiServer
+from tests.e2e.node import wait_until
+from tests.lab import chart
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+CRONJOB = "cnpg-pg-dump-backup"
+TEMPLATE = {"metadata": {"labels": {"app": "cnpg-backup"}}}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ApiServer]:
+    with apiserver.running() as running:
+        install(running)
+        yield running
+
+
+def install(server: ApiServer, release: str = "cnpg-backup") -> None:
+    """Create what the chart renders for the namespace itself: no controller will make anything of it."""
+    wanted = ("CronJob", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy")
+    server.apply(*(one for one in chart.render(release=release) if one["kind"] in wanted))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "kubectl_cnpg_backup", *arguments]
+
+
+def environment(server: ApiServer, kubeconfig: Path | None = None) -> Mapping[str, str]:
+    return {**os.environ, "KUBECONFIG": str(kubeconfig or server.kubeconfig)}
+
+
+def plugin(server: ApiServer, *arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), env=environment(server, kubeconfig), cwd=ROOT, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def jobs(server: ApiServer) -> list[str]:
+    return [one["metadata"]["name"] for one in server.get("jobs")["items"]]
+
+
+@pytest.fixture(autouse=True)
+def no_jobs(server: ApiServer) -> Iterator[None]:
+    yield
+    server.kubectl("delete", "jobs,pods", "--all", "--cascade=background", "--force")
+
+
+def ended(server: ApiServer, name: str, message: str, code: int) -> None:
+    """Make a Job and its pod look as if they had run."""
+    owner = server.get("cronjob", CRONJOB)
+    labels = {"app": "cnpg-backup", "app.kubernetes.io/name": "cnpg-backup", "app.kubernetes.io/component": "backup"}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "ownerReferences": [
+                {
+                    "apiVersion": "batch/v1",
+                    "kind": "CronJob",
+                    "name": CRONJOB,
+                    "uid": owner["metadata"]["uid"],
+                    "controller": True,
+                }
+            ],
+        },
+        "spec": {
+            "suspend": True,
+            "template": {
+                **TEMPLATE,
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "retention", "image": "none"}]},
+            },
+        },
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"{name}-x", "labels": {**labels, "batch.kubernetes.io/job-name": name}},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "retention", "image": "none"}]},
+    }
+    server.apply(job, pod)
+    terminated = {"exitCode": code, "message": message}
+    status = {"containerStatuses": [{"name": "retention", "state": {"terminated": terminated}, **STATIC}]}
+    patch = json.dumps({"status": {"phase": "Failed" if code else "Succeeded", **status}})
+    server.kubectl("patch", "pod", f"{name}-x", "--subresource=status", "--type=merge", "-p", patch)
+
+
+STATIC = {"image": "none", "imageID": "", "ready": False, "restartCount": 0}
+
+
+def test_status_needs_no_pod_for_what_the_api_server_knows(server: ApiServer) -> None:
+    ended(server, "run", "1 of 3 databases failed\nkutt failed (no backup): no Secret", 1)
+    done = plugin(server, "status", "--no-volume", "-o", "json")
+    assert done.returncode == 1, done.stderr
+    document = json.loads(done.stdout)
+    kutt = next(one for one in document["databases"] if one["database"] == "kutt")
+    assert (kutt["state"], kutt["why"]) == ("failed", "no Secret")
+    assert [one["database"] for one in document["databases"]] == ["authelia", "kutt", "plausible"]
+    assert jobs(server) == ["run"], "it started something"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_takes_back_its_own_job_and_no_other(server: ApiServer, number: signal.Signals) -> None:
+    ended(server, "somebody-elses", "", 0)
+    with subprocess.Popen(
+        command("run"), env=environment(server), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            wait_until("the run has begun", lambda: len(jobs(server)) == 2, 60)
+            (own,) = [name for name in jobs(server) if name != "somebody-elses"]
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, errors
+    assert f"deleted job/{own}" in errors
+    assert "Traceback" not in errors
+    assert jobs(server) == ["somebody-elses"]
+
+
+def test_a_run_whose_job_somebody_deletes_ends_with_an_error(server: ApiServer) -> None:
+    with subprocess.Popen(
+        command("run"), env=environment(server), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            wait_until("the run has begun", lambda: bool(jobs(server)), 60)
+            server.kubectl("delete", "jobs", "--all", "--cascade=background")
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1, errors
+    assert "not found" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_dry_run_asks_the_api_server_and_leaves_nothing(server: ApiServer) -> None:
+    done = plugin(server, "run", "--database", "kutt", "--dry-run", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    (job,) = json.loads(done.stdout)
+    assert job["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "kubectl-cnpg_backup"
+    assert jobs(server) == []
+
+
+def test_several_releases_are_named(server: ApiServer) -> None:
+    install(server, "nightly")
+    try:
+        done = plugin(server, "status", "--no-volume")
+        assert done.returncode == 2
+        assert "several releases: cnpg-backup, nightly; choose one with --release" in done.stderr
+        assert plugin(server, "status", "--no-volume", "--release", "nightly", "-o", "json").returncode == 0
+    finally:
+        server.kubectl("delete", "cronjobs", "-l", "app=nightly")
+
+
+def grant(server: ApiServer, user: str, *left_out: tuple[str, str]) -> Path:
+    """A user with all rights that the plugin needs, but for some."""
+    rules = [
+        {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]}
+        for right in RIGHTS
+        if (right.verb, right.resource) not in left_out
+    ]
+    role: dict[str, Any] = {"kind": "Role", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
+    server.apply(
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": user}, "rules": rules},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": user},
+            "roleRef": role,
+            "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
+        },
+        namespace="default",
+    )
+    return server.user(user)
+
+
+MISSING = {
+    ("list", "cronjobs"): ("status", "--no-volume"),
+    ("list", "jobs"): ("logs",),
+    ("list", "pods"): ("logs",),
+    ("create", "jobs"): ("run",),
+}
+
+
+@pytest.mark.parametrize("right", MISSING, ids=" ".join)
+def test_a_missing_right_is_one_line_that_names_the_rule(server: ApiServer, right: tuple[str, str]) -> None:
+    verb, resource = right
+    user = f"lacks-{verb}-{resource}"
+    done = plugin(server, *MISSING[right], kubeconfig=grant(server, user, right))
+    assert done.returncode == 1
+    error = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1, done.stderr
+    assert f"user {user} may not {verb} {resource} in namespace default" in error[0]
+    assert f"resources: [{resource}], verbs: [{verb}]" in error[0]
+
+
+def test_all_rights_that_the_plugin_names_are_enough_to_look_around(server: ApiServer) -> None:
+    kubeconfig = grant(server, "operator")
+    assert plugin(server, "status", "--no-volume", kubeconfig=kubeconfig).returncode == 0
+    done = plugin(server, "doctor", "-o", "json", kubeconfig=kubeconfig)
+    findings = {one["subject"]: one for one in json.loads(done.stdout)}
+    assert findings["your rights"]["result"] == "ok"
+    assert findings["secrets"]["result"] == "unknown", "it would read Secrets"
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_names_each_right_that_is_missing(server: ApiServer) -> None:
+    left_out = ("create", "pods/exec")
+    done = plugin(server, "doctor", "-o", "json", kubeconfig=grant(server, "half", left_out))
+    missing = [one["found"] for one in json.loads(done.stdout) if one["subject"] == "your rights"]
+    assert missing == ["you may not create pods/exec, needed for: all that looks at the volume"]
+
+
+def test_json_goes_through_a_pipe_untouched(server: ApiServer) -> None:
+    script = f"{' '.join(command('status', '--no-volume', '-o', 'json'))} | python3 -m json.tool"
+    done = subprocess.run(
+        ["sh", "-euc", script], env=environment(server), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["release"] == "cnpg-backup"
