@@ -54,7 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _silence_output()
     except Exception as error:
         code = _complain(str(finish.unexpected(error)), ExitCode.FAILED)
-    return code
+    return code if _flushed() else code or ExitCode.FAILED
+
+
+def _flushed() -> bool:
+    """Write out what an error has left behind; return whether that worked."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence_output()
+        return False
+    return True
 
 
 def _complain(text: str, code: int) -> int:
@@ -389,8 +399,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _print_names(decisions: Iterable[Decision]) -> None:
     for decision in decisions:
-        for gone in decision.delete:
-            print(gone.name)
+        sys.stdout.writelines(f"{gone.name}\n" for gone in decision.delete)
 
 
 def _print_decision(decision: Decision, now: datetime, verb: str) -> None:
