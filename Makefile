@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long lint format sync bench bench-cluster e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long lint format sync bench bench-cluster bench-retention e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -24,7 +24,7 @@ $(VENV)/.complete:
 	@scripts/make-venv "$(PYTHON)" "$(VENV)"
 
 packages: ## Check for, or as root install, the Debian packages that the tests need
-	@scripts/need-packages busybox:busybox dash:dash openssl:openssl git:git
+	@scripts/need-packages busybox:busybox dash:dash openssl:openssl git:git chromium:chromium
 
 demo: venv ## Back up, prune, lose and restore three databases on embedded PostgreSQL servers
 	@$(PY) -m scripts.demo $(ARGS)
@@ -55,6 +55,10 @@ bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 bench-cluster: venv ## Measure what the access policy adds to the time in which a pod is admitted, on the same cluster as e2e
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check
 	@$(PY) -m scripts.bench_cluster $(ARGS)
+
+bench-retention: venv ## Measure the retention rule against its peers; writes docs/benchmark-retention.md
+	@scripts/need-packages borg:borgbackup
+	@$(PY) -m scripts.bench_retention $(ARGS)
 
 e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the cluster of E2E_KUBECONFIG
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check

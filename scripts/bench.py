@@ -14,17 +14,16 @@ import contextlib
 import copy
 import functools
 import os
-import platform
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from scripts.sampling import Sample, measure, paired, processor, say
 from tests.lab import damage, data
 from tests.lab.chart import ChartError, render
 from tests.lab.pod import PodError
@@ -51,23 +50,6 @@ class BenchError(Exception):
     """The measurement itself went wrong."""
 
 
-@dataclass(slots=True)
-class Sample:
-    """Numbers of the same thing, one a round."""
-
-    values: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        """Their median."""
-        return statistics.median(self.values)
-
-    def text(self, unit: str = "", digits: int = 2) -> str:
-        """Median, range and number, as in `0.21 [0.18-0.25] n=7`."""
-        low, high = min(self.values), max(self.values)
-        return f"{self.median:.{digits}f}{unit} [{low:.{digits}f}-{high:.{digits}f}] n={len(self.values)}"
-
-
 @dataclass(frozen=True, slots=True)
 class Goal:
     """A goal and how it was met."""
@@ -81,11 +63,6 @@ class Goal:
     def met(self) -> bool:
         """Whether the median is within the goal."""
         return self.sample.median <= self.most
-
-
-def say(text: str) -> None:
-    """Tell how far we are."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def only(*names: str, compression: str = "zstd:1") -> dict[str, Any]:
@@ -172,25 +149,6 @@ def render_once(database: str) -> Any:
     return render(only(database))
 
 
-def measure(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Sample]:
-    """Interleaved rounds; each begins with another variant than the one before."""
-    names = list(variants)
-    samples = {name: Sample() for name in names}
-    for number in range(rounds):
-        shift = number % len(names)
-        took = {name: variants[name]() for name in names[shift:] + names[:shift]}
-        for name, seconds in took.items():
-            samples[name].values.append(seconds)
-        told = ", ".join(f"{name} {took[name]:.2f} s" for name in names)
-        say(f"round {number + 1} of {rounds}: {told}".replace("\\|", "|"))
-    return samples
-
-
-def paired(ours: Sample, others: Sample, how: Callable[[float, float], float]) -> Sample:
-    """Compare round by round."""
-    return Sample([how(one, other) for one, other in zip(ours.values, others.values, strict=True)])
-
-
 @dataclass(frozen=True, slots=True)
 class Noticed:
     """What became of damaged archives of one format.
@@ -253,15 +211,6 @@ def notice(server: Server, passwords: Mapping[str, str], folder: Path, compressi
     caught = sum(results.get(f"{base}.dump") == "bad" for base in copies)
     read = damage.read_back(server.installation, directory / f"{sound}.dump", kind, TRIALS, folder)
     return Noticed(compression, kind, finish, caught, read)
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 def document(

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from retention.disk import Folder
 from retention.names import Kind, file_name
+from retention.volume import scan
 from tests.retention.world import HOUR, T0, World, retention, retention_here
 
 NOW = T0 + 30 * 24 * HOUR
@@ -150,3 +153,41 @@ def test_archive_that_cannot_go_stops_its_database_and_nothing_else_is_lost(worl
     assert retention_here("prune", *arguments).out.split() == [gone[0]]
     assert world.archives("app") == keep
     world.assert_sound("app")
+
+
+@pytest.mark.parametrize("indent", [None, 0, 1, 2, 4])
+@pytest.mark.parametrize("tables", ["34", ""], ids=["tables known", "tables unknown"])
+def test_metadata_mean_the_same_in_any_layout(world: World, indent: int | None, tables: str) -> None:
+    """A scan finds its facts by the layout in which they are published; a person may have written them anew."""
+    base = world.stage("app", T0, facts={"tables": tables, "compression": "gzip:6"})
+    assert world.finish(T0 + HOUR).code == 0
+    with Folder.open(world.folder("app")) as folder:
+        published = scan(folder, "app").backups
+        assert [backup.base for backup in published] == [base]
+        assert (published[0].tables, published[0].compression) == (34 if tables else None, "gzip:6")
+        path = world.folder("app") / f"{base}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()), indent=indent))
+        assert scan(folder, "app").backups == published
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"bytes": 2000', '"bytes": 2001'),
+        ('"bytes": 2000', '"bytes": "2000"'),
+        ('"bytes": 2000', '"bytes": 2e3'),
+        ('"sha256": "', '"sha256": "0'),
+        ('"bytes": 2000,\n', ""),
+        ("\n}\n", ""),
+    ],
+)
+def test_metadata_that_lie_do_not_count(world: World, old: str, new: str) -> None:
+    base = world.stage("app", T0)
+    assert world.finish(T0 + HOUR).code == 0
+    path = world.folder("app") / f"{base}.json"
+    assert path.read_text().count(old) >= 1
+    path.write_text(path.read_text().replace(old, new, 1))
+    with Folder.open(world.folder("app")) as folder:
+        found = scan(folder, "app")
+    assert not found.backups
+    assert [finding.name for finding in found.damaged] == [f"{base}.dump"]

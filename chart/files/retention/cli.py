@@ -54,7 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _silence_output()
     except Exception as error:
         code = _complain(str(finish.unexpected(error)), ExitCode.FAILED)
-    return code
+    return code if _flushed() else code or ExitCode.FAILED
+
+
+def _flushed() -> bool:
+    """Write out what an error has left behind; return whether that worked."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence_output()
+        return False
+    return True
 
 
 def _complain(text: str, code: int) -> int:
@@ -191,7 +201,13 @@ def _add_simulate(commands: "argparse._SubParsersAction[Any]") -> None:
     command.add_argument("--days", type=int, default=30, help="how long (default: 30)")
     command.add_argument("--start", type=_moment, default=_SIMULATION_START, help="when the first backup is due")
     command.add_argument("--jitter", type=_duration, default=timedelta(0), help="the most that a start is late")
-    command.add_argument("--seed", type=int, default=0, help="chooses the late starts")
+    command.add_argument("--fail-percent", type=int, default=0, metavar="N", help="how many of a hundred runs fail")
+    command.add_argument("--manual", type=int, default=0, metavar="N", help="backups made by hand each day, besides")
+    command.add_argument("--size", type=_size, default=0, metavar="SIZE", help="of the first archive, as 200Mi")
+    command.add_argument(
+        "--growth-percent", type=float, default=0.0, metavar="N", help="by how much archives grow in 30 days"
+    )
+    command.add_argument("--seed", type=int, default=0, help="chooses what is random")
     command.add_argument(
         "--outage",
         type=_outage,
@@ -200,7 +216,7 @@ def _add_simulate(commands: "argparse._SubParsersAction[Any]") -> None:
         metavar="10d+24h",
         help="no backups from 10 days after the start, for 24 hours; may be repeated",
     )
-    _with_format(command, "text", "json")
+    _with_format(command, "text", "json", "svg", "html")
 
 
 def _add_finish(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -389,8 +405,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _print_names(decisions: Iterable[Decision]) -> None:
     for decision in decisions:
-        for gone in decision.delete:
-            print(gone.name)
+        sys.stdout.writelines(f"{gone.name}\n" for gone in decision.delete)
 
 
 def _print_decision(decision: Decision, now: datetime, verb: str) -> None:
@@ -811,6 +826,13 @@ def _simulate(options: argparse.Namespace) -> int:
             f"--days {options.days} at every {format_duration(every)} are more than {_MOST_BACKUPS_SIMULATED} backups",
             "simulate fewer days",
         )
+    for flag, value, most in (
+        ("--fail-percent", options.fail_percent, 100),
+        ("--manual", options.manual, 1000),
+        ("--growth-percent", options.growth_percent, 1000),
+    ):
+        if not 0 <= value <= most:
+            raise UsageError(f"{flag} {value}", f"give 0 to {most}")
     scenario = simulate.Scenario(
         policy=policy,
         start=options.start,
@@ -818,11 +840,20 @@ def _simulate(options: argparse.Namespace) -> int:
         length=timedelta(days=options.days),
         jitter=options.jitter,
         outages=tuple(options.outage),
+        fail_percent=options.fail_percent,
+        manual=options.manual,
+        size=options.size,
+        growth_percent=options.growth_percent,
         seed=options.seed,
     )
     simulation = simulate.simulate(scenario)
     if options.format == "json":
         _print_json(simulate.to_dict(simulation))
+    elif options.format in ("svg", "html"):
+        # Only here: no other command draws.
+        from retention import picture
+
+        print(picture.to_svg(simulation) if options.format == "svg" else picture.to_html(simulation))
     else:
         print(simulate.to_text(simulation))
     return ExitCode.DONE

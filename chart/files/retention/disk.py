@@ -20,6 +20,7 @@ SMALL_FILE = 64 * 1024
 
 # A device or a pipe in a file's place must not hold anybody up.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FIRST_READ = 4096
 _REMEDIES = {
     errno.EROFS: "mount the volume read-write; if it turned read-only by itself, the storage below it has a fault",
     errno.ENOSPC: "free space on the volume or let the claim grow",
@@ -125,8 +126,13 @@ class Folder:
             raise self._irregular(name)
         return fd
 
-    def read(self, name: str, most: int = SMALL_FILE) -> bytes | None:
+    def read(self, name: str, most: int = SMALL_FILE, *, regular: bool = False) -> bytes | None:
         """Return the content of a small file, or None when there is none.
+
+        Args:
+            name: The file's name.
+            most: The most bytes that it may have.
+            regular: Whether the caller has seen that it is a regular file.
 
         Raises:
             VolumeError: When it cannot be read, is no regular file, or is larger than `most` bytes.
@@ -138,14 +144,13 @@ class Folder:
         except OSError as error:
             raise volume_error(error, self.path_of(name)) from None
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
+            if not regular and not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise self._irregular(name)
-            # One byte more than there should be tells the end without another read.
-            content = os.read(fd, min(status.st_size, most) + 1)
-            if len(content) != status.st_size:
-                while len(content) <= most and (chunk := os.read(fd, most + 1 - len(content))):
-                    content += chunk
+            content = chunk = os.read(fd, _FIRST_READ)
+            # A regular file gives less than it was asked for at its end alone.
+            while len(chunk) >= _FIRST_READ and len(content) <= most:
+                chunk = os.read(fd, max(_FIRST_READ, most + 1 - len(content)))
+                content += chunk
         except OSError as error:
             raise volume_error(error, self.path_of(name)) from None
         finally:

@@ -77,10 +77,12 @@ class Name:
 class Grammar:
     """Reads the names in the directory of one database."""
 
-    __slots__ = ("_pattern", "database")
+    __slots__ = ("_pattern", "_prefix", "base_length", "database")
 
     def __init__(self, database: str) -> None:
         self.database = database
+        self._prefix = f"{database}-"
+        self.base_length = len(f"{database}-YYYYMMDD-HHMMSS")
         self._pattern = re.compile(rf"(\.?)({re.escape(database)}-({_STAMP}))(\.[a-z0-9.]+)")
 
     def parse(self, name: str) -> Name | None:
@@ -91,6 +93,10 @@ class Grammar:
 
     def parts(self, name: str) -> tuple[str, str, Kind] | None:
         """Return base, stamp and kind of a file name, or None; whether the stamp is a date is not looked at."""
+        kind = _VISIBLE.get(name[self.base_length :])
+        if kind is not None and name.startswith(self._prefix):
+            stamp = name[len(self._prefix) : self.base_length]
+            return (name[: self.base_length], stamp, kind) if _STAMP_PATTERN.fullmatch(stamp) else None
         match = self._pattern.fullmatch(name)
         if match is None:
             return None

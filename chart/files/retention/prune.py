@@ -6,7 +6,7 @@ of what the rule keeps, down to a floor.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -28,7 +28,7 @@ BUDGET_RULE = "budget"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A published backup as the decision sees it: its name, its moment, its pin, its size (None: not known)."""
+    """What a decision needs to know of a backup, where there is only its name; a size of None is not known."""
 
     name: str
     base: str
@@ -38,25 +38,44 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class _Decided:
+    """A backup that is decided about, as one sees it from outside."""
+
+    backup: Candidate | Backup
+
+    @property
+    def name(self) -> str:
+        """The archive's file name."""
+        return self.backup.name
+
+    @property
+    def base(self) -> str:
+        """The base of its files."""
+        return self.backup.base
+
+    @property
+    def time(self) -> datetime:
+        """When the dump began, UTC."""
+        return self.backup.time
+
+    @property
+    def bytes(self) -> int | None:
+        """The archive's size, None when it is not known."""
+        return self.backup.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(_Decided):
     """A backup that stays: the tier's name, or newest, oldest, pinned, future; and one sentence why."""
 
-    name: str
-    base: str
-    time: datetime
-    bytes: int | None
     tier: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(_Decided):
     """A backup that goes: a short word for the rule, and one sentence why."""
 
-    name: str
-    base: str
-    time: datetime
-    bytes: int | None
     rule: str
     reason: str
 
@@ -91,11 +110,6 @@ class Decision:
         }
 
 
-def candidates_of(backups: Iterable[Backup]) -> list[Candidate]:
-    """Return published backups as the decision sees them."""
-    return [Candidate(backup.name, backup.base, backup.time, backup.pin, backup.bytes) for backup in backups]
-
-
 def decide_scan(
     scan: Scan,
     policy: Policy,
@@ -105,13 +119,12 @@ def decide_scan(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Decision:
     """Decide about the backups in a database's directory; see `decide`."""
-    found = candidates_of(scan.backups)
-    return decide(scan.database, found, scan.not_counted(), policy, now=now, own=own, limits=limits)
+    return decide(scan.database, scan.backups, scan.not_counted(), policy, now=now, own=own, limits=limits)
 
 
 def decide(
     database: str,
-    candidates: list[Candidate],
+    candidates: Iterable[Candidate | Backup],
     ignored: Iterable[Finding],
     policy: Policy,
     *,
@@ -131,15 +144,15 @@ def decide(
         limits: What stands around the policy.
     """
     aside: list[Keep] = []
-    planned: dict[datetime, Candidate] = {}
+    planned: list[Candidate | Backup] = []
     for candidate in candidates:
         kept_aside = None if candidate.pin is None and candidate.time <= now else _set_aside(candidate, now)
         if kept_aside is None:
-            planned[candidate.time] = candidate
+            planned.append(candidate)
         else:
             aside.append(kept_aside)
-    protected = {max(planned)} if planned else set()
-    protected |= {time for time, candidate in planned.items() if candidate.base in own} if own else set()
+    planned.sort(key=_time_of, reverse=True)
+    protected = own.union(candidate.base for candidate in planned[:1])
     keep, delete = _by_rule(planned, policy, protected)
     over = ""
     if limits.max_bytes is not None:
@@ -150,26 +163,31 @@ def decide(
 
 
 def _by_rule(
-    planned: Mapping[datetime, Candidate], policy: Policy, protected: Set[datetime]
+    planned: Sequence[Candidate | Backup], policy: Policy, protected: Set[str]
 ) -> tuple[list[Keep], list[Delete]]:
-    """Return what the rule keeps and what it deletes, both newest first; what is protected is kept besides."""
-    result = plan(planned, policy)
-    keep = [_keep(planned[kept.time], kept.tier, kept.reason) for kept in result.keep]
+    """Return what the rule keeps and what it deletes, all newest first; what is protected is kept besides."""
+    result = plan([candidate.time for candidate in planned], policy)
+    places = iter(result.keep)
+    causes = ((rule.name.lower().replace("_", "-"), reason) for rule, reason, times in result.grouped() for _ in times)
+    keep: list[Keep] = []
     delete: list[Delete] = []
-    for rule, reason, times in result.grouped():
-        word = rule.name.lower().replace("_", "-")
-        for time in times:
-            candidate = planned[time]
-            if time in protected:
-                keep.append(_keep(candidate, "newest", "made by this run, and never deleted by it"))
-            else:
-                delete.append(_delete(candidate, word, reason))
-    keep.sort(key=_time_of, reverse=True)
+    # Both halves of the plan are in the same order as what was planned, and no moment occurs twice in one database.
+    place = next(places, None)
+    for candidate in planned:
+        if place is not None and place.time == candidate.time:
+            keep.append(Keep(candidate, place.tier, _with_pin(place.reason, candidate)))
+            place = next(places, None)
+            continue
+        rule, reason = next(causes)
+        if candidate.base in protected:
+            keep.append(Keep(candidate, "newest", _with_pin("made by this run, and never deleted by it", candidate)))
+        else:
+            delete.append(Delete(candidate, rule, _with_pin(reason, candidate)))
     return keep, delete
 
 
 def _by_budget(
-    keep: list[Keep], delete: list[Delete], aside: int, protected: Set[datetime], limits: Limits, most: int
+    keep: list[Keep], delete: list[Delete], aside: int, protected: Set[str], limits: Limits, most: int
 ) -> str:
     """Move from `keep` to `delete` what a budget takes: the oldest, down to the floor.
 
@@ -177,21 +195,17 @@ def _by_budget(
         Why what stays still takes more than the budget, or nothing.
     """
     total = aside + sum(kept.bytes or 0 for kept in keep)
-    victims: set[datetime] = set()
+    victims: set[str] = set()
     for kept in reversed(keep[limits.min_backups :]):
         if total <= most:
             break
-        if kept.time not in protected:
-            victims.add(kept.time)
+        if kept.base not in protected:
+            victims.add(kept.base)
             total -= kept.bytes or 0
     reason = f"the archives may take {format_size(most)} together, and the oldest goes first"
-    delete += [
-        Delete(gone.name, gone.base, gone.time, gone.bytes, BUDGET_RULE, reason)
-        for gone in keep
-        if gone.time in victims
-    ]
+    delete += [Delete(gone.backup, BUDGET_RULE, reason) for gone in keep if gone.base in victims]
     delete.sort(key=_time_of, reverse=True)
-    keep[:] = [kept for kept in keep if kept.time not in victims]
+    keep[:] = [kept for kept in keep if kept.base not in victims]
     if total <= most:
         return ""
     return (
@@ -203,38 +217,30 @@ def _by_budget(
 _time_of = attrgetter("time")
 
 
-def _keep(candidate: Candidate, tier: str, reason: str) -> Keep:
-    reason = reason if candidate.pin is None else _with_pin(reason, candidate.pin)
-    return Keep(candidate.name, candidate.base, candidate.time, candidate.bytes, tier, reason)
-
-
-def _delete(candidate: Candidate, rule: str, reason: str) -> Delete:
-    reason = reason if candidate.pin is None else _with_pin(reason, candidate.pin)
-    return Delete(candidate.name, candidate.base, candidate.time, candidate.bytes, rule, reason)
-
-
-def _set_aside(candidate: Candidate, now: datetime) -> Keep | None:
+def _set_aside(candidate: Candidate | Backup, now: datetime) -> Keep | None:
     if candidate.pin is not None and candidate.pin.holds(now):
         reason = f"pinned: {candidate.pin.reason}" if candidate.pin.reason else "pinned"
         if candidate.pin.expires is not None:
             reason += f" (until {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
-        return Keep(candidate.name, candidate.base, candidate.time, candidate.bytes, "pinned", reason)
+        return Keep(candidate, "pinned", reason)
     if candidate.time > now:
         reason = f"dated after now ({stamp_of(now)}): a clock was wrong; set aside and kept until then"
-        return Keep(candidate.name, candidate.base, candidate.time, candidate.bytes, "future", reason)
+        return Keep(candidate, "future", reason)
     return None
 
 
-def _with_pin(reason: str, pin: Pin) -> str:
-    return reason if pin.expires is None else f"{reason} (its pin expired {pin.expires:%Y-%m-%d %H:%M}Z)"
+def _with_pin(reason: str, candidate: Candidate | Backup) -> str:
+    if candidate.pin is None or candidate.pin.expires is None:
+        return reason
+    return f"{reason} (its pin expired {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
 
 
-def _refusal(database: str, delete: Sequence[Delete], planned: Mapping[datetime, Candidate], limits: Limits) -> str:
+def _refusal(database: str, delete: Sequence[Delete], planned: Sequence[Candidate | Backup], limits: Limits) -> str:
     """Say why a prune is large: backups that are pinned or dated after now are no part of either share."""
     if len(delete) <= FREE_DELETIONS:
         return ""
     count, total = len(delete), len(planned)
-    size, sizes = sum(gone.bytes or 0 for gone in delete), sum(one.bytes or 0 for one in planned.values())
+    size, sizes = sum(gone.bytes or 0 for gone in delete), sum(one.bytes or 0 for one in planned)
     told = f"would be deleted at once, more than {FREE_DELETIONS} and more than {limits.large_percent} %"
     if 100 * count > limits.large_percent * total:
         return f"{database}: {count} of {total} backups {told}"

@@ -220,9 +220,9 @@ def read_status(content: bytes) -> dict[str, Any] | None:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return aligned columns; the last one is as long as it is."""
     lines = [tuple(header), *(tuple(row) for row in rows)]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
-    widths[-1] = 0
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    form = "  ".join([*(f"{{:<{width}}}" for width in widths), "{}"])
+    return "\n".join(form.format(*line) for line in lines)
 
 
 def format_age(age: timedelta) -> str:
