@@ -137,11 +137,7 @@ def test_large_prune_is_refused_with_3_and_deletes_nothing(world: World, dry: tu
     times = [kept.time for kept in plan([NOW - 2 * n * HOUR for n in range(200)], Policy.default()).keep]
     for time in times:
         world.publish("app", time)
-    policy = world.top / "one-each.json"
-    document = json.loads(Policy.default().to_json())
-    for tier in document["tiers"]:
-        tier["keep"] = 1
-    policy.write_text(json.dumps(document))
+    policy = one_each(world)
     before = world.names("app")
     ran = retention_here("prune", *dry, "--policy", policy, *AT, world.root / "app")
     assert ran.code == 3, ran
@@ -152,6 +148,148 @@ def test_large_prune_is_refused_with_3_and_deletes_nothing(world: World, dry: tu
         ran = retention_here("prune", "--allow-large-prune", "--policy", policy, *AT, world.root / "app")
         assert ran.code == 0, ran
         assert len(world.archives("app")) == 3
+
+
+def one_each(world: World) -> Path:
+    """The default policy, cut down to one backup a tier."""
+    path = world.top / "one-each.json"
+    document = json.loads(Policy.default().to_json())
+    for tier in document["tiers"]:
+        tier["keep"] = 1
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_diff_tells_what_another_policy_would_do_today(world: World) -> None:
+    """By name: what it shows is what a prune by the new policy deletes, less what goes anyway."""
+    fill(world, count=40)
+    world.pin(names("app", 40)[7].removesuffix(".dump"))
+    before = world.names("app")
+    old = set(retention_here("plan", "--format", "names", *AT, world.root / "app").out.split())
+    new = retention_here("plan", "--format", "names", "--policy", one_each(world), *AT, world.root / "app").out.split()
+    ran = retention_here("diff", "--to", one_each(world), "--format", "names", *AT, world.root / "app")
+    assert ran.code == 0, ran
+    assert ran.out.split() == [name for name in new if name not in old] != []
+    document = planned(retention_here("diff", "--to", one_each(world), "--format", "json", *AT, world.root / "app"))
+    deleted = {change["name"] for change in document["changes"] if change["change"] == "delete"}
+    assert deleted == set(ran.out.split())
+    assert all(change["before"] and not change["after"] for change in document["changes"] if change["name"] in deleted)
+    assert "would be deleted at once" in document["refused"]
+    text = retention_here("diff", "--to", one_each(world), *AT, world.root / "app").out
+    assert f"deletes {len(deleted)} that would stay (" in text
+    assert "prune will refuse" in text
+    assert world.names("app") == before, "a diff has changed something"
+
+
+def test_diff_of_a_larger_policy_keeps_more_and_moves_some(world: World) -> None:
+    fill(world, count=40)
+    path = world.top / "larger.json"
+    path.write_text(
+        '{"tiers": [{"name": "Hourly", "every": "2h", "keep": 12, "until": "24h"}, '
+        '{"name": "Daily", "every": "24h", "keep": 9}]}'
+    )
+    document = planned(retention_here("diff", "--to", path, "--format", "json", *AT, world.root / "app"))
+    kinds = {change["change"] for change in document["changes"]}
+    assert "keep" in kinds
+    assert "move" in kinds
+    same = planned(retention_here("diff", "--policy", path, "--to", path, "--format", "json", *AT, world.root / "app"))
+    assert same["changes"] == []
+
+
+def test_config_decides_for_each_database_as_its_run_would(world: World) -> None:
+    """One with a policy of its own, one with a budget, one that no run knows."""
+    for database in ("app", "other", "stranger"):
+        for index in range(40):
+            world.publish(database, NOW - 2 * index * HOUR)
+    world.configure("app")
+    world.configure("other", max_bytes="6000", min_backups="2", allow_large_prune="true")
+    (world.config / "app.policy.json").write_text(one_each(world).read_text())
+    ran = retention_here("plan", "--format", "json", "--config", world.config, *AT, world.root)
+    assert ran.code == 1
+    assert "stranger" in ran.err
+    assert "stranger.conf" in ran.err
+    documents = ran.json()
+    assert isinstance(documents, list)
+    assert [document["database"] for document in documents] == ["app", "other"]
+    assert len(documents[0]["keep"]) == 3
+    assert len(documents[1]["keep"]) == 3
+    assert "may take 5.9 KiB" in documents[1]["delete"][0]["reason"] + documents[1]["delete"][-1]["reason"] + str(
+        ran.out
+    )
+    pruned = retention_here("prune", "--config", world.config, *AT, world.root / "other")
+    assert pruned.code == 0, pruned
+    assert len(world.archives("other")) == 3
+    refused = retention_here("prune", "--config", world.config, *AT, world.root / "app")
+    assert refused.code == 3
+    both = retention_here("plan", "--config", world.config, "--max-bytes", "1Gi", world.root)
+    assert both.code == 2
+    assert "leave out" in both.err
+
+
+def test_limits_of_the_command_line_stand_around_the_policy(world: World) -> None:
+    fill(world, count=40)
+    path = world.root / "app"
+    ran = retention_here("plan", "--max-bytes", "6000", "--min-backups", "2", *AT, path)
+    assert "3 kept" in ran.out
+    ran = retention_here("plan", "--max-bytes", "1", "--min-backups", "2", *AT, path)
+    assert "2 kept" in ran.out
+    assert "over the budget" in ran.out
+    assert "prune will refuse" not in retention_here("plan", "--large-prune-percent", "70", *AT, path).out
+    for wrong in (
+        ["--max-bytes", "4Zi"],
+        ["--max-bytes", "0"],
+        ["--min-backups", "0"],
+        ["--large-prune-percent", "100"],
+    ):
+        ran = retention_here("plan", *wrong, path)
+        assert ran.code == 2, ran
+        assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("days", [12, 30])
+def test_simulation_with_failures_and_runs_by_hand_stays_within_the_tiers(days: int) -> None:
+    arguments = [
+        "--fail-percent",
+        "20",
+        "--manual",
+        "3",
+        "--jitter",
+        "10m",
+        "--size",
+        "100Mi",
+        "--growth-percent",
+        "50",
+    ]
+    document = planned(retention_here("simulate", "--format", "json", "--days", str(days), *arguments))
+    assert document == planned(retention_here("simulate", "--format", "json", "--days", str(days), *arguments))
+    assert document["most_kept"] == 15
+    made = [day["made"] for day in document["days"]]
+    assert min(made) < 12
+    assert 9 * days < sum(made) < 15 * days, "a fifth of twelve runs failed, three came by hand"
+    last = document["days"][-1]
+    assert last["ages"] == sorted(last["ages"])
+    assert len(last["ages"]) == last["total"]
+    assert 15 * 100 * 2**20 < document["most_bytes"] < 15 * 150 * 2**20
+    assert document["steady"]["most_deleted"] <= 3
+    assert "SIZE" in retention_here("simulate", *arguments).out
+
+
+def test_simulation_of_late_starts_reaches_between_six_and_seven_days() -> None:
+    steady = planned(retention_here("simulate", "--format", "json", "--days", "60", "--jitter", "10m"))["steady"]
+    assert {name: set(kept.values()) for name, kept in steady["kept"].items()} == {
+        "Hourly": {6},
+        "12-Hourly": {4},
+        "Daily": {5},
+    }
+    assert steady["most_deleted"] == 1
+    assert 144 * 3600 - 600 <= steady["reach"]["least"] <= steady["reach"]["most"] <= 168 * 3600
+
+
+def test_timeline_shows_each_backup_of_a_day() -> None:
+    lines = retention_here("simulate", "--days", "8").out.splitlines()
+    assert lines[8].count("1") >= 6
+    assert lines[1].rstrip("·").endswith("o"), "the oldest of a young volume"
+    assert "logarithmic: 1 Hourly, 2 12-Hourly, 3 Daily, o oldest" in lines[9]
 
 
 def test_pin_keeps_and_unpin_hands_back(world: World) -> None:
@@ -264,6 +402,13 @@ def test_wrong_policy_file_is_one_line_and_2(name: str, tmp_path: Path) -> None:
         ["simulate", "--days", "99999999"],
         ["simulate", "--outage", "10d"],
         ["simulate", "--every", "1x"],
+        ["simulate", "--fail-percent", "101"],
+        ["simulate", "--manual", "-1"],
+        ["simulate", "--growth-percent", "-5"],
+        ["simulate", "--growth-percent", "nan"],
+        ["simulate", "--size", "big"],
+        ["diff", "/nowhere/app"],
+        ["diff", "--to", "/nowhere/policy.json", "/nowhere/app"],
         ["finish", "/nowhere"],
         ["finish", "--config", "/nowhere", "--results", "/nowhere", "/nowhere"],
     ],

@@ -8,6 +8,7 @@ import pytest
 from retention import Place, Policy, plan
 from retention.cli import main
 from retention.prune import ALLOW_FLAG, ALLOW_VALUE, FREE_DELETIONS
+from tests.retention.test_mutations import BREAKAGES, FLAWS
 from tests.retention.world import DAY, HOUR, REPOSITORY, T0, retention_here
 
 TEXT = (REPOSITORY / "docs" / "retention.md").read_text()
@@ -69,7 +70,7 @@ def test_last_backup_before_ten_days_without_a_run_stays_six_days_more(hour: int
 
 
 def test_every_command_is_told_and_every_told_command_exists() -> None:
-    commands = {"plan", "prune", "list", "status", "pin", "unpin", "verify", "simulate", "finish"}
+    commands = {"plan", "diff", "prune", "list", "status", "pin", "unpin", "verify", "simulate", "finish"}
     rows = TEXT.split("## Commands")[1]
     told = set(re.findall(r"`([a-z]+)(?: [A-Z]+)?`", rows.split("Exit codes")[0])) & commands
     assert told == commands
@@ -84,3 +85,23 @@ def test_guard_is_told_as_it_is() -> None:
     assert f"more than {FREE_DELETIONS} and more than half" in TEXT
     assert ALLOW_FLAG in TEXT
     assert f"{ALLOW_VALUE}: true" in TEXT
+
+
+def test_every_cell_of_the_comparison_names_its_test_or_its_source() -> None:
+    rows = TEXT.split("<!-- comparison -->")[1].split("\n\n")[0].strip().splitlines()[2:]
+    assert len(rows) >= 6
+    tests = "".join(path.read_text() for path in (REPOSITORY / "tests" / "retention").glob("*.py"))
+    for row in rows:
+        _, question, ours, *others, _ = (cell.strip() for cell in row.split("|"))
+        for name in re.findall(r"`(\w+_\w+)`", ours):
+            assert f"def {name}(" in tests, f"{question}: there is no test {name}"
+        assert re.search(r"\(`\w+_\w+`\)$", ours), f"{question}: our cell names no test"
+        assert len(others) == 4
+        for source, cell in zip("rbpc", others, strict=True):
+            assert cell.endswith(f"[{source}]"), f"{question}: {cell!r} names no source"
+            assert f"\n[{source}]: https://" in TEXT
+
+
+def test_every_breakage_that_is_caught_is_listed() -> None:
+    told = re.findall(r"^\* (.+)$", TEXT.split("<!-- breakages -->")[1], re.MULTILINE)
+    assert told == [*BREAKAGES, *(f"another rule: {flaw.__name__.replace('_', ' ')}" for flaw in FLAWS)]

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from retention import choose, config, drill, finish, locks, pins, prune, report, simulate, sizing, verify
+from retention import choose, config, diff, drill, finish, locks, pins, prune, report, simulate, sizing, verify
 from retention.disk import Folder, volume_error
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.names import LOCK, STATUS, Grammar, Kind, database_of_archive, is_database
@@ -152,6 +152,11 @@ def _add_planning(commands: "argparse._SubParsersAction[Any]") -> None:
     path_help = "a database's directory, or the root of all"
     command = _command(commands, "plan", _plan, "Show what a prune would keep and delete; changes nothing.")
     command.add_argument("path", metavar="PATH|-", help=f"{path_help}; - reads one file name a line")
+    _with_rules(command)
+    _with_format(command, "text", "json", "names")
+    command = _command(commands, "diff", _diff, "Show what another policy would do today; changes nothing.")
+    command.add_argument("path", metavar="PATH", help=path_help)
+    command.add_argument("--to", type=Path, required=True, metavar="NEW.json", help="the other policy")
     _with_rules(command)
     _with_format(command, "text", "json", "names")
     command = _command(commands, "prune", _prune, "Delete what the policy does not keep.")
@@ -401,6 +406,55 @@ def _plan(options: argparse.Namespace) -> int:
             if decision.refusal:
                 print(f"prune will refuse: {decision.refusal}; it takes {prune.ALLOW_FLAG}")
     return visit.code
+
+
+def _diff(options: argparse.Namespace) -> int:
+    rules, now = _rules(options), _now(options)
+    other = Policy.from_json(config.read_text(options.to), str(options.to))
+
+    def work(database: str, folder: Folder) -> diff.Difference:
+        chosen, found = rules(database), scan(folder, database)
+        before, after = (
+            prune.decide_scan(found, policy, now=now, limits=chosen.limits) for policy in (chosen.policy, other)
+        )
+        return diff.compare(before, after)
+
+    visit = _visit(options.path, work)
+    if options.format == "json":
+        _print_json(visit.shaped([difference.to_dict() for difference in visit.results]))
+    elif options.format == "names":
+        for difference in visit.results:
+            for change in difference.of(diff.DELETE):
+                print(change.name)
+    else:
+        for difference in visit.results:
+            _print_difference(difference, now)
+    return visit.code
+
+
+def _print_difference(difference: diff.Difference, now: datetime) -> None:
+    gone, saved, moved = (difference.of(what) for what in (diff.DELETE, diff.KEEP, diff.MOVE))
+    size = format_size(sum(change.bytes or 0 for change in gone))
+    print(
+        f"{difference.database}: deletes {len(gone)} that would stay ({size}), keeps {len(saved)} that would go, moves "
+        f"{len(moved)} to another tier"
+    )
+    rows = [
+        (
+            change.what,
+            report.format_age(now - change.time),
+            "-" if change.bytes is None else format_size(change.bytes),
+            change.before or "-",
+            change.after or "-",
+            change.name,
+            change.reason,
+        )
+        for change in difference.changes
+    ]
+    if rows:
+        print(report.table(("CHANGE", "AGE", "SIZE", "BEFORE", "AFTER", "NAME", "WHY"), rows))
+    if difference.refusal:
+        print(f"prune will refuse: {difference.refusal}; it takes {prune.ALLOW_FLAG}")
 
 
 def _print_names(decisions: Iterable[Decision]) -> None:

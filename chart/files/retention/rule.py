@@ -171,6 +171,7 @@ class _Walk:
         "_tier",
         "_tiers",
         "_transit",
+        "_widths",
         "_winners",
         "causes",
         "delete",
@@ -181,6 +182,7 @@ class _Walk:
     def __init__(self, policy: Policy) -> None:
         self._tiers = policy.tiers
         self._quotas = policy.quotas()
+        self._widths = [format_duration(tier.every) for tier in policy.tiers]
         self.phase = policy.phase
         # For each tier: where the slot begins that the walk is in, and the newest rep of that slot.
         self._edges: list[datetime | None] = [None] * len(policy.tiers)
@@ -238,7 +240,7 @@ class _Walk:
     def _take_mark(self, time: datetime) -> None:
         tier, marks = self._tiers[self._tier], self._quotas[self._tier].marks
         self._marks += 1
-        reason = f"{tier.name} {self._marks} of {marks}: newest of its {format_duration(tier.every)} slot"
+        reason = f"{tier.name} {self._marks} of {marks}: newest of its {self._widths[self._tier]} slot"
         self.keep.append(Kept(time, tier.name, Place.MARK, reason))
         if self._marks == marks:
             self._tier += 1
