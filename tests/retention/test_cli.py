@@ -205,17 +205,12 @@ def test_config_decides_for_each_database_as_its_run_would(world: World) -> None
     world.configure("other", max_bytes="6000", min_backups="2", allow_large_prune="true")
     (world.config / "app.policy.json").write_text(one_each(world).read_text())
     ran = retention_here("plan", "--format", "json", "--config", world.config, *AT, world.root)
-    assert ran.code == 1
-    assert "stranger" in ran.err
-    assert "stranger.conf" in ran.err
+    assert ran.code == 0, ran
     documents = ran.json()
     assert isinstance(documents, list)
-    assert [document["database"] for document in documents] == ["app", "other"]
-    assert len(documents[0]["keep"]) == 3
-    assert len(documents[1]["keep"]) == 3
-    assert "may take 5.9 KiB" in documents[1]["delete"][0]["reason"] + documents[1]["delete"][-1]["reason"] + str(
-        ran.out
-    )
+    kept = {document["database"]: len(document["keep"]) for document in documents}
+    assert kept == {"app": 3, "other": 3, "stranger": 40}
+    assert any("may take 5.9 KiB" in gone["reason"] for gone in documents[1]["delete"])
     pruned = retention_here("prune", "--config", world.config, *AT, world.root / "other")
     assert pruned.code == 0, pruned
     assert len(world.archives("other")) == 3
