@@ -19,6 +19,8 @@ Fields hold what the configuration files of the pod say.
 {{- $_ := set $db "standbyHost" (ternary ($db.standbyHost | default (printf "%s-ro.%s.svc" $db.cluster $db.namespace)) "" (eq $db.target "prefer-standby")) -}}
 {{- $_ := set $db "username" ($db.username | default "") -}}
 {{- $_ := set $db.secret "name" ($db.secret.name | default (printf "%s-app" $db.cluster)) -}}
+{{- $_ := set $db.ownerSecret "name" ($db.ownerSecret.name | default (printf "%s-app" $db.cluster)) -}}
+{{- $_ := set $db.superuserSecret "name" ($db.superuserSecret.name | default (printf "%s-superuser" $db.cluster)) -}}
 {{- $_ := set $db.caSecret "name" ($db.caSecret.name | default (printf "%s-ca" $db.cluster)) -}}
 {{- $image := deepCopy $.Values.image -}}
 {{- range $key, $value := ($db.image | default dict) }}{{ $_ := set $image $key $value }}{{ end -}}
@@ -179,6 +181,11 @@ extra_arg={{ . }}
 {{- $files := dict "policy.json" (include "cnpg-backup.policy" (dict "root" .root)) -}}
 {{- range $db := .cronJob.databases -}}
 {{- $_ := set $files (printf "%s.conf" $db.name) (include "cnpg-backup.databaseConf" (dict "timeout" $timeout "tiers" (($db.retention | default dict).tiers | default $.root.Values.retention.tiers) "database" $db)) -}}
+{{- if $.cronJob.restore -}}
+{{- with $db.drillAssertions -}}
+{{- $_ := set $files (printf "%s.assertions" $db.name) (printf "%s\n" (join "\n" .)) -}}
+{{- end -}}
+{{- end -}}
 {{- with $db.retention -}}
 {{- $_ := set $files (printf "%s.policy.json" $db.name) (include "cnpg-backup.policy" (dict "root" $.root "override" .)) -}}
 {{- end -}}

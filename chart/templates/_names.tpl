@@ -118,11 +118,11 @@ default
 {{/* Labels of the pods: no version in them, so that a new version of the chart changes no pod that it need not. */}}
 {{- define "cnpg-backup.podLabels" -}}
 {{- $own := dict
-  "app" (include "cnpg-backup.fullname" .)
+  "app" (include "cnpg-backup.fullname" .root)
   "app.kubernetes.io/name" "cnpg-backup"
-  "app.kubernetes.io/instance" .Release.Name
-  "app.kubernetes.io/component" "backup" -}}
-{{- toYaml (merge $own .Values.podLabels .Values.commonLabels) -}}
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/component" .component -}}
+{{- toYaml (merge $own .root.Values.podLabels .root.Values.commonLabels) -}}
 {{- end -}}
 
 {{/* The annotations of an object, with their key, or nothing: `own` first, then `extra` and the common ones. */}}

@@ -1,27 +1,3 @@
-{{/* What overrides a plain pod of `kubectl run` so that it may mount the claim, as JSON: the profile "restricted", and the package. */}}
-{{- define "cnpg-backup.inspector" -}}
-{{- $container := dict
-  "name" "inspector"
-  "image" (include "cnpg-backup.image" (dict "root" . "image" .Values.retention.image))
-  "command" (list "sleep" "3600")
-  "env" (list (dict "name" "PYTHONPATH" "value" "/opt/cnpg-backup") (dict "name" "PYTHONDONTWRITEBYTECODE" "value" "1"))
-  "securityContext" (include "cnpg-backup.containerSecurityContext" . | fromYaml)
-  "volumeMounts" (list
-    (dict "name" "backups" "mountPath" "/backups")
-    (dict "name" "package" "mountPath" "/opt/cnpg-backup/retention")) -}}
-{{- $spec := dict
-  "automountServiceAccountToken" false
-  "containers" (list $container)
-  "securityContext" (include "cnpg-backup.podSecurityContext" . | fromYaml)
-  "volumes" (list
-    (dict "name" "backups" "persistentVolumeClaim" (dict "claimName" (include "cnpg-backup.claimName" .)))
-    (dict "name" "package" "configMap" (dict "name" (include "cnpg-backup.scriptsName" .)))) -}}
-{{- with include "cnpg-backup.imagePullSecrets" . | fromYaml -}}
-{{- $_ := set $spec "imagePullSecrets" .imagePullSecrets -}}
-{{- end -}}
-{{- toJson (dict "spec" $spec) -}}
-{{- end -}}
-
 {{/* What works, but deserves a second thought, as a JSON list of sentences. */}}
 {{- define "cnpg-backup.warnings" -}}
 {{- $warnings := list -}}

@@ -30,11 +30,8 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
-{{/* Volumes of a pod that backs up: names here and in the containers must agree. */}}
-{{- define "cnpg-backup.volumes" -}}
-- name: backups
-  persistentVolumeClaim:
-    claimName: {{ include "cnpg-backup.claimName" .root | toYaml }}
+{{/* The volume of the programs; `scripts` is the ConfigMap's name, hashed once. */}}
+{{- define "cnpg-backup.scriptsVolume" -}}
 - name: scripts
   configMap:
     name: {{ .scripts }}
@@ -47,6 +44,14 @@ imagePullSecrets:
       - key: {{ base $path }}
         path: retention/{{ base $path }}
       {{- end }}
+{{- end -}}
+
+{{/* Volumes of a pod that backs up: names here and in the containers must agree. */}}
+{{- define "cnpg-backup.volumes" -}}
+- name: backups
+  persistentVolumeClaim:
+    claimName: {{ include "cnpg-backup.claimName" .root | toYaml }}
+{{ include "cnpg-backup.scriptsVolume" . }}
 - name: config
   {{- if hasKey . "check" }}
   # A test reads what all CronJobs of its image read.
@@ -216,21 +221,10 @@ securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
 {{- end -}}
 
-{{/* A pod that backs up for a CronJob, or for a `check` says whether it could. `scripts` is the ConfigMap's name, hashed once. */}}
-{{- define "cnpg-backup.podSpec" -}}
-volumes:
-  {{- include "cnpg-backup.volumes" . | nindent 2 }}
-{{- if hasKey . "check" }}
-containers:
-  - {{ include "cnpg-backup.dumpContainer" . | nindent 4 | trim }}
-{{- else }}
-initContainers:
-  - {{ include "cnpg-backup.dumpContainer" . | nindent 4 | trim }}
-containers:
-  - {{ include "cnpg-backup.retentionContainer" . | nindent 4 | trim }}
-{{- end }}
+{{/* What is the same for all pods: where they run, as whom, and for how long. */}}
+{{- define "cnpg-backup.podRest" -}}
 restartPolicy: Never
-activeDeadlineSeconds: {{ int64 .deadlines.pod }}
+activeDeadlineSeconds: {{ int64 .deadline }}
 {{- with .root.Values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
@@ -270,4 +264,20 @@ tolerations:
 priorityClassName: {{ toYaml . }}
 {{- end }}
 enableServiceLinks: false
+{{- end -}}
+
+{{/* A pod that backs up for a CronJob, or for a `check` says whether it could. `scripts` is the ConfigMap's name, hashed once. */}}
+{{- define "cnpg-backup.podSpec" -}}
+volumes:
+  {{- include "cnpg-backup.volumes" . | nindent 2 }}
+{{- if hasKey . "check" }}
+containers:
+  - {{ include "cnpg-backup.dumpContainer" . | nindent 4 | trim }}
+{{- else }}
+initContainers:
+  - {{ include "cnpg-backup.dumpContainer" . | nindent 4 | trim }}
+containers:
+  - {{ include "cnpg-backup.retentionContainer" . | nindent 4 | trim }}
+{{- end }}
+{{ include "cnpg-backup.podRest" (dict "root" .root "deadline" .deadlines.pod) }}
 {{- end -}}

@@ -84,6 +84,15 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
+def backups(manifests: list[Manifest]) -> list[Manifest]:
+    """The CronJobs that back up, less those that restore, drill or inspect."""
+    return [
+        manifest
+        for manifest in of_kind(manifests, "CronJob")
+        if manifest["spec"]["jobTemplate"]["metadata"]["labels"]["app.kubernetes.io/component"] == "backup"
+    ]
+
+
 def own(manifests: list[Manifest]) -> list[Manifest]:
     """The chart's own objects, less those that a values file brings itself: in chart/ci a ResourceQuota."""
     return [manifest for manifest in manifests if manifest["kind"] != "ResourceQuota"]

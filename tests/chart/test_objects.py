@@ -15,6 +15,7 @@ from tests.chart.common import (
     CI_FILES,
     KYVERNO,
     LONGEST_RELEASE,
+    backups,
     containers,
     leaves,
     of_kind,
@@ -164,15 +165,33 @@ def test_every_namespaced_object_names_its_namespace(ci_file: Path) -> None:
 
 def test_selectors_find_the_pods_and_hold_no_version(ci_file: Path) -> None:
     manifests = rendered(ci_file)
+    policies = of_kind(manifests, "NetworkPolicy")
     for owner, metadata, spec in pod_specs(manifests):
         selectors = [str(spec.get("affinity", ""))]
-        for policy in of_kind(manifests, "NetworkPolicy"):
-            wanted = policy["spec"]["podSelector"]["matchLabels"]
-            assert wanted.items() <= metadata["labels"].items(), f"{title(policy)} does not select the pods of {owner}"
-            selectors.append(str(wanted))
+        found = [policy for policy in policies if _selects(policy["spec"]["podSelector"], metadata["labels"])]
+        assert len(found) == bool(policies), f"{owner} is selected by {[title(policy) for policy in found]}"
+        selectors += [str(policy["spec"]["podSelector"]) for policy in found]
+        if found and metadata["labels"]["app.kubernetes.io/component"] in {"drill", "inspect"}:
+            assert found[0]["spec"]["egress"] == [], f"{owner} needs no network and has one"
         for text in selectors:
             assert "helm.sh/chart" not in text, f"{owner}: a selector would break on upgrade"
             assert "app.kubernetes.io/version" not in text, f"{owner}: a selector would break on upgrade"
+
+
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a label selector selects a pod, by Kubernetes' rules for what the chart uses of them."""
+    for rule in selector.get("matchExpressions", []):
+        inside = labels.get(rule["key"]) in rule["values"]
+        if inside != {"In": True, "NotIn": False}[rule["operator"]]:
+            return False
+    return bool(selector["matchLabels"].items() <= labels.items())
+
+
+def test_pods_that_people_label_themselves_reach_no_more_than_a_backup() -> None:
+    """A pod that has the release's label and no component is not left without any policy."""
+    policies = of_kind(rendered(), "NetworkPolicy")
+    found = [policy for policy in policies if _selects(policy["spec"]["podSelector"], {"app": "cnpg-backup"})]
+    assert [title(policy) for policy in found] == ["NetworkPolicy cnpg-backup"]
 
 
 def test_no_network_policy_selects_or_admits_more_than_it_must(ci_file: Path) -> None:
@@ -250,7 +269,11 @@ def test_a_claim_and_an_account_that_pods_name_exist_or_were_promised(ci_file: P
 
 
 def test_credentials_are_optional_files_and_hold_no_private_key(ci_file: Path) -> None:
-    for owner, _, spec in pod_specs(rendered(ci_file)):
+    for owner, metadata, spec in pod_specs(rendered(ci_file)):
+        component = metadata["labels"]["app.kubernetes.io/component"]
+        if component in {"drill", "inspect"}:
+            assert "secret" not in str(spec["volumes"]), f"{owner} needs no credentials"
+            continue
         (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "credentials"]
         paths = []
         for source in volume["projected"]["sources"]:
@@ -262,10 +285,14 @@ def test_credentials_are_optional_files_and_hold_no_private_key(ci_file: Path) -
                 paths.append(item["path"])
         assert len(paths) == len(set(paths)), owner
         databases = {path.split("/")[0] for path in paths}
-        wanted = {f"{database}/{name}" for database in databases for name in ("username", "password", "ca.crt")}
+        names = ["username", "password"]
+        if component == "restore":
+            names = [f"{role}-{name}" for role in ("owner", "superuser") for name in names]
+        wanted = {f"{database}/{name}" for database in databases for name in (*names, "ca.crt")}
         assert set(paths) == wanted, owner
         holders = [c["name"] for c in containers(spec) if "credentials" in str(c["volumeMounts"])]
-        assert holders == ["check" if owner.startswith("Pod ") else "dump"], f"{owner}: {holders} see the credentials"
+        expected = {"test": "check", "backup": "dump", "restore": "restore"}[component]
+        assert holders == [expected], f"{owner}: {holders} see the credentials"
 
 
 def test_nothing_secret_is_rendered(ci_file: Path) -> None:
@@ -286,7 +313,7 @@ def test_images_are_named_in_full_and_none_is_latest(ci_file: Path) -> None:
 
 
 def test_deadlines_nest_and_end_before_the_next_run(ci_file: Path) -> None:
-    for manifest in of_kind(rendered(ci_file), "CronJob"):
+    for manifest in backups(rendered(ci_file)):
         job = manifest["spec"]["jobTemplate"]["spec"]
         pod = job["template"]["spec"]
         dump = {entry["name"]: entry.get("value") for entry in pod["initContainers"][0]["env"]}
@@ -323,7 +350,9 @@ def test_scratch_volumes_are_bounded_and_passwords_stay_in_memory(ci_file: Path)
 
 def test_the_configuration_has_every_key_and_no_line_too_many(ci_file: Path) -> None:
     databases: list[str] = []
-    for manifest in of_kind(rendered(ci_file), "ConfigMap"):
+    # A restore has the same files once more, and those of suspended databases.
+    maps = of_kind(rendered(ci_file), "ConfigMap")
+    for manifest in maps:
         for name, text in manifest["data"].items():
             if not name.endswith(".conf"):
                 continue
@@ -331,7 +360,8 @@ def test_the_configuration_has_every_key_and_no_line_too_many(ci_file: Path) -> 
             pairs = [line.split("=", 1) for line in text.splitlines()]
             assert [key for key, *_ in pairs if key != "extra_arg"] == CONFIGURATION_KEYS, f"{title(manifest)}: {name}"
             assert dict(pairs)["database"] == name.removesuffix(".conf")
-            databases.append(name)
+            if "-restore" not in manifest["metadata"]["name"]:
+                databases.append(name)
     assert len(databases) == len(set(databases)), "a database is dumped by two CronJobs"
 
 
@@ -353,7 +383,7 @@ def test_each_image_has_a_test_that_sees_what_its_runs_see(ci_file: Path) -> Non
     pods = {pod["spec"]["containers"][0]["image"]: pod for pod in of_kind(manifests, "Pod")}
     tested: dict[str, list[str]] = {image: [] for image in pods}
     # Where everything is suspended, a test would only say that what sleeps does not answer.
-    runs = [run for run in of_kind(manifests, "CronJob") if not run["spec"]["suspend"] or "everything" in ci_file.name]
+    runs = [run for run in backups(manifests) if not run["spec"]["suspend"] or "everything" in ci_file.name]
     for run in runs:
         template = run["spec"]["jobTemplate"]["spec"]["template"]
         (dump,) = template["spec"]["initContainers"]
@@ -415,9 +445,10 @@ def _without_data(text: str) -> list[str]:
 
 def test_values_files_show_what_their_names_say() -> None:
     kinds: dict[str, list[Any]] = {path.name: [m["kind"] for m in rendered(path)] for path in CI_FILES}
-    assert kinds["three-majors-values.yaml"].count("CronJob") == 4
-    assert kinds["sharded-values.yaml"].count("CronJob") == 3
-    assert kinds["per-database-values.yaml"].count("CronJob") == 5
+    runs = {path.name: len(backups(rendered(path))) for path in CI_FILES}
+    assert runs["three-majors-values.yaml"] == 4
+    assert runs["sharded-values.yaml"] == 3
+    assert runs["per-database-values.yaml"] == 5
     assert "NetworkPolicy" not in kinds["no-network-policy-values.yaml"]
     assert "PersistentVolumeClaim" not in kinds["existing-claim-values.yaml"]
     assert set(kinds["least-values.yaml"]) - {"Pod"} == {"ConfigMap", "CronJob", "PersistentVolumeClaim"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.common import of_kind, title
+from tests.chart.common import backups, of_kind, title
 from tests.lab import chart
 from tests.lab.chart import Manifest
 
@@ -23,7 +23,7 @@ def cronjobs(databases: Entries, release: str = "cnpg-backup", **cronjob: object
     manifests = chart.render({"databases": databases, "cronJob": cronjob}, release)
     maps = {manifest["metadata"]["name"]: manifest for manifest in of_kind(manifests, "ConfigMap")}
     found: dict[str, tuple[str, Manifest]] = {}
-    for manifest in of_kind(manifests, "CronJob"):
+    for manifest in backups(manifests):
         volumes = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["volumes"]
         (config,) = [volume["configMap"]["name"] for volume in volumes if volume["name"] == "config"]
         for key in maps[config]["data"]:
@@ -143,13 +143,14 @@ def test_helm_test_asks_what_runs_in_one_pod_for_each_image() -> None:
     ("modes", "wanted"), [(["ReadWriteOnce"], "podAffinity"), (["ReadWriteMany"], "podAntiAffinity")]
 )
 def test_pods_meet_where_one_node_has_the_volume_and_part_where_many_have(modes: list[str], wanted: str) -> None:
-    (cronjob,) = of_kind(chart.render({"persistence": {"accessModes": modes}}), "CronJob")
+    (cronjob,) = backups(chart.render({"persistence": {"accessModes": modes}}))
     assert list(cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["affinity"]) == [wanted]
 
 
 def test_excluded_tables_reach_pg_dump() -> None:
     entry = {"name": "app", "cluster": "app", "excludeTables": ["scratch.*"], "excludeTableData": ["a=b c"]}
     manifests = chart.render({"databases": [entry]})
-    (conf,) = [data["app.conf"] for m in of_kind(manifests, "ConfigMap") if "app.conf" in (data := m["data"])]
+    (conf, same) = [data["app.conf"] for m in of_kind(manifests, "ConfigMap") if "app.conf" in (data := m["data"])]
+    assert conf == same, "a restore and a backup know the database by the same settings"
     told = [line for line in conf.splitlines() if line.startswith("extra_arg=")]
     assert told == ["extra_arg=--exclude-table=scratch.*", "extra_arg=--exclude-table-data=a=b c"]

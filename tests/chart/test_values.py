@@ -161,7 +161,9 @@ def test_further_volumes_reach_the_containers_that_mount_them() -> None:
         "dump": {"extraVolumeMounts": [{"name": "one", "mountPath": "/one"}]},
         "retention": {"extraVolumeMounts": [{"name": "two", "mountPath": "/two"}]},
     }
-    for owner, _, spec in pod_specs(chart.render(values)):
+    for owner, metadata, spec in pod_specs(chart.render(values)):
+        if metadata["labels"]["app.kubernetes.io/component"] not in {"backup", "test"}:
+            continue
         assert [volume for volume in spec["volumes"] if volume["name"] in {"one", "two"}] == values["extraVolumes"], (
             owner
         )
@@ -174,6 +176,7 @@ def test_further_volumes_reach_the_containers_that_mount_them() -> None:
 
 ENTRY = next(entry for entry in EVERYTHING["databases"] if entry["name"] == "app_prod")
 OTHER_OF_ENTRY = {
+    "drillAssertions": ["SELECT true"],
     "standbyHost": "standby.example.org",
     "target": "prefer-standby",
     "onShrink": "fail",

@@ -39,6 +39,12 @@ class Case:
     def archive(self) -> Path:
         return self.pod.archives(self.name)[-1]
 
+    def owner(self, role: str, password: str = PASSWORD) -> None:
+        """Let this be the owner's Secret."""
+        secret = self.pod.folder / "credentials" / self.name
+        (secret / "owner-username").write_text(role)
+        (secret / "owner-password").write_text(password)
+
     def superuser(self) -> None:
         """Let the superuser's Secret be there."""
         secret = self.pod.folder / "credentials" / self.name
@@ -129,6 +135,7 @@ def make_case(pod: Pod, server: Server) -> Iterator[MakeCase]:
         server.create_database(name, owner=name)
         fill(server, name, name)
         pod.add(name, user=name, **conf)
+        case.owner(name)
         pod.run()
         return case
 
@@ -291,13 +298,13 @@ def test_dry_run_says_the_way_and_changes_nothing(case: Case) -> None:
 
 
 def test_wrong_password_is_one_clear_line(case: Case) -> None:
-    (case.pod.folder / "credentials" / case.name / "password").write_text("wrong")
+    case.owner(case.name, "wrong")
     case.fails("password authentication failed", "Secret", RESTORE_REPLACE="yes")
 
 
 def test_role_without_rights_is_one_clear_line(make_case: MakeCase) -> None:
     case = make_case()
-    (case.pod.folder / "credentials" / case.name / "username").write_text("backup")
+    case.owner("backup")
     case.fails("must be|permission denied", "superuser", RESTORE_REPLACE="yes")
 
 

@@ -96,12 +96,12 @@ begin() {
   read_config
   check_config
   read_wishes
-  credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
+  credentials_of="the owner's Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
   if [ -s "$BACKUP_CREDENTIALS/$database/superuser-password" ]; then
     credentials_of="the superuser's Secret of cluster $conf_cluster"
     set_credentials superuser-
   else
-    set_credentials
+    set_credentials owner-
   fi
   PGAPPNAME="cnpg-backup restore"
   maintenance=postgres PGDATABASE=postgres

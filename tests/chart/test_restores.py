@@ -1,0 +1,128 @@
+"""Templates of restores, drills and inspectors: one for each image, for every database; nothing runs by itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.chart.common import containers, of_kind
+from tests.lab import chart
+from tests.lab.chart import Manifest
+
+ROOT = chart.CHART.parent
+KINDS = ("restore", "drill", "inspect")
+
+
+def templates(values: dict[str, Any] | None = None, release: str = "cnpg-backup") -> dict[str, Manifest]:
+    """The CronJobs of these kinds, by name."""
+    manifests = chart.render(values, release)
+    return {
+        manifest["metadata"]["name"]: manifest
+        for manifest in of_kind(manifests, "CronJob")
+        if manifest["metadata"]["labels"].get("app.kubernetes.io/component") in KINDS
+    }
+
+
+def pod(manifest: Manifest) -> dict[str, Any]:
+    found: dict[str, Any] = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return found
+
+
+def variables(container: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
+def test_names_are_short_for_the_worst_night() -> None:
+    assert set(templates()) == {"cnpg-backup-restore", "cnpg-backup-drill", "cnpg-backup-inspect"}
+    assert set(templates(release="cnpg")) == {"cnpg-restore", "cnpg-drill", "cnpg-inspect"}
+
+
+def test_each_image_has_its_own_and_each_database_is_in_one_of_them_even_if_suspended() -> None:
+    databases = [
+        {"name": "one", "cluster": "a", "suspended": True},
+        {"name": "two", "cluster": "a"},
+        {"name": "three", "cluster": "b", "image": {"tag": "17-alpine"}},
+    ]
+    for per_database in (False, True):
+        values = {"databases": databases, "cronJob": {"perDatabase": per_database}}
+        found = templates(values)
+        assert set(found) == {f"cnpg-backup-{kind}{suffix}" for kind in KINDS for suffix in ("", "-17")}
+        maps = {m["metadata"]["name"]: m["data"] for m in of_kind(chart.render(values), "ConfigMap")}
+        for name, wanted in (("cnpg-backup-restore", {"one", "two"}), ("cnpg-backup-restore-17", {"three"})):
+            (config,) = [volume for volume in pod(found[name])["volumes"] if volume["name"] == "config"]
+            data = maps[config["configMap"]["name"]]
+            assert {key.removesuffix(".conf") for key in data if key.endswith(".conf")} == wanted
+        images = {container["image"] for container in containers(pod(found["cnpg-backup-restore-17"]))}
+        assert "docker.io/postgres:17-alpine" in images
+
+
+def test_only_drills_run_by_themselves_and_one_value_stops_them() -> None:
+    def suspended(values: dict[str, Any] | None = None) -> dict[str, bool]:
+        return {name: manifest["spec"]["suspend"] for name, manifest in templates(values).items()}
+
+    assert suspended() == {"cnpg-backup-restore": True, "cnpg-backup-drill": False, "cnpg-backup-inspect": True}
+    assert all(suspended({"drill": {"enabled": False}}).values())
+
+
+def test_nothing_that_a_restore_runs_may_write_the_backups_but_what_pins_them() -> None:
+    for name, manifest in templates().items():
+        for container in containers(pod(manifest)):
+            (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "backups"]
+            python = container["image"].startswith("docker.io/python")
+            assert mount.get("readOnly", False) is not python, f"{name}: {container['name']}"
+
+
+def test_wishes_of_a_restore_are_those_that_the_script_reads_and_the_documents_name() -> None:
+    (restore,) = [manifest for name, manifest in templates().items() if name.endswith("-restore")]
+    every = [variables(container) for container in containers(pod(restore))]
+    told = {key: value for found in every for key, value in found.items() if key.startswith("RESTORE_")}
+    assert told == {
+        "RESTORE_DATABASE": "",
+        "RESTORE_BACKUP": "newest",
+        "RESTORE_INTO": "",
+        "RESTORE_REPLACE": "no",
+        "RESTORE_WAY": "auto",
+        "RESTORE_TABLES": "",
+        "RESTORE_SCHEMAS": "",
+        "RESTORE_OWNER": "",
+        "RESTORE_JOBS": "auto",
+        "RESTORE_DRY_RUN": "no",
+        "RESTORE_TERMINATION_LOG": "/dev/termination-log",
+    }
+    script = (ROOT / "scripts" / "restore.sh").read_text()
+    read = set(re.findall(r"\$\{(RESTORE_[A-Z_]+):?-", script))
+    assert told.keys() - {"RESTORE_DATABASE", "RESTORE_BACKUP"} <= read
+    guide = (ROOT / "docs" / "restore.md").read_text()
+    for name in told.keys() - {"RESTORE_TERMINATION_LOG"}:
+        assert f"`{name}`" in guide, f"docs/restore.md does not name {name}"
+
+
+def test_assertions_of_a_drill_are_one_line_each_and_leave_the_backups_configuration_alone() -> None:
+    query = "SELECT count(*) > 0 FROM \"Odd: 'name'\" # {{ x }}"
+    entry = {"name": "app", "cluster": "app", "drillAssertions": [query, "SELECT true"]}
+    maps = {m["metadata"]["name"]: m["data"] for m in of_kind(chart.render({"databases": [entry]}), "ConfigMap")}
+    found = {name.rsplit("-", 1)[0]: data["app.assertions"] for name, data in maps.items() if "app.assertions" in data}
+    assert found == {"cnpg-backup-restore-config": f"{query}\nSELECT true\n"}
+    with pytest.raises(chart.ChartError, match="drillAssertions"):
+        chart.render({"databases": [{**entry, "drillAssertions": ["SELECT 1\n"]}]})
+
+
+def test_deadlines_of_scripts_pods_and_jobs_nest() -> None:
+    for name, manifest in templates().items():
+        job, spec = manifest["spec"]["jobTemplate"]["spec"], pod(manifest)
+        assert spec["activeDeadlineSeconds"] < job["activeDeadlineSeconds"], name
+        for container in containers(spec):
+            assert int(variables(container).get("DRILL_TIMEOUT", 0)) < spec["activeDeadlineSeconds"], name
+
+
+def test_secrets_of_owner_and_superuser_follow_from_the_cluster_and_can_be_named() -> None:
+    def secrets(**entry: object) -> set[str]:
+        found = templates({"databases": [{"name": "app", "cluster": "db", **entry}]})["cnpg-backup-restore"]
+        (volume,) = [volume for volume in pod(found)["volumes"] if volume["name"] == "credentials"]
+        return {source["secret"]["name"] for source in volume["projected"]["sources"]}
+
+    assert secrets(secret={"name": "read-only"}) == {"db-app", "db-superuser", "db-ca"}
+    named = secrets(ownerSecret={"name": "o"}, superuserSecret={"name": "s"}, caSecret={"name": "c"})
+    assert named == {"o", "s", "c"}
