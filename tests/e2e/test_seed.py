@@ -42,7 +42,7 @@ MAJORS: Mapping[str, int] = {"authelia": 17, "kutt": 17, "plausible": 15}
 # The default list, with the image of another major version where the server is one.
 DATABASES = [*databases("authelia", "kutt"), *databases("plausible", image={"tag": "15-test"})]
 OTHER_CRONJOB = "cnpg-pg-dump-backup-15"
-INSPECTOR = "cnpg-backup-inspector"
+INSPECTOR = "job/cnpg-backup-inspect-1 --container retention"
 EVERY = timedelta(hours=2)
 DOCUMENT_INSPECTOR = (
     "kubectl run backup-inspector --rm -it --restart=Never --image=alpine "
@@ -77,7 +77,9 @@ class Site:
 
     def exec(self, *command: str, stdin: str | None = None) -> str:
         """Run a command in the pod that sees the volume."""
-        return self.cluster.kubectl("exec", "-i", "-n", self.namespace, self.inspector, "--", *command, stdin=stdin)
+        return self.cluster.kubectl(
+            "exec", "-i", "-n", self.namespace, *self.inspector.split(), "--", *command, stdin=stdin
+        )
 
     def retention(self, *arguments: str) -> Any:
         """What `python3 -m retention … --format json` says in the pod that sees the volume."""
@@ -199,8 +201,10 @@ def looking(site: Site) -> Site:
     """The pod that sees the volume, made by the commands that `helm install` has printed."""
     if not site.inspector:
         lines = site.notes.split("List the backups", 1)[1].split("\n", 1)[1].split("\n\n", 1)[0]
-        make, wait, _ = re.split(r"\n(?=  kubectl)", lines)
-        site.release.shell(f"{make}\n{wait}")
+        make, _ = re.split(r"\n(?=  kubectl)", lines)
+        site.release.shell(make)
+        ready = ("--for=condition=Ready", "pod", "-l", "job-name=cnpg-backup-inspect-1", "--timeout=60s")
+        site.cluster.kubectl("wait", "-n", site.namespace, *ready)
         site.inspector = INSPECTOR
     return site
 
@@ -280,7 +284,9 @@ def test_claim_has_the_documents_name_size_and_class(site: Site) -> None:
 @shows("selector", "ingress", "dns", "egress", "no-egress")
 def test_network_policy_has_the_documents_rules_and_no_other(site: Site) -> None:
     spec = site.get("networkpolicy", "cnpg-backup")["spec"]
-    assert spec["podSelector"] == {"matchLabels": {"app": "cnpg-backup"}}
+    # All pods of the release but those that need no database at all.
+    apart = {"key": "app.kubernetes.io/component", "operator": "NotIn", "values": ["drill", "inspect"]}
+    assert spec["podSelector"] == {"matchLabels": {"app": "cnpg-backup"}, "matchExpressions": [apart]}
     assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
     assert not spec.get("ingress"), "something may connect to the backup pods"
     dns, clusters = spec["egress"]
@@ -402,7 +408,7 @@ def test_inspector_of_the_notes_lists_the_backups(manual: Run, looking: Site) ->
         'find /backups -name "*.dump" -exec ls -lh {} \\;'
     )
     assert re.search(r"-rw------- .* /backups/authelia/authelia-\d{8}-\d{6}\.dump", listed), listed
-    command = looking.notes.split(f"pod/{INSPECTOR}\n", 1)[1].splitlines()[0]
+    (command,) = [line for line in looking.notes.splitlines() if line.endswith("retention list /backups")]
     told = looking.release.shell(command)
     assert re.search(r"authelia-\d{8}-\d{6}\.dump", told), told
     assert "Hourly" in told, told
@@ -516,16 +522,8 @@ def test_newest_archive_restores_into_the_same_cluster(fired: Site, looking: Sit
     assert literal.returncode != 0
     assert "Peer authentication failed" in literal.stderr, literal.stderr
 
-    page = f"A={archive}\n" + page_block("restore.md", "Into the same cluster, beside the old database")
-    fired.release.shell(fired.literal(page))
-    swap = (
-        (REPO / "docs" / "restore.md").read_text().split("P -c postgres -- psql -d postgres", 1)[1].split("```", 1)[0]
-    )
-    fired.release.shell(
-        fired.literal(f"P={instance('authelia')}\nkubectl exec -n default $P -c postgres -- psql -d postgres{swap}")
-    )
+    fired.release.shell(f"N={fired.namespace} D=authelia\n" + page_block("restore.md", "The whole database"))
     assert fired.fingerprint("authelia") == before
-    assert fired.sql(instance("authelia"), "authelia", "SELECT to_regclass('wrong') IS NULL") == "t"
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'items'"
     assert fired.sql(instance("authelia"), "authelia", owner) == "authelia"
 
@@ -563,7 +561,7 @@ def test_new_cluster_is_made_from_a_backup(
 ) -> None:
     copy = tmp_path_factory.mktemp("out") / "authelia.dump"
     archive = looking.newest("authelia")
-    fired.release.shell(f"kubectl cp {fired.namespace}/{INSPECTOR}:backups/authelia/{archive} {copy}")
+    fired.release.shell(f"kubectl exec -n {fired.namespace} {INSPECTOR} -- cat /backups/authelia/{archive} >{copy}")
     wait_healthy(fired.cluster, fired.namespace, "new-cluster")
     assert fired.sql("new-cluster-1", "authelia", "SELECT to_regclass('items') IS NULL") == "t"
     fired.release.shell(
