@@ -67,6 +67,7 @@ failed: so its name is the advice. Without a cluster nothing is looked up.
 {{- define "cnpg-backup.runNames" -}}
 {{- $names := list -}}
 {{- range include "cnpg-backup.cronJobs" . | fromJsonArray }}{{ $names = append $names .name }}{{ end -}}
+{{- range include "cnpg-backup.restores" . | fromJsonArray }}{{ $names = concat $names (list .restore .drill .inspect) }}{{ end -}}
 {{- toJson $names -}}
 {{- end -}}
 
