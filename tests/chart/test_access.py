@@ -194,6 +194,16 @@ def test_refusals_say_who_asked_for_what_and_what_would_allow_it(world: World) -
                 assert f"--role=cnpg-backup-operator --user={who}" in message, message
 
 
+def test_the_weak_mode_is_the_same_in_the_built_in_engine() -> None:
+    world = World("label", {"accessPolicy": {"mode": "weak-label", "kyverno": {"enabled": False}}})
+    assert [policy["kind"] for policy in world.policies] == ["ValidatingAdmissionPolicy"]
+    asked = [case for part in access.cases().values() for case in part if not case.rbac]
+    said = world.answers([(case.who, case.ask(world.place)) for case in asked])
+    # Kyverno leaves ReplicaSets out; what it then refuses is the pod.
+    refused = [access.refuses(case, "label") or "label" in case.later for case in asked]
+    assert [bool(messages) for messages in said] == refused
+
+
 GRANTING = ["builtin", "kyverno"]
 
 
