@@ -345,11 +345,10 @@ matchConstraints:
 {{- $rule := dict "what" "request.?name.orValue('')" "does" "reaches into a pod with" }}
 {{- if eq .engine "builtin" }}
 matchConditions:
-  - name: is-this-pod
-    expression: params.metadata.name in request.?name.orValue('').split(':')
+  # In one: each pod of the namespace is asked both.
   - name: mounts-the-claim
     expression: >-
-      [dyn(params)].exists(o,
+      params.metadata.name in request.?name.orValue('').split(':') && [dyn(params)].exists(o,
         {{- include "cnpg-backup.celReaches" .root | nindent 8 }})
 {{ include "cnpg-backup.grantRule" (merge $rule .) }}
 {{- else }}
