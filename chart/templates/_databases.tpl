@@ -190,6 +190,10 @@ extra_arg={{ . }}
 {{- $_ := set $files (printf "%s.policy.json" $db.name) (include "cnpg-backup.policy" (dict "root" $.root "override" .)) -}}
 {{- end -}}
 {{- end -}}
+{{- /* PostgreSQL makes no database cluster for a user without a name, and its images know only their own. */ -}}
+{{- with .root.Values.podSecurityContext.runAsUser -}}
+{{- if $.cronJob.drill }}{{ $_ := set $files "passwd" (printf "postgres:x:%d:%d::/run/cnpg-backup:/bin/sh\n" (int64 .) (int64 ($.root.Values.podSecurityContext.runAsGroup | default .))) }}{{ end -}}
+{{- end -}}
 {{- toYaml $files -}}
 {{- end -}}
 

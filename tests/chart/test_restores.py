@@ -126,3 +126,19 @@ def test_secrets_of_owner_and_superuser_follow_from_the_cluster_and_can_be_named
     assert secrets(secret={"name": "read-only"}) == {"db-app", "db-superuser", "db-ca"}
     named = secrets(ownerSecret={"name": "o"}, superuserSecret={"name": "s"}, caSecret={"name": "c"})
     assert named == {"o", "s", "c"}
+
+
+def test_user_of_a_drill_has_a_name_whatever_the_image_knows() -> None:
+    """PostgreSQL asks for it; where the cluster chooses the user, its container runtime brings one."""
+
+    def told(user: int | None) -> list[str]:
+        values = {"podSecurityContext": {"runAsUser": user}}
+        (drill,) = [m for name, m in templates(values).items() if name.endswith("-drill")]
+        (container,) = [container for container in containers(pod(drill)) if container["name"] == "drill"]
+        if not [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/etc/passwd"]:
+            return []
+        maps = of_kind(chart.render(values), "ConfigMap")
+        return [m["data"]["passwd"] for m in maps if "passwd" in m["data"]]
+
+    assert told(26) == ["postgres:x:26:70::/run/cnpg-backup:/bin/sh\n"]
+    assert told(None) == []

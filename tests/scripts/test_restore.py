@@ -262,10 +262,11 @@ def test_restore_under_another_name_leaves_the_database_alone(case: Case) -> Non
 def test_selection_brings_the_rows_of_those_tables_alone(case: Case) -> None:
     case.may_create_databases()
     part = f"{case.name}_part"
-    case.restore(RESTORE_INTO=part, RESTORE_TABLES="sessions, public.users")
+    # Their users stay behind.
+    case.restore(RESTORE_INTO=part, RESTORE_TABLES="sessions, public.logs")
     rows = {name: content.rows for name, content in case.fingerprint(part).tables.items() if content.rows}
-    assert rows == {"public.sessions": 2000, "public.users": 200}
-    assert "public.logs" in case.fingerprint(part).tables, "its definition is there"
+    assert rows == {"public.sessions": 2000, "public.logs": 3000}
+    assert "public.users" in case.fingerprint(part).tables, "its definition is there"
 
 
 def test_selection_of_a_schema(make_case: MakeCase) -> None:
@@ -417,6 +418,23 @@ def test_archive_that_is_damaged_after_the_choice_changes_nothing(case: Case) ->
     assert "nothing was changed" in log
     assert case.fingerprint().differences(before) == []
     assert case.databases() == there
+
+
+def test_pg_restore_that_fails_midway_commits_nothing_in_place(case: Case, tmp_path: Path) -> None:
+    """The statements before the failure were sent; without the last one there is no transaction."""
+    before = case.fingerprint()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    real = case.server.bin / "pg_restore"
+    # Cut where nothing is half said: all tables are there, and empty.
+    cut = "awk '/^COPY / { exit } { print }'"
+    script = f'case "$*" in "-f - "*) {real} "$@" | {cut}; exit 1 ;; esac\nexec {real} "$@"\n'
+    (programs / "pg_restore").write_text(f"#!/bin/sh\n{script}")
+    (programs / "pg_restore").chmod(0o755)
+    path = f"{programs}:{case.pod.environment()['PATH']}"
+    log = case.restore(1, RESTORE_REPLACE="yes", RESTORE_WAY="in-place", PATH=path)
+    assert "nothing was changed" in log
+    assert case.fingerprint().differences(before) == []
 
 
 def test_sessions_of_the_application_do_not_stop_the_swap(case: Case) -> None:

@@ -49,7 +49,7 @@ remedy_for() {
   case $1 in
     *"No space left"* | *"could not extend file"* | *"could not write"*) echo "give the drill more room: drill.scratch.sizeLimit" ;;
     *"extension"*"not available"* | *"extension control file"* | *"could not access file"*) echo "the drill's image lacks that extension: set image of this database to the operand's own" ;;
-    *"could not look up effective user"*) echo "the image has no such user: set podSecurityContext.runAsUser to one that it knows" ;;
+    *"could not look up effective user"*) echo "the image has no such user: set podSecurityContext.runAsUser, or use an image that knows it" ;;
     *) echo "restore it by hand to see; the archives before it may be better" ;;
   esac
 }
