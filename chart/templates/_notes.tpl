@@ -32,11 +32,6 @@
 {{- if and (regexMatch "recurring-job(-group)?[.]longhorn[.]io/" (toJson .Values.persistence.labels)) (not (hasKey .Values.persistence.labels "recurring-job.longhorn.io/source")) (empty (include "cnpg-backup.longhornLabels" . | fromJson)) -}}
 {{- $warnings = append $warnings "persistence.labels names recurring jobs of Longhorn, which it heeds only with the label recurring-job.longhorn.io/source: enabled; persistence.longhorn sets all of them." -}}
 {{- end -}}
-{{- $interval := include "cnpg-backup.schedule" . | fromJson -}}
-{{- $first := first .Values.retention.tiers -}}
-{{- if gt (int64 $interval.interval) (include "cnpg-backup.seconds" $first.every | int64) -}}
-{{- $warnings = append $warnings (printf "The schedule is coarser than the tier %s (every %s), which can so never be full." $first.name $first.every) -}}
-{{- end -}}
 {{- $several := gt (len (include "cnpg-backup.cronJobs" . | fromJsonArray)) 1 -}}
 {{- if and $several (not (has "ReadWriteMany" .Values.persistence.accessModes)) -}}
 {{- $warnings = append $warnings (printf "Several CronJobs share a volume of mode %s, which one node mounts at a time: their pods wait for each other unless they run on the same node, which they prefer; ReadWriteMany lets them spread." (first .Values.persistence.accessModes)) -}}

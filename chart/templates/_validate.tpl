@@ -25,6 +25,8 @@ policy in the pod, too late.
 {{- $_ := set $names $tier.name true -}}
 {{- if eq $every 0 -}}
 {{- $errors = append $errors (printf "%s: every is 0; give more" $where) -}}
+{{- else if and (eq $index 0) (lt $every (int64 $.schedule.interval)) $.schedule.possible -}}
+{{- $errors = append $errors (printf "%s: every %s is less than the %d seconds from one run of the schedule to the next, so that the tier can never be full; run more often, or keep coarser tiers" $where $tier.every (int64 $.schedule.interval)) -}}
 {{- else if and $finer (mod $every $finer) -}}
 {{- $errors = append $errors (printf "%s: every %s is no multiple of the %s of the tier before; list tiers from fine to coarse" $where $tier.every (index $.tiers (sub $index 1 | int)).every) -}}
 {{- else if and $final (hasKey $tier "until") -}}
@@ -148,6 +150,7 @@ yes
 
 {{/* Values that cannot work together, as a JSON list of sentences: what, where and the remedy. */}}
 {{- define "cnpg-backup.errors" -}}
+{{- $schedule := include "cnpg-backup.schedule" . | fromJson -}}
 {{- $errors := include "cnpg-backup.scheduleErrors" . | fromJsonArray -}}
 {{- with .Values.fullnameOverride -}}
 {{- if gt (len .) 53 }}{{ $errors = append $errors (printf "fullnameOverride: %q has %d characters; the longest that fits all names is 53" . (len .)) }}{{ end -}}
@@ -158,7 +161,7 @@ yes
 {{- range $where, $image := dict "image" .Values.image "retention.image" .Values.retention.image -}}
 {{- if not (or $image.tag $image.digest) }}{{ $errors = append $errors (printf "%s: neither tag nor digest; give one" $where) }}{{ end -}}
 {{- end -}}
-{{- $errors = concat $errors (include "cnpg-backup.tierErrors" (dict "where" "retention" "tiers" .Values.retention.tiers) | fromJsonArray) -}}
+{{- $errors = concat $errors (include "cnpg-backup.tierErrors" (dict "where" "retention" "tiers" .Values.retention.tiers "schedule" $schedule) | fromJsonArray) -}}
 {{- $reserved := list "HOME" "PGUSER" "PGPASSWORD" "PGPASSFILE" "PGHOST" "PGHOSTADDR" "PGPORT" "PGDATABASE" "PGSERVICE" "PGSSLMODE" "PGSSLROOTCERT" -}}
 {{- $errors = concat $errors (include "cnpg-backup.envErrors" (dict "where" "dump" "env" .Values.dump.extraEnv "reserved" $reserved) | fromJsonArray) -}}
 {{- $reserved = list "PYTHONPATH" "PYTHONDONTWRITEBYTECODE" "PYTHONUNBUFFERED" -}}
@@ -189,7 +192,7 @@ yes
 {{- if not (include "cnpg-backup.allowedArgument" .) }}{{ $errors = append $errors (include "cnpg-backup.argumentError" (dict "where" $where "argument" .)) }}{{ end -}}
 {{- end -}}
 {{- with ($db.retention | default dict).tiers -}}
-{{- $errors = concat $errors (include "cnpg-backup.tierErrors" (dict "where" (printf "%s: retention" $where) "tiers" .) | fromJsonArray) -}}
+{{- $errors = concat $errors (include "cnpg-backup.tierErrors" (dict "where" (printf "%s: retention" $where) "tiers" . "schedule" $schedule) | fromJsonArray) -}}
 {{- end -}}
 {{- end -}}
 {{- $errors = concat $errors (include "cnpg-backup.budgetErrors" . | fromJsonArray) -}}
