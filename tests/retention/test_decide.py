@@ -1,6 +1,7 @@
 """The guards around the rule: pins, the future, the run's own backup, the newest, large prunes."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from retention.names import base_of
 from retention.policy import Limits
 from retention.prune import Candidate, Decision, decide
 from retention.volume import Pin
-from tests.retention.properties import BASE, with_sets
+from tests.retention.properties import BASE, Property, search, with_sets
 from tests.retention.world import DAY, HOUR, T0
 
 LATER = BASE + timedelta(days=365_00)
@@ -24,6 +25,19 @@ CHOICES = st.lists(st.booleans(), min_size=200, max_size=200)
 
 def candidates(times: Any, pin: Pin | None = None) -> list[Candidate]:
     return [Candidate(f"{base_of('app', time)}.dump", base_of("app", time), time, pin) for time in sorted(times)]
+
+
+GUARDS: dict[str, Property] = {}
+
+
+def guard(strategy: st.SearchStrategy[Any]) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """Register a promise of what stands around the rule, to be searched for a counterexample."""
+
+    def register(check: Callable[[Any], None]) -> Callable[[Any], None]:
+        GUARDS[check.__name__] = Property(check.__name__, strategy, lambda _, drawn: check(drawn))
+        return check
+
+    return register
 
 
 def decided(
@@ -35,9 +49,8 @@ def decided(
     return decision
 
 
-@settings(deadline=None, max_examples=150)
-@given(with_sets(CHOICES))
-def test_pins_add_and_never_disturb(drawn: tuple[Policy, frozenset[datetime], list[bool]]) -> None:
+@guard(with_sets(CHOICES))
+def pins_add_and_never_disturb(drawn: tuple[Policy, frozenset[datetime], list[bool]]) -> None:
     policy, times, choices = drawn
     pinned = {time for time, choice in zip(sorted(times), choices, strict=False) if choice}
     decision = decided(candidates(times - pinned) + candidates(pinned, Pin("", None)), policy)
@@ -45,9 +58,8 @@ def test_pins_add_and_never_disturb(drawn: tuple[Policy, frozenset[datetime], li
     assert {kept.time for kept in decision.keep if kept.tier == "pinned"} == pinned
 
 
-@settings(deadline=None, max_examples=150)
-@given(with_sets(st.integers(0, 200)))
-def test_future_backups_never_cost_a_good_one(drawn: tuple[Policy, frozenset[datetime], int]) -> None:
+@guard(with_sets(st.integers(0, 200)))
+def future_backups_never_cost_a_good_one(drawn: tuple[Policy, frozenset[datetime], int]) -> None:
     policy, times, index = drawn
     now = sorted(times)[index % len(times)] if times else BASE
     right = {time for time in times if time <= now}
@@ -56,9 +68,8 @@ def test_future_backups_never_cost_a_good_one(drawn: tuple[Policy, frozenset[dat
     assert {kept.time for kept in decision.keep if kept.tier == "future"} == times - right
 
 
-@settings(deadline=None, max_examples=150)
-@given(with_sets(CHOICES))
-def test_own_backups_and_the_newest_are_never_deleted(drawn: tuple[Policy, frozenset[datetime], list[bool]]) -> None:
+@guard(with_sets(CHOICES))
+def own_backups_and_the_newest_are_never_deleted(drawn: tuple[Policy, frozenset[datetime], list[bool]]) -> None:
     policy, times, choices = drawn
     own = {time for time, choice in zip(sorted(times), choices, strict=False) if choice}
     decision = decided(candidates(times), policy, own=frozenset(base_of("app", time) for time in own))
@@ -123,11 +134,10 @@ def test_three_large_ones_may_go_unasked() -> None:
     assert not decision.refusal
 
 
-@settings(deadline=None, max_examples=150)
 @given(
     with_sets(CHOICES, st.lists(st.integers(1, 50), min_size=200, max_size=200), st.integers(1, 800), st.integers(1, 6))
 )
-def test_budget_takes_the_oldest_alone_and_never_below_its_floor(drawn: tuple[Any, ...]) -> None:
+def budget_takes_the_oldest_alone_and_never_below_its_floor(drawn: tuple[Any, ...]) -> None:
     policy, times, choices, sizes, most, floor = drawn
     pinned = {time for time, choice in zip(sorted(times), choices, strict=False) if choice}
     size = dict(zip(sorted(times), sizes, strict=False))
@@ -194,3 +204,14 @@ def test_week_ahead_then_right_days_keeps_what_right_days_alone_would(seed: int,
         for gone in decision.delete:
             del found[gone.base]
     assert {one.time for one in found.values() if one.time <= right[-1]} == plan(right, Policy.default()).kept
+
+
+@pytest.mark.parametrize("name", sorted(GUARDS))
+def test_guard(name: str) -> None:
+    search(GUARDS[name], plan, 150)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(GUARDS))
+def test_guard_on_ten_thousand_examples(name: str) -> None:
+    search(GUARDS[name], plan, 10_000)
