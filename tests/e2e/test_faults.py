@@ -159,10 +159,13 @@ def test_restart_of_the_pods_node_in_mid_dump_publishes_nothing(own_node: Node, 
 
 
 def kill_processes(node: Node, uid: str) -> None:
-    """Kill all processes of one pod of the node by their ids."""
+    """Kill all processes of one pod of the node by their ids.
+
+    A container's first process takes the others with it, so that a later one of the list may be gone already.
+    """
     script = (
-        f"for file in $(find /sys/fs/cgroup -path '*pod{uid}*' -name cgroup.procs); do cat $file; done | sort -u |"
-        " while read -r id; do [ $id = 0 ] || { kill -KILL $id && echo $id; }; done"
+        f"for file in $(find /sys/fs/cgroup -path '*pod{uid}*' -name cgroup.procs); do cat $file; done | sort -un |"
+        " while read -r id; do [ $id = 0 ] || { echo $id; kill -KILL $id 2>/dev/null || :; }; done"
     )
     killed = node.run("/bin/sh", "-c", script).split()
     assert len(killed) > 1, f"no processes of pod {uid} found on the node"
@@ -416,9 +419,10 @@ def test_upgrade_under_a_waiting_pod_ends_it_at_its_deadline(site: Site) -> None
 
 
 def config_of(release: Release) -> list[str]:
-    """Names of the ConfigMaps with the configuration of databases."""
+    """Names of the ConfigMaps with the configuration of the release's first CronJob."""
     found = release.cluster.get("configmaps", "-n", release.namespace, "-l", f"app={release.name}")["items"]
-    return [c["metadata"]["name"] for c in found if "-config-" in c["metadata"]["name"]]
+    prefix = f"{release.cronjob}-config-"
+    return [c["metadata"]["name"] for c in found if c["metadata"]["name"].startswith(prefix)]
 
 
 def answer_to(release: Release, claim: str, who: str = STRANGER) -> str:
