@@ -129,7 +129,7 @@ def make(pod: DrillPod, server: Server) -> Iterator[Make]:
         server.psql(f"DROP OWNED BY {identifier(name)}; DROP ROLE {identifier(name)}")
 
 
-@pytest.mark.parametrize("pod", ["busybox", "dash", "bash"], indirect=True)
+@pytest.mark.parametrize("pod", ["busybox", "dash", pytest.param("bash", marks=pytest.mark.long)], indirect=True)
 def test_drill_proves_the_newest_and_one_more_and_says_so(pod: DrillPod, make: Make) -> None:
     name = make(backups=2)
     log = pod.drill()

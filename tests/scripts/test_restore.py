@@ -114,7 +114,9 @@ def shell(request: pytest.FixtureRequest, shell_paths: dict[str, str]) -> str:
     return shell_paths[getattr(request, "param", "busybox")]
 
 
-in_all_shells = pytest.mark.parametrize("shell", ["busybox", "dash", "bash"], indirect=True)
+in_all_shells = pytest.mark.parametrize(
+    "shell", ["busybox", "dash", pytest.param("bash", marks=pytest.mark.long)], indirect=True
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -214,7 +216,7 @@ def test_settings_grants_and_comment_of_the_database_come_back(make_case: MakeCa
     assert case.server.value(query) == before
 
 
-@pytest.mark.parametrize("way", ["beside", "in-place"])
+@pytest.mark.parametrize("way", [pytest.param("beside", marks=pytest.mark.long), "in-place"])
 def test_partitions_large_objects_and_materialized_views_come_back(make_case: MakeCase, way: str) -> None:
     case = make_case(lambda server, name, owner: plausible(server, name, owner, megabytes=12))
     good = case.fingerprint()
@@ -269,6 +271,7 @@ def test_selection_brings_the_rows_of_those_tables_alone(case: Case) -> None:
     assert "public.users" in case.fingerprint(part).tables, "its definition is there"
 
 
+@pytest.mark.long
 def test_selection_of_a_schema(make_case: MakeCase) -> None:
     case = make_case(lambda server, name, owner: plausible(server, name, owner, megabytes=10))
     case.superuser()
@@ -474,8 +477,7 @@ def quiet(server: Server) -> bool:
 @pytest.mark.parametrize(
     ("way", "kills"),
     [
-        ("beside", 3),
-        ("in-place", 3),
+        ("beside", 2),
         pytest.param("beside", 10, marks=pytest.mark.long),
         pytest.param("in-place", 10, marks=pytest.mark.long),
     ],

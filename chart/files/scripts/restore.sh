@@ -293,10 +293,13 @@ forget_new_database() {
   [ -n "$made" ] || return 0
   made=
   PGDATABASE=$maintenance
-  # FORCE, for the server may still be at a statement of the pg_restore that is gone.
+  # FORCE, for the server may still be at a statement of the pg_restore that is gone; a busy one needs more than the five
+  # seconds that it waits for that. All tries together stay within a container's grace.
   printf '%s\n' 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)' >"$BACKUP_RUN/drop.sql"
-  timeout -k 5 20 psql -Xqw -v ON_ERROR_STOP=1 -v name="$new" -f "$BACKUP_RUN/drop.sql" >/dev/null 2>&1 ||
-    tell "warning: '$new' could not be dropped; the next restore of '$target' does that"
+  for _ in 1 2 3; do
+    ! timeout -k 1 7 psql -Xqw -v ON_ERROR_STOP=1 -v name="$new" -f "$BACKUP_RUN/drop.sql" >/dev/null 2>&1 || return 0
+  done
+  tell "warning: '$new' could not be dropped; the next restore of '$target' does that"
 }
 
 create_database() {
