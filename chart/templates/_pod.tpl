@@ -98,8 +98,14 @@ imagePullSecrets:
 - name: results
   emptyDir:
     sizeLimit: 16Mi
-{{- with .root.Values.extraVolumes }}
-{{ toYaml . }}
+{{- /* A test has the container that dumps alone, and so only its volumes. */}}
+{{- $mounts := concat .root.Values.dump.extraVolumeMounts (ternary list .root.Values.retention.extraVolumeMounts (hasKey . "check")) }}
+{{- $mounted := list }}
+{{- range $mounts }}{{ $mounted = append $mounted .name }}{{ end }}
+{{- range .root.Values.extraVolumes }}
+{{- if has .name $mounted }}
+- {{ toYaml . | nindent 2 | trim }}
+{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -110,6 +110,15 @@ def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any], 
             yield title(manifest), template["metadata"], template["spec"]
 
 
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a label selector selects a pod, by Kubernetes' rules for what the chart uses of them."""
+    for rule in selector.get("matchExpressions", []):
+        inside = labels.get(rule["key"]) in rule["values"]
+        if inside != {"In": True, "NotIn": False}[rule["operator"]]:
+            return False
+    return bool(selector.get("matchLabels", {}).items() <= labels.items())
+
+
 def containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All containers of a pod, those that run first in front."""
     return [*spec.get("initContainers", []), *spec["containers"]]

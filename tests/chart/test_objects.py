@@ -23,6 +23,7 @@ from tests.chart.common import (
     pod_specs,
     rendered,
     rendered_text,
+    selects,
     title,
 )
 from tests.lab import chart
@@ -168,7 +169,7 @@ def test_selectors_find_the_pods_and_hold_no_version(ci_file: Path) -> None:
     policies = of_kind(manifests, "NetworkPolicy")
     for owner, metadata, spec in pod_specs(manifests):
         selectors = [str(spec.get("affinity", ""))]
-        found = [policy for policy in policies if _selects(policy["spec"]["podSelector"], metadata["labels"])]
+        found = [policy for policy in policies if selects(policy["spec"]["podSelector"], metadata["labels"])]
         assert len(found) == bool(policies), f"{owner} is selected by {[title(policy) for policy in found]}"
         selectors += [str(policy["spec"]["podSelector"]) for policy in found]
         if found and metadata["labels"]["app.kubernetes.io/component"] in {"drill", "inspect"}:
@@ -178,19 +179,10 @@ def test_selectors_find_the_pods_and_hold_no_version(ci_file: Path) -> None:
             assert "app.kubernetes.io/version" not in text, f"{owner}: a selector would break on upgrade"
 
 
-def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a label selector selects a pod, by Kubernetes' rules for what the chart uses of them."""
-    for rule in selector.get("matchExpressions", []):
-        inside = labels.get(rule["key"]) in rule["values"]
-        if inside != {"In": True, "NotIn": False}[rule["operator"]]:
-            return False
-    return bool(selector["matchLabels"].items() <= labels.items())
-
-
 def test_pods_that_people_label_themselves_reach_no_more_than_a_backup() -> None:
     """A pod that has the release's label and no component is not left without any policy."""
     policies = of_kind(rendered(), "NetworkPolicy")
-    found = [policy for policy in policies if _selects(policy["spec"]["podSelector"], {"app": "cnpg-backup"})]
+    found = [policy for policy in policies if selects(policy["spec"]["podSelector"], {"app": "cnpg-backup"})]
     assert [title(policy) for policy in found] == ["NetworkPolicy cnpg-backup"]
 
 

@@ -156,7 +156,7 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
 
 
 def test_further_volumes_reach_the_containers_that_mount_them() -> None:
-    values = {
+    values: dict[str, Any] = {
         "extraVolumes": [{"name": "one", "emptyDir": {}}, {"name": "two", "secret": {"secretName": "x"}}],
         "dump": {"extraVolumeMounts": [{"name": "one", "mountPath": "/one"}]},
         "retention": {"extraVolumeMounts": [{"name": "two", "mountPath": "/two"}]},
@@ -164,9 +164,8 @@ def test_further_volumes_reach_the_containers_that_mount_them() -> None:
     for owner, metadata, spec in pod_specs(chart.render(values)):
         if metadata["labels"]["app.kubernetes.io/component"] not in {"backup", "test"}:
             continue
-        assert [volume for volume in spec["volumes"] if volume["name"] in {"one", "two"}] == values["extraVolumes"], (
-            owner
-        )
+        volumes = [volume for volume in spec["volumes"] if volume["name"] in {"one", "two"}]
+        assert volumes == values["extraVolumes"][: 1 if owner.startswith("Pod ") else 2], owner
         mounts = {container["name"]: str(container["volumeMounts"]) for container in containers(spec)}
         for name, text in mounts.items():
             assert ("'/one'" in text, "'/two'" in text) == (name != "retention", name == "retention"), (
