@@ -77,6 +77,25 @@ def _add_runs(commands: _Commands) -> None:
     )
     command.add_argument("--detach", action="store_true", help="start it, and do not follow it")
     _add_changes(command)
+    command = _add(commands, "restore", "Restore a database from a backup: all of it, or nothing.")
+    command.add_argument("database", metavar="DATABASE", help="whose backup: its name in values")
+    command.add_argument(
+        "--backup", default="newest", help="'newest' (default), 'newest before TIME', 'pinned', or an archive's name"
+    )
+    command.add_argument("--into", default="", metavar="NAME", help="another database of the cluster to restore into")
+    command.add_argument("--replace", action="store_true", help="the database may have tables, which are replaced")
+    command.add_argument("--way", choices=("auto", "beside", "in-place"), default="auto", help="default: auto")
+    command.add_argument("--table", action="append", default=[], help="only the rows of this one, with --into")
+    command.add_argument("--schema", action="append", default=[], help="only the rows of this one, with --into")
+    command.add_argument("--owner", default="", metavar="ROLE", help="the role that shall own everything")
+    command.add_argument("--jobs", default="auto", metavar="N", help="how many connections restore at a time (auto)")
+    command.add_argument("--dry-run", action="store_true", help="check everything in the cluster, change nothing")
+    command.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    command = _add(commands, "drill", "Restore backups into a throwaway server, to see that they do restore.")
+    command.add_argument(
+        "--database", action="append", default=[], metavar="NAME", help="only this one; may be repeated"
+    )
+    _add_changes(command)
     command = _add(commands, "status", "Show how each database stands; exit 1 when something is wrong.")
     command.add_argument("--no-volume", action="store_true", help="ask the API server alone, start no pod")
     _add_wait(command)

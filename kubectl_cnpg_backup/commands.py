@@ -20,7 +20,9 @@ from kubectl_cnpg_backup.inspector import ROOT, Inspector
 from kubectl_cnpg_backup.interrupt import uninterrupted
 from kubectl_cnpg_backup.release import (
     BACKUP,
+    DRILL,
     INSPECTOR,
+    RESTORE,
     SELECTOR,
     CronJob,
     Object,
@@ -81,10 +83,10 @@ class Session:
         selector = self.release.selector
         return read_runs(self.cluster.jobs(selector), self.cluster.pods(selector))
 
-    def configs(self) -> dict[str, Object]:
-        """The ConfigMap of each backup CronJob, by the CronJob's name; a missing one is empty."""
+    def configs(self, component: str = BACKUP) -> dict[str, Object]:
+        """The ConfigMap of each CronJob of a component, by the CronJob's name; a missing one is empty."""
         found: dict[str, Object] = {}
-        for cronjob in self.release.of(BACKUP):
+        for cronjob in self.release.of(component):
             try:
                 found[cronjob.name] = self.cluster.config_map(cronjob.config_map)
             except NotFoundError:
@@ -382,13 +384,9 @@ def _logs_document(session: Session, run: Run) -> int:
 def run_run(session: Session) -> int:
     """Back up now."""
     options, screen, cluster = session.options, session.screen, session.cluster
-    made = _backup_jobs(session)
+    made = _jobs_of(session, BACKUP)
     if options.dry_run:
-        for job in made:
-            cluster.create_job(job, dry_run=True)
-        names = ", ".join(jobs.describe(job) for job in made)
-        _tell(screen, made, f"would start {names}; the API server accepts it")
-        return ExitCode.DONE
+        return _dry_run(session, made)
     if options.detach:
         for job in made:
             cluster.create_job(job)
@@ -396,6 +394,64 @@ def run_run(session: Session) -> int:
         if not screen.is_table:
             screen.document([{"job": name_of(job)} for job in made])
         return ExitCode.DONE
+    return _carry_out(session, made)
+
+
+def run_drill(session: Session) -> int:
+    """Prove that backups restore."""
+    session.release.template(DRILL)
+    made = _jobs_of(session, DRILL)
+    return _dry_run(session, made) if session.options.dry_run else _carry_out(session, made)
+
+
+def run_restore(session: Session) -> int:
+    """Restore a database."""
+    options, release = session.options, session.release
+    release.template(RESTORE)
+    cronjobs = {cronjob.name: cronjob for cronjob in release.of(RESTORE)}
+    configs = session.configs(RESTORE)
+    chosen = jobs.choose_databases(
+        [options.database], cronjobs.values(), {name: databases_in(config) for name, config in configs.items()}
+    )
+    (name,) = chosen
+    conf = read_conf(configs[name], options.database)
+    target = options.into or conf.get("dbname", options.database)
+    where = f"database {target!r} of cluster {conf.get('cluster')} in namespace {conf.get('namespace')}"
+    session.screen.note(f"restore of {options.database} ({options.backup}) into {where}")
+    replaces = options.replace and not options.dry_run
+    if replaces and not (options.yes or session.screen.confirm(f"Replace {where} with that backup?")):
+        raise RefusedError("nothing was changed", "answer y, or say --yes")
+    job = jobs.job_from(cronjobs[name], secrets.token_hex(3))
+    return _carry_out(session, [jobs.with_environment(job, _wishes(options))])
+
+
+def _wishes(options: argparse.Namespace) -> dict[str, str]:
+    """Return what a restore is told, as docs/restore.md has it."""
+    return {
+        "RESTORE_DATABASE": options.database,
+        "RESTORE_BACKUP": options.backup,
+        "RESTORE_INTO": options.into,
+        "RESTORE_REPLACE": "yes" if options.replace else "no",
+        "RESTORE_WAY": options.way,
+        "RESTORE_TABLES": " ".join(options.table),
+        "RESTORE_SCHEMAS": " ".join(options.schema),
+        "RESTORE_OWNER": options.owner,
+        "RESTORE_JOBS": options.jobs,
+        "RESTORE_DRY_RUN": "yes" if options.dry_run else "no",
+    }
+
+
+def _dry_run(session: Session, made: Sequence[dict[str, Any]]) -> int:
+    for job in made:
+        session.cluster.create_job(job, dry_run=True)
+    names = ", ".join(jobs.describe(job) for job in made)
+    _tell(session.screen, made, f"would start {names}; the API server accepts it")
+    return ExitCode.DONE
+
+
+def _carry_out(session: Session, made: Sequence[dict[str, Any]]) -> int:
+    """Start Jobs, follow them to their end, and return what they come to; when stopped, take them back."""
+    screen, cluster = session.screen, session.cluster
     kept: dict[str, list[str]] = {name_of(job): [] for job in made}
     begun: list[str] = []
     finished = False
@@ -412,16 +468,17 @@ def run_run(session: Session) -> int:
             with uninterrupted():
                 for name in begun:
                     cluster.delete_job(name)
-                    screen.note(f"deleted job/{name}; what it had published stays, the next run clears up the rest")
+                    screen.note(f"deleted job/{name}; what it had completed stays, the next run clears up the rest")
     return _conclude(session, begun, kept)
 
 
-def _backup_jobs(session: Session) -> list[dict[str, Any]]:
+def _jobs_of(session: Session, component: str) -> list[dict[str, Any]]:
+    """Return the Jobs that do the work of a component for the databases that are wanted."""
     wanted = session.options.database
-    cronjobs = {cronjob.name: cronjob for cronjob in session.release.of(BACKUP)}
-    configs = session.configs() if wanted else {}
+    cronjobs = {cronjob.name: cronjob for cronjob in session.release.of(component)}
+    configs = session.configs(component) if wanted else {}
     configured = {name: databases_in(config) for name, config in configs.items()}
-    chosen = jobs.choose_databases(wanted, cronjobs.values(), configured)
+    chosen = jobs.choose_databases(wanted, cronjobs.values(), configured, with_suspended=component != BACKUP)
     suffix = f"manual-{secrets.token_hex(3)}"
     made = []
     for name, databases in chosen.items():
@@ -463,7 +520,7 @@ def _conclude(session: Session, names: Sequence[str], kept: Mapping[str, Sequenc
         screen.line()
         screen.table(tables.run(rows))
     for run in ended:
-        if run.state == "failed" and not run.verdicts:
+        if run.state == "failed" and run.exit_code is None:
             screen.line(f"job/{run.job} failed: {run.reason or run.message}", style=tables.WRONG)
     for name in missing:
         screen.line(f"job/{name} is gone: somebody deleted it", style=tables.WRONG)

@@ -10,7 +10,7 @@ from kubectl_cnpg_backup.release import CONFIG_VOLUME, CronJob, Object, name_of
 STARTED_BY = "app.kubernetes.io/managed-by"
 PLUGIN = "kubectl-cnpg_backup"
 _NAME_LENGTH = 63
-_FILE_SUFFIXES = (".conf", ".policy.json")
+_FILE_SUFFIXES = (".conf", ".policy.json", ".assertions")
 _SHARED_FILES = ("policy.json",)
 
 
@@ -47,11 +47,11 @@ def job_from(cronjob: CronJob, suffix: str) -> dict[str, Any]:
 
 
 def only_databases(job: dict[str, Any], databases: Iterable[str], config: Object) -> dict[str, Any]:
-    """Return a backup Job that knows some of its databases alone: the others' configuration is not mounted.
+    """Return a Job that knows some of its databases alone: the others' configuration is not mounted.
 
     Args:
-        job: A Job from a backup CronJob.
-        databases: What to back up.
+        job: A Job from a CronJob of backups or drills.
+        databases: Those that it is for.
         config: The ConfigMap that its pod mounts as configuration.
     """
     wanted = list(databases)
@@ -77,14 +77,19 @@ def with_environment(job: dict[str, Any], values: Mapping[str, str]) -> dict[str
 
 
 def choose_databases(
-    wanted: Iterable[str], cronjobs: Iterable[CronJob], configured: Mapping[str, tuple[str, ...]]
+    wanted: Iterable[str],
+    cronjobs: Iterable[CronJob],
+    configured: Mapping[str, tuple[str, ...]],
+    *,
+    with_suspended: bool = False,
 ) -> dict[str, tuple[str, ...]]:
     """Return which databases each CronJob's run is for.
 
     Args:
         wanted: Names of databases; all when empty.
-        cronjobs: The release's backup CronJobs.
+        cronjobs: The release's CronJobs of one component.
         configured: The databases that each of them has, by its name.
+        with_suspended: Whether a suspended one runs, too, when no database is named.
 
     Returns:
         By the CronJob's name: its databases, or an empty tuple for all of them. A CronJob that is suspended is left
@@ -96,7 +101,7 @@ def choose_databases(
     names = list(dict.fromkeys(wanted))
     jobs = list(cronjobs)
     if not names:
-        active = {cronjob.name: () for cronjob in jobs if not cronjob.suspended}
+        active = {cronjob.name: () for cronjob in jobs if with_suspended or not cronjob.suspended}
         if not active:
             raise UsageError("every CronJob of the release is suspended", "name a database with --database")
         return dict(active)

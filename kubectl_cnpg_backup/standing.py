@@ -174,8 +174,15 @@ def _by_volume(entry: Mapping[str, Any], now: datetime, why: str) -> tuple[str, 
             *([str(entry["refused"])] if entry.get("refused") else []),
             *map(str, entry.get("warnings") or ()),
         ]
-        why = told[0] if told else ""
+        why = told[0] if told else _drill_failure(entry.get("drill"))
     return str(entry.get("result") or "unknown"), why, newest, parse_time(entry.get("last_success"))
+
+
+def _drill_failure(drill: object) -> str:
+    """Return why a drill failed, as one sentence; nothing when none has."""
+    if not isinstance(drill, Mapping) or drill.get("result") != "failed":
+        return ""
+    return f"its last drill failed: {drill.get('problem') or 'see its log'}"
 
 
 def _due(cronjob: CronJob, newest: datetime | None, now: datetime) -> tuple[datetime | None, bool]:
@@ -203,13 +210,13 @@ _STATES = {
 
 def _problems_of(database: Database, *, known: bool) -> list[Problem]:
     problems = []
-    if database.state in _STATES and known:
-        problems.append(Problem(database.name, f"{database.state}: {database.why}", _STATES[database.state]))
     drill = database.last_drill
-    if drill is not None and drill.get("result") == "failed":
-        why = drill.get("problem") or "see the drill's log"
+    undrilled = _drill_failure(drill)
+    if database.state in _STATES and known and not (undrilled and database.why == undrilled):
+        problems.append(Problem(database.name, f"{database.state}: {database.why}", _STATES[database.state]))
+    if drill is not None and undrilled:
         remedy = drill.get("remedy") or "see `kubectl cnpg-backup list` for which backup"
-        problems.append(Problem(database.name, f"its last drill failed: {why}", str(remedy)))
+        problems.append(Problem(database.name, undrilled, str(remedy)))
     return problems
 
 

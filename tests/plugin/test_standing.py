@@ -113,7 +113,7 @@ def test_the_volume_beats_the_last_run() -> None:
 
 def test_a_failed_drill_is_wrong() -> None:
     drill = {"result": "failed", "at": ago(days=1), "problem": "table t cannot be read", "remedy": "restore another"}
-    result = judged(GOOD, seen=Seen([entry(drill=drill)], [], None, None))
+    result = judged(GOOD, seen=Seen([entry(drill=drill, result="failed")], [], None, None))
     assert [(one.problem, one.remedy) for one in result.problems] == [
         ("its last drill failed: table t cannot be read", "restore another")
     ]
