@@ -52,7 +52,7 @@ RIGHTS = (
     Right("get", "", "persistentvolumeclaims", "doctor"),
     Right("list", "networking.k8s.io", "networkpolicies", "doctor"),
 )
-"""What the chart's operator role grants, and the plugin needs; reading Secrets is not among it."""
+"""What the plugin needs, and the chart's Role grants with `accessPolicy.operatorRights`; no Secret is among it."""
 
 
 class Level(enum.Enum):

@@ -39,8 +39,31 @@ in them too: what sleeps may have to be restored. `name` is what their common co
     claimName: {{ include "cnpg-backup.claimName" .root | toYaml }}
 {{ include "cnpg-backup.scriptsVolume" . }}
 - name: config
+  {{- if .groups }}
+  # What all runs decide by, also those of other images.
+  projected:
+    sources:
+      {{- range $index, $group := .groups }}
+      - configMap:
+          name: {{ include "cnpg-backup.configName" (dict "root" $.root "cronJob" $group) }}
+          items:
+            {{- if not $index }}
+            - key: policy.json
+              path: policy.json
+            {{- end }}
+            {{- range $group.databases }}
+            - key: {{ .name }}.conf
+              path: {{ .name }}.conf
+            {{- if .retention }}
+            - key: {{ .name }}.policy.json
+              path: {{ .name }}.policy.json
+            {{- end }}
+            {{- end }}
+      {{- end }}
+  {{- else }}
   configMap:
     name: {{ include "cnpg-backup.configName" (dict "root" .root "cronJob" .group) }}
+  {{- end }}
 - name: run
   emptyDir:
     medium: Memory

@@ -32,6 +32,7 @@ OTHER: dict[tuple[str, ...], object] = {
     ("accessPolicy", "kyverno", "enabled"): False,
     ("cronJob", "perDatabase"): True,
     ("defaults", "maxBytes"): "1Gi",
+    ("accessPolicy", "operatorRights"): True,
 }
 """Another value for settings that everything-on leaves at their default, or that need others beside them."""
 

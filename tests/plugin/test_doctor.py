@@ -10,6 +10,7 @@ import pytest
 from kubectl_cnpg_backup import doctor
 from kubectl_cnpg_backup.doctor import Facts, Level, Unreadable, examine
 from kubectl_cnpg_backup.release import read_runs
+from tests.lab import chart
 from tests.plugin.common import NOW, ago, job, objects, pod, release
 
 CRONJOB = "cnpg-pg-dump-backup"
@@ -189,3 +190,20 @@ def test_selectors_are_read_as_kubernetes_reads_them(expression: dict[str, Any],
 )
 def test_majors_are_read_from_tags(image: str, major: int | None) -> None:
     assert doctor.major_of(image) == major
+
+
+def test_the_charts_role_grants_what_the_plugin_needs_and_nothing_else_but_the_claim() -> None:
+    values = {"accessPolicy": {"operatorRights": True, "operators": [{"kind": "User", "name": "ann"}]}}
+    manifests = {one["kind"]: one for one in chart.render(values)}
+    granted = {
+        (verb, group, resource)
+        for rule in manifests["Role"]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    needed = {(right.verb, right.group, right.resource) for right in doctor.RIGHTS}
+    assert granted - {("mount", "", "persistentvolumeclaims")} == needed
+    assert manifests["RoleBinding"]["subjects"][0]["name"] == "ann"
+    (role,) = [one for one in chart.render() if one["kind"] == "Role"]
+    assert [rule["verbs"] for rule in role["rules"]] == [["mount"]], "exec is granted without being asked for"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kubectl_cnpg_backup.errors import NotFoundError, UsageError
+from kubectl_cnpg_backup.inspector import config_option, container_with
 from kubectl_cnpg_backup.release import (
     BACKUP,
+    INSPECTOR,
     choose,
     databases_in,
     exit_code_of,
@@ -87,3 +89,17 @@ def test_runs_are_newest_first_with_exit_code_and_verdicts() -> None:
 )
 def test_a_failed_database_beats_a_refusal(codes: tuple[int, ...], together: int) -> None:
     assert worst(codes) == together
+
+
+def test_an_inspector_knows_the_configuration_of_every_image() -> None:
+    found = release("two-images")
+    for cronjob in found.of(INSPECTOR):
+        (volume,) = [one for one in cronjob.pod_spec["volumes"] if one["name"] == "config"]
+        paths = [item["path"] for source in volume["projected"]["sources"] for item in source["configMap"]["items"]]
+        assert sorted(paths) == ["authelia.conf", "policy.json", "shop.conf"], cronjob.name
+        python, postgres = (container_with(cronjob.pod_spec, python=which) for which in (True, False))
+        assert (python, postgres) == ("retention", "inspect")
+        assert config_option(cronjob.pod_spec, python) == ["--config", "/etc/cnpg-backup"]
+        (shell,) = [one for one in cronjob.pod_spec["containers"] if one["name"] == postgres]
+        (mount,) = [one for one in shell["volumeMounts"] if one["mountPath"] == "/backups"]
+        assert mount["readOnly"] is True, "a shell for looking could change backups"
