@@ -489,11 +489,16 @@ def _jobs_of(session: Session, component: str) -> list[dict[str, Any]]:
 
 def _follower(session: Session, job: str, kept: Mapping[str, list[str]], *, several: bool) -> Follower:
     prefix = f"{job}: " if several else ""
+    starts: list[int] = []
 
     def say(line: str) -> None:
         kept[job].append(line)
         del kept[job][:-_FOLLOWED_LINES]
-        session.screen.log(f"{prefix}{line}")
+        header = tables.run_table_starts(line)
+        starts[:] = header or (starts if starts and tables.is_row(line, starts) else [])
+        # In a terminal the table comes at the end, made to fit.
+        if not (starts and session.screen.output.is_terminal):
+            session.screen.log(f"{prefix}{line}")
 
     return Follower(session.cluster, job, say, lambda text: session.screen.note(f"{prefix}{text}"))
 

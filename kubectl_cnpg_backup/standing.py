@@ -410,9 +410,9 @@ def volume_line(standing: Standing) -> str:
     volume = standing.volume
     if volume is None:
         return ""
-    when = "and so for good"
+    when = "and no more"
     if volume.days_until_full is not None:
-        when = f"and more than there is in {volume.days_until_full:.0f} days"
+        when = f"too much in {volume.days_until_full:.0f} days"
     free, total = tables.size(volume.bytes - volume.used), tables.size(volume.bytes)
     return (
         f"claim {standing.release.claim}: {free} of {total} free; "

@@ -49,8 +49,12 @@ class Table:
     styles: Mapping[tuple[int, int], str]
 
     def fitted(self, width: int) -> "Table":
-        """Return the table without the columns that a terminal of this width has no room for."""
-        kept = list(range(len(self.columns)))
+        """Return the table without columns that are empty, or that a terminal of this width has no room for."""
+        kept = [
+            index
+            for index, column in enumerate(self.columns)
+            if not column.importance or any(row[index] for row in self.rows)
+        ]
         while self._width(kept) > width:
             droppable = [index for index in kept if self.columns[index].importance]
             if not droppable:
@@ -215,20 +219,25 @@ _RUN = (
 
 def parse_run_table(lines: Sequence[str]) -> list[list[str]]:
     """Return the rows of the table that ends a run's log; none when the log ends in something else."""
-    headers = [column.header for column in _RUN]
     for number in range(len(lines) - 1, -1, -1):
-        if lines[number].split() == headers:
-            starts = [lines[number].index(header) for header in headers]
+        starts = run_table_starts(lines[number])
+        if starts:
             rows = []
             for line in lines[number + 1 :]:
-                if not _is_row(line, starts):
+                if not is_row(line, starts):
                     break
                 rows.append(_cut(line, starts))
             return rows
     return []
 
 
-def _is_row(line: str, starts: Sequence[int]) -> bool:
+def run_table_starts(line: str) -> list[int]:
+    """Return where the columns of the table that ends a run begin, if a line is its header; nothing otherwise."""
+    headers = [column.header for column in _RUN]
+    return [line.index(header) for header in headers] if line.split() == headers else []
+
+
+def is_row(line: str, starts: Sequence[int]) -> bool:
     """Tell whether a line has gaps where the columns begin; what follows a table has none."""
     return bool(line.strip()) and all(line[start - _GAP : start].isspace() for start in starts[1:])
 

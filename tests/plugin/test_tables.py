@@ -101,6 +101,11 @@ def test_a_plan_has_its_newest_first() -> None:
     assert [row[0] for row in table.rows] == ["delete", "keep"]
 
 
+def test_a_column_of_nothing_is_left_out_where_people_look() -> None:
+    table = tables.plan({"keep": [{"name": "b", "tier": "Daily", "reason": ""}], "delete": []}, {})
+    assert "WHY" not in [column.header for column in table.fitted(200).columns]
+
+
 def test_moments_are_told_from_now() -> None:
     assert tables.since(NOW - timedelta(hours=3), NOW) == "3h"
     assert tables.since(NOW + timedelta(minutes=30), NOW) == "in 30m"
