@@ -15,7 +15,6 @@ from tests.lab import chart
 
 LIMITS = {"CronJob": 52, "ValidatingPolicy": 63, "ClusterPolicy": 63, "ValidatingAdmissionPolicy": 63}
 CI = chart.CHART / "ci"
-THREE_IMAGES = CI / "three-majors-values.yaml"
 
 
 def names(values: Path | None, release: str, namespace: str) -> set[tuple[str, str, str]]:
@@ -60,8 +59,18 @@ RELEASES = [
 ]
 
 
-def test_no_two_releases_share_an_object() -> None:
-    every = {(release, namespace): names(THREE_IMAGES, release, namespace) for release, namespace in RELEASES}
+NEAR = [pair for pair in RELEASES if pair[1] == "default" and pair[0].startswith(("cnpg", "a-release"))]
+"""Those whose CronJobs would meet first, were a shard's name put to the release's without care."""
+
+
+@pytest.mark.parametrize(
+    ("file", "releases"),
+    [("three-majors", RELEASES), ("sharded", NEAR), ("per-database", NEAR)],
+    ids=["images", "shards", "databases"],
+)
+def test_no_two_releases_share_an_object(file: str, releases: list[tuple[str, str]]) -> None:
+    path = CI / f"{file}-values.yaml"
+    every = {(release, namespace): names(path, release, namespace) for release, namespace in releases}
     for (one, first), (other, second) in itertools.combinations(every.items(), 2):
         assert not first & second, f"the releases {one} and {other} share {first & second}"
 
