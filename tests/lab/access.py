@@ -692,19 +692,7 @@ def attempts() -> Iterator[Case]:
     yield Case(
         "content of a snapshot of the volume, for another namespace",
         STORAGE,
-        lambda p: create(
-            p,
-            new(
-                "volumesnapshotcontents",
-                "copy",
-                spec={
-                    "driver": "driver.longhorn.io",
-                    "deletionPolicy": "Retain",
-                    "source": {"volumeHandle": p.volume},
-                    "volumeSnapshotRef": {"name": "copy", "namespace": p.elsewhere},
-                },
-            ),
-        ),
+        lambda p: create(p, _content(p, p.elsewhere)),
         _marks("- X -"),
         reason="hands out",
     )
@@ -742,6 +730,17 @@ def attempts() -> Iterator[Case]:
         ),
         rbac=True,
     )
+
+
+def _content(place: Place, namespace: str) -> Manifest:
+    """The content of a snapshot of the claim's volume, bound to a snapshot in a namespace."""
+    spec = {
+        "driver": "driver.longhorn.io",
+        "deletionPolicy": "Retain",
+        "source": {"volumeHandle": place.volume},
+        "volumeSnapshotRef": {"name": "copy", "namespace": namespace},
+    }
+    return new("volumesnapshotcontents", "copy", spec=spec)
 
 
 def _copying(place: Place) -> Manifest:
@@ -863,6 +862,12 @@ def legitimate() -> Iterator[Case]:
             "deletion of the old ConfigMap with the programs", who, lambda p: delete(p, "configmaps", p.scripts), free
         )
         yield Case("deletion of the CronJob", who, lambda p: delete(p, "cronjobs", p.cronjob_name), free)
+    yield Case(
+        "content of a snapshot of the volume, for the release's own namespace",
+        STORAGE,
+        lambda p: create(p, _content(p, p.namespace)),
+        free,
+    )
     yield Case("the claim, restored", MOVER, lambda p: create(p, claim_object(p.claim)), free)
     yield Case("a pod that copies the claim's files", MOVER, lambda p: create(p, _labelled_pod(p)), free)
     yield Case("`exec` into the running backup pod", MOVER, lambda p: connect(p, p.pod, "exec"), free)
