@@ -436,8 +436,9 @@ def goals_of(rows: Sequence[Row], found: Sequence[Peer], command: Mapping[str, l
     goals.append(Goal("growth of time from one size to ten times that, sorted, the worst", DECADE, _steepest(rows)))
     if command:
         name = "`plan --format names`"
-        taken = statistics_of(command[name], command["floor"])
-        goals.append(Goal(f"{name} / floor", COMMAND_RATIO, taken.median))
+        pairs = zip(command[name], command["floor"], strict=True)
+        taken = Sample([one.processor / other.processor for one, other in pairs])
+        goals.append(Goal(f"{name} / floor, processor time", COMMAND_RATIO, taken.median))
     return goals
 
 
