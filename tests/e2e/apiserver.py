@@ -74,8 +74,8 @@ def running() -> Iterator[ApiServer]:
         processes: list[subprocess.Popen[bytes]] = []
         try:
             for command in commands:
-                log = (folder / f"{Path(command[0]).name}.log").open("wb")
-                processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+                with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
+                    processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
             server = ApiServer(folder, authority, port, str(kubernetes / "kubectl"))
             try:
                 wait_until("the API server is ready", lambda: server.kubectl("get", "--raw", "/readyz") == "ok", 120)
