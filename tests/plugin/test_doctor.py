@@ -168,6 +168,7 @@ def test_what_is_wrong_is_found_with_its_remedy(what: str) -> None:
     ("expression", "selected"),
     [
         ({"key": "component", "operator": "NotIn", "values": ["drill"]}, True),
+        ({"key": "component", "operator": "NotIn", "values": ["backup"]}, False),
         ({"key": "component", "operator": "In", "values": ["drill"]}, False),
         ({"key": "component", "operator": "Exists"}, True),
         ({"key": "component", "operator": "DoesNotExist"}, False),
