@@ -24,6 +24,7 @@ RIGHT = sorted((HERE / "right").glob("*.yaml"))
 
 OTHER: dict[tuple[str, ...], object] = {
     ("nameOverride",): "nightly",
+    ("schedule",): "30 * * * *",
     ("persistence", "existingClaim"): "old-backups",
     ("serviceAccount", "create"): False,
     ("networkPolicy", "enabled"): False,
