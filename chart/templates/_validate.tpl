@@ -25,7 +25,8 @@ policy in the pod, too late.
 {{- $_ := set $names $tier.name true -}}
 {{- if eq $every 0 -}}
 {{- $errors = append $errors (printf "%s: every is 0; give more" $where) -}}
-{{- else if and (eq $index 0) (lt $every (int64 $.schedule.interval)) $.schedule.possible -}}
+{{- /* A tier without an end keeps so many backups whatever their distance: it can be as fine as one likes. */ -}}
+{{- else if and (eq $index 0) (not $final) (lt $every (int64 $.schedule.interval)) $.schedule.possible -}}
 {{- $errors = append $errors (printf "%s: every %s is less than the %d seconds from one run of the schedule to the next, so that the tier can never be full; run more often, or keep coarser tiers" $where $tier.every (int64 $.schedule.interval)) -}}
 {{- else if and $finer (mod $every $finer) -}}
 {{- $errors = append $errors (printf "%s: every %s is no multiple of the %s of the tier before; list tiers from fine to coarse" $where $tier.every (index $.tiers (sub $index 1 | int)).every) -}}
