@@ -6,6 +6,7 @@ import contextlib
 import random
 import re
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -523,9 +524,27 @@ def test_sigterm_leaves_nothing_beside_and_the_old_database_whole(make_case: Mak
     process.send_signal(signal.SIGTERM)
     log, _ = process.communicate(timeout=60)
     assert process.returncode == 143, log
-    assert "stopped by SIGTERM" in log
+    assert "stopped by SIGTERM" in log, log
     assert case.databases() == {case.name}
     assert old.differences(case.fingerprint()) == []
+
+
+def test_sigterm_is_told_also_while_an_answer_is_read(case: Case) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(60)
+        conf = case.pod.folder / "config" / f"{case.name}.conf"
+        text = re.sub(r"(?m)^port=.*$", f"port={silent.getsockname()[1]}", conf.read_text())
+        conf.write_text(re.sub(r"(?m)^wait_timeout=.*$", "wait_timeout=60", text))
+        process = case.pod.start_restore(case.name, RESTORE_REPLACE="yes")
+        # psql asks, and its answer would go into a file.
+        connection, _ = silent.accept()
+        process.send_signal(signal.SIGTERM)
+        log, _ = process.communicate(timeout=60)
+        connection.close()
+    assert process.returncode == 143, log
+    assert "stopped by SIGTERM" in log, log
 
 
 def test_progress_and_who_is_in_the_way_are_told(case: Case) -> None:

@@ -8,7 +8,10 @@
 
 now() { date +%s; }
 
-log() { printf '%s: %s\n' "$1" "$2"; }
+# The log as it was at the start: a signal may be acted upon while a command's output goes to a file, and what is said of it
+# must not go there too.
+exec 8>&1
+log() { printf '%s: %s\n' "$1" "$2" >&8; }
 
 # Run a command so that a signal is acted upon at once: a shell attends to it only while it waits.
 child=
