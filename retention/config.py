@@ -126,15 +126,6 @@ def databases_in(directory: Path) -> list[str]:
     return databases
 
 
-def is_configured(directory: Path, database: str) -> bool:
-    """Tell whether a directory configures a database.
-
-    Raises:
-        ConfigError: When it configures none at all.
-    """
-    return database in databases_in(directory)
-
-
 def read_database(directory: Path, database: str) -> DatabaseConfig:
     """Return the configuration of one database.
 

@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from retention import config, locks, prune, publish, report, sizing
+from retention import config, locks, prune, publish, report, sizing, status
 from retention.disk import Folder
 from retention.errors import ConfigError, LockedError, RetentionError, VolumeError
-from retention.names import LOCK, STATUS, STATUS_LOCK, Grammar, Kind, file_name
+from retention.names import LOCK, STATUS, Grammar, Kind, file_name
 from retention.policy import Policy, format_size
 from retention.report import Outcome
 from retention.volume import Backup, Scan, scan, scan_root
 
-_STATUS_LOCK_SECONDS = 30
-_MOST_STATUS = 16 * 1024 * 1024
 _SHRINK = 2
 """An archive with less than one part in this many of the last one's tables or bytes has shrunk."""
 
@@ -355,15 +353,12 @@ def _size(root: Folder, outcomes: list[Outcome], now: datetime, warnings: list[s
 
 
 def _write_status(settings: Settings, root: Folder, outcomes: list[Outcome]) -> list[str]:
-    """Merge the outcomes into status.json; return warnings, since a report must not fail what it reports."""
-    try:
-        with locks.locked(root, STATUS_LOCK, seconds=_STATUS_LOCK_SECONDS, holder=settings.holder):
-            earlier = root.read(STATUS, _MOST_STATUS)
-            content, warning = report.merge_status(earlier, outcomes, scan_root(root).databases, settings.now)
-            root.write(STATUS, content)
-            root.sync()
-    except RetentionError as error:
-        return [f"status.json was not written: {error}"]
+    """Merge the outcomes into status.json; return warnings."""
+
+    def merged(earlier: bytes | None) -> tuple[bytes, str]:
+        return report.merge_status(earlier, outcomes, scan_root(root).databases, settings.now)
+
+    warning = status.update(root, merged, holder=settings.holder)
     return [warning] if warning else []
 
 

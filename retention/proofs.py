@@ -25,13 +25,14 @@ class Proofs:
 
 def read_proofs(folder: Folder, backup: Backup) -> Proofs:
     """Return what speaks for a backup; what cannot be read speaks for nothing."""
-    metadata = _document(folder, file_name(backup.base, Kind.METADATA)) or {}
+    metadata = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
     published = metadata.get("published")
-    drill = _document(folder, file_name(backup.base, Kind.DRILL))
+    drill = read_document(folder, file_name(backup.base, Kind.DRILL))
     return Proofs(published if isinstance(published, str) else None, drill)
 
 
-def _document(folder: Folder, name: str) -> dict[str, Any] | None:
+def read_document(folder: Folder, name: str) -> dict[str, Any] | None:
+    """Return the JSON object in a sidecar; None when there is none, or none that can be read."""
     try:
         document = json.loads(folder.read(name) or b"null")
     except (VolumeError, ValueError, RecursionError):

@@ -3,7 +3,6 @@
 A request is a file of `key=value` lines, `<base>.request`, which restore.sh and drill.sh read: docs/architecture.md.
 """
 
-import json
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from retention import pins, verify
 from retention.disk import Folder, volume_error
 from retention.errors import ConfigError, LockedError, RetentionError, UsageError, VolumeError
 from retention.names import Kind, file_name
+from retention.proofs import read_document
 from retention.volume import Backup, Scan, parse_moment, scan, shown
 
 NEWEST, PINNED = "newest", "pinned"
@@ -149,27 +149,19 @@ def check(folder: Folder, database: str, backup: Backup, *, holder: str) -> None
 
 def request(folder: Folder, database: str, backup: Backup) -> Request:
     """Return the request for an archive, with what its metadata and its last drill say."""
-    document = _document(folder, file_name(backup.base, Kind.METADATA))
+    document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
     facts = {
         key: str(document[key])
         for key in ("dbname", "server_version", "client_version", "tables", "database_bytes")
         if isinstance(document.get(key), (str, int))
     }
-    seconds = _document(folder, file_name(backup.base, Kind.DRILL)).get("restore_seconds")
+    seconds = (read_document(folder, file_name(backup.base, Kind.DRILL)) or {}).get("restore_seconds")
     if not isinstance(seconds, int):
         dumped = document.get("dump_seconds")
         seconds = max(1, dumped * _RESTORE_PER_DUMP) if isinstance(dumped, int) else None
     if seconds is not None:
         facts["expected_seconds"] = str(seconds)
     return Request(database, backup, facts)
-
-
-def _document(folder: Folder, name: str) -> Mapping[str, object]:
-    try:
-        document = json.loads(folder.read(name) or b"{}")
-    except (VolumeError, ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def sample(folder: Folder, database: str, *, now: datetime, chance: random.Random) -> list[Backup]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from retention import choose, config, diff, drill, finish, locks, pins, prune, report, simulate, sizing, verify
+from retention import choose, config, diff, drill, finish, locks, pins, prune, report, simulate, sizing, status, verify
 from retention.disk import Folder, volume_error
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.names import LOCK, STATUS, Grammar, Kind, database_of_archive, is_database
@@ -28,7 +28,6 @@ exit codes: 0 done, 1 a database failed or an archive is bad, 2 usage or configu
 (nothing deleted), 143 stopped by SIGTERM"""
 # Keeps all, for databases that no run has any more: two backups never share a second.
 _UNPRUNED = Policy((Tier("unpruned", timedelta(seconds=1), 1_000_000),))
-_MOST_STATUS = 16 * 1024 * 1024
 _SIMULATION_START = datetime(2026, 1, 1, tzinfo=UTC)
 _MOST_BACKUPS_SIMULATED = 100_000
 _T = TypeVar("_T")
@@ -307,6 +306,9 @@ class _Rules:
     allow: bool
 
 
+_OTHERS = _Rules(_UNPRUNED, Limits(), allow=False)
+
+
 def _rules(options: argparse.Namespace) -> Callable[[str], _Rules]:
     """Return what decides about a database, by its name; errors of the command line come before any work."""
     flags = {
@@ -328,6 +330,16 @@ def _rules(options: argparse.Namespace) -> Callable[[str], _Rules]:
         return _Rules(config.read_policy(directory, database), settings.limits, allow or settings.allow_large_prune)
 
     return configured
+
+
+def _sparing_others(options: argparse.Namespace, rules: Callable[[str], _Rules]) -> Callable[[str], _Rules]:
+    """Return the same rules, but for databases that the configuration does not name: no run prunes them."""
+    directory: Path | None = options.config
+    if directory is None:
+        return rules
+    # Asked where the first database is looked at, whose error it then is.
+    configured = functools.cache(lambda: frozenset(config.databases_in(directory)))
+    return lambda database: rules(database) if database in configured() else _OTHERS
 
 
 def _now(options: argparse.Namespace) -> datetime:
@@ -388,9 +400,11 @@ def _print_json(document: object) -> None:
 
 def _plan(options: argparse.Namespace) -> int:
     rules, now = _rules(options), _now(options)
+    sparing = _sparing_others(options, rules)
 
     def work(database: str, folder: Folder) -> Decision:
-        return _decided(options, rules, scan(folder, database), now)
+        chosen = sparing(database)
+        return prune.decide_scan(scan(folder, database), chosen.policy, now=now, limits=chosen.limits)
 
     if options.path == "-":
         visit = _Visit([_decide_names(sys.stdin, rules, now)], is_root=False, code=ExitCode.DONE)
@@ -585,12 +599,12 @@ def _print_pruned(options: argparse.Namespace, visit: _Visit[_Pruned], now: date
 
 
 def _list(options: argparse.Namespace) -> int:
-    rules, now = _rules(options), _now(options)
+    rules, now = _sparing_others(options, _rules(options)), _now(options)
 
-    def work(database: str, folder: Folder) -> tuple[Scan, Decision, int, list[Proofs]]:
-        found = scan(folder, database)
+    def work(database: str, folder: Folder) -> tuple[Scan, Decision, _Rules, list[Proofs]]:
+        chosen, found = rules(database), scan(folder, database)
         proofs = [read_proofs(folder, backup) for backup in found.backups] if options.format == "json" else []
-        return found, _decided(options, rules, found, now), _full_bytes(options, rules, found, now), proofs
+        return found, prune.decide_scan(found, chosen.policy, now=now, limits=chosen.limits), chosen, proofs
 
     visit = _visit(options.path, work)
     if options.format == "json":
@@ -605,22 +619,12 @@ def _list(options: argparse.Namespace) -> int:
     return visit.code
 
 
-def _full_bytes(options: argparse.Namespace, rules: Callable[[str], _Rules], found: Scan, now: datetime) -> int:
+def _full_bytes(rules: _Rules, found: Scan, now: datetime) -> int:
     """Return what a database takes at most once its tiers are full; what it takes now where no run prunes it."""
     newest = next((backup for backup in found.backups if backup.time <= now), None)
-    unpruned = options.config is not None and not config.is_configured(options.config, found.database)
-    if newest is None or unpruned:
+    if newest is None or rules is _OTHERS:
         return sum(backup.bytes for backup in found.backups)
-    chosen = rules(found.database)
-    return sizing.of_database(newest.bytes, chosen.policy, chosen.limits)
-
-
-def _decided(options: argparse.Namespace, rules: Callable[[str], _Rules], found: Scan, now: datetime) -> Decision:
-    """Decide as a run would; a database that the configuration does not name is pruned by none."""
-    if options.config is not None and not config.is_configured(options.config, found.database):
-        return prune.decide_scan(found, _UNPRUNED, now=now)
-    chosen = rules(found.database)
-    return prune.decide_scan(found, chosen.policy, now=now, limits=chosen.limits)
+    return sizing.of_database(newest.bytes, rules.policy, rules.limits)
 
 
 def _fates(decision: Decision) -> dict[str, tuple[str, str]]:
@@ -629,7 +633,9 @@ def _fates(decision: Decision) -> dict[str, tuple[str, str]]:
     return fates
 
 
-def _listed(found: Scan, decision: Decision, full: int, proofs: Sequence[Proofs], now: datetime) -> dict[str, object]:
+def _listed(
+    found: Scan, decision: Decision, rules: _Rules, proofs: Sequence[Proofs], now: datetime
+) -> dict[str, object]:
     fates = _fates(decision)
     backups = []
     for backup, proof in zip(found.backups, proofs, strict=True):
@@ -657,7 +663,12 @@ def _listed(found: Scan, decision: Decision, full: int, proofs: Sequence[Proofs]
             }
         )
     not_counted = [{"name": finding.name, "reason": finding.reason} for finding in found.not_counted()]
-    return {"database": found.database, "full_bytes": full, "backups": backups, "ignored": not_counted}
+    return {
+        "database": found.database,
+        "full_bytes": _full_bytes(rules, found, now),
+        "backups": backups,
+        "ignored": not_counted,
+    }
 
 
 def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
@@ -715,7 +726,7 @@ def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
     real = _real(path)
     try:
         with Folder.open(real if is_root else real.parent) as root:
-            content = root.read(STATUS, _MOST_STATUS)
+            content = status.read(root)
     except VolumeError as error:
         _complain(str(error), 0)
         return {}

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retention import config, locks, pins, report, verify
+from retention import config, locks, pins, report, status, verify
 from retention.disk import Folder
 from retention.errors import ConfigError, ExitCode, LockedError, RetentionError
-from retention.names import LOCK, STATUS, STATUS_LOCK, Kind, database_of_archive, file_name
+from retention.names import LOCK, Kind, database_of_archive, file_name
+from retention.proofs import read_document
 from retention.volume import Backup, Pin, parse_pin, scan, shown
 
 DRILL_SCHEMA = 1
@@ -25,8 +26,6 @@ GONE = "gone"
 PIN_BY = "drill"
 _PIN_REASON = "the newest backup that a drill has proved"
 _LOCK_SECONDS = 10
-_STATUS_LOCK_SECONDS = 30
-_MOST_STATUS = 16 * 1024 * 1024
 _NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
 
 
@@ -229,30 +228,14 @@ def _give_back(folder: Folder, backup: Backup, pin: Pin, now: datetime) -> None:
 
 
 def _proved(folder: Folder, backup: Backup) -> bool:
-    return last_result(folder, backup.base) == PROVED
-
-
-def last_result(folder: Folder, base: str) -> str:
-    """Return the result of an archive's last drill; empty when there was none."""
-    try:
-        document = json.loads(folder.read(file_name(base, Kind.DRILL)) or b"{}")
-    except (RetentionError, ValueError, RecursionError):
-        return ""
-    result = document.get("result") if isinstance(document, dict) else None
-    return result if isinstance(result, str) else ""
+    drilled = read_document(folder, file_name(backup.base, Kind.DRILL))
+    return drilled is not None and drilled.get("result") == PROVED
 
 
 def write_status(root: Folder, outcomes: list[Outcome], *, now: datetime, holder: str) -> str:
-    """Put the drills into status.json; return a warning (or nothing), since a report must not fail what it reports."""
-    try:
-        with locks.locked(root, STATUS_LOCK, seconds=_STATUS_LOCK_SECONDS, holder=holder):
-            earlier = root.read(STATUS, _MOST_STATUS)
-            drills = {outcome.database: outcome.status(now) for outcome in outcomes}
-            root.write(STATUS, report.merge_drills(earlier, drills, now))
-            root.sync()
-    except RetentionError as error:
-        return f"status.json was not written: {error}"
-    return ""
+    """Put the drills into status.json; return a warning, or nothing."""
+    drills = {outcome.database: outcome.status(now) for outcome in outcomes}
+    return status.update(root, lambda earlier: (report.merge_drills(earlier, drills, now), ""), holder=holder)
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
