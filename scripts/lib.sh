@@ -25,6 +25,13 @@ run() {
   return "$status"
 }
 
+# End what was started last, and wait until it is gone.
+end_child() {
+  [ -n "$child" ] || return 0
+  kill -TERM "$child" 2>/dev/null || :
+  wait "$child" 2>/dev/null || :
+}
+
 # What PostgreSQL's tools said, as one line without DETAIL, CONTEXT or data. For a failed COPY the reason stands in
 # the server's own message.
 first_error() {

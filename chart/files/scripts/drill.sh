@@ -56,10 +56,7 @@ remedy_for() {
 
 on_term() {
   trap '' TERM INT
-  if [ -n "$child" ]; then
-    kill -TERM "$child" 2>/dev/null || :
-    wait "$child" 2>/dev/null || :
-  fi
+  end_child
   if [ "$(now)" -ge "$deadline" ]; then
     fail "not restored within $limit s" "raise drill.timeoutSeconds, or give the drill more CPU"
   fi
@@ -296,7 +293,7 @@ drill_all() {
 
 stop() {
   trap '' TERM INT
-  [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } 2>/dev/null || :
+  end_child
   exit 143
 }
 

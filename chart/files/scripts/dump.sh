@@ -90,10 +90,7 @@ fail_with_stderr() {
 
 on_term() {
   trap '' TERM INT
-  if [ -n "$child" ]; then
-    kill -TERM "$child" 2>/dev/null || :
-    wait "$child" 2>/dev/null || :
-  fi
+  end_child
   stderr=/dev/null
   if [ "$(now)" -ge "$deadline" ]; then
     fail "not done within ${limit} s" "find out what is slow, or raise 'timeout' of this database or of the run"
@@ -449,7 +446,7 @@ limit_of() {
 
 # Take one database after another, those that no other worker has taken.
 work() {
-  trap 'trap "" TERM; [ -z "$child" ] || { kill -TERM "$child"; wait "$child"; } 2>/dev/null; exit 143' TERM
+  trap 'trap "" TERM; end_child; exit 143' TERM
   for conf in "$BACKUP_CONFIG"/*.conf; do
     name=${conf##*/}
     name=${name%.conf}

@@ -62,10 +62,7 @@ remedy_for() {
 
 on_term() {
   trap '' TERM INT
-  if [ -n "$child" ]; then
-    kill -TERM "$child" 2>/dev/null || :
-    wait "$child" 2>/dev/null || :
-  fi
+  end_child
   fail "stopped by SIGTERM before it was done" "restore again when you want" 143
 }
 
