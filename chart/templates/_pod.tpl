@@ -46,6 +46,42 @@ imagePullSecrets:
       {{- end }}
 {{- end -}}
 
+{{/* What every container of the package needs to know, as environment variables. */}}
+{{- define "cnpg-backup.pythonEnv" -}}
+- name: PYTHONPATH
+  value: /opt/cnpg-backup
+- name: PYTHONDONTWRITEBYTECODE
+  value: "1"
+- name: PYTHONUNBUFFERED
+  value: "1"
+- name: BACKUP_POD
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- end -}}
+
+{{/* A source of a credentials volume: name and password of `secret`, as files whose paths begin with `path`. */}}
+{{- define "cnpg-backup.loginSource" -}}
+- secret:
+    name: {{ .secret.name | toYaml }}
+    optional: true
+    items:
+      - key: {{ .secret.usernameKey | toYaml }}
+        path: {{ .path }}username
+      - key: {{ .secret.passwordKey | toYaml }}
+        path: {{ .path }}password
+{{- end -}}
+
+{{/* A source of a credentials volume: the certificate of a database's authority, and nothing else of its Secret. */}}
+{{- define "cnpg-backup.caSource" -}}
+- secret:
+    name: {{ .caSecret.name | toYaml }}
+    optional: true
+    items:
+      - key: {{ .caSecret.key | toYaml }}
+        path: {{ .name }}/ca.crt
+{{- end -}}
+
 {{/* Volumes of a pod that backs up: names here and in the containers must agree. */}}
 {{- define "cnpg-backup.volumes" -}}
 - name: backups
@@ -76,20 +112,8 @@ imagePullSecrets:
     # All optional: what is missing fails its own database, not the pod and with it every backup.
     sources:
       {{- range (.check | default .cronJob).databases }}
-      - secret:
-          name: {{ .secret.name | toYaml }}
-          optional: true
-          items:
-            - key: {{ .secret.usernameKey | toYaml }}
-              path: {{ .name }}/username
-            - key: {{ .secret.passwordKey | toYaml }}
-              path: {{ .name }}/password
-      - secret:
-          name: {{ .caSecret.name | toYaml }}
-          optional: true
-          items:
-            - key: {{ .caSecret.key | toYaml }}
-              path: {{ .name }}/ca.crt
+      {{- include "cnpg-backup.loginSource" (dict "secret" .secret "path" (printf "%s/" .name)) | nindent 6 }}
+      {{- include "cnpg-backup.caSource" . | nindent 6 }}
       {{- end }}
 - name: run
   emptyDir:
@@ -193,16 +217,7 @@ args:
   - /dev/termination-log
   - /backups
 env:
-  - name: PYTHONPATH
-    value: /opt/cnpg-backup
-  - name: PYTHONDONTWRITEBYTECODE
-    value: "1"
-  - name: PYTHONUNBUFFERED
-    value: "1"
-  - name: BACKUP_POD
-    valueFrom:
-      fieldRef:
-        fieldPath: metadata.name
+  {{- include "cnpg-backup.pythonEnv" . | nindent 2 }}
   {{- with .root.Values.retention.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

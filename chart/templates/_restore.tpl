@@ -81,21 +81,9 @@ in them too: what sleeps may have to be restored. `name` is what their common co
     sources:
       {{- range $db := .group.databases }}
       {{- range $role, $secret := dict "owner" $db.ownerSecret "superuser" $db.superuserSecret }}
-      - secret:
-          name: {{ $secret.name | toYaml }}
-          optional: true
-          items:
-            - key: {{ $secret.usernameKey | toYaml }}
-              path: {{ $db.name }}/{{ $role }}-username
-            - key: {{ $secret.passwordKey | toYaml }}
-              path: {{ $db.name }}/{{ $role }}-password
+      {{- include "cnpg-backup.loginSource" (dict "secret" $secret "path" (printf "%s/%s-" $db.name $role)) | nindent 6 }}
       {{- end }}
-      - secret:
-          name: {{ $db.caSecret.name | toYaml }}
-          optional: true
-          items:
-            - key: {{ $db.caSecret.key | toYaml }}
-              path: {{ $db.name }}/ca.crt
+      {{- include "cnpg-backup.caSource" $db | nindent 6 }}
       {{- end }}
 {{- end -}}
 
@@ -130,16 +118,7 @@ args:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 env:
-  - name: PYTHONPATH
-    value: /opt/cnpg-backup
-  - name: PYTHONDONTWRITEBYTECODE
-    value: "1"
-  - name: PYTHONUNBUFFERED
-    value: "1"
-  - name: BACKUP_POD
-    valueFrom:
-      fieldRef:
-        fieldPath: metadata.name
+  {{- include "cnpg-backup.pythonEnv" . | nindent 2 }}
   {{- range .wishes }}
   - name: {{ first . }}
     value: {{ last . | quote }}
