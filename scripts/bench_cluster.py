@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.node import Cluster, Node, NodeError, existing, wait_until
-from tests.e2e.release import STRANGER, Release, let_in, merge, refusal
-from tests.lab import access
+from tests.e2e.release import STRANGER, Release, let_in, refusal
+from tests.lab import access, chart
 
 ENGINES = ("builtin", "kyverno")
 DATABASES = [{"name": "ghost", "cluster": "ghost"}]
@@ -85,7 +85,7 @@ def release(stack: ExitStack, found: Cluster, layer: str) -> Release:
     made = Release(found, namespace)
     own: Mapping[str, Any] = {"databases": DATABASES, "suspend": True}
     operators = {"accessPolicy": {"operators": [{"kind": "User", "name": access.OPERATOR}]}}
-    made.install(merge(access.VALUES[layer], own, operators if layer != "none" else {}))
+    made.install(chart.merge(access.VALUES[layer], own, operators if layer != "none" else {}))
     stack.callback(made.uninstall)
     found.kubectl("create", "rolebinding", "edit", "--clusterrole=edit", f"--user={access.OPERATOR}", "-n", namespace)
     pod = access.workload("pods", "asked", access.pod_spec(made.claim))

@@ -137,16 +137,6 @@ def concerns(policy: Manifest, group: str, request: Request) -> bool:
     )
 
 
-def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
-    """Values laid over each other as Helm does it."""
-    merged: dict[str, Any] = {}
-    for tree in trees:
-        for key, value in tree.items():
-            old = merged.get(key)
-            merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return merged
-
-
 def check(policies: list[Manifest], questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The verdicts of tools/policy-check."""
     done = subprocess.run(
@@ -310,7 +300,7 @@ CONTROLLERS = {"accessPolicy": {"controllers": {"job": ["all-in-one"], "cronJob"
 
 @pytest.mark.parametrize("layer", GRANTING)
 def test_controllers_of_other_names_and_exceptions_are_named_by_values(layer: str) -> None:
-    values = merge(access.VALUES[layer], CONTROLLERS, {"accessPolicy": {"exceptions": []}})
+    values = chart.merge(access.VALUES[layer], CONTROLLERS, {"accessPolicy": {"exceptions": []}})
     world = World(layer, values)
     run = next(case for case in access.legitimate() if case.who == access.CRONJOBS).ask(world.place)
     pod = next(case for case in access.legitimate() if case.who == access.JOBS).ask(world.place)

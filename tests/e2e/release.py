@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.node import Cluster, NodeError, wait_until
+from tests.lab import chart
 
 REPO = Path(__file__).resolve().parents[2]
 CHART = REPO / "chart"
@@ -42,16 +43,6 @@ def tool(name: str, binary: str | None = None) -> Path:
     """Build a pinned Go tool, or find it in the cache, and give its binary."""
     folder = subprocess.run([str(REPO / "tools" / "build"), name], check=True, capture_output=True, text=True).stdout
     return Path(folder.strip()) / (binary or name)
-
-
-def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge values as Helm does: maps deeply, everything else replaced by the later one."""
-    merged: dict[str, Any] = {}
-    for tree in trees:
-        for key, value in tree.items():
-            old = merged.get(key)
-            merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return merged
 
 
 def cnpg_cluster(name: str, database: str, *, major: int = 17, instances: int = 1, **spec: Any) -> dict[str, Any]:
@@ -276,13 +267,13 @@ class Release:
 
     def install(self, values: Mapping[str, Any] | None = None, *arguments: str) -> str:
         """`helm install NAME ./chart` with the harness's images and these values; gives the notes."""
-        self.values = merge(IMAGES, values or {})
+        self.values = chart.merge(IMAGES, values or {})
         with self._values_file(self.values) as file:
             return self.run_helm("install", self.name, str(CHART), "-f", file, *arguments)
 
     def upgrade(self, values: Mapping[str, Any], *arguments: str) -> str:
         """`helm upgrade` with values on top of those of the install."""
-        self.values = merge(self.values, values)
+        self.values = chart.merge(self.values, values)
         with self._values_file(self.values) as file:
             return self.run_helm("upgrade", self.name, str(CHART), "-f", file, *arguments)
 

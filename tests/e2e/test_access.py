@@ -24,12 +24,10 @@ from tests.e2e.node import Cluster, Node, NodeError, wait_until
 from tests.e2e.node.addons import (
     CNPG_DEPLOYMENT,
     CNPG_NAMESPACE,
-    KYVERNO_DEPLOYMENT,
-    KYVERNO_NAMESPACE,
-    wait_available,
 )
-from tests.e2e.release import Release, cnpg_cluster, merge
-from tests.lab import access
+from tests.e2e.outages import kyverno_out, kyverno_switched_off
+from tests.e2e.release import Release, cnpg_cluster
+from tests.lab import access, chart
 from tests.lab.access import Case, Manifest, Place, Request
 from tests.lab.pods import mounting, without
 
@@ -313,7 +311,7 @@ def stand(cluster: Cluster, layer: str, namespace: str, elsewhere: str) -> Site:
     operators = {"accessPolicy": {"operators": [{"kind": "User", "name": access.OPERATOR}]}}
     # Longer than the tests take: what ends the run is its deadline.
     values = {"databases": DATABASES, "persistence": {"size": "32Mi"}, "schedule": OFTEN}
-    release.install(merge(values, access.VALUES[layer], operators if layer in STRONG else {}))
+    release.install(chart.merge(values, access.VALUES[layer], operators if layer in STRONG else {}))
     maps = [m["metadata"]["name"] for m in cluster.get("configmaps", "-n", namespace, "-l", "app=cnpg-backup")["items"]]
     record = cluster.get("configmap", "cnpg-backup-access", "-n", namespace)["data"]
     place = Place(
@@ -527,44 +525,6 @@ def test_installer_without_a_cluster_is_told_in_one_line_what_to_turn_off(node: 
 
 
 @contextmanager
-def kyverno_out(node: Node) -> Iterator[None]:
-    """Kyverno is gone and cannot start again, as after the loss of its node."""
-    where = ("deployment", KYVERNO_DEPLOYMENT, "-n", KYVERNO_NAMESPACE)
-    strategy = node.get(*where)["spec"]["strategy"]
-    spec = {"strategy": {"type": "Recreate", "rollingUpdate": None}}
-    node.kubectl("patch", *where, "-p", json.dumps({"spec": spec | {"template": placed({"no-such": "node"})}}))
-    try:
-        wait_until("Kyverno is gone", lambda: "Running" not in kyverno_phases(node), 90)
-        yield
-    finally:
-        node.kubectl("patch", *where, "-p", json.dumps({"spec": {"template": placed({"no-such": None})}}))
-        node.kubectl("patch", *where, "--type=merge", "-p", json.dumps({"spec": {"strategy": strategy}}))
-        wait_available(node, KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT)
-
-
-@contextmanager
-def switched_off(node: Node) -> Iterator[None]:
-    """Kyverno is scaled to 0."""
-    scale = ("scale", "deployment", KYVERNO_DEPLOYMENT, "-n", KYVERNO_NAMESPACE)
-    node.kubectl(*scale, "--replicas=0")
-    try:
-        yield
-    finally:
-        node.kubectl(*scale, "--replicas=1")
-        wait_available(node, KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT)
-
-
-def placed(labels: Mapping[str, str | None]) -> dict[str, Any]:
-    """The part of a pod template that chooses nodes."""
-    return {"spec": {"nodeSelector": dict(labels)}}
-
-
-def kyverno_phases(node: Node) -> list[str]:
-    """Phases of Kyverno's pods."""
-    return [pod["status"]["phase"] for pod in node.get("pods", "-n", KYVERNO_NAMESPACE)["items"]]
-
-
-@contextmanager
 def runs_every_minute(guarded: list[Site]) -> Iterator[None]:
     """The CronJobs are due again and again, but for the run that is under way."""
     for site in guarded:
@@ -623,7 +583,7 @@ def test_kyverno_that_is_switched_off_takes_its_own_guard_along_and_no_other(
     own_node: Node, sites: dict[str, Site]
 ) -> None:
     guarded = [sites[layer] for layer in STRONG]
-    with runs_every_minute(guarded), switched_off(own_node):
+    with runs_every_minute(guarded), kyverno_switched_off(own_node):
         # Kyverno removes its own webhooks when it is told to go for good: docs/security.md warns of it.
         wait_until("Kyverno alone admits a stranger", lambda: sites["kyverno"].stranger().by == "admitted", 90)
         for layer in ("builtin", "both"):

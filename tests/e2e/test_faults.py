@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.node import Cluster, Node, NodeError, wait_until
-from tests.e2e.node.addons import KYVERNO_DEPLOYMENT, KYVERNO_NAMESPACE, wait_available
 from tests.e2e.node.components import CONTAINERD_SOCKET
+from tests.e2e.outages import kyverno_out, kyverno_switched_off
 from tests.e2e.release import (
     STRANGER,
     Release,
@@ -439,32 +439,6 @@ def answer_to(release: Release, claim: str, who: str = STRANGER) -> str:
     return refusal(release.cluster, release.namespace, pod, who)
 
 
-@contextmanager
-def kyverno_out(node: Node) -> Iterator[None]:
-    """Kyverno is gone and cannot start again, as after the loss of its node."""
-    where = ("deployment", KYVERNO_DEPLOYMENT, "-n", KYVERNO_NAMESPACE)
-    strategy = node.get(*where)["spec"]["strategy"]
-    spec = {"strategy": {"type": "Recreate", "rollingUpdate": None}}
-    node.kubectl("patch", *where, "-p", json.dumps({"spec": spec | {"template": placed({"no-such": "node"})}}))
-    try:
-        wait_until("Kyverno is gone", lambda: "Running" not in kyverno_phases(node), 90)
-        yield
-    finally:
-        node.kubectl("patch", *where, "-p", json.dumps({"spec": {"template": placed({"no-such": None})}}))
-        node.kubectl("patch", *where, "--type=merge", "-p", json.dumps({"spec": {"strategy": strategy}}))
-        wait_available(node, KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT)
-
-
-def placed(labels: Mapping[str, str | None]) -> dict[str, Any]:
-    """The part of a pod template that chooses nodes."""
-    return {"spec": {"nodeSelector": dict(labels)}}
-
-
-def kyverno_phases(node: Node) -> list[str]:
-    """Phases of Kyverno's pods."""
-    return [pod["status"]["phase"] for pod in node.get("pods", "-n", KYVERNO_NAMESPACE)["items"]]
-
-
 def test_without_kyverno_strangers_stay_out_and_a_running_backup_ends(
     own_node: Node, site: Site, release: Release
 ) -> None:
@@ -485,14 +459,9 @@ def test_without_kyverno_strangers_stay_out_and_a_running_backup_ends(
 
 
 def test_kyverno_that_is_switched_off_takes_its_guard_along_and_backups_go_on(own_node: Node, release: Release) -> None:
-    scale = ("scale", "deployment", KYVERNO_DEPLOYMENT, "-n", KYVERNO_NAMESPACE)
-    own_node.kubectl(*scale, "--replicas=0")
-    try:
+    with kyverno_switched_off(own_node):
         # It takes its own webhooks along when it is told to go for good.
         wait_until("nobody asks Kyverno", lambda: answer_to(release, release.claim, who="") == "", 90)
         assert "asks to create pods visitor" in answer_to(release, release.claim), "the built-in engine is out, too"
         run = release.run()
         assert run.succeeded, run
-    finally:
-        own_node.kubectl(*scale, "--replicas=1")
-        wait_available(own_node, KYVERNO_NAMESPACE, KYVERNO_DEPLOYMENT)

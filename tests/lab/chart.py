@@ -28,6 +28,16 @@ Engine = Literal["helm", "helm3"]
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge values as Helm does: maps deeply, everything else replaced by the later one."""
+    merged: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in tree.items():
+            old = merged.get(key)
+            merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
 class ChartError(Exception):
     """The chart could not be rendered; the message is what Helm said."""
 
