@@ -92,11 +92,10 @@ class Grammar:
         return None if parts is None or time is None else Name(parts[0], time, parts[2])
 
     def parts(self, name: str) -> tuple[str, str, Kind] | None:
-        """Return base, stamp and kind of a file name, or None; whether the stamp is a date is not looked at."""
+        """Return base, stamp and kind of a file name, or None; whether the stamp is one is left to `parse_stamp`."""
         kind = _VISIBLE.get(name[self.base_length :])
         if kind is not None and name.startswith(self._prefix):
-            stamp = name[len(self._prefix) : self.base_length]
-            return (name[: self.base_length], stamp, kind) if _STAMP_PATTERN.fullmatch(stamp) else None
+            return name[: self.base_length], name[len(self._prefix) : self.base_length], kind
         match = self._pattern.fullmatch(name)
         if match is None:
             return None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import retention.rule
-from retention import Kept, Place, Plan, Policy, Tier
+from retention import Place, Plan, Policy, Tier
 from tests.retention.properties import PROPERTIES, Planner, search
 
 EXAMPLES = 1500
@@ -33,86 +33,103 @@ class Breakage:
 
 BREAKAGES = {
     "the walk goes from the oldest": Breakage(
-        "left = len(ordered)",
-        "ordered.reverse()\n    left = len(ordered)",
+        "self._ordered = ordered",
+        "self._ordered = ordered[::-1]",
         ("never_more_than_the_cap_and_always_the_newest",),
     ),
     "slots ignore the phase": Breakage(
-        "(time - _EPOCH - phase) % every",
-        "(time - _EPOCH) % every",
+        "_EPOCH + policy.phase % policy.tiers[-1].every",
+        "_EPOCH",
         ("equals_the_written_rule", "two_marks_are_never_in_one_slot"),
     ),
+    "slots begin as if the finest tier were all": Breakage(
+        "policy.phase % policy.tiers[-1].every",
+        "policy.phase % policy.tiers[0].every",
+        ("equals_the_written_rule",),
+    ),
     "slots slide with the backups (greedy spacing)": Breakage(
-        "time - (time - _EPOCH - phase) % every",
+        "time - (time - self._origin) % every",
         "time - every",
         ("pruning_earlier_changes_nothing",),
     ),
-    "the first moment of a slot is let go for the wrong reason": Breakage(
-        "ordered[left - 1] >= edge", "ordered[left - 1] > edge", ("reasons_are_true",)
+    "the first moment of a slot belongs to the slot before": Breakage(
+        "bisect_left(self._ordered",
+        '__import__("bisect").bisect_right(self._ordered',
+        ("reasons_are_true",),
     ),
     "the first moment of a coarse slot belongs to the slot before": Breakage(
-        "and time >= edge:",
-        "and time > edge:",
+        "or rep < edge:",
+        "or rep <= edge:",
         ("equals_the_written_rule",),
     ),
-    "nothing is kept in transit": Breakage(
-        "self._transit < self._quotas[self._tier].transit", "False", ("the_steady_state_is_6_4_5",)
-    ),
+    "nothing is kept in transit": Breakage("transit < quota.transit", "False", ("the_steady_state_is_6_4_5",)),
     "one too many is kept in transit": Breakage(
-        "self._transit < self._quotas[self._tier].transit",
-        "self._transit <= self._quotas[self._tier].transit",
+        "transit < quota.transit",
+        "transit <= quota.transit",
         ("tiers_never_exceed_their_places_and_never_run_backwards", "the_steady_state_is_6_4_5"),
     ),
     "anything is taken in transit": Breakage(
-        "level == self._tier - 1", "level < self._tier", ("equals_the_written_rule",)
+        " and rep < self._slot_start(ordered[left + 1], self._tiers[number - 1].every)",
+        "",
+        ("equals_the_written_rule",),
     ),
     "what is in transit fills places for marks": Breakage(
-        "        self._transit += 1\n",
-        "        self._transit += 1\n        self._marks += 1\n",
+        "                transit += 1\n",
+        "                transit += 1\n                marks += 1\n",
         ("equals_the_written_rule",),
     ),
     "places in transit are not freed for the next tier": Breakage(
-        "self._marks = self._transit = 0\n\n    def _take_transit",
-        "self._marks = 0\n\n    def _take_transit",
+        "        marks = transit = 0\n",
+        "        marks = 0\n        transit = sum(place is Place.TRANSIT for _, _, place, _ in self.kept)\n",
         ("the_steady_state_of_four_tiers_is_full",),
     ),
     "a tier takes one mark too many": Breakage(
-        "if self._marks == marks:",
-        "if self._marks > marks:",
+        "marks < quota.marks:",
+        "marks <= quota.marks:",
         ("tiers_never_exceed_their_places_and_never_run_backwards",),
     ),
     "a coarse mark is no fine one": Breakage(
-        "level >= self._tier:", "level == self._tier:", ("pruning_earlier_changes_nothing", "the_steady_state_is_6_4_5")
+        "or rep < edge:",
+        "or rep < edge and (number + 1 == len(self._tiers)\n"
+        "                or rep >= self._slot_start(ordered[left + 1], self._tiers[number + 1].every)):",
+        ("pruning_earlier_changes_nothing", "the_steady_state_is_6_4_5"),
     ),
     "a tier never ends": Breakage(
-        "            self._tier += 1\n", "", ("never_more_than_the_cap_and_always_the_newest",)
+        "while left and marks < quota.marks:",
+        "while left:",
+        ("never_more_than_the_cap_and_always_the_newest",),
+    ),
+    "the next tier does not know the slot that the walk has come to": Breakage(
+        "self._slot_start(ordered[left], every) if left < len(ordered) else None",
+        "None",
+        ("equals_the_written_rule",),
     ),
     "the oldest is not kept": Breakage(
-        "            return\n        self.causes[-1].count -= 1",
-        "            return\n        return\n        self.causes[-1].count -= 1",
+        "self.delete[-1] == self._ordered[0] and not self._full",
+        "False",
         ("the_oldest_stays_until_the_last_tier_is_full",),
     ),
     "the oldest is kept for ever": Breakage(
-        "            break\n    else:\n        walk.keep_oldest(ordered)",
-        "            break\n    walk.keep_oldest(ordered)",
-        ("never_more_than_the_cap_and_always_the_newest", "the_oldest_stays_until_the_last_tier_is_full"),
+        " and not self._full",
+        "",
+        ("the_oldest_stays_until_the_last_tier_is_full",),
     ),
     "a slot is entered once and never left": Breakage(
-        "            self._edges[index] = _slot_start(time, self._tiers[index].every, self.phase)",
-        "            self._edges[index] = _BEGINNING",
+        "edge, winner = self._slot_start(rep, every), rep",
+        "edge, winner = _BEGINNING, rep",
         ("equals_the_written_rule", "the_steady_state_is_6_4_5"),
     ),
-    "coarse slots are not closed by fine ones": Breakage(
-        "            self._edges[index] = _slot_start(time, self._tiers[index].every, self.phase)",
-        "            self._edges[index] = _slot_start(time, self._tiers[0].every, self.phase)",
+    "coarse slots are closed by fine ones": Breakage(
+        "edge, winner = self._slot_start(rep, every), rep",
+        "edge, winner = self._slot_start(rep, self._finest), rep",
         ("equals_the_written_rule", "the_steady_state_is_6_4_5"),
     ),
     "the newest of a slot gives way to the older": Breakage(
-        "        times.reverse()\n",
-        "        if rule is Rule.SAME_SLOT and self.keep and self.keep[-1].time == self._winners[0]:\n"
-        "            kept = self.keep[-1]\n"
-        "            times[0], self.keep[-1] = kept.time, Kept(times[0], kept.tier, kept.place, 'older')\n"
-        "        times.reverse()\n",
+        "        if begin < left:\n",
+        "        if begin < left:\n"
+        "            if self.kept[-1][0] == rep:\n"
+        "                self.kept[-1] = (self._ordered[begin], *self.kept[-1][1:])\n"
+        "                self._ordered[begin] = rep\n",
         ("never_more_than_the_cap_and_always_the_newest",),
     ),
     "a backup named twice is kept and deleted": Breakage(
@@ -122,6 +139,9 @@ BREAKAGES = {
     ),
     "reasons slip by one": Breakage(
         "            last.count += count", "            last.count += count + 1", ("reasons_are_true",)
+    ),
+    "a reason names the first backup of the tier before": Breakage(
+        "takewhile(lambda time: self._slot_start(time, every) == edge, older)", "older", ("reasons_are_true",)
     ),
     "what is older than the tiers is forgotten": Breakage(
         "        self.delete += times\n",
@@ -147,7 +167,7 @@ CASES = [(name, promise) for name, breakage in BREAKAGES.items() for promise in 
 
 @pytest.mark.parametrize(("name", "promise"), CASES, ids=[f"{name} - {promise}" for name, promise in CASES])
 def test_breakage_is_caught(name: str, promise: str) -> None:
-    with pytest.raises((AssertionError, IndexError)):
+    with pytest.raises((AssertionError, IndexError, ValueError)):
         search(PROPERTIES[promise], mutant(BREAKAGES[name]), EXAMPLES, shrink=False)
 
 
@@ -156,8 +176,8 @@ def _planned(times: Iterable[datetime], policy: Policy, choose: object) -> Plan:
     assert callable(choose)
     everything = sorted(set(times), reverse=True)
     chosen = choose(everything, policy) if everything else set()
-    keep = tuple(Kept(time, policy.tiers[0].name, Place.MARK, "chosen") for time in everything if time in chosen)
-    return Plan(policy, keep, tuple(time for time in everything if time not in chosen), ())
+    kept = tuple((time, 0, Place.MARK, 1) for time in everything if time in chosen)
+    return Plan(policy, tuple(time for time in everything if time not in chosen), kept, ())
 
 
 def newest_per_age_range(times: list[datetime], policy: Policy) -> set[datetime]:

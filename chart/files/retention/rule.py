@@ -18,13 +18,14 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice, repeat
+from functools import cached_property
+from itertools import islice, repeat, takewhile
 from operator import attrgetter, eq
 from typing import Final
 
 from retention.errors import TimeInputError
 from retention.names import stamp_of
-from retention.policy import Policy, format_duration
+from retention.policy import Policy, Quota, format_duration
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
@@ -83,25 +84,34 @@ class _Cause:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+_Kept = tuple[datetime, int, Place, int]
+"""What stays: its time, the number of its tier, its place, and the how many-th such place of the tier it takes."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a policy keeps of a set of backups.
 
     Attributes:
         policy: The policy.
-        keep: What stays, newest first.
         delete: The times of what goes, newest first; `explain` says why.
     """
 
     policy: Policy
-    keep: tuple[Kept, ...]
     delete: tuple[datetime, ...]
+    _kept: tuple[_Kept, ...]
     _causes: tuple[_Cause, ...]
+
+    @cached_property
+    def keep(self) -> tuple[Kept, ...]:
+        """What stays, newest first."""
+        quotas = self.policy.quotas()
+        return tuple(self._explained(one, quotas[one[1]]) for one in self._kept)
 
     @property
     def kept(self) -> frozenset[datetime]:
         """The times of what stays."""
-        return frozenset(kept.time for kept in self.keep)
+        return frozenset(time for time, *_ in self._kept)
 
     def explain(self) -> Iterator[Deleted]:
         """Yield what goes, newest first, each with its reason."""
@@ -117,6 +127,19 @@ class Plan:
             if cause.count:
                 yield cause.rule, self._reason(cause), self.delete[begin:end]
             begin = end
+
+    def _explained(self, kept: _Kept, quota: Quota) -> Kept:
+        time, number, place, count = kept
+        tier = self.policy.tiers[number]
+        match place:
+            case Place.MARK:
+                reason = f"{tier.name} {count} of {quota.marks}: newest of its {format_duration(tier.every)} slot"
+            case Place.TRANSIT:
+                finer = self.policy.tiers[number - 1].name
+                reason = f"{tier.name}, in transit {count} of {quota.transit}: has just left {finer}"
+            case Place.OLDEST:
+                reason = f"the oldest of all stays while {tier.name} has free places"
+        return Kept(time, place.value if place is Place.OLDEST else tier.name, place, reason)
 
     def _reason(self, cause: _Cause) -> str:
         tier = self.policy.tiers[cause.tier]
@@ -143,115 +166,91 @@ def plan(times: Iterable[datetime], policy: Policy) -> Plan:
     Raises:
         TimeInputError: When a time is naive, or in another zone than UTC.
     """
-    ordered = _oldest_first(times)
-    walk = _Walk(policy)
-    left = len(ordered)
-    while left:
-        left -= 1
-        edge = walk.visit(ordered[left])
-        if edge is None:
-            walk.drop(ordered[:left], Rule.TIERS_FULL)
-            break
-        if left and ordered[left - 1] >= edge:
-            begin = bisect_left(ordered, edge, 0, left)
-            walk.drop(ordered[begin:left], Rule.SAME_SLOT)
-            left = begin
-    else:
-        walk.keep_oldest(ordered)
-    return Plan(policy, tuple(walk.keep), tuple(walk.delete), tuple(walk.causes))
+    walk = _Walk(_oldest_first(times), policy)
+    for number, quota in enumerate(policy.quotas()):
+        walk.fill(number, quota)
+    walk.end()
+    return Plan(policy, tuple(walk.delete), tuple(walk.kept), tuple(walk.causes))
 
 
 class _Walk:
     """One pass from the newest rep to the oldest."""
 
-    __slots__ = (
-        "_edges",
-        "_marks",
-        "_quotas",
-        "_tier",
-        "_tiers",
-        "_transit",
-        "_widths",
-        "_winners",
-        "causes",
-        "delete",
-        "keep",
-        "phase",
-    )
+    __slots__ = ("_finest", "_full", "_left", "_ordered", "_origin", "_tiers", "causes", "delete", "kept")
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, ordered: list[datetime], policy: Policy) -> None:
         self._tiers = policy.tiers
-        self._quotas = policy.quotas()
-        self._widths = [format_duration(tier.every) for tier in policy.tiers]
-        self.phase = policy.phase
-        # For each tier: where the slot begins that the walk is in, and the newest rep of that slot.
-        self._edges: list[datetime | None] = [None] * len(policy.tiers)
-        self._winners: list[datetime] = [_BEGINNING] * len(policy.tiers)
-        self._tier = 0
-        self._marks = 0
-        self._transit = 0
-        self.keep: list[Kept] = []
+        # Widths nest, so that a slot begins here for every one of them.
+        self._origin = _EPOCH + policy.phase % policy.tiers[-1].every
+        self._finest = policy.tiers[0].every
+        # Oldest first; of these as many are left to decide about.
+        self._ordered = ordered
+        self._left = len(ordered)
+        self._full = False
+        self.kept: list[_Kept] = []
         self.delete: list[datetime] = []
         self.causes: list[_Cause] = []
 
-    def visit(self, rep: datetime) -> datetime | None:
-        """Decide about the next older rep; return where its slot of the first tier begins, or None: all are full."""
-        level = self._enter_slots(rep)
-        if level >= self._tier:
-            self._take_mark(rep)
-        elif level == self._tier - 1 and self._transit < self._quotas[self._tier].transit:
-            self._take_transit(rep)
-        else:
-            self.delete.append(rep)
-            self._note(Rule.NOT_A_MARK, self._tier, self._winners[self._tier], 1)
-        return None if self._tier == len(self._tiers) else self._edges[0]
+    def fill(self, number: int, quota: Quota) -> None:
+        """Go on until all places for marks of a tier are taken, or no backup is left."""
+        ordered, left, every = self._ordered, self._left, self._tiers[number].every
+        # A rep is a mark when it is older than the slot that the next newer one is in.
+        edge = self._slot_start(ordered[left], every) if left < len(ordered) else None
+        winner = None
+        marks = transit = 0
+        while left and marks < quota.marks:
+            left -= 1
+            rep = ordered[left]
+            if edge is None or rep < edge:
+                marks += 1
+                self.kept.append((rep, number, Place.MARK, marks))
+                edge, winner = self._slot_start(rep, every), rep
+            elif transit < quota.transit and rep < self._slot_start(ordered[left + 1], self._tiers[number - 1].every):
+                transit += 1
+                self.kept.append((rep, number, Place.TRANSIT, transit))
+            else:
+                winner = winner or self._newest_of_slot(edge, every)
+                self.delete.append(rep)
+                self._note(Rule.NOT_A_MARK, number, winner, 1)
+            if left and rep - ordered[left - 1] < self._finest:
+                left = self._drop_slot(rep, left)
+        self._left = left
+        self._full = marks == quota.marks
 
-    def drop(self, times: list[datetime], rule: Rule) -> None:
-        """Let backups go, given oldest first, that are the next older ones."""
-        if not times:
-            return
+    def end(self) -> None:
+        """Let go what is older than full tiers; keep the oldest of all where the last tier has free places."""
+        last = len(self._tiers) - 1
+        if self._left:
+            self._drop(0, self._left, Rule.TIERS_FULL, last, self.kept[-1][0])
+        elif self.delete and self.delete[-1] == self._ordered[0] and not self._full:
+            self.causes[-1].count -= 1
+            self.kept.append((self.delete.pop(), last, Place.OLDEST, 1))
+
+    def _drop_slot(self, rep: datetime, left: int) -> int:
+        """Let go what is in the same slot of the first tier as a rep; return how many are left then."""
+        begin = bisect_left(self._ordered, self._slot_start(rep, self._finest), 0, left)
+        if begin < left:
+            self._drop(begin, left, Rule.SAME_SLOT, 0, rep)
+        return begin
+
+    def _drop(self, begin: int, end: int, rule: Rule, tier: int, winner: datetime) -> None:
+        times = self._ordered[begin:end]
         times.reverse()
         self.delete += times
-        if rule is Rule.SAME_SLOT:
-            self._note(rule, 0, self._winners[0], len(times))
-        else:
-            self._note(rule, len(self._tiers) - 1, self.keep[-1].time, len(times))
+        self._note(rule, tier, winner, len(times))
 
-    def keep_oldest(self, ordered: list[datetime]) -> None:
-        """Keep the oldest backup of all, as the walk ended before the last tier was full."""
-        if not self.delete or self.delete[-1] != ordered[0]:
-            return
-        self.causes[-1].count -= 1
-        last = self._tiers[-1]
-        reason = f"the oldest of all stays while {last.name} has free places"
-        self.keep.append(Kept(self.delete.pop(), Place.OLDEST.value, Place.OLDEST, reason))
+    def _newest_of_slot(self, edge: datetime, every: timedelta) -> datetime:
+        """Return the newest rep of a slot that an earlier tier has come to; a mark of each tier, it is kept."""
+        older = (time for time, *_ in reversed(self.kept))
+        return max(takewhile(lambda time: self._slot_start(time, every) == edge, older))
 
-    def _enter_slots(self, time: datetime) -> int:
-        """Return the coarsest tier that a rep is a mark of; widths nest, so it is one of all finer tiers too."""
-        level = -1
-        for index, edge in enumerate(self._edges):
-            if edge is not None and time >= edge:
-                break
-            self._edges[index] = _slot_start(time, self._tiers[index].every, self.phase)
-            self._winners[index] = time
-            level = index
-        return level
-
-    def _take_mark(self, time: datetime) -> None:
-        tier, marks = self._tiers[self._tier], self._quotas[self._tier].marks
-        self._marks += 1
-        reason = f"{tier.name} {self._marks} of {marks}: newest of its {self._widths[self._tier]} slot"
-        self.keep.append(Kept(time, tier.name, Place.MARK, reason))
-        if self._marks == marks:
-            self._tier += 1
-            self._marks = self._transit = 0
-
-    def _take_transit(self, time: datetime) -> None:
-        tier, finer = self._tiers[self._tier], self._tiers[self._tier - 1]
-        self._transit += 1
-        places = self._quotas[self._tier].transit
-        reason = f"{tier.name}, in transit {self._transit} of {places}: has just left {finer.name}"
-        self.keep.append(Kept(time, tier.name, Place.TRANSIT, reason))
+    def _slot_start(self, time: datetime, every: timedelta) -> datetime:
+        """Return the first moment of the slot that a time falls in."""
+        try:
+            return time - (time - self._origin) % every
+        except OverflowError:
+            # The slot began before the first moment that a datetime can tell.
+            return _BEGINNING
 
     def _note(self, rule: Rule, tier: int, winner: datetime, count: int) -> None:
         """Put the last deletions down to a rule; what goes in a row for one reason is noted once."""
@@ -260,15 +259,6 @@ class _Walk:
             last.count += count
         else:
             self.causes.append(_Cause(rule, tier, winner, count))
-
-
-def _slot_start(time: datetime, every: timedelta, phase: timedelta) -> datetime:
-    """Return the first moment of the slot that a time falls in."""
-    try:
-        return time - (time - _EPOCH - phase) % every
-    except OverflowError:
-        # The slot began before the first moment that a datetime can tell.
-        return _BEGINNING
 
 
 def _oldest_first(times: Iterable[datetime]) -> list[datetime]:

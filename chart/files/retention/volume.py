@@ -10,6 +10,7 @@ import re
 import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from retention.disk import Folder
 from retention.errors import VolumeError
@@ -65,8 +66,7 @@ class Pin:
         return self.expires is None or now < self.expires
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(NamedTuple):
     """A published backup.
 
     Attributes:
