@@ -37,7 +37,7 @@ test: venv packages tools lint ## Run every test but e2e, and all linters
 	@$(PY) -m pytest -m 'not e2e and not long' -n 3 --dist worksteal
 
 test-long: venv packages tools ## Run the properties with many examples
-	@$(PY) -m pytest -m long
+	@$(PY) -m pytest -m long -n 2 --dist worksteal
 
 lint: venv ## Types, style, shell, YAML, and drift of generated files
 	@scripts/lint
