@@ -83,6 +83,9 @@ def _add_runs(commands: _Commands) -> None:
         "--backup", default="newest", help="'newest' (default), 'newest before TIME', 'pinned', or an archive's name"
     )
     command.add_argument("--into", default="", metavar="NAME", help="another database of the cluster to restore into")
+    command.add_argument(
+        "--cluster", default="", metavar="NAME", help="another cluster of the namespace to restore into"
+    )
     command.add_argument("--replace", action="store_true", help="the database may have tables, which are replaced")
     command.add_argument("--way", choices=("auto", "beside", "in-place"), default="auto", help="default: auto")
     command.add_argument("--table", action="append", default=[], help="only the rows of this one, with --into")
@@ -91,6 +94,7 @@ def _add_runs(commands: _Commands) -> None:
     command.add_argument("--jobs", default="auto", metavar="N", help="how many connections restore at a time (auto)")
     command.add_argument("--dry-run", action="store_true", help="check everything in the cluster, change nothing")
     command.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    _add_new_cluster(commands)
     command = _add(commands, "drill", "Restore backups into a throwaway server, to see that they do restore.")
     command.add_argument(
         "--database", action="append", default=[], metavar="NAME", help="only this one; may be repeated"
@@ -102,6 +106,28 @@ def _add_runs(commands: _Commands) -> None:
     command = _add(commands, "logs", "Show the log of the last run, or of one that is named.")
     command.add_argument("job", nargs="?", default="", metavar="JOB", help="name of a Job (default: the last run)")
     command.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
+
+
+def _add_new_cluster(commands: _Commands) -> None:
+    command = _add(
+        commands, "new-cluster", "Make a new CloudNativePG cluster from a backup; the old one is not touched."
+    )
+    command.add_argument("database", metavar="DATABASE", help="whose backup: its name in values")
+    command.add_argument("--name", required=True, metavar="NEW", help="the new cluster's name")
+    command.add_argument(
+        "--backup", default="newest", help="'newest' (default), 'newest before TIME', 'pinned', or an archive's name"
+    )
+    command.add_argument("--storage", default="", metavar="10Gi", help="size of a volume (default: by the database's)")
+    command.add_argument("--storage-class", default="", metavar="NAME", help="its class (default: the old cluster's)")
+    command.add_argument("--instances", type=_count, default=0, metavar="N", help="how many (default: the old one's)")
+    command.add_argument("--image", default="", help="of PostgreSQL (default: the old cluster's)")
+    command.add_argument("--jobs", default="auto", metavar="N", help="how many connections restore at a time (auto)")
+    command.add_argument(
+        "--timeout", type=_seconds, default=900.0, metavar="15m", help="how long the cluster may take to be ready (15m)"
+    )
+    command.add_argument("--dry-run", action="store_true", help="print what would be made; change nothing")
+    command.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    _add_wait(command)
 
 
 def _add_volume(commands: _Commands) -> None:
@@ -156,6 +182,12 @@ def _duration(text: str) -> str:
     return text
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
+
+
 def _seconds(text: str) -> float:
     try:
         return parse_duration(text).total_seconds()
@@ -200,5 +232,5 @@ def _run(options: argparse.Namespace) -> int:
     # The kubernetes client takes a second to load, which completion and --help do not have to wait for.
     from kubectl_cnpg_backup import commands
 
-    run: Callable[[Session], int] = getattr(commands, f"run_{options.command}")
+    run: Callable[[Session], int] = getattr(commands, f"run_{options.command.replace('-', '_')}")
     return run(commands.Session.open(options))

@@ -179,10 +179,23 @@ class Cluster:
             return []
         return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 
-    def create_job(self, job: dict[str, Any], *, dry_run: bool = False) -> None:
-        """Create a Job; with `dry_run` the API server only says whether it would."""
+    def create_job(self, job: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Create a Job and return it; with `dry_run` the API server only says whether it would."""
         options = {"dry_run": "All"} if dry_run else {}
-        self._ask(self._batch.create_namespaced_job, self.namespace, job, **options)
+        made: dict[str, Any] = self._ask(self._batch.create_namespaced_job, self.namespace, job, **options)
+        return made
+
+    def create_network_policy(self, policy: dict[str, Any], *, dry_run: bool = False) -> None:
+        """Create a NetworkPolicy; with `dry_run` the API server only says whether it would."""
+        options = {"dry_run": "All"} if dry_run else {}
+        self._ask(self._network.create_namespaced_network_policy, self.namespace, policy, **options)
+
+    def create_custom(
+        self, group: str, version: str, plural: str, item: dict[str, Any], *, dry_run: bool = False
+    ) -> None:
+        """Create an object of a custom resource; with `dry_run` the API server only says whether it would."""
+        options = {"dry_run": "All"} if dry_run else {}
+        self._ask(self._custom.create_namespaced_custom_object, group, version, self.namespace, plural, item, **options)
 
     def delete_job(self, name: str) -> None:
         """Delete a Job and its pods; one that is gone is no error."""

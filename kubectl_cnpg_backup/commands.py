@@ -3,8 +3,10 @@
 import argparse
 import importlib.metadata
 import secrets
+import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from kubectl_cnpg_backup import doctor, download, inspector, jobs, standing, tables
+from kubectl_cnpg_backup import doctor, download, inspector, jobs, newcluster, standing, tables
 from kubectl_cnpg_backup.cluster import Cluster
 from kubectl_cnpg_backup.errors import ExitCode, ForbiddenError, NotFoundError, PluginError, RefusedError, UsageError
-from kubectl_cnpg_backup.follow import Follower, follow_all
+from kubectl_cnpg_backup.follow import Follower, follow_all, waits_for
 from kubectl_cnpg_backup.inspector import ROOT, Inspector
 from kubectl_cnpg_backup.interrupt import uninterrupted
 from kubectl_cnpg_backup.release import (
@@ -93,9 +95,10 @@ class Session:
                 found[cronjob.name] = {}
         return found
 
-    def inspecting(self) -> AbstractContextManager[Inspector]:
-        """A pod that sees the volume, for the length of a block."""
-        return inspector.inspecting(self.cluster, self.release, self.options.wait, self.screen.note)
+    def inspecting(self, template: CronJob | None = None) -> AbstractContextManager[Inspector]:
+        """A pod that sees the volume, for the length of a block; made from this template, or from any inspector's."""
+        template = template or self.release.template(INSPECTOR)
+        return inspector.inspecting(self.cluster, template, self.options.wait, self.screen.note)
 
     def retention(self, command: str, paths: Iterable[str], *, config: bool = False) -> tuple[list[Any], int]:
         """Run a command of `python3 -m retention` for several paths in one pod.
@@ -406,23 +409,48 @@ def run_drill(session: Session) -> int:
 
 def run_restore(session: Session) -> int:
     """Restore a database."""
-    options, release = session.options, session.release
-    release.template(RESTORE)
-    cronjobs = {cronjob.name: cronjob for cronjob in release.of(RESTORE)}
-    configs = session.configs(RESTORE)
-    chosen = jobs.choose_databases(
-        [options.database], cronjobs.values(), {name: databases_in(config) for name, config in configs.items()}
-    )
-    (name,) = chosen
-    conf = read_conf(configs[name], options.database)
+    options = session.options
+    cronjob, conf = _restorer(session)
     target = options.into or conf.get("dbname", options.database)
-    where = f"database {target!r} of cluster {conf.get('cluster')} in namespace {conf.get('namespace')}"
+    cluster, namespace = conf.get("cluster", ""), conf.get("namespace", "")
+    if options.cluster:
+        cluster, namespace = options.cluster, session.cluster.namespace
+        if _cluster(session, options.cluster) is None:
+            raise NotFoundError(
+                f"there is no cluster {options.cluster!r} in namespace {namespace}",
+                "make one from a backup: kubectl cnpg-backup new-cluster",
+            )
+    where = f"database {target!r} of cluster {cluster} in namespace {namespace}"
     session.screen.note(f"restore of {options.database} ({options.backup}) into {where}")
     replaces = options.replace and not options.dry_run
     if replaces and not (options.yes or session.screen.confirm(f"Replace {where} with that backup?")):
         raise RefusedError("nothing was changed", "answer y, or say --yes")
-    job = jobs.job_from(cronjobs[name], secrets.token_hex(3))
-    return _carry_out(session, [jobs.with_environment(job, _wishes(options))])
+    job = jobs.with_environment(jobs.job_from(cronjob, secrets.token_hex(3)), _wishes(options))
+    if not options.cluster:
+        return _carry_out(session, [job])
+    return _carry_out(
+        session, [newcluster.aimed(job, options.database, options.cluster, namespace)], reaches=options.cluster
+    )
+
+
+def _restorer(session: Session) -> tuple[CronJob, dict[str, str]]:
+    """Return the CronJob that restores the database that is meant, and that database's settings."""
+    release, database = session.release, session.options.database
+    release.template(RESTORE)
+    cronjobs = {cronjob.name: cronjob for cronjob in release.of(RESTORE)}
+    configs = session.configs(RESTORE)
+    configured = {name: databases_in(config) for name, config in configs.items()}
+    (name,) = jobs.choose_databases([database], cronjobs.values(), configured)
+    return cronjobs[name], read_conf(configs[name], database)
+
+
+def _cluster(session: Session, name: str, namespace: str = "") -> Object | None:
+    """Return a CloudNativePG cluster, None where there is none of that name."""
+    namespace = namespace or session.cluster.namespace
+    try:
+        return session.cluster.custom(newcluster.GROUP, newcluster.VERSION, newcluster.PLURAL, name, namespace)
+    except NotFoundError:
+        return None
 
 
 def _wishes(options: argparse.Namespace) -> dict[str, str]:
@@ -441,6 +469,202 @@ def _wishes(options: argparse.Namespace) -> dict[str, str]:
     }
 
 
+def run_new_cluster(session: Session) -> int:
+    """Make a cluster from a backup."""
+    options, screen, cluster = session.options, session.screen, session.cluster
+    name = newcluster.check_name(options.name)
+    for size in filter(None, [options.storage]):
+        newcluster.bytes_of(size)
+    cronjob, conf = _restorer(session)
+    if _cluster(session, name) is not None:
+        raise RefusedError(
+            f"cluster {name} is there already in namespace {cluster.namespace}; nothing was changed",
+            "choose another --name, or restore into that one: kubectl cnpg-backup restore --cluster",
+        )
+    old = _old_cluster(session, conf)
+    wishes = newcluster.Wishes(
+        name, cluster.namespace, options.image, options.instances, options.storage, options.storage_class
+    )
+    with session.inspecting(inspector.beside(session.release, cronjob)) as pod:
+        with screen.waiting(f"looking at the backups of {options.database}"):
+            contents = _look(pod, options)
+            major = newcluster.target_major(contents, pod.postgres("pg_restore", "--version"))
+            manifest, notes = newcluster.manifest(contents, wishes, major, old)
+            job = newcluster.aimed(
+                jobs.with_environment(jobs.job_from(cronjob, secrets.token_hex(3)), _into_new(options, contents)),
+                options.database, name, cluster.namespace,
+            )  # fmt: skip
+            way = newcluster.way(job, name) if newcluster.needs_way(job, cluster.network_policies()) else None
+            _try_to_make(session, manifest, job, way)
+        _describe_new(session, contents, manifest, old, notes)
+        if options.dry_run:
+            made = [one for one in (manifest, job, way) if one is not None]
+            screen.manifests(made)
+            return ExitCode.DONE
+        spec, what = manifest["spec"], newcluster.image_of(manifest)
+        question = (
+            f"Make cluster {name} in namespace {cluster.namespace} ({what}, {spec['instances']} instances of "
+            f"{spec['storage']['size']}) and restore {contents.archive} into its database {contents.dbname!r}?"
+        )
+        if not (options.yes or screen.confirm(question)):
+            raise RefusedError("nothing was changed", "answer y, or say --yes")
+        with screen.waiting(f"reading {contents.archive} whole"):
+            _choose(pod, options.database, contents.archive)
+    go_on = _go_on(session, contents.archive)
+    try:
+        cluster.create_custom(newcluster.GROUP, newcluster.VERSION, newcluster.PLURAL, manifest)
+        screen.note(f"made cluster/{name}")
+        with screen.waiting(f"cluster {name} begins"):
+            _await_cluster(session, name)
+        code = _carry_out(
+            session, [job], reaches=name, more={"cluster": name, "archive": contents.archive, **_next(session, conf)}
+        )
+    except (PluginError, KeyboardInterrupt):
+        for line in go_on:
+            screen.note(line)
+        raise
+    for line in _told_next(session, conf) if code == ExitCode.DONE else go_on:
+        (screen.line if screen.is_table else screen.note)(line)
+    return code
+
+
+def _old_cluster(session: Session, conf: Mapping[str, str]) -> Object | None:
+    """Return the cluster that is backed up, where it is still there and may be looked at."""
+    namespace = conf.get("namespace") or session.cluster.namespace
+    try:
+        return _cluster(session, str(conf.get("cluster")), namespace)
+    except ForbiddenError as error:
+        if namespace == session.cluster.namespace:
+            raise
+        session.screen.note(f"cluster {conf.get('cluster')} is not looked at: {error.problem}")
+        return None
+
+
+def _look(pod: Inspector, options: argparse.Namespace) -> newcluster.Contents:
+    """Return what the archive that is meant holds."""
+    request = _choose(pod, options.database, options.backup, "--look")
+    base = next((line.removeprefix("base=") for line in request.splitlines() if line.startswith("base=")), "")
+    listing = pod.postgres("pg_restore", "-C", "-l", f"{ROOT}/{options.database}/{base}.dump")
+    return newcluster.read_contents(request, listing)
+
+
+def _choose(pod: Inspector, database: str, backup: str, *how: str) -> str:
+    """Let an archive be chosen, kept from prune for a day and read whole, as a restore does; return its request."""
+    done = pod.retention(
+        "choose", f"--database={database}", f"--backup={backup}", f"--requests={inspector.RESULTS}", *how, ROOT
+    )
+    if done.code:
+        told = [line.removeprefix("retention: ") for line in done.errors.splitlines()]
+        raise PluginError(told[-1] if told else f"choosing an archive ended with {done.code}")
+    return pod.postgres("sh", "-c", f"cat {inspector.RESULTS}/*.request")
+
+
+def _into_new(options: argparse.Namespace, contents: newcluster.Contents) -> dict[str, str]:
+    return {"RESTORE_DATABASE": options.database, "RESTORE_BACKUP": contents.archive, "RESTORE_JOBS": options.jobs}
+
+
+def _try_to_make(session: Session, manifest: dict[str, Any], job: dict[str, Any], way: dict[str, Any] | None) -> None:
+    """Let the API server say whether all would be made: rights, policies and CloudNativePG's own checks."""
+    cluster = session.cluster
+    try:
+        cluster.create_custom(newcluster.GROUP, newcluster.VERSION, newcluster.PLURAL, manifest, dry_run=True)
+    except NotFoundError as error:
+        raise PluginError(f"clusters cannot be made here: {error.problem}", "is CloudNativePG installed?") from None
+    cluster.create_job(job, dry_run=True)
+    if way is not None:
+        cluster.create_network_policy(way, dry_run=True)
+
+
+def _describe_new(
+    session: Session,
+    contents: newcluster.Contents,
+    manifest: Mapping[str, Any],
+    old: Object | None,
+    notes: Sequence[str],
+) -> None:
+    spec = manifest["spec"]
+    lines = [
+        f"{contents.archive}: PostgreSQL {contents.server_version}, database {contents.dbname!r} of "
+        f"{contents.owner or 'an owner that it does not tell'}, {tables.size(contents.database_bytes)}",
+        f"extensions: {', '.join(contents.extensions)}; the image must have them" if contents.extensions else "",
+        f"new cluster {manifest['metadata']['name']}: {newcluster.image_of(manifest)}, {spec['instances']} instances, "
+        f"{spec['storage']['size']} of {spec['storage'].get('storageClass', 'the default storage class')} each",
+        f"settings as those of cluster {name_of(old)}" if old else "the old cluster is gone: settings are defaults",
+        *notes,
+    ]
+    for line in filter(None, lines):
+        session.screen.note(line)
+
+
+def _await_cluster(session: Session, name: str) -> None:
+    """Wait until a new cluster is ready, and tell how it stands meanwhile."""
+    cluster, limit = session.cluster, session.options.timeout
+    deadline, told = time.monotonic() + limit, ""
+    while True:
+        found = _cluster(session, name)
+        if found is None:
+            raise NotFoundError(f"cluster {name} is gone: somebody deleted it")
+        if newcluster.is_ready(found):
+            return
+        waiting = [
+            f"{name_of(pod)}: {waits_for(pod)}" for pod in cluster.pods(f"cnpg.io/cluster={name}") if waits_for(pod)
+        ]
+        state = "; ".join([newcluster.stands(found), *waiting])
+        if state != told:
+            told = state
+            session.screen.note(f"cluster/{name}: {state}")
+        if time.monotonic() > deadline:
+            raise PluginError(
+                f"cluster {name} is not ready after {limit:g} s: {state}",
+                f"see kubectl describe cluster {name} -n {cluster.namespace}; --timeout gives it more time",
+            )
+        time.sleep(1)
+
+
+def _again(session: Session, *words: str) -> str:
+    """Return a command of this plugin for the same release, as one pastes it."""
+    options = session.options
+    where = ["-n", session.cluster.namespace]
+    for option in ("release", "context", "kubeconfig"):
+        if getattr(options, option):
+            where += [f"--{option}", getattr(options, option)]
+    return shlex.join(["kubectl", "cnpg-backup", *words, *where])
+
+
+def _go_on(session: Session, archive: str) -> list[str]:
+    """Return what to do when a restore into a new cluster did not come to its end."""
+    options, namespace = session.options, session.cluster.namespace
+    restore = _again(session, "restore", options.database, "--cluster", options.name, "--backup", archive)
+    return [
+        f"cluster {options.name} is left as it is, where it was made; the old one was not touched",
+        f"to go on, once it is ready: {restore}",
+        f"to be rid of it: kubectl delete cluster {options.name} -n {namespace}",
+    ]
+
+
+def _next(session: Session, conf: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a person does with a new cluster, for machines."""
+    name, namespace = session.options.name, session.cluster.namespace
+    return {
+        "host": f"{name}-rw.{namespace}.svc",
+        "secret": f"{name}-app",
+        "values": {"databases": [newcluster.values_for(session.options.database, name, namespace, conf)]},
+    }
+
+
+def _told_next(session: Session, conf: Mapping[str, str]) -> list[str]:
+    name, namespace = session.options.name, session.cluster.namespace
+    values = newcluster.values_for(session.options.database, name, namespace, conf)
+    told = ", ".join(f"{key}: {value}" for key, value in values.items())
+    return [
+        f"cluster {name} holds the backup; its host is {name}-rw.{namespace}.svc, the application's password is in "
+        f"Secret {name}-app",
+        f"to back it up from now on, in values: databases: [{{{told}}}]",
+        f"to take the superuser's password away again: kubectl patch cluster {name} -n {namespace} --type=merge "
+        """-p '{"spec":{"enableSuperuserAccess":false}}'""",
+    ]
+
+
 def _dry_run(session: Session, made: Sequence[dict[str, Any]]) -> int:
     for job in made:
         session.cluster.create_job(job, dry_run=True)
@@ -449,8 +673,17 @@ def _dry_run(session: Session, made: Sequence[dict[str, Any]]) -> int:
     return ExitCode.DONE
 
 
-def _carry_out(session: Session, made: Sequence[dict[str, Any]]) -> int:
-    """Start Jobs, follow them to their end, and return what they come to; when stopped, take them back."""
+def _carry_out(
+    session: Session, made: Sequence[dict[str, Any]], *, reaches: str = "", more: Mapping[str, Any] | None = None
+) -> int:
+    """Start Jobs, follow them to their end, and return what they come to; when stopped, take them back.
+
+    Args:
+        session: The call.
+        made: The Jobs.
+        reaches: A cluster that their pods may reach meanwhile; in the end the Jobs are gone, and the way with them.
+        more: What a document for machines says besides.
+    """
     screen, cluster = session.screen, session.cluster
     kept: dict[str, list[str]] = {name_of(job): [] for job in made}
     begun: list[str] = []
@@ -458,18 +691,27 @@ def _carry_out(session: Session, made: Sequence[dict[str, Any]]) -> int:
     try:
         for job in made:
             begun.append(name_of(job))
-            cluster.create_job(job)
+            there = cluster.create_job(job)
             screen.note(f"started {jobs.describe(job)}")
+            if reaches and newcluster.needs_way(job, cluster.network_policies()):
+                cluster.create_network_policy(newcluster.way(there, reaches))
+                screen.note(f"networkpolicy/{name_of(job)} lets it reach cluster {reaches}")
         with screen.waiting("waiting for the pod"):
             follow_all([_follower(session, name, kept, several=len(made) > 1) for name in begun])
+        code = _conclude(session, begun, kept, more or {})
         finished = True
     finally:
-        if not finished:
+        if not finished or reaches:
             with uninterrupted():
                 for name in begun:
                     cluster.delete_job(name)
-                    screen.note(f"deleted job/{name}; what it had completed stays, the next run clears up the rest")
-    return _conclude(session, begun, kept)
+                    rest = (
+                        "and the way that it had"
+                        if finished
+                        else "what it had completed stays, the next run clears up the rest"
+                    )
+                    screen.note(f"deleted job/{name}{' ' if finished else '; '}{rest}")
+    return code
 
 
 def _jobs_of(session: Session, component: str) -> list[dict[str, Any]]:
@@ -503,7 +745,9 @@ def _follower(session: Session, job: str, kept: Mapping[str, list[str]], *, seve
     return Follower(session.cluster, job, say, lambda text: session.screen.note(f"{prefix}{text}"))
 
 
-def _conclude(session: Session, names: Sequence[str], kept: Mapping[str, Sequence[str]]) -> int:
+def _conclude(
+    session: Session, names: Sequence[str], kept: Mapping[str, Sequence[str]], more: Mapping[str, Any]
+) -> int:
     """Show how runs have ended, and return what they come to."""
     screen = session.screen
     by_name = {run.job: run for run in session.runs()}
@@ -518,7 +762,7 @@ def _conclude(session: Session, names: Sequence[str], kept: Mapping[str, Sequenc
             }
             for run in ended
         ]
-        screen.document({"exit_code": code, "jobs": documents})
+        screen.document({"exit_code": code, "jobs": documents, **more})
         return code
     rows = [row for name in names for row in tables.parse_run_table(kept[name])]
     if screen.output.is_terminal and rows:

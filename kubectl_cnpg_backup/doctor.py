@@ -55,6 +55,13 @@ RIGHTS = (
 )
 """What the plugin needs, and the chart's Role grants with `accessPolicy.operatorRights`; no Secret is among it."""
 
+NEW_CLUSTER_RIGHTS = (
+    Right("get", "postgresql.cnpg.io", "clusters", "new-cluster"),
+    Right("create", "postgresql.cnpg.io", "clusters", "new-cluster"),
+    Right("create", "networking.k8s.io", "networkpolicies", "new-cluster"),
+)
+"""What one command needs besides, and the Role grants with `accessPolicy.newClusterRights`; most people never do."""
+
 
 class Level(enum.Enum):
     """How bad a finding is."""

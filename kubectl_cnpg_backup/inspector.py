@@ -12,9 +12,11 @@ from kubectl_cnpg_backup.cluster import Cluster, Executed
 from kubectl_cnpg_backup.errors import ExitCode, NotFoundError, PluginError
 from kubectl_cnpg_backup.follow import wait_ready
 from kubectl_cnpg_backup.interrupt import uninterrupted
-from kubectl_cnpg_backup.release import INSPECTOR, Object, Release, name_of
+from kubectl_cnpg_backup.release import INSPECTOR, CronJob, Object, Release, name_of
 
 ROOT = "/backups"
+RESULTS = "/run/cnpg-backup-results"
+"""A scratch folder that both containers of an inspector see."""
 _CONFIG = "/etc/cnpg-backup"
 
 
@@ -49,12 +51,14 @@ class Inspector:
         cluster: Where it runs.
         pod: Its name.
         container: The container with the retention package.
+        programs: The container with PostgreSQL's programs.
         config: The option that names the release's policies, or nothing.
     """
 
     cluster: Cluster
     pod: str
     container: str
+    programs: str
     config: Sequence[str]
 
     def execute(self, command: Sequence[str], sink: Callable[[bytes], None] | None = None) -> Executed:
@@ -64,6 +68,20 @@ class Inspector:
             ConnectionError: When the connection was lost.
         """
         return self.cluster.execute(self.pod, self.container, command, sink)
+
+    def postgres(self, *command: str) -> str:
+        """Run a program of PostgreSQL's, and return what it prints.
+
+        Raises:
+            PluginError: When it failed, or the connection was lost.
+        """
+        try:
+            done = self.cluster.execute(self.pod, self.programs, command)
+        except ConnectionError as error:
+            raise PluginError(f"the connection to pod {self.pod} was lost: {error}", "try again") from None
+        if done.code:
+            raise PluginError(_last_line(done.errors) or f"{command[0]} ended with {done.code}")
+        return done.output.decode(errors="replace")
 
     def retention(self, *arguments: str) -> Executed:
         """Run `python3 -m retention`; what it says about a usage or a fault is an error here.
@@ -97,10 +115,23 @@ def _last_line(text: str) -> str:
     return lines[-1].removeprefix("retention: ") if lines else ""
 
 
+def beside(release: Release, restore: CronJob) -> CronJob:
+    """Return the inspector whose programs of PostgreSQL are those of a restore: older ones read no newer archive.
+
+    Raises:
+        NotFoundError: When the release has no inspector.
+    """
+    images = [container.get("image") for container in restore.pod_spec.get("containers") or ()]
+    for cronjob in release.of(INSPECTOR):
+        if any(container.get("image") in images for container in cronjob.pod_spec.get("containers") or ()):
+            return cronjob
+    return release.template(INSPECTOR)
+
+
 @contextmanager
-def started(cluster: Cluster, release: Release, seconds: float, note: Callable[[str], None]) -> Iterator[Object]:
+def started(cluster: Cluster, template: CronJob, seconds: float, note: Callable[[str], None]) -> Iterator[Object]:
     """Give a ready inspector pod of our own, which ends with the block; nobody else's, who may end it meanwhile."""
-    job = jobs.job_from(release.template(INSPECTOR), secrets.token_hex(3))
+    job = jobs.job_from(template, secrets.token_hex(3))
     note("starting a pod that sees the volume")
     try:
         cluster.create_job(job)
@@ -111,8 +142,8 @@ def started(cluster: Cluster, release: Release, seconds: float, note: Callable[[
 
 
 @contextmanager
-def inspecting(cluster: Cluster, release: Release, seconds: float, note: Callable[[str], None]) -> Iterator[Inspector]:
+def inspecting(cluster: Cluster, template: CronJob, seconds: float, note: Callable[[str], None]) -> Iterator[Inspector]:
     """Give an inspector of the release's volume; see `started`."""
-    with started(cluster, release, seconds, note) as pod:
-        container = container_with(pod["spec"], python=True)
-        yield Inspector(cluster, name_of(pod), container, config_option(pod["spec"], container))
+    with started(cluster, template, seconds, note) as pod:
+        container, programs = (container_with(pod["spec"], python=python) for python in (True, False))
+        yield Inspector(cluster, name_of(pod), container, programs, config_option(pod["spec"], container))

@@ -3,7 +3,7 @@
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,13 @@ class Screen:
             print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
         else:
             print(json.dumps(document, indent=2, ensure_ascii=False))
+
+    def manifests(self, manifests: Sequence[object]) -> None:
+        """Print objects of Kubernetes, which `kubectl apply -f -` reads in every form."""
+        if self.form == JSON:
+            self.document({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+        else:
+            print(yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True), end="")
 
     def table(self, table: Table, title: str = "") -> None:
         """Print a table that fits the terminal; into a pipe all of it, one row a line."""

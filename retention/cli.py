@@ -246,6 +246,7 @@ def _add_choose(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     command.add_argument("--backup", default=choose.NEWEST, help=f"which one: {choose.WORDS}")
     command.add_argument("--requests", type=Path, required=True, help="where <base>.request goes")
+    command.add_argument("--look", action="store_true", help="only say which one it is: no pin, and it is not read")
     command.add_argument("--termination-log", type=Path, help="where the pod's last words go on an error")
     command.add_argument(
         "--pin-for",
@@ -946,12 +947,14 @@ def _choose_one(options: argparse.Namespace) -> int:
             backup = choose.select(scan(folder, database), options.backup, now=now)
             age = report.format_age(now - backup.time)
             print(f"{database}: chose {backup.name}, {age} old, {format_size(backup.bytes)}", flush=True)
-            warning = choose.protect(folder, database, backup, now=now, length=options.pin_for, holder=holder)
-            if warning:
-                print(f"{database}: warning: {warning}", flush=True)
-            choose.check(folder, database, backup, holder=holder)
+            if not options.look:
+                warning = choose.protect(folder, database, backup, now=now, length=options.pin_for, holder=holder)
+                if warning:
+                    print(f"{database}: warning: {warning}", flush=True)
+                choose.check(folder, database, backup, holder=holder)
             choose.write(options.requests, [choose.request(folder, database, backup)])
-    print(f"{database}: {backup.name} read whole, its sha256 is right", flush=True)
+    if not options.look:
+        print(f"{database}: {backup.name} read whole, its sha256 is right", flush=True)
     return ExitCode.DONE
 
 

@@ -129,14 +129,16 @@ set_credentials() {
 
 ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTARGETSESSIONATTRS; }
 
-# Ask the server what it is; poll until it answers or wait_timeout is over. What waiting cannot cure fails at once.
+# Ask the server what it is; poll until it answers or wait_timeout is over. What waiting cannot cure fails at once: a wrong
+# password does, unless `patient` says that the right one may be about to be set.
 wait_for_server() {
   until=$(($(now) + conf_wait_timeout))
   until run psql -XAtqw -F '|' -c "SELECT current_setting('server_version_num'),
     split_part(current_setting('server_version'), ' ', 1), pg_is_in_recovery(),
     pg_database_size(current_database())" >"$facts"; do
     error=$(first_error)
-    case $error in
+    case ${patient:-}$error in
+      yes*"authentication failed"*) ;;
       *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"*) fail "$error" ;;
     esac
     [ "$(now)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"

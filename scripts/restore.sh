@@ -83,6 +83,20 @@ read_wishes() {
   fi
 }
 
+# A cluster that is none of the configured ones, as `NAME` or `NAMESPACE/NAME`: its Secrets are mounted instead of theirs.
+aim_elsewhere() {
+  elsewhere=${RESTORE_CLUSTER:-}
+  [ -n "$elsewhere" ] || return 0
+  case $elsewhere in
+    */*/* | /* | */ | *[!a-z0-9./-]*) usage "RESTORE_CLUSTER='$elsewhere' is neither a cluster's name nor namespace/name" ;;
+    */*) conf_namespace=${elsewhere%/*} ;;
+  esac
+  conf_cluster=${elsewhere#*/} conf_port=5432
+  conf_host=$conf_cluster-rw.$conf_namespace.svc
+  # A cluster that was made a moment ago sets its passwords a moment later.
+  patient=yes
+}
+
 begin() {
   database=$req_database target=$req_dbname
   conf=$BACKUP_CONFIG/$database.conf archive=$BACKUP_ROOT/$database/$req_base.dump
@@ -92,6 +106,7 @@ begin() {
   trap on_term TERM INT
   read_config
   check_config
+  aim_elsewhere
   read_wishes
   credentials_of="the owner's Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
   if [ -s "$BACKUP_CREDENTIALS/$database/superuser-password" ]; then

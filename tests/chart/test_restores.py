@@ -81,6 +81,7 @@ def test_wishes_of_a_restore_are_those_that_the_script_reads_and_the_documents_n
     assert told == {
         "RESTORE_DATABASE": "",
         "RESTORE_BACKUP": "newest",
+        "RESTORE_CLUSTER": "",
         "RESTORE_INTO": "",
         "RESTORE_REPLACE": "no",
         "RESTORE_WAY": "auto",

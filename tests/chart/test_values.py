@@ -34,6 +34,7 @@ OTHER: dict[tuple[str, ...], object] = {
     ("cronJob", "perDatabase"): True,
     ("defaults", "maxBytes"): "1Gi",
     ("accessPolicy", "operatorRights"): True,
+    ("accessPolicy", "newClusterRights"): True,
 }
 """Another value for settings that everything-on leaves at their default, or that need others beside them."""
 

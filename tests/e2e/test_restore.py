@@ -10,20 +10,13 @@ from dataclasses import dataclass
 import pytest
 
 from tests.e2e.node import Cluster, wait_until
-from tests.e2e.release import REPO, Release, cnpg_cluster, databases, fill, fingerprint, sql, wait_healthy
+from tests.e2e.release import Release, cnpg_cluster, databases, fill, fingerprint, sql, wait_healthy
+from tests.lab.guide import block
 
 pytestmark = pytest.mark.e2e
 
 CLUSTER = "authelia-postgresql-cnpg"
 INSTANCE = f"{CLUSTER}-1"
-GUIDE = (REPO / "docs" / "restore.md").read_text()
-
-
-def block(name: str) -> str:
-    """The commands of the guide that are marked with this name."""
-    found = re.findall(rf"<!-- runs: {name} -->\n```sh\n(.*?)```", GUIDE, re.DOTALL)
-    assert len(found) == 1, f"docs/restore.md has {len(found)} blocks {name!r}"
-    return str(found[0])
 
 
 @dataclass
@@ -41,7 +34,11 @@ class Site:
         script = block(name)
         if job:
             script = script.replace("-restore restore ", f"-restore {job} ").replace("job/restore;", f"job/{job};")
-        return self.release.shell(f"N={self.namespace}\nD=authelia\n{script}", seconds=240)
+        return self.release.shell(f"{self.names()}{script}", seconds=240)
+
+    def names(self) -> str:
+        """The guide's own names, in the namespace of the test."""
+        return block("names").replace("N=default", f"N={self.namespace}")
 
     def sql(self, query: str, dbname: str = "authelia") -> str:
         return sql(self.cluster, self.namespace, INSTANCE, dbname, query)
@@ -49,7 +46,7 @@ class Site:
     def fingerprint(self, dbname: str = "authelia") -> str:
         return fingerprint(self.cluster, self.namespace, INSTANCE, dbname)
 
-    def names(self) -> list[str]:
+    def others(self) -> list[str]:
         """Databases besides those of the system, and the application's own."""
         return self.sql("SELECT datname FROM pg_database WHERE datname LIKE 'authelia_%' ORDER BY 1").split()
 
@@ -99,7 +96,7 @@ def test_owner_restores_in_place_with_one_command(site: Site) -> None:
     assert "in place, in one transaction" in log, log
     site.succeeded("restore")
     assert site.fingerprint() == site.good
-    assert site.names() == []
+    assert site.others() == []
 
 
 def test_superuser_restores_beside_with_the_same_command_and_keeps_the_old_database(site: Site) -> None:
@@ -114,7 +111,7 @@ def test_superuser_restores_beside_with_the_same_command_and_keeps_the_old_datab
     site.succeeded("again")
     assert site.fingerprint() == site.good
     assert site.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'items'") == "authelia"
-    (old,) = site.names()
+    (old,) = site.others()
     assert re.fullmatch(r"authelia_before_\d{8}_\d{6}", old)
     assert site.sql("SELECT to_regclass('wrong') IS NOT NULL", old) == "t", "the old database is not what it was"
 
@@ -130,6 +127,16 @@ def test_restore_under_another_name_is_looked_at_first(site: Site) -> None:
     site.follow("look")
     site.succeeded("look")
     assert site.fingerprint("look") == site.good
+
+
+def test_rows_that_are_gone_come_back_and_what_is_newer_stays(site: Site) -> None:
+    site.sql("DELETE FROM items WHERE id % 2 = 0; INSERT INTO items (id, name) VALUES (9000, 'newer')")
+    site.follow("tables")
+    site.succeeded("tables")
+    assert site.fingerprint("rows") == site.good
+    site.follow("copy-back")
+    assert site.sql("DELETE FROM items WHERE id = 9000 RETURNING name") == "newer"
+    assert site.fingerprint() == site.good
 
 
 def test_drill_proves_the_backup_without_a_network(site: Site) -> None:
@@ -153,5 +160,5 @@ def test_drill_proves_the_backup_without_a_network(site: Site) -> None:
 
 
 def test_archive_is_copied_out_and_proved_by_its_sha256(site: Site, tmp_path: object) -> None:
-    told = site.release.shell(f"cd {tmp_path}\nN={site.namespace}\nD=authelia\n{block('copy')}")
+    told = site.release.shell(f"cd {tmp_path}\n{site.names()}{block('copy')}")
     assert f"{site.newest}: OK" in told

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_command_of_the_parser_is_there_and_no_other() -> None:
-    done = {name.removeprefix("run_") for name in vars(commands) if name.startswith("run_")}
+    done = {name.removeprefix("run_").replace("_", "-") for name in vars(commands) if name.startswith("run_")}
     assert set(_subcommands(build_parser())) == done
 
 
@@ -101,7 +101,7 @@ def test_a_policys_refusal_is_told_as_it_stands() -> None:
 
 
 def test_the_core_does_not_speak_to_the_cluster() -> None:
-    pure = ("release", "schedule", "jobs", "standing", "doctor", "tables", "errors")
+    pure = ("release", "newcluster", "schedule", "jobs", "standing", "doctor", "tables", "errors")
     for name in pure:
         text = (ROOT / "kubectl_cnpg_backup" / f"{name}.py").read_text()
         assert not re.search(r"^(import|from) (kubernetes|rich|urllib3|websocket|subprocess)", text, re.MULTILINE), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -194,17 +195,22 @@ def test_majors_are_read_from_tags(image: str, major: int | None) -> None:
 
 
 def test_the_charts_role_grants_what_the_plugin_needs_and_nothing_else_but_the_claim() -> None:
-    values = {"accessPolicy": {"operatorRights": True, "operators": [{"kind": "User", "name": "ann"}]}}
-    manifests = {one["kind"]: one for one in chart.render(values)}
-    granted = {
-        (verb, group, resource)
-        for rule in manifests["Role"]["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    needed = {(right.verb, right.group, right.resource) for right in doctor.RIGHTS}
-    assert granted - {("mount", "", "persistentvolumeclaims")} == needed
-    assert manifests["RoleBinding"]["subjects"][0]["name"] == "ann"
-    (role,) = [one for one in chart.render() if one["kind"] == "Role"]
-    assert [rule["verbs"] for rule in role["rules"]] == [["mount"]], "exec is granted without being asked for"
+    def granted(**rights: bool) -> set[tuple[str, str, str]]:
+        values = {"accessPolicy": {**rights, "operators": [{"kind": "User", "name": "ann"}]}}
+        manifests = {one["kind"]: one for one in chart.render(values)}
+        assert manifests["RoleBinding"]["subjects"][0]["name"] == "ann"
+        return {
+            (verb, group, resource)
+            for rule in manifests["Role"]["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+
+    def needed(rights: Sequence[doctor.Right]) -> set[tuple[str, str, str]]:
+        return {(right.verb, right.group, right.resource) for right in rights}
+
+    mount = {("mount", "", "persistentvolumeclaims")}
+    assert granted() == mount, "exec is granted without being asked for"
+    assert granted(operatorRights=True) == mount | needed(doctor.RIGHTS)
+    assert granted(newClusterRights=True) == mount | needed(doctor.NEW_CLUSTER_RIGHTS)

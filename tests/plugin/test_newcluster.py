@@ -1,0 +1,223 @@
+"""A new cluster for a backup: what is asked of CloudNativePG, and a restore that reaches that cluster and no other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from kubectl_cnpg_backup import newcluster
+from kubectl_cnpg_backup.errors import PluginError, UsageError
+from kubectl_cnpg_backup.jobs import job_from
+from kubectl_cnpg_backup.newcluster import Contents, Wishes
+from kubectl_cnpg_backup.release import RESTORE
+from tests.plugin.common import objects, release
+
+REQUEST = (
+    "database=authelia\nbase=authelia-20261122-140000\nbytes=10\nsha256=ab\ndbname=Auth 2\nserver_version=16.10\n"
+    "tables=7\ndatabase_bytes=3000000000\n"
+)
+LISTING = """\
+;
+; Archive created at 2026-11-22 14:00:00 UTC
+;     dbname: Auth 2
+;
+2; 3079 16390 EXTENSION - pg_trgm 
+4; 3079 16400 EXTENSION - citext 
+3401; 0 0 COMMENT - EXTENSION pg_trgm 
+3390; 1262 16385 DATABASE - Auth 2 the owner
+215; 1259 16402 TABLE public DATABASE authelia
+"""  # noqa: W291 - as pg_restore prints it
+CONTENTS = Contents("a-20261122-140000.dump", "authelia", "authelia", "16.10", 3 * 10**9, 7, ())
+WISHES = Wishes("authelia-2", "default")
+
+
+def old(**spec: Any) -> dict[str, Any]:
+    """A cluster as the API server has it."""
+    common = {"instances": 3, "imageName": "registry/pg:16.4", "storage": {"size": "20Gi", "storageClass": "fast"}}
+    return {"metadata": {"name": "authelia-postgresql-cnpg"}, "spec": {**common, **spec}}
+
+
+def made(found: Any = None, wishes: Wishes = WISHES, contents: Contents = CONTENTS, major: int = 16) -> dict[str, Any]:
+    """The spec of the new cluster."""
+    spec: dict[str, Any] = newcluster.manifest(contents, wishes, major, found)[0]["spec"]
+    return spec
+
+
+def test_an_archive_tells_its_database_owner_size_and_extensions() -> None:
+    assert newcluster.read_contents(REQUEST, LISTING) == Contents(
+        "authelia-20261122-140000.dump", "Auth 2", "the owner", "16.10", 3000000000, 7, ("citext", "pg_trgm")
+    )
+    bare = newcluster.read_contents("base=a-20261122-140000\ndbname=a\nserver_version=16.10", "")
+    assert (bare.owner, bare.database_bytes, bare.tables) == ("", 0, None)
+    with pytest.raises(PluginError, match="do not tell its server_version"):
+        newcluster.read_contents("base=a\ndbname=a", "")
+
+
+@pytest.mark.parametrize("name", ["", "2a", "A", "a_b", "a.b", "a-", "a" * 51, "a\n"])
+def test_a_name_that_cloudnativepg_would_refuse_is_refused_first(name: str) -> None:
+    with pytest.raises(UsageError, match="is no name for a cluster"):
+        newcluster.check_name(name)
+    assert newcluster.check_name("a" * 50) == "a" * 50
+
+
+def test_the_volume_has_room_for_the_database_twice() -> None:
+    assert newcluster.storage_for(0) == "2Gi"
+    assert newcluster.bytes_of(newcluster.storage_for(3 * 10**9)) >= 6 * 10**9
+    assert [newcluster.bytes_of(text) for text in ("10", "1.5Gi", "2G", "512Mi")] == [10, 3 << 29, 2 * 10**9, 1 << 29]
+    with pytest.raises(UsageError, match="'10 GB' is no size"):
+        newcluster.bytes_of("10 GB")
+
+
+def test_a_cluster_that_is_gone_is_made_from_what_the_archive_tells() -> None:
+    spec = made()
+    assert spec == {
+        "instances": 1,
+        "imageName": "ghcr.io/cloudnative-pg/postgresql:16-standard-trixie",
+        "enableSuperuserAccess": True,
+        "storage": {"size": "8Gi"},
+        "bootstrap": {"initdb": {"database": "authelia", "owner": "authelia"}},
+    }
+    assert made(contents=replace(CONTENTS, owner="postgres"))["bootstrap"]["initdb"]["owner"] == "authelia"
+
+
+def test_a_cluster_that_is_still_there_lends_how_it_runs_and_nothing_of_its_past() -> None:
+    began = {"database": "x", "owner": "y", "localeCollate": "de_DE.UTF-8", "secret": {"name": "s"}, "import": {}}
+    roles = [{"name": "reader", "passwordSecret": {"name": "reader"}}]
+    found = old(
+        postgresql={"parameters": {"work_mem": "8MB"}},
+        managed={"roles": roles, "services": {"additional": [{"name": "taken"}]}},
+        backup={"barmanObjectStore": {}},
+        plugins=[{"name": "barman-cloud"}],
+        replica={"source": "other"},
+        externalClusters=[{"name": "other"}],
+        certificates={"serverTLSSecret": "of-the-old-name"},
+        bootstrap={"initdb": began},
+        walStorage={"size": "5Gi"},
+    )
+    spec = made(found)
+    assert (spec["instances"], spec["imageName"]) == (3, "registry/pg:16.4")
+    assert spec["storage"] == {"size": "20Gi", "storageClass": "fast"}
+    assert spec["walStorage"] == {"size": "5Gi"}
+    assert spec["managed"] == {"roles": roles}
+    assert spec["bootstrap"] == {
+        "initdb": {"database": "authelia", "owner": "authelia", "localeCollate": "de_DE.UTF-8"}
+    }
+    assert not {"backup", "plugins", "replica", "externalClusters", "certificates"} & set(spec)
+    _, notes = newcluster.manifest(CONTENTS, WISHES, 16, found)
+    assert any("WAL archive" in note for note in notes)
+    assert "synchronous" not in str(newcluster.manifest(CONTENTS, WISHES, 16, old())[1])
+
+
+def test_a_volume_that_was_too_small_for_the_restore_grows() -> None:
+    assert made(old(storage={"size": "4Gi"}))["storage"] == {"size": "8Gi"}
+
+
+def test_wishes_beat_the_old_cluster() -> None:
+    found = old(minSyncReplicas=1, postgresql={"synchronous": {"number": 1}, "parameters": {}})
+    wishes = replace(WISHES, image="mine:16", instances=1, storage="1Gi", storage_class="slow")
+    spec = made(found, wishes)
+    assert (spec["imageName"], spec["instances"]) == ("mine:16", 1)
+    assert spec["storage"] == {"size": "1Gi", "storageClass": "slow"}
+    assert "minSyncReplicas" not in spec, "one instance waits for no other"
+    assert spec["postgresql"] == {"parameters": {}}
+    assert found["spec"]["postgresql"]["synchronous"], "the old cluster's own settings were changed"
+
+
+def test_the_image_is_of_the_major_that_restores_into_it() -> None:
+    newer = old(imageName="registry/pg:17.2")
+    assert made(newer)["imageName"] == "ghcr.io/cloudnative-pg/postgresql:16-standard-trixie"
+    assert any("registry/pg:17.2" in note for note in newcluster.manifest(CONTENTS, WISHES, 16, newer)[1])
+    catalog = {"kind": "ImageCatalog", "name": "ours", "major": 17}
+    assert made(old(imageName=None, imageCatalogRef=catalog))["imageCatalogRef"] == {**catalog, "major": 16}
+    with pytest.raises(UsageError, match="is of PostgreSQL 17, what restores into it of 16"):
+        made(None, replace(WISHES, image="mine:17.2"))
+    assert newcluster.target_major(CONTENTS, "pg_restore (PostgreSQL) 17.2 (Debian)") == 17
+    with pytest.raises(PluginError, match=r"never into an older major; set its image\.tag to 16-alpine"):
+        newcluster.target_major(CONTENTS, "pg_restore (PostgreSQL) 15.9")
+
+
+def restore_job(values: str = "default") -> dict[str, Any]:
+    return job_from(release(values).of(RESTORE)[0], "abc")
+
+
+def secrets_of(job: dict[str, Any]) -> list[dict[str, Any]]:
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    (found,) = [one for one in volumes if one["name"] == "credentials"]
+    return [source["secret"] for source in found["projected"]["sources"]]
+
+
+def test_a_restore_elsewhere_mounts_the_new_clusters_secrets_and_no_others() -> None:
+    template = restore_job()
+    job = newcluster.aimed(template, "kutt", "kutt-2", "default")
+    kubernetes_validate.validate(job, "1.34", strict=True)
+    paths = {item["path"]: (one["name"], item["key"]) for one in secrets_of(job) for item in one["items"]}
+    assert paths == {
+        "kutt/owner-username": ("kutt-2-app", "username"),
+        "kutt/owner-password": ("kutt-2-app", "password"),
+        "kutt/superuser-username": ("kutt-2-superuser", "username"),
+        "kutt/superuser-password": ("kutt-2-superuser", "password"),
+        "kutt/ca.crt": ("kutt-2-ca", "ca.crt"),
+    }
+    assert all(one["optional"] for one in secrets_of(job))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "RESTORE_CLUSTER", "value": "default/kutt-2"} in container["env"]
+    assert next(one["name"] for one in secrets_of(template)).startswith("authelia"), "the template was changed"
+    assert job["spec"]["ttlSecondsAfterFinished"] > 0
+
+
+def test_a_restore_elsewhere_runs_as_the_template_does() -> None:
+    """All that the access policies and the restricted profile judge: it may differ in Secrets and environment alone."""
+    template, job = restore_job(), newcluster.aimed(restore_job(), "kutt", "kutt-2", "default")
+    for one in (template, job):
+        spec = one["spec"]["template"]["spec"]
+        spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != "credentials"]
+        for container in [*spec["initContainers"], *spec["containers"]]:
+            container["env"] = [entry for entry in container["env"] if entry["name"] != "RESTORE_CLUSTER"]
+    job["spec"].pop("ttlSecondsAfterFinished")
+    assert job == template
+
+
+def test_the_way_to_the_new_cluster_is_the_jobs_own_and_goes_with_it() -> None:
+    job = newcluster.aimed(restore_job(), "kutt", "kutt-2", "default")
+    job["metadata"]["uid"] = "the-uid"
+    policy = newcluster.way(job, "kutt-2")
+    kubernetes_validate.validate(policy, "1.34", strict=True)
+    (owner,) = policy["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Job", job["metadata"]["name"], "the-uid")
+    assert policy["spec"]["podSelector"] == {
+        "matchLabels": {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    }, "it lets other pods out"
+    (rule,) = policy["spec"]["egress"]
+    (peer,) = rule["to"]
+    assert peer == {"podSelector": {"matchLabels": {"cnpg.io/cluster": "kutt-2", "cnpg.io/podRole": "instance"}}}
+    assert rule["ports"] == [{"protocol": "TCP", "port": 5432}]
+    assert policy["spec"]["policyTypes"] == ["Egress"]
+
+
+def test_no_way_is_opened_where_none_is_shut() -> None:
+    """The first policy that selects a pod shuts all that it does not name, name servers among it."""
+    job, policies = restore_job(), objects("NetworkPolicy")
+    assert newcluster.needs_way(job, policies)
+    assert not newcluster.needs_way(job, [])
+    inward = [{**one, "spec": {**one["spec"], "policyTypes": ["Ingress"]}} for one in policies]
+    assert not newcluster.needs_way(job, inward)
+
+
+def test_a_cluster_is_ready_when_cloudnativepg_says_so() -> None:
+    assert not newcluster.is_ready({"metadata": {"name": "a"}})
+    status = {"phase": "Setting up primary", "conditions": [{"type": "Ready", "status": "False"}]}
+    assert not newcluster.is_ready({"status": status})
+    assert (
+        newcluster.stands({"spec": {"instances": 3}, "status": status}) == "Setting up primary, 0 of 3 instances ready"
+    )
+    assert newcluster.is_ready({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+
+
+def test_values_name_the_new_cluster_and_its_namespace_where_it_is_another_one() -> None:
+    entry = {"name": "kutt", "cluster": "kutt-2"}
+    assert newcluster.values_for("kutt", "kutt-2", "backups", {"namespace": "backups"}) == entry
+    other = newcluster.values_for("kutt", "kutt-2", "backups", {"namespace": "apps"})
+    assert other == {**entry, "namespace": "backups"}
