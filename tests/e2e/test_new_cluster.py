@@ -67,6 +67,7 @@ def site(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
     folder = tmp_path_factory.mktemp("kubeconfigs")
     with node.namespace("new-cluster") as namespace, node.namespace("people") as people:
         release = Release(node, namespace)
+        node.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
         node.apply(cnpg_cluster(OLD, "authelia"), namespace=namespace)
         operators = [{"kind": "ServiceAccount", "name": "operator", "namespace": people}]
         rights = {"operatorRights": True, "newClusterRights": True, "operators": operators}

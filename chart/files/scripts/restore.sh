@@ -85,7 +85,7 @@ read_wishes() {
 
 # A cluster that is none of the configured ones, as `NAME` or `NAMESPACE/NAME`: its Secrets are mounted instead of theirs.
 aim_elsewhere() {
-  elsewhere=${RESTORE_CLUSTER:-}
+  elsewhere=${RESTORE_CLUSTER:-} patient=
   [ -n "$elsewhere" ] || return 0
   case $elsewhere in
     */*/* | /* | */ | *[!a-z0-9./-]*) usage "RESTORE_CLUSTER='$elsewhere' is neither a cluster's name nor namespace/name" ;;
