@@ -536,8 +536,21 @@ feed() {
   [ -n "$keep_owners" ] || set -- --no-owner --role="$owner" "$archive"
   echo 'BEGIN;'
   cat "$BACKUP_RESULTS/drops.sql"
-  pg_restore -f - -L "$list.use" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
+  awk '$4 != "BLOBS"' "$list.use" >"$list.most"
+  pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
+  feed_large_objects "$@" || return 1
   echo 'COMMIT;'
+}
+
+# pg_restore puts large objects into transactions of their own, whose COMMIT would end ours. All else of it is one statement
+# a line, and no line is data alone.
+feed_large_objects() {
+  awk '$4 == "BLOBS"' "$list.use" >"$list.objects"
+  [ -s "$list.objects" ] || return 0
+  rm -f "$BACKUP_RUN/feed.failed"
+  { pg_restore -f - -L "$list.objects" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
+    sed '/^BEGIN;$/d; /^COMMIT;$/d'
+  [ ! -e "$BACKUP_RUN/feed.failed" ]
 }
 
 # Not by pg_restore itself: its --clean with --single-transaction fails over partitions that have a primary key.

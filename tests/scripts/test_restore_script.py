@@ -182,6 +182,26 @@ def test_in_place_brings_back_every_row_in_one_transaction(case: Case) -> None:
     assert case.databases() == {case.name}
 
 
+def test_in_place_that_fails_after_its_large_objects_changes_nothing(make_case: MakeCase) -> None:
+    """pg_restore's script commits after each lot of them."""
+
+    def fill(server: Server, dbname: str, owner: str) -> None:
+        small(server, dbname, owner)
+        server.psql(f"SET ROLE {owner}; SELECT lo_from_bytea(4711, 'x')", dbname)
+
+    case = make_case(fill)
+    case.damage_data()
+    case.server.psql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no index today'; END $$;"
+        "CREATE EVENT TRIGGER late ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION refuse()",
+        case.name,
+    )
+    case.fails("no index today", "server's log", RESTORE_REPLACE="yes")
+    case.server.psql("DROP EVENT TRIGGER late; DROP FUNCTION refuse(); SELECT lo_unlink(4711)", case.name)
+    case.restore(RESTORE_REPLACE="yes")
+    assert case.server.value("SELECT convert_from(lo_get(4711), 'UTF8')", case.name) == "x"
+
+
 def test_owner_that_may_create_databases_restores_beside(case: Case) -> None:
     good = case.fingerprint()
     case.damage_data()
