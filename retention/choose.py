@@ -152,7 +152,7 @@ def request(folder: Folder, database: str, backup: Backup) -> Request:
     document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
     facts = {
         key: str(document[key])
-        for key in ("dbname", "server_version", "client_version", "tables", "database_bytes")
+        for key in ("dbname", "server_version", "client_version", "tables", "rows", "database_bytes")
         if isinstance(document.get(key), (str, int))
     }
     seconds = (read_document(folder, file_name(backup.base, Kind.DRILL)) or {}).get("restore_seconds")

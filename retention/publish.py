@@ -222,6 +222,7 @@ def _metadata(judged: Judged, base: str, now: datetime, recovered: bool, warning
         "database_bytes": result.number("database_bytes"),
         "format": result.text("format"),
         "compression": result.text("compression"),
+        "rows": result.number("rows"),
         "globals": result.text("globals") == "yes",
         "dump_seconds": result.number("dump_seconds"),
         "attempts": result.number("attempts"),

@@ -181,13 +181,16 @@ restore() {
   put restore_seconds "$(($(now) - began))"
 }
 
-# Every row is read, and everything once more as a dump would.
+# Every row is read, and everything once more as a dump would. What a materialized view holds is in no archive.
 check_rows() {
   ask drill <<SQL || fail_with_stderr "a table cannot be read"
-SELECT format('SELECT count(*) FROM %I.%I', n.nspname, c.relname) $own_relations AND relkind IN ('r', 'm') AND relispopulated
+SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', relkind, n.nspname, c.relname) $own_relations
+  AND relkind IN ('r', 'm') AND relispopulated
 \\gexec
 SQL
-  rows=$(awk '{ n += $1 } END { printf "%.0f\n", n }' "$facts")
+  rows=$(awk -F "$separator" '$1 == "r" { n += $2 } END { printf "%.0f\n", n }' "$facts")
+  [ -z "$req_rows" ] || [ "$rows" = "$req_rows" ] ||
+    fail "it has $rows rows, the archive held $req_rows when it was made"
   run pg_dump -Fp -w -f /dev/null || fail_with_stderr "it cannot be dumped again"
   put rows "$rows"
 }

@@ -246,7 +246,7 @@ dump() {
 verify() {
   began=$(now)
   [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, look at the volume"
-  run pg_restore -f /dev/null "$partial" || fail "the archive cannot be read back: $(first_error)" "look at the volume; the next run dumps anew"
+  read_whole "$partial" "$conf_count_rows" || fail "the archive cannot be read back: $(first_error)" "look at the volume; the next run dumps anew"
   run pg_restore -l "$partial" >"$facts" || fail "the archive's contents cannot be listed: $(first_error)" "look at the volume"
   tables=$(awk '/^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/ TABLE (DATA|ATTACH) / { n++ } END { print n + 0 }' "$facts")
   if [ "$tables" = 0 ] && [ "$conf_allow_empty" != true ]; then
@@ -294,6 +294,7 @@ put_facts() {
   put server_version "$server_version" && put client_version "$client_version"
   put database_bytes "$database_bytes"
   put bytes "$bytes" && put sha256 "$sha256" && put tables "$tables"
+  put rows "$rows"
   put format custom && put compression "$compression"
   put dump_seconds "$dump_seconds" && put verify_seconds "$verify_seconds"
   put attempts "$attempts" && put globals "$globals"

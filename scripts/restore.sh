@@ -20,7 +20,7 @@ export LC_ALL
 
 # Below this many bytes a second connection costs more than it brings.
 parallel_from=8388608
-watcher='' made='' roles_made='' standing=''
+watcher='' made='' roles_made='' standing='' found_rows=''
 
 # The last words of the container, which `kubectl describe` shows.
 tell() {
@@ -50,6 +50,7 @@ remedy_for() {
     *"No space left"* | *"could not extend file"*) echo "the server's volume is full: the old database and the new one need room beside each other; grow it, or set RESTORE_WAY=in-place" ;;
     *"because other objects depend on it"*) echo "something newer than the archive needs what it would replace; drop that, or give the superuser's Secret, so that the archive is restored beside" ;;
     *"deadlock detected"* | *"being accessed by other users"*) echo "other sessions are in the way: stop the application, then restore again" ;;
+    *" rows, the archive held "*) echo "restore again; if it persists, another archive" ;;
     *"role \""*"does not exist"*) echo "create that role as superuser (<base>.globals.sql beside the archive lists it), then restore again" ;;
     *"tablespace \""*"does not exist"*) echo "declare that tablespace in the cluster, then restore again" ;;
     *"extension \""*) echo "see whether the server's image has that extension in that version, and who may create it" ;;
@@ -396,11 +397,57 @@ SQL
   IFS=$separator read -r found_tables found_sequences invalid <"$facts"
 }
 
+# Whether rows are compared at all: only where they were counted, and all of them are restored.
+rows_are_known() { [ -n "$req_rows" ] && [ -z "$tables_wanted$schemas_wanted" ]; }
+
+# The rows, against what was counted when the archive was made: compare_rows DATABASE. Row security would hide some.
+compare_rows() {
+  rows_are_known || return 0
+  ask "$1" <<SQL || fail_with_stderr "the restored database cannot be read"
+SELECT 'hidden' $own_relations AND relkind = 'r' AND row_security_active(c.oid) LIMIT 1;
+SELECT format('SELECT count(*) FROM ONLY %I.%I', n.nspname, c.relname) $own_relations AND relkind = 'r'
+\\gexec
+SQL
+  if grep -q hidden "$facts"; then
+    log "$database" "rows are not compared: row security hides some from '$PGUSER'"
+    return
+  fi
+  found_rows=$(awk '{ n += $1 } END { printf "%.0f", n }' "$facts")
+  [ "$found_rows" = "$req_rows" ] ||
+    fail "it has $found_rows rows, the archive held $req_rows when it was made"
+}
+
+# The same before COMMIT, of the tables alone that this very transaction has made.
+note_what_is_there() {
+  ! rows_are_known || echo 'CREATE TEMP TABLE cnpg_backup_there ON COMMIT DROP AS SELECT oid FROM pg_class;'
+}
+
+compare_rows_before_commit() {
+  rows_are_known || return 0
+  cat <<SQL
+RESET ROLE;
+DO \$\$ DECLARE
+  found bigint := 0; counted bigint; ours regclass[];
+BEGIN
+  SELECT array_agg(c.oid) INTO ours $own_relations AND relkind = 'r' AND c.oid NOT IN (SELECT oid FROM pg_temp.cnpg_backup_there);
+  IF EXISTS (SELECT FROM unnest(ours) t WHERE row_security_active(t)) THEN RETURN; END IF;
+  FOR i IN 1 .. coalesce(cardinality(ours), 0) LOOP
+    EXECUTE format('SELECT count(*) FROM ONLY %s', ours[i]) INTO counted;
+    found := found + counted;
+  END LOOP;
+  IF found <> $req_rows THEN
+    RAISE 'it has % rows, the archive held $req_rows when it was made', found;
+  END IF;
+END \$\$;
+SQL
+}
+
 restore_beside() {
   create_database
   if [ "$jobs" -gt 1 ]; then set -- -j "$jobs"; else set --; fi
   pg_restore_into "$new" "$@"
   compare "$new"
+  compare_rows "$new"
   if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then
     fail "it has $found_tables tables and $found_sequences sequences, the archive $tables and $sequences" "please report this; another archive may do"
   fi
@@ -536,9 +583,11 @@ feed() {
   [ -n "$keep_owners" ] || set -- --no-owner --role="$owner" "$archive"
   echo 'BEGIN;'
   cat "$BACKUP_RESULTS/drops.sql"
+  note_what_is_there
   awk '$4 != "BLOBS"' "$list.use" >"$list.most"
   pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
   feed_large_objects "$@" || return 1
+  compare_rows_before_commit
   echo 'COMMIT;'
 }
 
@@ -574,7 +623,7 @@ restore_in_place() {
 }
 
 done_now() {
-  tell "restored $req_base.dump into '$target' in $(($(now) - began)) s: $found_tables tables, $found_sequences sequences as in the archive"
+  tell "restored $req_base.dump into '$target' in $(($(now) - began)) s: $found_tables tables, $found_sequences sequences${found_rows:+, $found_rows rows} as in the archive"
   [ "$way" = in-place ] || [ -z "$exists" ] ||
     tell "what was '$target' is kept as '$old'; when you are sure: DROP DATABASE \"$old\""
 }

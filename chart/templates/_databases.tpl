@@ -148,6 +148,7 @@ lock_timeout={{ int64 .lockTimeout }}
 lock_wait_timeout={{ int64 .lockWaitTimeout }}
 retries={{ int64 .retries }}
 allow_empty={{ .allowEmpty }}
+count_rows={{ .countRows }}
 on_shrink={{ .onShrink }}
 allow_large_prune={{ .allowLargePrune }}
 large_prune_percent={{ int64 .largePrunePercent }}

@@ -37,8 +37,8 @@ CLUSTER_SCOPED = {*KYVERNO_KINDS, "ValidatingAdmissionPolicy", "ValidatingAdmiss
 CONFIGURATION_KEYS = [
     *("database", "cluster", "namespace", "dbname", "host", "standby_host", "port", "sslmode", "username"),
     *("compression", "timeout", "wait_timeout", "lock_timeout", "lock_wait_timeout", "retries"),
-    *("allow_empty", "on_shrink", "allow_large_prune", "large_prune_percent", "max_bytes", "min_backups"),
-    "most_backups",
+    *("allow_empty", "count_rows", "on_shrink", "allow_large_prune", "large_prune_percent", "max_bytes"),
+    *("min_backups", "most_backups"),
 ]
 """As docs/architecture.md has them."""
 

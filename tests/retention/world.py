@@ -39,6 +39,7 @@ CONF = {
     "lock_wait_timeout": "60",
     "retries": "1",
     "allow_empty": "false",
+    "count_rows": "false",
     "on_shrink": "warn",
     "allow_large_prune": "false",
     "large_prune_percent": "50",

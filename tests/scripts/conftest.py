@@ -37,6 +37,7 @@ DEFAULTS: Mapping[str, str] = {
     "lock_wait_timeout": "5",
     "retries": "1",
     "allow_empty": "false",
+    "count_rows": "false",
     "on_shrink": "warn",
     "allow_large_prune": "false",
     "large_prune_percent": "50",

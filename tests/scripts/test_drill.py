@@ -147,6 +147,25 @@ def test_drill_proves_the_newest_and_one_more_and_says_so(pod: DrillPod, make: M
     assert list((pod.folder / "scratch").iterdir()) in ([], [pod.folder / "scratch" / "log"])
 
 
+def test_drill_compares_the_rows_that_were_counted_with_those_that_come_back(pod: DrillPod, make: Make) -> None:
+    name = make(
+        "CREATE TABLE u () INHERITS (t); INSERT INTO u VALUES (1, 'u'); CREATE MATERIALIZED VIEW m AS SELECT FROM t"
+    )
+    pod.add(name, user=name, count_rows="true")
+    pod.run()
+    archive = pod.archives(name)[-1]
+    pod.archives(name)[0].unlink()
+    assert pod.metadata(archive)["rows"] == 501
+    pod.drill()
+    assert (pod.sidecar(archive)["result"], pod.sidecar(archive)["rows"]) == ("proved", 501)
+    path = archive.with_suffix(".json")
+    path.write_text(path.read_text().replace('"rows": 501', '"rows": 500'))
+    pod.drill(1)
+    found = pod.sidecar(archive)
+    assert found["result"] == "failed"
+    assert found["problem"] == "it has 501 rows, the archive held 500 when it was made"
+
+
 def test_drill_needs_no_network_and_leaves_no_server(pod: DrillPod, make: Make) -> None:
     make()
     process = pod.start_drill(PGHOST="nowhere.invalid", PGPASSFILE="/nonexistent")

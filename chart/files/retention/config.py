@@ -26,6 +26,7 @@ _SINGLE_KEYS = frozenset(
         "lock_wait_timeout",
         "retries",
         "allow_empty",
+        "count_rows",
         "on_shrink",
         "allow_large_prune",
         "large_prune_percent",

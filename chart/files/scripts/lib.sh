@@ -71,14 +71,15 @@ read_config() {
   conf_timeout=''
   conf_database='' conf_cluster='' conf_namespace='' conf_dbname='' conf_host='' conf_standby_host='' conf_port=''
   conf_sslmode='' conf_username='' conf_compression='' conf_wait_timeout='' conf_lock_timeout=''
-  conf_lock_wait_timeout='' conf_retries='' conf_allow_empty='' conf_max_bytes='' conf_min_backups='' conf_most_backups=''
+  conf_lock_wait_timeout='' conf_retries='' conf_allow_empty='' conf_count_rows='' conf_max_bytes='' conf_min_backups=''
+  conf_most_backups=''
   while IFS= read -r line || [ -n "$line" ]; do
     value=${line#*=}
     case $value in *[[:cntrl:]]*) fail "$conf: ${line%%=*} holds a control character" "correct it in values" ;; esac
     case $line in
       database=* | cluster=* | namespace=* | dbname=* | host=* | standby_host=* | port=* | sslmode=* | username=* | \
         compression=* | timeout=* | wait_timeout=* | lock_timeout=* | lock_wait_timeout=* | retries=* | allow_empty=* | \
-        max_bytes=* | min_backups=* | most_backups=*)
+        count_rows=* | max_bytes=* | min_backups=* | most_backups=*)
         # The variable's name is one of those above, the value is not evaluated.
         eval "conf_${line%%=*}=\$value"
         ;;
@@ -170,11 +171,11 @@ separator=$(printf '\037')
 # The request in file $1, see docs/architecture.md, into variables req_*; `usage` ends the program.
 read_request() {
   req_database='' req_base='' req_sha256='' req_bytes='' req_dbname='' req_server_version='' req_database_bytes=''
-  req_expected_seconds='' req_tables=''
+  req_expected_seconds='' req_tables='' req_rows=''
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in
       database=* | base=* | sha256=* | bytes=* | dbname=* | server_version=* | \
-        tables=* | database_bytes=* | expected_seconds=*)
+        tables=* | rows=* | database_bytes=* | expected_seconds=*)
         eval "req_${line%%=*}=\${line#*=}"
         ;;
     esac
@@ -183,7 +184,76 @@ read_request() {
     eval "value=\$req_$key"
     [ -n "$value" ] || usage "$1: $key is missing; chart and scripts are not of one version"
   done
+  is_number "$req_rows" || req_rows=''
 }
+
+# Read an archive whole: read_whole ARCHIVE [COUNT]. With `true` its rows are counted on the way into `rows`, which stays
+# empty where nobody can say. Only pg_restore says whether the archive is whole: what goes wrong with the counting (a row
+# that no memory holds, for one) makes it read once more.
+read_whole() {
+  rows=
+  if [ "${2-}" = true ] && count_rows "$1"; then return; fi
+  rows=
+  run pg_restore -f /dev/null "$1"
+}
+
+# No pipe stands between pg_restore and its exit code. The data section alone is written, which reads as much.
+count_rows() {
+  run pg_restore -l "$1" >"$facts.list" || return 1
+  rm -f "$facts.sql" && mkfifo "$facts.sql" || return 1
+  awk -v apostrophe="'" "$row_counter" "$facts.list" - <"$facts.sql" >"$facts.rows" 2>/dev/null &
+  counter=$! code=0
+  set -- "$1" --section=data -f "$facts.sql"
+  # Statistics are no rows; older ones neither write them nor know the option.
+  case $(pg_restore --help) in *--no-statistics*) set -- "$@" --no-statistics ;; esac
+  run pg_restore "$@" || code=$?
+  # It may have ended before it opened the pipe, for which its reader would wait for ever.
+  [ "$code" = 0 ] || kill "$counter" 2>/dev/null || :
+  wait "$counter" || code=1
+  rm -f "$facts.sql"
+  [ "$code" = 0 ] || return 1
+  IFS= read -r rows <"$facts.rows" || :
+}
+
+# A row of COPY is one line, whatever is in it, and `\.` ends them. All else is told apart by its quotes: a comment on a
+# large object may look like a COPY, and a name may hold line ends. The n-th COPY is that of the n-th entry of the table of
+# contents; one without a table of its own is an extension's, and counts for nothing. Where there is not a COPY for each
+# entry (as with INSERTs) nothing is known.
+# shellcheck disable=SC2016 # the dollars are awk's
+row_counter='
+  copying {
+    if ($0 != "\\.") rows++
+    else {
+      copying = 0
+      if (!(data[blocks] in own)) rows = before
+    }
+    next
+  }
+  FNR == NR {
+    if (match($0, /^[0-9]+; [0-9]+ [0-9]+ TABLE DATA /)) data[++entries] = substr($0, RLENGTH + 1)
+    else if (match($0, /^[0-9]+; [0-9]+ [0-9]+ TABLE /)) own[substr($0, RLENGTH + 1)]
+    next
+  }
+  quote == "" && /^--/ { next }
+  {
+    if (quote == "") copy = /^COPY /
+    for (rest = $0; rest != ""; rest = substr(rest, at + 1)) {
+      if (quote == "") {
+        if (!(at = match(rest, "[\"" apostrophe "]"))) break
+        quote = substr(rest, at, 1)
+      } else {
+        if (!(at = index(rest, quote))) break
+        quote = ""
+      }
+    }
+    if (copy && quote == "" && / FROM stdin;$/) {
+      copying = 1
+      blocks++
+      before = rows
+    }
+  }
+  END { if (!copying && blocks == entries) printf "%.0f\n", rows }
+'
 
 # The archive's table of contents: in full, and what is counted of it.
 list_archive() {
