@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +20,8 @@ from tests.lab import chart
 
 REPO = Path(__file__).resolve().parents[2]
 CHART = REPO / "chart"
+PLUGIN = REPO / "tests" / "e2e" / "bin"
+"""A folder for PATH with which `kubectl cnpg-backup` is this checkout's."""
 
 # The images that the harness makes: PostgreSQL's programs without Python, and Python without PostgreSQL.
 IMAGES: Mapping[str, Any] = {
@@ -236,7 +240,7 @@ class Release:
         return done.stdout
 
     def shell(self, script: str, seconds: float = 120) -> str:
-        """Run a script as a person would paste it, with kubectl on PATH; what it prints to standard output.
+        """Run a script as a person would paste it, with kubectl and the plugin on PATH; what it prints.
 
         Raises:
             NodeError: it failed; the message holds what it said.
@@ -248,9 +252,11 @@ class Release:
 
     def try_shell(self, script: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a script like `shell`, failed or not."""
+        environment = self.cluster.environment
+        path = f"{PLUGIN}:{Path(sys.executable).parent}:{environment.get('PATH', os.defpath)}"
         return subprocess.run(
             ["sh", "-euc", script],
-            env=self.cluster.environment,
+            env={**environment, "PATH": path},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
