@@ -11,9 +11,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from tests.lab.postgres import Server, identifier, literal
+from tests.lab.postgres import identifier, literal
+
+
+class Superuser(Protocol):
+    """Whoever runs SQL as the superuser of a server: `tests.lab.postgres.Server`, or a pod of a cluster."""
+
+    def psql(self, sql: str, dbname: str = ..., **variables: str) -> str:
+        """Run statements, the first failure ends them; what psql prints, unaligned."""
+
+    def value(self, sql: str, dbname: str = ...) -> str:
+        """The one value that a query returns, as text."""
+
 
 # What a row number becomes, evenly spread and the same on each server. `h` gives 0 .. 2^31-1.
 _TOOLS = r"""
@@ -175,25 +186,25 @@ CREATE VIEW bounce_rate AS SELECT site_id, avg(is_bounce::int) AS rate FROM sess
 """
 
 
-def authelia(server: Server, dbname: str = "authelia", owner: str = "authelia") -> None:
+def authelia(server: Superuser, dbname: str = "authelia", owner: str = "authelia") -> None:
     """A small one, about 12 MB: users, sessions, a log of logins. The database and its owner exist already."""
     _run(server, dbname, owner, _AUTHELIA)
 
 
-def kutt(server: Server, dbname: str = "kutt", owner: str = "kutt", megabytes: int = 30) -> None:
+def kutt(server: Superuser, dbname: str = "kutt", owner: str = "kutt", megabytes: int = 30) -> None:
     """A link shortener: links and their visits, about `megabytes` in size, at least 10."""
     visits = max(megabytes - 8, 1) * 4400
     _run(server, dbname, owner, _KUTT, trigrams=True, links=max(visits // 12, 50), visits=visits)
 
 
-def plausible(server: Server, dbname: str = "plausible", owner: str = "plausible", megabytes: int = 300) -> None:
+def plausible(server: Superuser, dbname: str = "plausible", owner: str = "plausible", megabytes: int = 300) -> None:
     """Web statistics: events, sessions, pages of text, binary uploads, about `megabytes` in size, at least 10."""
     body = max(megabytes - 8, 1)
     sizes = {"sessions": body * 500, "events": body * 3800, "pages": body * 36, "uploads": body * 3 // 2}
     _run(server, dbname, owner, _PLAUSIBLE, trigrams=True, **sizes)
 
 
-def _run(server: Server, dbname: str, owner: str, sql: str, *, trigrams: bool = False, **sizes: int) -> None:
+def _run(server: Superuser, dbname: str, owner: str, sql: str, *, trigrams: bool = False, **sizes: int) -> None:
     extension = "CREATE EXTENSION pg_trgm;" if trigrams else ""
     # In one transaction, with nobody waiting for an analyze of half a database.
     server.psql(
@@ -304,7 +315,7 @@ _OBJECT_HALVES = [
 ]
 
 
-def fingerprint(server: Server, dbname: str) -> Fingerprint:
+def fingerprint(server: Superuser, dbname: str) -> Fingerprint:
     """Checksums of all rows, sequences and definitions of a database.
 
     Raises:
@@ -327,7 +338,7 @@ def fingerprint(server: Server, dbname: str) -> Fingerprint:
     )
 
 
-def _rows(server: Server, dbname: str, columns: str, query: str) -> list[list[Any]]:
+def _rows(server: Superuser, dbname: str, columns: str, query: str) -> list[list[Any]]:
     everything = f"SELECT coalesce(json_agg(json_build_array({columns})), '[]') FROM ({query}) found ({columns})"
     rows: list[list[Any]] = json.loads(server.value(f"SET search_path = ''; {everything}", dbname))
     return rows
