@@ -15,12 +15,15 @@ class Statement:
         text: The statement, in short.
         note: How it is meant here, where it is done otherwise or cannot be shown; empty where it simply holds.
         shown: Whether a test must show it. What only an outside system can show has False, and a note that says so.
+        plugin: The command of `kubectl cnpg-backup` that does the same, where the statement is a thing that people do:
+            a test must show that, too. It is run as it stands here.
     """
 
     section: str
     text: str
     note: str = ""
     shown: bool = True
+    plugin: str = ""
 
 
 _OVERVIEW = "Overview"
@@ -94,24 +97,32 @@ STATEMENTS: Mapping[str, Statement] = {
     "manual": Statement(
         _OPERATIONS,
         "`kubectl create job --from=cronjob/cnpg-pg-dump-backup cnpg-backup-manual -n default` makes a backup now",
+        plugin="kubectl cnpg-backup run -n default",
     ),
-    "logs": Statement(_OPERATIONS, "`kubectl logs -f job/cnpg-backup-manual -n default` shows its log"),
+    "logs": Statement(
+        _OPERATIONS,
+        "`kubectl logs -f job/cnpg-backup-manual -n default` shows its log",
+        plugin="kubectl cnpg-backup logs -n default",
+    ),
     "list": Statement(
         _OPERATIONS,
         'a temporary pod lists the backups: `find /backups -name "*.dump" -exec ls -lh {} \\;`',
         "for whoever holds the grant; the document's own policy, which goes by the label, would refuse its own pod. "
         "The notes of `helm install` print one that satisfies Pod Security",
+        plugin="kubectl cnpg-backup list -n default",
     ),
     "restore": Statement(
         _OPERATIONS,
         "an archive is restored into the cluster that it came from",
         "`-U authelia` is refused inside a CloudNativePG pod, which knows only the system user; "
         "[restore.md](restore.md) has the line that works",
+        plugin="kubectl cnpg-backup restore authelia --replace --yes -n default",
     ),
     "new-cluster": Statement(
         _OPERATIONS,
         "an archive is copied out with `kubectl cp`, and a new cluster is made from it",
         "without `-U authelia`, for the same reason",
+        plugin="kubectl cnpg-backup new-cluster authelia --name authelia-2 --yes -n default",
     ),
     "file-cronjob": Statement(_FILES, "cnpg-backup.cronjob.yaml: the backup job", "chart/templates/cronjob.yaml"),
     "file-pvc": Statement(_FILES, "cnpg-backup.pvc.yaml: storage for the dumps", "chart/templates/pvc.yaml"),

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,13 @@ cnpg-backup puts into practice one page of infrastructure documentation: three C
 hours to a Longhorn volume, kept in tiers, isolated by a NetworkPolicy and guarded by Kyverno. Each statement of that
 page stands below, with the tests that show it on a real Kubernetes (`make e2e`) with the chart's default values but for
 the images. Where the page contradicts itself, or what it says cannot work, the last column says what is done instead.
+What people do is shown twice: by plain kubectl, and by the plugin.
 
 This page is written by `pytest -m e2e tests/e2e --write-table`, after a run in which all these tests have passed.
 """
+
+BY_PLUGIN = " by the plugin"
+"""Ends a statement's key where the tests that show it use the plugin: `shows("logs", by="plugin")`."""
 
 _SHOWS = pytest.StashKey[dict[str, list[str]]]()
 _PASSED = pytest.StashKey[set[str]]()
@@ -42,11 +46,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     shows: dict[str, list[str]] = {}
     for item in items:
         for marker in item.iter_markers("shows"):
+            by_plugin = marker.kwargs.get("by") == "plugin"
             for key in marker.args:
-                if key not in STATEMENTS:
+                if key not in STATEMENTS or (by_plugin and not STATEMENTS[key].plugin):
                     raise pytest.UsageError(
-                        f"{item.nodeid} shows {key!r}, which is no statement of tests/e2e/statements.py"
+                        f"{item.nodeid} shows {key!r}{BY_PLUGIN if by_plugin else ''}, "
+                        "which is no statement of tests/e2e/statements.py"
                     )
+                key += BY_PLUGIN if by_plugin else ""
                 name = item.nodeid.split("[")[0]
                 if name not in shows.setdefault(key, []):
                     shows[key].append(name)
@@ -81,24 +88,41 @@ def render(shows: Mapping[str, list[str]]) -> str:
     """The page.
 
     Args:
-        shows: For each statement's key the tests that show it, as pytest names them.
+        shows: For each statement's key the tests that show it, as pytest names them; those that do it by the plugin
+            stand under the key and BY_PLUGIN.
 
     Raises:
         pytest.UsageError: A statement that a test must show is shown by none.
     """
     bare = [key for key, statement in STATEMENTS.items() if statement.shown and not shows.get(key)]
+    bare += [
+        key + BY_PLUGIN for key, statement in STATEMENTS.items() if statement.plugin and not shows.get(key + BY_PLUGIN)
+    ]
     if bare:
         raise pytest.UsageError(f"no test shows {', '.join(bare)}")
     lines = [_HEAD]
     section = ""
+    with_plugin = {statement.section for statement in STATEMENTS.values() if statement.plugin}
     for key, statement in STATEMENTS.items():
         if statement.section != section:
             section = statement.section
-            lines.append(f"## {section}\n\n| statement | shown by | here |\n| --- | --- | --- |")
-        tests = "<br>".join(_link(name) for name in shows.get(key, [])) or "–"
-        lines.append(f"| {_cell(statement.text)} | {tests} | {_cell(statement.note)} |")
+            columns = ["statement", "shown by", *(["by the plugin"] if section in with_plugin else []), "here"]
+            lines.append(f"## {section}\n\n{_row(columns)}\n{_row(['---'] * len(columns))}")
+        cells = [_cell(statement.text), _links(shows.get(key, []))]
+        if section in with_plugin:
+            own = _links(shows.get(key + BY_PLUGIN, []))
+            cells.append(f"`{_cell(statement.plugin)}`<br>{own}" if statement.plugin else own)
+        lines.append(_row([*cells, _cell(statement.note)]))
     text = "\n".join(lines) + "\n"
     return text.replace("\n## ", "\n\n## ").replace("\n\n\n## ", "\n\n## ")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _links(names: Sequence[str]) -> str:
+    return "<br>".join(_link(name) for name in names) or "–"
 
 
 def _link(name: str) -> str:

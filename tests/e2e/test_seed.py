@@ -32,6 +32,7 @@ from tests.e2e.release import (
     wait_for_dump_behind_lock,
     wait_healthy,
 )
+from tests.e2e.statements import STATEMENTS
 from tests.lab import chart
 
 pytestmark = pytest.mark.e2e
@@ -71,6 +72,14 @@ class Site:
     def literal(self, command: str) -> str:
         """A command of the documentation for this namespace, which is `default` but on a cluster of somebody else."""
         return re.sub(r"-n default\b", f"-n {self.namespace}", command)
+
+    def by_plugin(self, key: str) -> str:
+        """Do what a statement says by its command of the plugin; what it prints.
+
+        Raises:
+            NodeError: It failed.
+        """
+        return self.release.shell(self.literal(STATEMENTS[key].plugin), 300)
 
     def get(self, *arguments: str) -> dict[str, Any]:
         return self.cluster.get(*arguments, "-n", self.namespace)
@@ -506,6 +515,23 @@ def check_ages(name: str, ages: Mapping[str, list[timedelta]]) -> None:
     assert 6 * 24 * hour - early <= max(ages["Daily"]) <= 7 * 24 * hour, f"{name}: {ages}"
 
 
+@shows("manual", "logs", "list", by="plugin")
+def test_plugin_backs_up_shows_the_log_and_lists_the_backups(fired: Site, looking: Site) -> None:
+    before = {name: looking.archives(name) for name in NAMES}
+    told = fired.by_plugin("manual")
+    assert told.splitlines()[-1] == "exit code 0", told
+    newest = {name: looking.newest(name) for name in NAMES}
+    for name in NAMES:
+        assert newest[name] not in before[name], told
+        assert f"{name}: published {newest[name]}" in told
+    log = fired.by_plugin("logs")
+    assert any(f"published {newest[name]}" in log for name in NAMES), log
+    listed = fired.by_plugin("list")
+    assert re.findall(r"\b[a-z]+-\d{8}-\d{6}\.dump\b", listed) == [
+        archive for name in NAMES for archive in reversed(looking.archives(name))
+    ]
+
+
 # Restore.
 
 
@@ -531,6 +557,16 @@ def test_newest_archive_restores_into_the_same_cluster(fired: Site, looking: Sit
     assert fired.fingerprint("authelia") == before
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'items'"
     assert fired.sql(instance("authelia"), "authelia", owner) == "authelia"
+
+
+@shows("restore", by="plugin")
+def test_plugin_restores_into_the_same_cluster(fired: Site, looking: Site) -> None:
+    before = fired.fingerprint("authelia")
+    fired.sql(instance("authelia"), "authelia", "DELETE FROM items WHERE id % 2 = 0")
+    assert fired.fingerprint("authelia") != before
+    told = fired.by_plugin("restore")
+    assert f"restored {looking.newest('authelia')} into 'authelia'" in told, told
+    assert fired.fingerprint("authelia") == before
 
 
 @shows("restore")
@@ -566,7 +602,9 @@ def test_new_cluster_is_made_from_a_backup(
 ) -> None:
     copy = tmp_path_factory.mktemp("out") / "authelia.dump"
     archive = looking.newest("authelia")
-    fired.release.shell(f"kubectl exec -n {fired.namespace} {INSPECTOR} -- cat /backups/authelia/{archive} >{copy}")
+    (pod,) = fired.get("pods", "-l", "job-name=cnpg-backup-inspect-1")["items"]
+    source = f"{pod['metadata']['name']}:/backups/authelia/{archive}"
+    fired.release.shell(fired.literal(f"kubectl cp -n default -c inspect {source} {copy}"))
     wait_healthy(fired.cluster, fired.namespace, "new-cluster")
     assert fired.sql("new-cluster-1", "authelia", "SELECT to_regclass('items') IS NULL") == "t"
     fired.release.shell(
@@ -577,6 +615,14 @@ def test_new_cluster_is_made_from_a_backup(
     assert fingerprint(fired.cluster, fired.namespace, "new-cluster-1", "authelia") == fired.fingerprint("authelia")
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'items'"
     assert fired.sql("new-cluster-1", "authelia", owner) == "authelia"
+
+
+@shows("new-cluster", by="plugin")
+def test_plugin_makes_a_new_cluster_from_a_backup(fired: Site, looking: Site) -> None:
+    before = fired.fingerprint("authelia")
+    told = fired.by_plugin("new-cluster")
+    assert looking.newest("authelia") in told, told
+    assert fingerprint(fired.cluster, fired.namespace, "authelia-2-1", "authelia") == before
 
 
 # A release's life.
