@@ -52,7 +52,7 @@ sync: ## Write the generated files: the copies in chart/files, and chart/README.
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m scripts.bench $(ARGS)
 
-bench-cluster: venv ## Measure what the access policy adds to the time in which a pod is admitted, on the same cluster as e2e
+bench-cluster: venv ## Measure what the access policy costs, and restores, on such a cluster; writes docs/benchmark-cluster.md
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check
 	@$(PY) -m scripts.bench_cluster $(ARGS)
 
@@ -61,6 +61,7 @@ bench-retention: venv ## Measure the retention rule against its peers; writes do
 	@$(PY) -m scripts.bench_retention $(ARGS)
 
 e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the cluster of E2E_KUBECONFIG
+	@scripts/need-packages jq:jq
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check
 	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
 	@$(PY) -m pytest -m e2e tests/e2e $(ARGS)

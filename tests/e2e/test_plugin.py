@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -153,6 +154,28 @@ def test_a_list_tells_of_each_backup_and_a_plan_deletes_nothing_that_is_new(site
     assert all(plan["delete"] == [] for plan in site.document("plan"))
     text = site.run("list", "authelia").stdout
     assert re.search(rf"Hourly .*{newest['name']}", text), text
+
+
+@pytest.mark.parametrize(
+    ("command", "query", "told"),
+    [
+        ("list", '.[] | select(.database == "authelia") | .backups[0].name', "NEWEST"),
+        ("plan", '.[] | select(.database == "authelia") | .keep[0].name', "NEWEST"),
+        (
+            "status",
+            '.databases | map("\\(.database) \\(.backups > 0)") | join(", ")',
+            "authelia true, kutt true, lost false",
+        ),
+    ],
+)
+def test_json_is_what_jq_reads(site: Site, command: str, query: str, told: str) -> None:
+    newest = site.backups("authelia")[0]["name"]
+    piped = f"{shlex.join(site.command(command, '-o', 'json'))} | jq -er {shlex.quote(query)}"
+    done = subprocess.run(
+        ["sh", "-c", piped], env=site.environment(), cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{told.replace('NEWEST', newest)}\n"), done.stderr
 
 
 def test_a_pin_is_set_shown_and_taken_away(site: Site) -> None:
