@@ -140,6 +140,13 @@ def _add_volume(commands: _Commands) -> None:
     command = _add(commands, "verify", "Read archives again, whole; one that is damaged counts no more.")
     command.add_argument("what", nargs="*", metavar="DATABASE|ARCHIVE", help="only these (default: all)")
     _add_wait(command)
+    command = _add(
+        commands, "adopt", "Let archives that came from elsewhere count as backups, once each is read whole."
+    )
+    command.add_argument("database", nargs="*", metavar="DATABASE", help="only these (default: all on the volume)")
+    command.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    _add_changes(command)
+    _add_wait(command)
     command = _add(commands, "pin", "Keep backups besides the tiers.")
     command.add_argument("archive", nargs="+", metavar="ARCHIVE", help="name of an archive, <database>-….dump")
     until = command.add_mutually_exclusive_group()

@@ -198,6 +198,64 @@ def run_verify(session: Session) -> int:
     return code
 
 
+_ADOPT = "/opt/cnpg-backup/scripts/adopt.sh"
+
+
+def run_adopt(session: Session) -> int:
+    """Let archives that came from elsewhere count."""
+    paths = _paths(session.options.database)
+    session.screen.note("adopt: waiting for a pod that sees the volume")
+    with session.inspecting(inspector.newest_template(session.release)) as pod:
+        return _adopt(session, pod, paths)
+
+
+def _adopt(session: Session, pod: Inspector, paths: Sequence[str]) -> int:
+    options, screen = session.options, session.screen
+    found, codes = _adoptions(pod, paths, "--dry-run")
+    names = [str(one["name"]) for entry in found for one in entry["archives"] if one["result"] == "adoptable"]
+    if options.dry_run or not names:
+        _show_adoptions(screen, found, "there is no archive without sidecars")
+        return worst(codes)
+    if not options.yes:
+        for entry in found:
+            screen.note("\n".join(tables.adopted_lines(entry)))
+        if not screen.confirm(f"Read {', '.join(names)} whole, and let them count in release {session.release.name}?"):
+            raise RefusedError("nothing was changed", "answer y, or say --yes")
+    # One after the other, so that what is adopted stays so when the rest is cut off.
+    for number, name in enumerate(names, 1):
+        screen.note(f"reading {name} ({number} of {len(names)})")
+        pod.postgres("sh", _ADOPT, _archive_path(name))
+        (entry,), _ = _adoptions(pod, [_archive_path(name)], "--results", inspector.RESULTS)
+        documents = {one["name"]: one for one in entry["archives"]}
+        for known in found:
+            known["archives"] = [documents.get(one["name"], one) for one in known["archives"]]
+            if known["database"] == entry["database"]:
+                known["next_prune"] = entry["next_prune"]
+    _show_adoptions(screen, found, "")
+    refused = any(one["result"] != "adopted" for entry in found for one in entry["archives"])
+    return ExitCode.FAILED if refused else ExitCode.DONE
+
+
+def _adoptions(pod: Inspector, paths: Iterable[str], *how: str) -> tuple[list[Any], list[int]]:
+    """Run `retention adopt` for several paths; return a document for each database, and the exit codes."""
+    documents: list[Any] = []
+    codes = []
+    for path in paths:
+        document, done = pod.retention_json("adopt", *how, path, config=True)
+        documents += document if isinstance(document, list) else [document]
+        codes.append(done.code)
+    return documents, codes
+
+
+def _show_adoptions(screen: Screen, found: Sequence[Any], nothing: str) -> None:
+    if not screen.is_table:
+        screen.document(found)
+        return
+    lines = [line for entry in found for line in tables.adopted_lines(entry)]
+    for line in lines or [nothing]:
+        screen.line(line)
+
+
 def run_pin(session: Session) -> int:
     """Keep backups besides the tiers."""
     options = session.options

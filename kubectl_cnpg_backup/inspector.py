@@ -1,6 +1,7 @@
 """A pod of the chart's inspector, in which `python3 -m retention` reads the volume."""
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ ROOT = "/backups"
 RESULTS = "/run/cnpg-backup-results"
 """A scratch folder that both containers of an inspector see."""
 _CONFIG = "/etc/cnpg-backup"
+_MAJOR = re.compile(r":([0-9]{1,3})(?![0-9])")
 
 
 def container_with(spec: Object, *, python: bool) -> str:
@@ -126,6 +128,25 @@ def beside(release: Release, restore: CronJob) -> CronJob:
         if any(container.get("image") in images for container in cronjob.pod_spec.get("containers") or ()):
             return cronjob
     return release.template(INSPECTOR)
+
+
+def newest_template(release: Release) -> CronJob:
+    """Return the inspector whose image names the newest PostgreSQL: it reads the archives of all others.
+
+    Raises:
+        NotFoundError: When the release has none.
+    """
+
+    def major(cronjob: CronJob) -> int:
+        images = [
+            str(container.get("image") or "")
+            for container in cronjob.pod_spec.get("containers") or ()
+            if not any(variable.get("name") == "PYTHONPATH" for variable in container.get("env") or ())
+        ]
+        found = _MAJOR.search(images[0]) if images else None
+        return int(found[1]) if found else 0
+
+    return max(release.of(INSPECTOR), key=major, default=None) or release.template(INSPECTOR)
 
 
 @contextmanager

@@ -115,6 +115,17 @@ def pinned(pin: object) -> str:
     return "for ever" if expires is None else f"to {str(expires)[:16].replace('T', ' ')}Z"
 
 
+def adopted_lines(entry: Mapping[str, Any]) -> list[str]:
+    """Return what became, or would become, of the archives of a database that lack sidecars; one line each."""
+    lines = []
+    for one in entry["archives"]:
+        why = f": {one['reason']}; {one['remedy']}" if one["reason"] else ""
+        lines.append(f"{one['result']} {one['name']} ({size(one['bytes'])}){why}")
+    if any(one["result"] != "refused" for one in entry["archives"]):
+        lines.append(f"{entry['database']}: {entry['next_prune']['told']}")
+    return lines
+
+
 def drilled(drill: object, now: datetime) -> str:
     """Return how the last drill of a backup ended, and how long ago; `-` when there was none."""
     if not isinstance(drill, Mapping) or not drill:

@@ -144,7 +144,7 @@ default
 
 {{/* The copies of package and pod scripts; without them the chart would install and never back up. */}}
 {{- define "cnpg-backup.scripts" -}}
-{{- range list "files/retention/__main__.py" "files/scripts/lib.sh" "files/scripts/dump.sh" "files/scripts/restore.sh" "files/scripts/drill.sh" -}}
+{{- range list "files/retention/__main__.py" "files/scripts/lib.sh" "files/scripts/dump.sh" "files/scripts/restore.sh" "files/scripts/drill.sh" "files/scripts/adopt.sh" -}}
 {{- if not ($.Files.Get .) -}}
 {{- fail (printf "this copy of the chart is incomplete: %s is missing; take the packaged chart, or run scripts/sync-chart-files" .) -}}
 {{- end -}}

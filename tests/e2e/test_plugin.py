@@ -229,6 +229,44 @@ def test_a_database_is_restored_only_when_asked_twice(site: Site) -> None:
     assert fingerprint(site.cluster, site.namespace, instance, "authelia") == whole
 
 
+def test_archives_of_an_earlier_job_are_adopted_listed_and_restored(site: Site) -> None:
+    """One whole and one cut off, as somebody else's job leaves them; and one of a database that is in no values."""
+    newest = site.backups("authelia")[0]["name"]
+    old, broken, other = "authelia-20260101-120000.dump", "authelia-20260101-140000.dump", "gone-20260101-120000.dump"
+    leave = (
+        f"cd /backups && mkdir gone && cp authelia/{newest} authelia/{old} && cp authelia/{newest} gone/{other} && "
+        f"head -c $(($(stat -c %s authelia/{newest}) / 2)) authelia/{newest} >authelia/{broken} && chmod 644 "
+        f"authelia/{old} authelia/{broken} gone/{other}"
+    )
+    done = site.run("inspect", "--write", "--", "sh", "-c", leave)
+    assert done.returncode == 0, done.stderr
+    dry = site.run("adopt", "--dry-run")
+    assert f"adoptable {old}" in dry.stdout, dry
+    assert "authelia: the next prune keeps " in dry.stdout
+    unanswered = site.run("adopt", "authelia")
+    assert unanswered.returncode == 3, unanswered
+    assert old in unanswered.stderr
+    assert old not in [backup["name"] for backup in site.backups("authelia")]
+    done = site.run("adopt", "--yes")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(rf"^adopted {old} ", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(rf"^adopted {other} ", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(rf"^refused {broken} .*end of file", done.stdout, re.MULTILINE), done.stdout
+    (adopted,) = [backup for backup in site.backups("authelia") if backup["name"] == old]
+    assert adopted["verified"]
+    assert adopted["tables"] == 1
+    assert site.run("verify", old, other).returncode == 0
+    assert site.jobs("inspect") == set()
+    instance = "authelia-postgresql-cnpg-1"
+    whole = fingerprint(site.cluster, site.namespace, instance, "authelia")
+    sql(site.cluster, site.namespace, instance, "authelia", "DELETE FROM items WHERE id % 2 = 0")
+    done = site.run("restore", "authelia", "--backup", old, "--replace", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert fingerprint(site.cluster, site.namespace, instance, "authelia") == whole
+    done = site.run("inspect", "--write", "--", "rm", "-r", f"/backups/authelia/{broken}", "/backups/gone")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_damaged_archive_is_found_and_counts_no_more(site: Site) -> None:
     name = site.backups("kutt")[0]["name"]
     assert site.run("verify", name).returncode == 0

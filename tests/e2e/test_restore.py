@@ -90,6 +90,18 @@ def test_inspector_lists_the_backups_and_reaches_no_database(site: Site) -> None
     assert "Read-only file system" in denied.stderr, denied.stderr
 
 
+def test_archive_of_an_earlier_job_is_adopted_with_kubectl_alone(site: Site) -> None:
+    old = "authelia-20260101-120000.dump"
+    copy = f"cd /backups/authelia && cp {site.newest} {old} && chmod 644 {old}"
+    inspector = ("exec", "-n", site.namespace, "job/inspect", "-c", "retention", "--")
+    site.cluster.kubectl(*inspector, "sh", "-c", copy)
+    told = site.follow("adopt")
+    assert f"{old}: adoptable" in told, told
+    assert f"{old}: adopted" in told, told
+    assert told.count("authelia: the next prune keeps 2 backups and deletes 0") == 2, told
+    assert old in site.cluster.kubectl(*inspector, "python3", "-m", "retention", "list", "/backups/authelia")
+
+
 def test_owner_restores_in_place_with_one_command(site: Site) -> None:
     site.sql("DELETE FROM items WHERE id % 2 = 0")
     log = site.follow("whole")

@@ -161,10 +161,14 @@ class Killer:
         )
 
     def run(self, world: World, row: Row, number: int, moment: str) -> tuple[int, list[dict[str, str]]]:
-        """Run a command up to a change; return its exit code and what it did."""
+        """Run a row's command up to a change; return its exit code and what it did."""
+        return self.run_arguments(_arguments(world, row), number, moment)
+
+    def run_arguments(self, arguments: list[str], number: int, moment: str) -> tuple[int, list[dict[str, str]]]:
+        """Run a command line up to a change; return its exit code and what it did."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        request = {"number": number, "moment": moment, "log": str(self._log), "arguments": _arguments(world, row)}
+        request = {"number": number, "moment": moment, "log": str(self._log), "arguments": arguments}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())

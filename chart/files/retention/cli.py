@@ -14,7 +14,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from retention import choose, config, diff, drill, finish, locks, pins, prune, report, simulate, sizing, status, verify
+from retention import (
+    adopt,
+    choose,
+    config,
+    diff,
+    drill,
+    finish,
+    locks,
+    pins,
+    prune,
+    report,
+    simulate,
+    sizing,
+    status,
+    verify,
+)
 from retention.disk import Folder, volume_error
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.names import LOCK, STATUS, Grammar, Kind, database_of_archive, is_database
@@ -105,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_planning(commands)
     _add_looking(commands)
     _add_pinning(commands)
+    _add_adopt(commands)
     _add_simulate(commands)
     _add_finish(commands)
     _add_choose(commands)
@@ -195,6 +211,18 @@ def _add_pinning(commands: "argparse._SubParsersAction[Any]") -> None:
     _with_lock(command)
     command = _command(commands, "unpin", _unpin, "Hand backups back to the tiers.")
     command.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="path of a <base>.dump")
+    _with_lock(command)
+
+
+def _add_adopt(commands: "argparse._SubParsersAction[Any]") -> None:
+    command = _command(
+        commands, "adopt", _adopt, "Let archives that came from elsewhere count: give sidecars to those read whole."
+    )
+    command.add_argument("path", metavar="PATH", help="an archive, a database's directory, or the root of all")
+    command.add_argument("--results", type=Path, metavar="DIR", help="where adopt.sh has left what it read")
+    command.add_argument("--dry-run", action="store_true", help="only say which archives lack sidecars")
+    _with_rules(command)
+    _with_format(command, "text", "json", "names")
     _with_lock(command)
 
 
@@ -806,12 +834,98 @@ def _why(entry: dict[str, Any]) -> str:
     return "; ".join(first or [shown(str(text)) for text in entry["warnings"]][:1])
 
 
+def _archive_or_more(given: str) -> tuple[Path, frozenset[str] | None]:
+    """Return the directory that a path names or lies in, and the archive's name where it names one."""
+    path = Path(given)
+    if not path.name.endswith(Kind.ARCHIVE.value) or path.is_dir():
+        return _real(given), None
+    directory = _real(path.parent)
+    if not is_database(directory.name):
+        raise UsageError(f"{directory}: not a database's directory", "give the path of an archive where it lies")
+    return directory, frozenset({path.name})
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    if options.results is None and not options.dry_run:
+        raise UsageError("--results is missing", "let adopt.sh read the archives first, or give --dry-run")
+    sparing, now = _sparing_others(options, _rules(options)), _now(options)
+    path, only = _archive_or_more(options.path)
+
+    def done(adoption: adopt.Adoption) -> None:
+        if options.format == "text":
+            why = f": {adoption.reason}; {adoption.remedy}" if adoption.reason else ""
+            print(shown(f"{adoption.name}: {adoption.result}{why}"), flush=True)
+
+    def work(database: str, folder: Folder) -> tuple[str, list[adopt.Adoption], Decision, _Rules]:
+        chosen, adoptions = sparing(database), adopt.examine(folder, database, only)
+        if options.dry_run:
+            for adoption in adoptions:
+                done(adoption)
+        else:
+            adoptions = adopt.adopt(
+                folder,
+                database,
+                adoptions,
+                options.results,
+                options.config,
+                now=now,
+                holder=_holder("adopt"),
+                lock_seconds=_seconds(options),
+                done=done,
+            )
+        found = scan(folder, database)
+        decision = adopt.next_prune(folder, found, adoptions, chosen.policy, chosen.limits, now=now)
+        return database, adoptions, decision, chosen
+
+    visit = _visit(path, work)
+    if options.format == "json":
+        _print_json(visit.shaped([_adoption_document(*result) for result in visit.results]))
+    elif options.format == "names":
+        for _, adoptions, *_ in visit.results:
+            for adoption in adoptions:
+                if adoption.result != adopt.REFUSED:
+                    print(adoption.name)
+    else:
+        for database, adoptions, decision, rules in visit.results:
+            if any(adoption.result != adopt.REFUSED for adoption in adoptions):
+                print(f"{database}: {_next_prune(decision, rules)}")
+        if not any(adoptions for _, adoptions, *_ in visit.results):
+            print("no archive lacks its sidecars")
+    refused = any(adoption.result == adopt.REFUSED for _, adoptions, *_ in visit.results for adoption in adoptions)
+    return ExitCode.FAILED if refused else visit.code
+
+
+def _adoption_document(
+    database: str, adoptions: list[adopt.Adoption], decision: Decision, rules: _Rules
+) -> dict[str, object]:
+    return {
+        "database": database,
+        "archives": [adoption.to_dict() for adoption in adoptions],
+        "next_prune": {
+            "delete": [gone.name for gone in decision.delete],
+            "refusal": decision.refusal if decision.refusal and not rules.allow else None,
+            "told": _next_prune(decision, rules),
+        },
+    }
+
+
+def _next_prune(decision: Decision, rules: _Rules) -> str:
+    """Say what the next prune does once all that can be adopted counts."""
+    count, kept = len(decision.delete), len(decision.keep)
+    if rules is _OTHERS:
+        return f"{kept} backups then; it is not configured here, so no run prunes them"
+    if decision.refusal and not rules.allow:
+        return (
+            f"the next prune would delete {count} of {count + kept} backups, and refuses to do that at once: set "
+            f"{prune.ALLOW_VALUE}: true for one run, or pin what has to stay"
+        )
+    return f"the next prune keeps {kept} backups and deletes {count}" + (
+        f", {decision.delete[-1].name} to {decision.delete[0].name}: pin what has to stay" if count else ""
+    )
+
+
 def _verify(options: argparse.Namespace) -> int:
-    path, only = _real(options.path), None
-    if path.name.endswith(Kind.ARCHIVE.value) and not path.is_dir():
-        path, only = path.parent, frozenset({path.name})
-        if not is_database(path.name):
-            raise UsageError(f"{path}: not a database's directory", "give the path of an archive where it lies")
+    path, only = _archive_or_more(options.path)
 
     def done(checked: verify.Checked) -> None:
         if options.format == "text":

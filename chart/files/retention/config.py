@@ -48,6 +48,7 @@ class DatabaseConfig:
         cluster: The cluster it belongs to, for messages.
         namespace: The cluster's namespace, for messages.
         lock_timeout: Seconds to wait for the lock on the volume.
+        allow_empty: Whether an archive without any table counts.
         fail_on_shrink: Whether an archive of less than half the last one's tables or bytes is a failure.
         allow_large_prune: Whether a prune of more than 3 backups and more than the limits say may go ahead.
         limits: What stands around its policy.
@@ -57,6 +58,7 @@ class DatabaseConfig:
     cluster: str
     namespace: str
     lock_timeout: int
+    allow_empty: bool
     fail_on_shrink: bool
     allow_large_prune: bool
     limits: Limits
@@ -146,6 +148,7 @@ def read_database(directory: Path, database: str) -> DatabaseConfig:
         cluster=values["cluster"],
         namespace=values["namespace"],
         lock_timeout=_seconds(path, "lock_timeout", values["lock_timeout"]),
+        allow_empty=_choice(path, "allow_empty", values["allow_empty"], {"false": False, "true": True}),
         fail_on_shrink=_choice(path, "on_shrink", values["on_shrink"], {"warn": False, "fail": True}),
         allow_large_prune=_choice(
             path, "allow_large_prune", values["allow_large_prune"], {"false": False, "true": True}

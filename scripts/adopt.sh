@@ -1,0 +1,86 @@
+#!/bin/sh
+# Read archives whole that came from elsewhere, and say of each what it is: the first half of adopting them.
+#
+#   adopt.sh [ARCHIVE…]           these, or every archive on the volume that lacks a sidecar
+#   adopt.sh --read-one ARCHIVE   one of them (how the former calls itself)
+#
+# Nothing on the volume is changed. Each archive leaves a result, `<base>.adopt` with the keys that docs/architecture.md
+# names, by which `retention adopt` then gives it sidecars, or does not.
+#
+# Exit: 0 also when archives cannot be read (their results say so); 2 when there is nothing to work with.
+# Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+set -eu
+umask 077
+LC_ALL=C
+export LC_ALL
+# shellcheck source=scripts/lib.sh
+. "${0%/*}/lib.sh"
+
+put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
+
+# The result appears whole or not at all.
+write_result() { mv "$result" "$BACKUP_RESULTS/$base.adopt"; }
+
+# End the reading of this archive: fail ERROR [REMEDY].
+fail() {
+  put state unreadable
+  put error "$1"
+  put remedy "${2:-it is left as it is; find a better copy, or remove it by hand}"
+  write_result
+  log "$database" "$base.dump cannot be read: $1"
+  exit 0
+}
+
+# What pg_restore says at the head of its list: head_line WORDS.
+head_line() { sed -n "s/^; *$1: *//p;/^; Selected TOC Entries/q" "$facts" | head -n 1; }
+
+read_archive() {
+  archive=$1
+  base=${archive##*/} && base=${base%.dump}
+  database=${archive%/*} && database=${database##*/}
+  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr result=$BACKUP_RUN/adopt.result list=$BACKUP_RUN/adopt.facts
+  : >"$result" && : >"$stderr"
+  put database "$database" && put base "$base"
+  [ -r "$archive" ] || fail "this user may not read it" "let the user of the pod read it: chmod or chown it as root"
+  [ -s "$archive" ] || fail "it is empty"
+  began=$(now)
+  sha256=$(sha256sum <"$archive") || fail "it cannot be read to its end" "look at the volume"
+  run pg_restore -l "$archive" >"$facts" || fail_with_stderr "it is no archive of pg_dump"
+  format=$(head_line Format)
+  [ "$format" = CUSTOM ] || fail "its format is $format, and only pg_dump's custom format can be adopted (pg_dump -Fc)"
+  read_whole "$archive" true || fail_with_stderr "it cannot be read to its end"
+  put state whole
+  put bytes "$(stat -c %s "$archive")" && put sha256 "${sha256%% *}"
+  put tables "$(entries ' TABLE ' ' TABLE (DATA|ATTACH) ')" && put rows "$rows"
+  put dbname "$(head_line dbname)" && put compression "$(head_line Compression)"
+  version=$(head_line 'Dumped from database version') && put server_version "${version%% *}"
+  version=$(head_line 'Dumped by pg_dump version') && put client_version "${version%% *}"
+  put verify_seconds "$(($(now) - began))"
+  write_result
+  log "$database" "$base.dump is whole"
+}
+
+read_all() {
+  if [ $# -eq 0 ]; then set -- "$BACKUP_ROOT"/*/*.dump; fi
+  for file; do
+    [ -f "$file" ] && [ ! -L "$file" ] || continue
+    [ ! -e "$file.sha256" ] || [ ! -e "${file%.dump}.json" ] || continue
+    sh "$0" --read-one "$file"
+  done
+}
+
+main() {
+  for variable in BACKUP_ROOT BACKUP_RUN BACKUP_RESULTS; do
+    eval "value=\${$variable-}"
+    if [ -z "$value" ] || [ ! -d "$value" ]; then
+      echo "adopt.sh: $variable='$value' is not a directory; the chart sets it, see docs/architecture.md" >&2
+      exit 2
+    fi
+  done
+  case ${1-} in
+    --read-one) read_archive "$2" ;;
+    *) read_all "$@" ;;
+  esac
+}
+
+main "$@"
