@@ -390,6 +390,7 @@ stop_watching() {
 
 # What was restored, against the archive's own table of contents: compare DATABASE.
 compare() {
+  log "$database" "comparing with the archive"
   ask "$1" <<SQL || fail_with_stderr "the restored database cannot be read"
 SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind = 'S'),
   (SELECT count(*) FROM pg_index WHERE NOT indisvalid) $own_relations
@@ -458,6 +459,7 @@ restore_beside() {
 }
 
 analyze() {
+  log "$database" "gathering statistics (ANALYZE)"
   ask "$1" <<'SQL' || log "$database" "warning: ANALYZE failed: $(first_error)"
 ANALYZE
 SQL
