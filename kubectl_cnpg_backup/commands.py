@@ -561,7 +561,7 @@ def run_new_cluster(session: Session) -> int:
             return ExitCode.DONE
         spec, what = manifest["spec"], newcluster.image_of(manifest)
         question = (
-            f"Make cluster {name} in namespace {cluster.namespace} ({what}, {spec['instances']} instances of "
+            f"Make cluster {name} in namespace {cluster.namespace} ({what}, {newcluster.counted(spec['instances'])} of "
             f"{spec['storage']['size']}) and restore {contents.archive} into its database {contents.dbname!r}?"
         )
         if not (options.yes or screen.confirm(question)):
@@ -645,7 +645,8 @@ def _describe_new(
         f"{contents.archive}: PostgreSQL {contents.server_version}, database {contents.dbname!r} of "
         f"{contents.owner or 'an owner that it does not tell'}, {tables.size(contents.database_bytes)}",
         f"extensions: {', '.join(contents.extensions)}; the image must have them" if contents.extensions else "",
-        f"new cluster {manifest['metadata']['name']}: {newcluster.image_of(manifest)}, {spec['instances']} instances, "
+        f"new cluster {manifest['metadata']['name']}: {newcluster.image_of(manifest)}, "
+        f"{newcluster.counted(spec['instances'])} with "
         f"{spec['storage']['size']} of {spec['storage'].get('storageClass', 'the default storage class')} each",
         f"settings as those of cluster {name_of(old)}" if old else "the old cluster is gone: settings are defaults",
         *notes,
@@ -672,8 +673,9 @@ def _await_cluster(session: Session, name: str) -> None:
             told = state
             session.screen.note(f"cluster/{name}: {state}")
         if time.monotonic() > deadline:
+            why = "; ".join(filter(None, [state, newcluster.reason_of(found)]))
             raise PluginError(
-                f"cluster {name} is not ready after {limit:g} s: {state}",
+                f"cluster {name} is not ready after {limit:g} s: {why}",
                 f"see kubectl describe cluster {name} -n {cluster.namespace}; --timeout gives it more time",
             )
         time.sleep(1)

@@ -358,9 +358,17 @@ def stands(cluster: Object) -> str:
     """Return how a cluster stands, as a few words."""
     status = cluster.get("status") or {}
     ready, wanted = status.get("readyInstances") or 0, (cluster.get("spec") or {}).get("instances") or 1
-    phase = str(status.get("phase") or "not begun")
-    reason = str(status.get("phaseReason") or "")
-    return f"{phase}{': ' if reason else ''}{reason}, {ready} of {wanted} instances ready"
+    return f"{status.get('phase') or 'not begun'}, {ready} of {counted(wanted)} ready"
+
+
+def counted(instances: int) -> str:
+    """Return a number of instances, as a person reads it."""
+    return f"{instances} instance{'' if instances == 1 else 's'}"
+
+
+def reason_of(cluster: Object) -> str:
+    """Return why CloudNativePG says that a cluster stands as it does; empty where it does not say."""
+    return str((cluster.get("status") or {}).get("phaseReason") or "").rstrip(". ")
 
 
 def values_for(database: str, cluster: str, namespace: str, conf: Mapping[str, str]) -> dict[str, Any]:

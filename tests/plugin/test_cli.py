@@ -29,6 +29,8 @@ def test_every_command_of_the_parser_is_there_and_no_other() -> None:
         (["lst"], "invalid choice: 'lst'"),
         (["list", "-o", "xml"], "invalid choice: 'xml'"),
         (["pin", "a.dump", "--for", "30"], "'30' is not a duration"),
+        (["new-cluster", "a"], "the following arguments are required: --name"),
+        (["new-cluster", "a", "--name", "b", "--instances", "0"], "'0' is not a number above 0"),
         (["list", "--kubeconfig", "/nowhere/kubeconfig"], "give one with --kubeconfig or KUBECONFIG"),
     ],
 )
@@ -71,6 +73,8 @@ def test_completion_and_help_do_not_load_the_client() -> None:
         (["list", "-o", ""], "json", False),
         (["list", "--rel"], "--release", False),
         (["run", "--dat"], "--database", False),
+        (["new"], "new-cluster", False),
+        (["new-cluster", "--sto"], "--storage-class", False),
     ],
 )
 def test_completion(words: list[str], some: str, files: bool) -> None:

@@ -23,8 +23,8 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-def choose(world: World, backup: str = "newest", database: str = "app", now: object = NOW) -> Ran:
-    arguments = ("--database", database, "--backup", backup, "--requests", world.results, "--now", now)
+def choose(world: World, backup: str = "newest", database: str = "app", now: object = NOW, *more: str) -> Ran:
+    arguments = ("--database", database, "--backup", backup, "--requests", world.results, "--now", now, *more)
     return retention_here("choose", *arguments, "--termination-log", world.last_words, world.root)
 
 
@@ -106,6 +106,19 @@ def test_chosen_archive_outlives_the_prunes_of_the_next_day(world: World) -> Non
         ran = retention_here("prune", "--policy", policy, "--now", now, world.root)
         assert ran.code == 0, ran.err
         assert ("app-20260110-200000.dump" in world.archives("app")) is there
+
+
+def test_a_look_tells_the_same_and_leaves_the_volume_as_it_is(world: World) -> None:
+    assert choose(world).code == 0
+    told = request(world)
+    (world.folder("app") / "app-20260110-220000.dump.pin").unlink()
+    (world.folder("app") / "app-20260110-220000.dump").write_bytes(b"x" * 2000)
+    before = {path: path.read_bytes() for path in world.folder("app").iterdir() if path.name != ".lock"}
+    ran = choose(world, "newest", "app", NOW, "--look")
+    assert ran.code == 0, ran.err
+    assert request(world) == told
+    assert {path: path.read_bytes() for path in world.folder("app").iterdir() if path.name != ".lock"} == before
+    assert "sha256 is right" not in ran.out, "it was not read"
 
 
 def test_pin_of_a_person_stays_as_it_is(world: World) -> None:
