@@ -71,7 +71,7 @@ def site(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
         node.apply(cnpg_cluster(OLD, "authelia"), namespace=namespace)
         operators = [{"kind": "ServiceAccount", "name": "operator", "namespace": people}]
         rights = {"operatorRights": True, "newClusterRights": True, "operators": operators}
-        release.install({"databases": databases("authelia"), "accessPolicy": rights})
+        release.install({"databases": databases("authelia", countRows=True), "accessPolicy": rights})
         try:
             wait_healthy(node, namespace, OLD)
             fill(node, namespace, f"{OLD}-1", "authelia")
@@ -144,7 +144,8 @@ def test_a_lost_cluster_comes_back_under_a_new_name_with_one_command(site: Site)
     document = json.loads(done.stdout)
     assert document["exit_code"] == 0
     assert document["values"] == {"databases": [{"name": "authelia", "cluster": "authelia-2"}]}
-    assert re.search(r"restored authelia-.* 1 tables, 1 sequences", document["jobs"][0]["message"]), document
+    (job,) = document["jobs"]
+    assert re.search(r"restored authelia-.* 1 tables, 1 sequences, 2000 rows as in the archive", job["message"]), job
     assert site.fingerprint("authelia-2") == site.good
     query = (
         "SELECT tableowner || has_table_privilege('reader', 'items', 'SELECT') FROM pg_tables WHERE tablename = 'items'"
