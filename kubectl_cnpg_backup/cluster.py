@@ -181,21 +181,19 @@ class Cluster:
 
     def create_job(self, job: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create a Job and return it; with `dry_run` the API server only says whether it would."""
-        options = {"dry_run": "All"} if dry_run else {}
-        made: dict[str, Any] = self._ask(self._batch.create_namespaced_job, self.namespace, job, **options)
+        made: dict[str, Any] = self._ask(self._batch.create_namespaced_job, self.namespace, job, **_only_tried(dry_run))
         return made
 
     def create_network_policy(self, policy: dict[str, Any], *, dry_run: bool = False) -> None:
         """Create a NetworkPolicy; with `dry_run` the API server only says whether it would."""
-        options = {"dry_run": "All"} if dry_run else {}
-        self._ask(self._network.create_namespaced_network_policy, self.namespace, policy, **options)
+        self._ask(self._network.create_namespaced_network_policy, self.namespace, policy, **_only_tried(dry_run))
 
     def create_custom(
         self, group: str, version: str, plural: str, item: dict[str, Any], *, dry_run: bool = False
     ) -> None:
         """Create an object of a custom resource; with `dry_run` the API server only says whether it would."""
-        options = {"dry_run": "All"} if dry_run else {}
-        self._ask(self._custom.create_namespaced_custom_object, group, version, self.namespace, plural, item, **options)
+        make = self._custom.create_namespaced_custom_object
+        self._ask(make, group, version, self.namespace, plural, item, **_only_tried(dry_run))
 
     def delete_job(self, name: str) -> None:
         """Delete a Job and its pods; one that is gone is no error."""
@@ -278,6 +276,10 @@ class Cluster:
             return _conversation(socket.sock, sink)
         finally:
             socket.sock.shutdown()
+
+
+def _only_tried(dry_run: bool) -> dict[str, str]:
+    return {"dry_run": "All"} if dry_run else {}
 
 
 def _conversation(socket: Any, sink: Callable[[bytes], None] | None) -> Executed:
