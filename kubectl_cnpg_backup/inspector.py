@@ -1,7 +1,6 @@
 """A pod of the chart's inspector, in which `python3 -m retention` reads the volume."""
 
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from kubectl_cnpg_backup import jobs
 from kubectl_cnpg_backup.cluster import Cluster, Executed
+from kubectl_cnpg_backup.doctor import major_of
 from kubectl_cnpg_backup.errors import ExitCode, NotFoundError, PluginError
 from kubectl_cnpg_backup.follow import wait_ready
 from kubectl_cnpg_backup.interrupt import uninterrupted
@@ -19,7 +19,6 @@ ROOT = "/backups"
 RESULTS = "/run/cnpg-backup-results"
 """A scratch folder that both containers of an inspector see."""
 _CONFIG = "/etc/cnpg-backup"
-_MAJOR = re.compile(r":([0-9]{1,3})(?![0-9])")
 
 
 def container_with(spec: Object, *, python: bool) -> str:
@@ -28,12 +27,18 @@ def container_with(spec: Object, *, python: bool) -> str:
     Raises:
         NotFoundError: When there is none.
     """
-    for container in spec.get("containers") or ():
-        has_package = any(variable.get("name") == "PYTHONPATH" for variable in container.get("env") or ())
-        if has_package == python:
-            return str(container["name"])
+    for container in _containers(spec, python=python):
+        return str(container["name"])
     what = "the retention package" if python else "PostgreSQL's programs"
     raise NotFoundError(f"the inspector has no container with {what}", "upgrade the release")
+
+
+def _containers(spec: Object, *, python: bool) -> list[Object]:
+    return [
+        container
+        for container in spec.get("containers") or ()
+        if any(variable.get("name") == "PYTHONPATH" for variable in container.get("env") or ()) == python
+    ]
 
 
 def config_option(spec: Object, container: str) -> list[str]:
@@ -138,13 +143,8 @@ def newest_template(release: Release) -> CronJob:
     """
 
     def major(cronjob: CronJob) -> int:
-        images = [
-            str(container.get("image") or "")
-            for container in cronjob.pod_spec.get("containers") or ()
-            if not any(variable.get("name") == "PYTHONPATH" for variable in container.get("env") or ())
-        ]
-        found = _MAJOR.search(images[0]) if images else None
-        return int(found[1]) if found else 0
+        images = [str(container.get("image") or "") for container in _containers(cronjob.pod_spec, python=False)]
+        return (major_of(images[0]) if images else None) or 0
 
     return max(release.of(INSPECTOR), key=major, default=None) or release.template(INSPECTOR)
 
