@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.postgres import Server
+from tests.lab.postgres import Server, identifier
 
 REPO = Path(__file__).resolve().parents[2]
 DUMP = REPO / "scripts" / "dump.sh"
@@ -216,6 +216,13 @@ class Pod:
         """An archive must pass sha256sum and a full read by the server's own pg_restore."""
         subprocess.run(["sha256sum", "-c", "--quiet", f"{archive.name}.sha256"], cwd=archive.parent, check=True)
         subprocess.run([f"{self.server.bin}/pg_restore", "-f", "/dev/null", str(archive)], check=True)
+
+
+def drop_owner(server: Server, name: str) -> None:
+    """Drop a role, and every database whose name begins with its own: a restore may have kept or made others."""
+    for (dbname,) in server.sql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%'"):
+        server.drop_database(dbname)
+    server.psql(f"DROP OWNED BY {identifier(name)}; DROP ROLE {identifier(name)}")
 
 
 def session_processes(leader: int) -> list[Path]:

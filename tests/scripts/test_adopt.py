@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.lab.data import fingerprint
-from tests.lab.postgres import Server, identifier, scratch_folder, server_user
-from tests.scripts.conftest import PASSWORD, REPO, Pod
+from tests.lab.postgres import Server, scratch_folder, server_user
+from tests.scripts.conftest import PASSWORD, REPO, Pod, drop_owner
 
 ADOPT = REPO / "scripts" / "adopt.sh"
 STAMP = "20260101-120000"
@@ -60,9 +60,7 @@ def foreign(pod: Pod, server: Server) -> Iterator[Foreign]:
 
     yield make
     for database in made:
-        for (one,) in server.sql(f"SELECT datname FROM pg_database WHERE datname LIKE '{database}%'"):
-            server.drop_database(one)
-        server.psql(f"DROP OWNED BY {identifier(database)}; DROP ROLE {identifier(database)}")
+        drop_owner(server, database)
 
 
 def read(pod: Pod, *archives: Path) -> str:

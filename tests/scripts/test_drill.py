@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.lab.damage import Damage
-from tests.lab.postgres import Server, identifier, scratch_folder, server_user
-from tests.scripts.conftest import PASSWORD, REPO, Pod, wait_until
+from tests.lab.postgres import Server, scratch_folder, server_user
+from tests.scripts.conftest import PASSWORD, REPO, Pod, drop_owner, wait_until
 
 
 class DrillPod(Pod):
@@ -125,8 +125,7 @@ def make(pod: DrillPod, server: Server) -> Iterator[Make]:
 
     yield make
     for name in made:
-        server.drop_database(name)
-        server.psql(f"DROP OWNED BY {identifier(name)}; DROP ROLE {identifier(name)}")
+        drop_owner(server, name)
 
 
 @pytest.mark.parametrize("pod", ["busybox", "dash", pytest.param("bash", marks=pytest.mark.long)], indirect=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.lab.data import fingerprint
-from tests.lab.postgres import Server, identifier
-from tests.scripts.conftest import PASSWORD, Pod
+from tests.lab.postgres import Server
+from tests.scripts.conftest import PASSWORD, Pod, drop_owner
 from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
 
 # Rows and names that look like what stands around rows; a comment in the data section that looks like a COPY.
@@ -64,9 +64,7 @@ def odd(server: Server, pod: Pod) -> Iterator[Callable[..., str]]:
 
     yield make
     for name in made:
-        for (one,) in server.sql(f"SELECT datname FROM pg_database WHERE datname LIKE '{name}%'"):
-            server.drop_database(one)
-        server.psql(f"DROP OWNED BY {identifier(name)}; DROP ROLE {identifier(name)}")
+        drop_owner(server, name)
 
 
 @pytest.fixture
