@@ -53,7 +53,7 @@ bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m scripts.bench $(ARGS)
 
 bench-cluster: venv ## Measure what the access policy costs, and restores, on such a cluster; writes docs/benchmark-cluster.md
-	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check
+	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
 	@$(PY) -m scripts.bench_cluster $(ARGS)
 
 bench-retention: venv ## Measure the retention rule against its peers; writes docs/benchmark-retention.md
@@ -62,7 +62,7 @@ bench-retention: venv ## Measure the retention rule against its peers; writes do
 
 e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the cluster of E2E_KUBECONFIG
 	@scripts/need-packages jq:jq
-	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node check
+	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
 	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
 	@$(PY) -m pytest -m e2e tests/e2e $(ARGS)
 

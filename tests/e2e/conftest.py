@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import access_table, table
-from tests.e2e.node import Cluster, Node, existing, images
+from tests.e2e.node import Cluster, Node, existing
 from tests.e2e.node.paths import cache
 
 _CLUSTER = pytest.StashKey[Cluster]()
-_CNPG = {"newest": images.CNPG_NEWEST, "previous": images.CNPG_PREVIOUS}
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -33,7 +32,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         request.config.stash[_CLUSTER] = cluster = existing(Path(kubeconfig))
         yield cluster
         return
-    with Node(cnpg=_CNPG[os.environ.get("E2E_CNPG", "newest")]) as own:
+    with Node() as own:
         request.config.stash[_CLUSTER] = own
         yield own
         del request.config.stash[_CLUSTER]

@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.node check|up|down|status|shell`: a node to play with."""
+"""`python -m tests.e2e.node build|up|down|status|shell`: a node to play with."""
 
 import argparse
 import contextlib
@@ -52,10 +52,7 @@ def up() -> int:
     """Bring a node up that stays, and say how to use and stop it."""
     found = _running()
     if found is None:
-        machine.require()
-        for tool in TOOLS:
-            build(tool)
-        images.build(images.of_node(images.CNPG_NEWEST, with_kyverno=True))
+        prepare()
         found = _start_keeper()
     _describe(found)
     return 0
@@ -141,9 +138,12 @@ def status() -> int:
     return 0
 
 
-def check() -> int:
-    """Install what a node needs on this machine, or say in one line what is missing."""
+def prepare() -> int:
+    """Install what a node needs on this machine, and build what the cache lacks; or say in one line what is missing."""
     machine.require()
+    for tool in TOOLS:
+        build(tool)
+    images.build(images.of_node(images.wanted_cnpg(), with_kyverno=True))
     return 0
 
 
@@ -162,7 +162,7 @@ def shell() -> int:
 def main() -> int:
     """Run one command; errors are one message on standard error."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.node", description=__doc__)
-    commands = {"check": check, "up": up, "down": down, "status": status, "shell": shell}
+    commands = {"build": prepare, "up": up, "down": down, "status": status, "shell": shell}
     choices = parser.add_subparsers(dest="command", required=True)
     for name, command in commands.items():
         choices.add_parser(name, help=(command.__doc__ or "").partition("\n")[0])

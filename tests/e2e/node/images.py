@@ -4,6 +4,7 @@ Each image becomes one archive in the cache, named after the hash of all that pi
 suite and packages, the build of its binary, and its base. Debian packages are pinned by their suite alone.
 """
 
+import fcntl
 import logging
 import os
 import shutil
@@ -97,10 +98,9 @@ PAUSE = Image("localhost/pause:test", "pause", base=BUSYBOX)
 PYTHON = Image("localhost/python:3-test", "python", RootFileSystem("trixie", ("python3-minimal", "libpython3-stdlib")))
 COREDNS = Image("localhost/coredns:test", "coredns", tool="coredns", base=BUSYBOX)
 # The operator's newest minor version, and the one before it: names of their modules in `tools`.
-CNPG_NEWEST, CNPG_PREVIOUS = "cnpg-operator", "cnpg-operator-previous"
+CNPG = {"newest": "cnpg-operator", "previous": "cnpg-operator-previous"}
 CNPG_OPERATORS = {
-    tool: Image(f"localhost/{tool}:test", "cnpg-operator", tool=tool, base=BUSYBOX)
-    for tool in (CNPG_NEWEST, CNPG_PREVIOUS)
+    tool: Image(f"localhost/{tool}:test", "cnpg-operator", tool=tool, base=BUSYBOX) for tool in CNPG.values()
 }
 KYVERNO = Image("localhost/kyverno:test", "kyverno", tool="kyverno", base=BUSYBOX)
 
@@ -119,6 +119,18 @@ OPERANDS = {
 }
 
 
+def wanted_cnpg() -> str:
+    """Return the operator that E2E_CNPG asks for: that of the newest minor version, or of the one before it.
+
+    Raises:
+        NodeError: it asks for another one.
+    """
+    wanted = os.environ.get("E2E_CNPG") or "newest"
+    if wanted not in CNPG:
+        raise NodeError(f"E2E_CNPG={wanted} is none of {', '.join(CNPG)}")
+    return CNPG[wanted]
+
+
 def of_node(cnpg: str, *, with_kyverno: bool) -> list[Image]:
     """Return all images that a node with this version of the operator needs."""
     operators = [CNPG_OPERATORS[cnpg], *([KYVERNO] if with_kyverno else [])]
@@ -132,6 +144,14 @@ def build(images: Iterable[Image]) -> dict[str, Path]:
         NodeError: a build failed; the message holds the end of its output.
     """
     wanted = tuple(images)
+    with (cache("images") / ".lock").open("w") as building:
+        # Two nodes that start at a time: the second one waits, and finds what the first one has built.
+        fcntl.flock(building, fcntl.LOCK_EX)
+        _build_missing(wanted)
+    return {image.name: image.archive for image in wanted}
+
+
+def _build_missing(wanted: tuple[Image, ...]) -> None:
     todo = [image for image in _with_bases(wanted) if not image.archive.exists()]
     if todo:
         with ThreadPoolExecutor(max_workers=2) as pool:
@@ -141,7 +161,6 @@ def build(images: Iterable[Image]) -> dict[str, Path]:
             built: set[Image] = set()
             for image in todo:
                 _build(image, Path(storage), built)
-    return {image.name: image.archive for image in wanted}
 
 
 def _with_bases(images: tuple[Image, ...]) -> list[Image]:

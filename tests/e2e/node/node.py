@@ -33,11 +33,11 @@ class Node(Cluster):
 
     owned = True
 
-    def __init__(self, *, cnpg: str = images.CNPG_NEWEST, with_kyverno: bool = True) -> None:
+    def __init__(self, *, with_kyverno: bool = True) -> None:
         super().__init__(Path())
         self.components: dict[str, Component] = {}
         self.timings: dict[str, float] = {}
-        self._cnpg = cnpg
+        self._cnpg = images.wanted_cnpg()
         self._with_kyverno = with_kyverno
         self._sandbox = Sandbox()
         self._proxy: Component | None = None
