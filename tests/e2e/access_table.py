@@ -6,8 +6,9 @@ every case as the table says. They hold nothing but the cases, so that a quick t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,16 +18,26 @@ from tests.lab.access import PEOPLE, Case
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 BEGIN, END = "<!-- written by a test: begin -->", "<!-- written by a test: end -->"
 
-_ASKED: dict[tuple[str, str], Counter[str]] = {}
+_ASKED: dict[tuple[str, str], Mapping[str, int]] = {}
+_PROPERTY = "access"
 
 
-def answered(layer: str, part: str, counts: Counter[str]) -> None:
-    """Note how the cases of a part were answered under a layer's policies."""
-    _ASKED[layer, part] = counts
+def answered(item: pytest.Item, layer: str, part: str, counts: Mapping[str, int]) -> None:
+    """Note how the cases of a part were answered under a layer's policies; it goes with the test's report."""
+    item.user_properties.append((_PROPERTY, [layer, part, dict(counts)]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-access", action="store_true", help="write the tables of docs/security.md")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Gather the counts of this process and of its workers."""
+    if report.when == "call":
+        for name, value in report.user_properties:
+            if name == _PROPERTY:
+                layer, part, counts = cast("tuple[str, str, Mapping[str, int]]", value)
+                _ASKED[layer, part] = counts
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -38,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the tables, if that was asked for and all of them were seen."""
-    if not session.config.getoption("--write-access", False) or exitstatus != 0:
+    if not session.config.getoption("--write-access", False) or exitstatus or hasattr(session.config, "workerinput"):
         return
     missing = [f"{layer}: {part}" for layer in access.VALUES for part in access.cases() if (layer, part) not in _ASKED]
     if missing:

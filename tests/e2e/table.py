@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse at once what could not be written at the end: the markers are read by the process that collects."""
+    if config.getoption("--write-table", None) and config.getoption("numprocesses", None):
+        raise pytest.UsageError("--write-table works in one process alone: leave -n away, or give -n 0")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Read the markers, before any test is deselected."""

@@ -366,7 +366,7 @@ def expected(case: Case, layer: str) -> str:
 
 
 @pytest.mark.parametrize("part", ["attempt", "open", "legitimate"])
-def test_every_case_of_the_table_is_answered_as_it_says(site: Site, part: str) -> None:
+def test_every_case_of_the_table_is_answered_as_it_says(site: Site, part: str, request: pytest.FixtureRequest) -> None:
     asked = [case for case in access.cases()[part] if case.made]
     if not site.cluster.owned:
         served = site.cluster.kubectl("api-resources", "-o", "name")
@@ -381,7 +381,7 @@ def test_every_case_of_the_table_is_answered_as_it_says(site: Site, part: str) -
             wrong += [f"{access.title(case)}: {flaw}" for flaw in flaws(site, case, answer.message)]
     assert not wrong, "\n".join(wrong)
     counts = Counter(answers[access.title(case)].by for case in asked)
-    access_table.answered(site.layer, part, counts)
+    access_table.answered(request.node, site.layer, part, counts)
     print(f"{site.layer}: {len(asked)} {part}s: {dict(counts)}")
     if site.layer in STRONG and part == "attempt":
         people = [case for case in asked if case.who in (access.DEV, access.PODS, access.OWN, access.CHIEF)]
