@@ -64,7 +64,7 @@ e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the clu
 	@scripts/need-packages jq:jq
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
 	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
-	@$(PY) -m pytest -m e2e tests/e2e $(ARGS)
+	@$(PY) -m pytest -m e2e tests/e2e $(if $(E2E_KUBECONFIG),,-n 2 --dist loadfile) $(ARGS)
 
 cluster: venv ## Bring up the same node to play with, and say how to enter and stop it
 	@$(PY) -m tests.e2e.node up
