@@ -255,9 +255,9 @@ row_counter='
   END { if (!copying && blocks == entries) printf "%.0f\n", rows }
 '
 
-# The archive's table of contents: in full, and what is counted of it.
+# The archive's table of contents: in full, and what is counted of it. Fails where pg_restore cannot read it.
 list_archive() {
-  run pg_restore -C -l "$archive" >"$list" || fail_with_stderr "$req_base.dump cannot be listed"
+  run pg_restore -C -l "$archive" >"$list" || return 1
   tables=$(entries ' TABLE ' ' TABLE (DATA|ATTACH) ') sequences=$(entries ' SEQUENCE ' ' SEQUENCE (SET|OWNED BY) ')
   awk '$4 == "EXTENSION" { print $6 }' "$list" >"$BACKUP_RUN/extensions"
 }

@@ -337,13 +337,19 @@ def test_database_that_nobody_may_create_is_one_clear_line(case: Case) -> None:
     case.fails("'nosuch' does not exist, and role", "CREATEDB", RESTORE_INTO="nosuch")
 
 
-def test_missing_role_is_made_by_the_superuser_and_one_clear_line_for_others(make_case: MakeCase) -> None:
+def granted_to_a_role() -> tuple[Callable[[Server, str, str], None], str]:
+    """What fills a database of which a role of its own may read a table, and the role's name."""
     role = f"reader {uuid.uuid4().hex[:6]}"
 
     def fill(server: Server, dbname: str, owner: str) -> None:
         small(server, dbname, owner)
         server.psql(f'CREATE ROLE "{role}" LOGIN; GRANT SELECT ON users TO "{role}"', dbname)
 
+    return fill, role
+
+
+def test_missing_role_is_made_by_the_superuser_and_one_clear_line_for_others(make_case: MakeCase) -> None:
+    fill, role = granted_to_a_role()
     case = make_case(fill)
     good = case.fingerprint()
     case.server.psql(f'REVOKE SELECT ON users FROM "{role}"; DROP ROLE "{role}"', case.name)
@@ -444,18 +450,74 @@ def test_archive_that_is_damaged_after_the_choice_changes_nothing(case: Case) ->
     assert case.databases() == there
 
 
+def stand_in(case: Case, folder: Path, script: str) -> str:
+    """PATH with a pg_restore that runs a script in `folder` before the real one, which is `$real`."""
+    programs = folder / "programs"
+    programs.mkdir()
+    appears = 'appears() { for _ in $(seq "${2:-300}"); do [ ! -e "$1" ] || return 0; sleep 0.1; done; return 1; }'
+    real = f"cd {folder}; real={case.server.bin}/pg_restore"
+    (programs / "pg_restore").write_text(f'#!/bin/sh\n{real}\n{appears}\n{script}\nexec "$real" "$@"\n')
+    (programs / "pg_restore").chmod(0o755)
+    return f"{programs}:{case.pod.environment()['PATH']}"
+
+
+_FINDS_DAMAGE = 'echo "pg_restore: error: could not read from input file: end of file" >&2; exit 1'
+
+
+@in_all_shells
+def test_damage_ends_a_restore_beside_long_before_pg_restore_comes_to_it(case: Case, tmp_path: Path) -> None:
+    case.superuser()
+    into_server = "trap 'exit 1' TERM; touch begun; appears never 30; touch outlived; exit 1"
+    reading = f"appears begun; {_FINDS_DAMAGE}"
+    path = stand_in(case, tmp_path, f'case "$*" in "-d "*) {into_server} ;; "-f /dev/null "*) {reading} ;; esac')
+    case.fails("cannot be read: .*end of file", "newest before", RESTORE_REPLACE="yes", PATH=path)
+    assert (tmp_path / "begun").exists()
+    assert not (tmp_path / "outlived").exists()
+
+
+@in_all_shells
+def test_archive_is_read_to_its_end_before_the_swap(case: Case, tmp_path: Path) -> None:
+    case.superuser()
+    into_server = '"$real" "$@" && touch restored; exit'
+    reading = f"appears restored; sleep 1; {_FINDS_DAMAGE}"
+    path = stand_in(case, tmp_path, f'case "$*" in "-d "*) {into_server} ;; "-f /dev/null "*) {reading} ;; esac')
+    log = case.fails("cannot be read: .*end of file", "newest before", RESTORE_REPLACE="yes", PATH=path)
+    assert (tmp_path / "restored").exists()
+    assert "comparing" not in log
+
+
+@pytest.mark.parametrize(("way", "dry_run"), [("in-place", "no"), ("beside", "yes")], ids=["in-place", "dry-run"])
+def test_archive_is_read_to_its_end_before_anything_else_is_done(
+    case: Case, tmp_path: Path, way: str, dry_run: str
+) -> None:
+    case.superuser()
+    touched = 'case "$*" in "-d "* | "-f - "* | --clean*) touch begun ;; "-f /dev/null "*)'
+    path = stand_in(case, tmp_path, f"{touched} appears begun 30 || {{ {_FINDS_DAMAGE}; }} ;; esac")
+    wishes = {"RESTORE_WAY": way, "RESTORE_DRY_RUN": dry_run, "RESTORE_REPLACE": "yes", "PATH": path}
+    case.fails("cannot be read: .*end of file", "newest before", 1, **wishes)
+
+
+def test_missing_role_is_not_made_for_an_archive_that_cannot_be_read(make_case: MakeCase, tmp_path: Path) -> None:
+    fill, role = granted_to_a_role()
+    case = make_case(fill)
+    case.server.psql(f'REVOKE SELECT ON users FROM "{role}"; DROP ROLE "{role}"', case.name)
+    case.superuser()
+    path = stand_in(
+        case,
+        tmp_path,
+        f'case "$*" in "-d "*) touch begun ;; "-f /dev/null "*) appears begun 30; {_FINDS_DAMAGE} ;; esac',
+    )
+    log = case.fails("cannot be read: .*end of file", "newest before", RESTORE_REPLACE="yes", PATH=path)
+    assert "roles created" not in log
+    assert case.server.value(f"SELECT count(*) FROM pg_roles WHERE rolname = '{role}'") == "0"
+
+
 def test_pg_restore_that_fails_midway_commits_nothing_in_place(case: Case, tmp_path: Path) -> None:
     """The statements before the failure were sent; without the last one there is no transaction."""
     before = case.fingerprint()
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    real = case.server.bin / "pg_restore"
     # Cut where nothing is half said: all tables are there, and empty.
     cut = "awk '/^COPY / { exit } { print }'"
-    script = f'case "$*" in "-f - "*) {real} "$@" | {cut}; exit 1 ;; esac\nexec {real} "$@"\n'
-    (programs / "pg_restore").write_text(f"#!/bin/sh\n{script}")
-    (programs / "pg_restore").chmod(0o755)
-    path = f"{programs}:{case.pod.environment()['PATH']}"
+    path = stand_in(case, tmp_path, f'case "$*" in "-f - "*) "$real" "$@" | {cut}; exit 1 ;; esac')
     log = case.restore(1, RESTORE_REPLACE="yes", RESTORE_WAY="in-place", PATH=path)
     assert "nothing was changed" in log
     assert case.fingerprint().differences(before) == []

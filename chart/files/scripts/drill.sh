@@ -81,7 +81,7 @@ read_archive() {
   sum=$(sha256sum <"$archive") || fail "it cannot be read" "look at the volume"
   [ "${sum%% *}" = "$req_sha256" ] || fail "its sha256 is not the one it was published with" "look at the volume" damaged
   run pg_restore -f /dev/null "$archive" || fail_with_stderr "it cannot be read"
-  list_archive
+  list_archive || fail_with_stderr "it cannot be listed"
 }
 
 # Bytes of a quantity as Kubernetes writes it.

@@ -20,7 +20,7 @@ export LC_ALL
 
 # Below this many bytes a second connection costs more than it brings.
 parallel_from=8388608
-watcher='' made='' roles_made='' standing='' found_rows=''
+watcher='' reader='' made='' roles_made='' standing='' found_rows=''
 
 # The last words of the container, which `kubectl describe` shows.
 tell() {
@@ -30,10 +30,11 @@ tell() {
 
 # End the restore: fail ERROR [REMEDY [CODE]].
 fail() {
-  trap '' TERM INT
+  trap '' TERM INT USR1
   why=$1 remedy=${2:-}
   [ -n "$remedy" ] || remedy=$(remedy_for "$1")
   stop_watching
+  stop_reading
   forget_new_database
   tell "FAILED: $why"
   tell "remedy: $remedy"
@@ -62,7 +63,7 @@ remedy_for() {
 }
 
 on_term() {
-  trap '' TERM INT
+  trap '' TERM INT USR1
   end_child
   fail "stopped by SIGTERM before it was done" "restore again when you want" 143
 }
@@ -155,15 +156,55 @@ SQL
   IFS=$separator read -r target_tables relations <"$facts"
 }
 
-# All of the archive is read before anything is changed: a truncated one passes the table of contents.
-read_archive() {
-  run pg_restore -f /dev/null "$archive" ||
-    fail "$req_base.dump cannot be read: $(first_error)" "take the archive before it: RESTORE_BACKUP='newest before …'"
-  list_archive
+# What the archive says of itself, by its table of contents.
+look_at_archive() {
+  list_archive || unreadable
   archive_owner=$(DBNAME=$req_dbname awk '$4 == "DATABASE" && $5 == "-" {
     head = "DATABASE - " ENVIRON["DBNAME"] " "
     at = index($0, head)
     if (at) { print substr($0, at + length(head)); exit } }' "$list")
+}
+
+# All of the archive is read before anything that was there is changed: a truncated one passes the table of contents. A new
+# database is none of that, so that it may be made meanwhile; damage ends it at once, long before pg_restore comes to it.
+begin_reading() {
+  trap on_unreadable USR1
+  read_beside &
+  reader=$!
+}
+
+read_beside() {
+  trap 'end_child; exit 0' TERM
+  trap '' USR1
+  stderr=$BACKUP_RUN/reading
+  run pg_restore -f /dev/null "$archive" && return
+  kill -USR1 $$
+  return 1
+}
+
+finish_reading() {
+  [ -n "$reader" ] || return 0
+  wait "$reader" || on_unreadable
+  reader=
+  trap '' USR1
+}
+
+on_unreadable() {
+  trap '' TERM INT USR1
+  end_child
+  stderr=$BACKUP_RUN/reading
+  unreadable
+}
+
+unreadable() {
+  fail "$req_base.dump cannot be read: $(first_error)" "take the archive before it: RESTORE_BACKUP='newest before …'"
+}
+
+stop_reading() {
+  [ -n "$reader" ] || return 0
+  kill "$reader" 2>/dev/null || :
+  wait "$reader" 2>/dev/null || :
+  reader=
 }
 
 check_extensions() {
@@ -202,6 +243,7 @@ SQL
 
 # Without login and without any right: what a role may do is for its people to decide, and its password is in no backup.
 create_roles() {
+  [ ! -s "$BACKUP_RUN/missing" ] || finish_reading
   while IFS= read -r name <&3; do
     ask "$maintenance" -v name="$name" <<'SQL' || fail_with_stderr "role '$name' cannot be created"
 CREATE ROLE :"name" NOLOGIN
@@ -353,7 +395,10 @@ pg_restore_into() {
   awk '$4 != "DATABASE"' "$list" >"$list.use"
   watch_progress &
   watcher=$!
-  run pg_restore -d '' -w --exit-on-error -L "$list.use" "$@" "$archive" || fail_with_stderr "pg_restore failed"
+  run pg_restore -d '' -w --exit-on-error -L "$list.use" "$@" "$archive" || {
+    finish_reading
+    fail_with_stderr "pg_restore failed"
+  }
   stop_watching
 }
 
@@ -447,6 +492,7 @@ restore_beside() {
   create_database
   if [ "$jobs" -gt 1 ]; then set -- -j "$jobs"; else set --; fi
   pg_restore_into "$new" "$@"
+  finish_reading
   compare "$new"
   compare_rows "$new"
   if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then
@@ -654,7 +700,8 @@ main() {
   look_at_server
   look_at_target
   refuse_to_replace
-  read_archive
+  look_at_archive
+  begin_reading
   choose_way
   check_extensions
   check_roles
@@ -662,7 +709,9 @@ main() {
   choose_jobs
   name_databases
   announce
+  [ "$way" = beside ] || finish_reading
   if [ "$dry_run" = yes ]; then
+    finish_reading
     tell "nothing was changed, since RESTORE_DRY_RUN=yes"
     return
   fi
