@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -195,14 +196,20 @@ class Run:
         return f"job {self.name} {state}\n--- dump\n{self.dump}\n--- retention\n{self.retention}\n--- {self.message}"
 
 
+def far_off() -> str:
+    """A schedule of every two hours that is due in one hour at the soonest, when the tests are over."""
+    return f"0 {datetime.now(UTC).hour % 2}-23/2 * * *"
+
+
 @dataclass
 class Release:
-    """An installed chart."""
+    """An installed chart, which runs when told to, and by its own schedule only with `own_schedule`."""
 
     cluster: Cluster
     namespace: str
     name: str = "cnpg-backup"
     helm: str = "helm"
+    own_schedule: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     _count: int = 0
     _inspector: str = ""
@@ -273,7 +280,8 @@ class Release:
 
     def install(self, values: Mapping[str, Any] | None = None, *arguments: str) -> str:
         """`helm install NAME ./chart` with the harness's images and these values; gives the notes."""
-        self.values = chart.merge(IMAGES, values or {})
+        schedule = {} if self.own_schedule else {"schedule": far_off()}
+        self.values = chart.merge(IMAGES, schedule, values or {})
         with self._values_file(self.values) as file:
             return self.run_helm("install", self.name, str(CHART), "-f", file, *arguments)
 

@@ -26,7 +26,7 @@ from tests.e2e.node.addons import (
     CNPG_NAMESPACE,
 )
 from tests.e2e.outages import kyverno_out, kyverno_switched_off
-from tests.e2e.release import Release, cnpg_cluster
+from tests.e2e.release import Release, cnpg_cluster, far_off
 from tests.lab import access, chart
 from tests.lab.access import Case, Manifest, Place, Request
 from tests.lab.pods import mounting, without
@@ -54,7 +54,7 @@ RULES: Mapping[str, list[dict[str, Any]]] = {
         {"apiGroups": ["snapshot.storage.k8s.io"], "resources": ["*"], "verbs": ["*"]},
     ],
 }
-EVERY_MINUTE, OFTEN = "* * * * *", "0 */2 * * *"
+EVERY_MINUTE = "* * * * *"
 # It waits for a server that there is not: a run that lasts.
 DATABASES = [{"name": "ghost", "cluster": "ghost", "waitTimeout": 3000}]
 
@@ -310,7 +310,7 @@ def stand(cluster: Cluster, layer: str, namespace: str, elsewhere: str) -> Site:
     release = Release(cluster, namespace)
     operators = {"accessPolicy": {"operators": [{"kind": "User", "name": access.OPERATOR}]}}
     # Longer than the tests take: what ends the run is its deadline.
-    values = {"databases": DATABASES, "persistence": {"size": "32Mi"}, "schedule": OFTEN}
+    values = {"databases": DATABASES, "persistence": {"size": "32Mi"}}
     release.install(chart.merge(values, access.VALUES[layer], operators if layer in STRONG else {}))
     maps = [m["metadata"]["name"] for m in cluster.get("configmaps", "-n", namespace, "-l", "app=cnpg-backup")["items"]]
     record = cluster.get("configmap", "cnpg-backup-access", "-n", namespace)["data"]
@@ -335,7 +335,7 @@ def begin(site: Site) -> None:
     """The schedule fires, an operator looks around on the volume, and the policies are at work."""
     site.schedule(EVERY_MINUTE)
     site.wait_for_run(set())
-    site.schedule(OFTEN)
+    site.schedule(far_off())
     labels = {"app": site.place.release} if site.layer == "label" else {}
     pod = access.workload("pods", site.place.inspector, access.pod_spec(site.place.claim), labels)
     answer = site.ask(access.OPERATOR, access.create(site.place, pod), dry=False)
@@ -532,7 +532,7 @@ def runs_every_minute(guarded: list[Site]) -> Iterator[None]:
     yield
     for site in guarded:
         site.wait_for_guard()
-        site.schedule(OFTEN)
+        site.schedule(far_off())
 
 
 def new_runs(guarded: list[Site]) -> None:

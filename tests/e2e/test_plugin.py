@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,6 @@ def site(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
                 "databases": [*databases(*NAMES), *databases(SLEEPER, waitTimeout=2, retries=0)],
                 "accessPolicy": {"operatorRights": True, "operators": operators},
                 "persistence": {"size": "1Gi", "keep": False},
-                # Due next in one hour at the soonest, when all this is over.
-                "schedule": f"0 {datetime.now(UTC).hour % 2}-23/2 * * *",
             }
         )
         wait_healthy(node, namespace, *(f"{name}-postgresql-cnpg" for name in NAMES))
