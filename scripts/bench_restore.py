@@ -34,7 +34,7 @@ _BEGIN, _END = "bench: begin", "bench: end"
 PHASES = (
     "choose: read the archive, compare its sha256",
     "look at the archive's contents and at the server",
-    "restore, and beside it read the archive to its end",
+    "restore",
     "compare with the archive",
     "ANALYZE, rename",
 )
@@ -108,8 +108,8 @@ class Result:
         text = [
             f"A database of {self.database_bytes / 1e6:.0f} MB, an archive of {self.archive_bytes / 1e6:.0f} MB, "
             f"PostgreSQL {self.server}; both with {JOBS} jobs, by turns, into a database that is not there or empty. "
-            "The release's restore reads the whole archive twice more (for its sha256 before anything else, then by a "
-            "pg_restore without a server), and afterwards compares and analyzes; pg_restore does nothing of that.",
+            "The release's restore reads the whole archive for its sha256 before anything else, and afterwards "
+            "compares and analyzes; pg_restore does nothing of that.",
             "",
             f"Ratio without the pods' starts: **{self.ratio(starts=False).text()}**, at most {MOST:g}: {verdict}. "
             f"With them: {self.ratio(starts=True).text()}.",

@@ -20,7 +20,7 @@ export LC_ALL
 
 # Below this many bytes a second connection costs more than it brings.
 parallel_from=8388608
-watcher='' reader='' made='' roles_made='' standing='' found_rows=''
+watcher='' made='' roles_made='' standing='' found_rows=''
 
 # The last words of the container, which `kubectl describe` shows.
 tell() {
@@ -30,11 +30,10 @@ tell() {
 
 # End the restore: fail ERROR [REMEDY [CODE]].
 fail() {
-  trap '' TERM INT USR1
+  trap '' TERM INT
   why=$1 remedy=${2:-}
   [ -n "$remedy" ] || remedy=$(remedy_for "$1")
   stop_watching
-  stop_reading
   forget_new_database
   tell "FAILED: $why"
   tell "remedy: $remedy"
@@ -50,6 +49,7 @@ remedy_for() {
   case $1 in
     *"No space left"* | *"could not extend file"*) echo "the server's volume is full: the old database and the new one need room beside each other; grow it, or set RESTORE_WAY=in-place" ;;
     *"because other objects depend on it"*) echo "something newer than the archive needs what it would replace; drop that, or give the superuser's Secret, so that the archive is restored beside" ;;
+    *"could not read from input file"* | *"could not uncompress data"* | *"could not decompress data"*) echo "the archive is damaged: take the one before it, RESTORE_BACKUP='newest before …'" ;;
     *"deadlock detected"* | *"being accessed by other users"*) echo "other sessions are in the way: stop the application, then restore again" ;;
     *" rows, the archive held "*) echo "restore again; if it persists, another archive" ;;
     *"role \""*"does not exist"*) echo "create that role as superuser (<base>.globals.sql beside the archive lists it), then restore again" ;;
@@ -63,7 +63,7 @@ remedy_for() {
 }
 
 on_term() {
-  trap '' TERM INT USR1
+  trap '' TERM INT
   end_child
   fail "stopped by SIGTERM before it was done" "restore again when you want" 143
 }
@@ -165,46 +165,16 @@ look_at_archive() {
     if (at) { print substr($0, at + length(head)); exit } }' "$list")
 }
 
-# All of the archive is read before anything that was there is changed: a truncated one passes the table of contents. A new
-# database is none of that, so that it may be made meanwhile; damage ends it at once, long before pg_restore comes to it.
-begin_reading() {
-  trap on_unreadable USR1
-  read_beside &
-  reader=$!
-}
-
-read_beside() {
-  trap 'end_child; exit 0' TERM
-  trap '' USR1
-  stderr=$BACKUP_RUN/reading
-  run pg_restore -f /dev/null "$archive" && return
-  kill -USR1 $$
-  return 1
-}
-
-finish_reading() {
-  [ -n "$reader" ] || return 0
-  wait "$reader" || on_unreadable
-  reader=
-  trap '' USR1
-}
-
-on_unreadable() {
-  trap '' TERM INT USR1
-  end_child
-  stderr=$BACKUP_RUN/reading
-  unreadable
+# `choose` has compared its sha256 with that of the archive which pg_restore read whole before it was published. Where something
+# that is there will be changed, pg_restore reads it whole once more. A new database is none of that: it is made by reading
+# the archive to its end, and is nobody's until then.
+read_archive() {
+  [ "$way$dry_run" != besideno ] || [ -s "$BACKUP_RUN/missing" ] || return 0
+  run pg_restore -f /dev/null "$archive" || unreadable
 }
 
 unreadable() {
   fail "$req_base.dump cannot be read: $(first_error)" "take the archive before it: RESTORE_BACKUP='newest before …'"
-}
-
-stop_reading() {
-  [ -n "$reader" ] || return 0
-  kill "$reader" 2>/dev/null || :
-  wait "$reader" 2>/dev/null || :
-  reader=
 }
 
 check_extensions() {
@@ -243,7 +213,6 @@ SQL
 
 # Without login and without any right: what a role may do is for its people to decide, and its password is in no backup.
 create_roles() {
-  [ ! -s "$BACKUP_RUN/missing" ] || finish_reading
   while IFS= read -r name <&3; do
     ask "$maintenance" -v name="$name" <<'SQL' || fail_with_stderr "role '$name' cannot be created"
 CREATE ROLE :"name" NOLOGIN
@@ -395,10 +364,7 @@ pg_restore_into() {
   awk '$4 != "DATABASE"' "$list" >"$list.use"
   watch_progress &
   watcher=$!
-  run pg_restore -d '' -w --exit-on-error -L "$list.use" "$@" "$archive" || {
-    finish_reading
-    fail_with_stderr "pg_restore failed"
-  }
+  run pg_restore -d '' -w --exit-on-error -L "$list.use" "$@" "$archive" || fail_with_stderr "pg_restore failed"
   stop_watching
 }
 
@@ -492,7 +458,6 @@ restore_beside() {
   create_database
   if [ "$jobs" -gt 1 ]; then set -- -j "$jobs"; else set --; fi
   pg_restore_into "$new" "$@"
-  finish_reading
   compare "$new"
   compare_rows "$new"
   if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then
@@ -701,7 +666,6 @@ main() {
   look_at_target
   refuse_to_replace
   look_at_archive
-  begin_reading
   choose_way
   check_extensions
   check_roles
@@ -709,9 +673,8 @@ main() {
   choose_jobs
   name_databases
   announce
-  [ "$way" = beside ] || finish_reading
+  read_archive
   if [ "$dry_run" = yes ]; then
-    finish_reading
     tell "nothing was changed, since RESTORE_DRY_RUN=yes"
     return
   fi
