@@ -412,6 +412,8 @@ SQL
 # Whether rows are compared at all: only where they were counted, and all of them are restored.
 rows_are_known() { [ -n "$req_rows" ] && [ -z "$tables_wanted$schemas_wanted" ]; }
 
+say_rows_are_hidden() { tell "warning: rows are not compared: row security hides some from '$PGUSER'"; }
+
 # The rows, against what was counted when the archive was made: compare_rows DATABASE. Row security would hide some.
 compare_rows() {
   rows_are_known || return 0
@@ -421,7 +423,7 @@ SELECT format('SELECT count(*) FROM ONLY %I.%I', n.nspname, c.relname) $own_rela
 \\gexec
 SQL
   if grep -q hidden "$facts"; then
-    log "$database" "rows are not compared: row security hides some from '$PGUSER'"
+    say_rows_are_hidden
     return
   fi
   found_rows=$(awk '{ n += $1 } END { printf "%.0f", n }' "$facts")
@@ -442,7 +444,10 @@ DO \$\$ DECLARE
   found bigint := 0; counted bigint; ours regclass[];
 BEGIN
   SELECT array_agg(c.oid) INTO ours $own_relations AND relkind = 'r' AND c.oid NOT IN (SELECT oid FROM pg_temp.cnpg_backup_there);
-  IF EXISTS (SELECT FROM unnest(ours) t WHERE row_security_active(t)) THEN RETURN; END IF;
+  IF EXISTS (SELECT FROM unnest(ours) t WHERE row_security_active(t)) THEN
+    RAISE WARNING 'row security hides rows';
+    RETURN;
+  END IF;
   FOR i IN 1 .. coalesce(cardinality(ours), 0) LOOP
     EXECUTE format('SELECT count(*) FROM ONLY %s', ours[i]) INTO counted;
     found := found + counted;
@@ -629,6 +634,7 @@ restore_in_place() {
   run psql -Xqw -v ON_ERROR_STOP=1 -f "$BACKUP_RUN/statements" >/dev/null || fail_with_stderr "psql failed"
   wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "look at the volume"
   stop_watching
+  ! grep -q 'row security hides rows' "$stderr" || say_rows_are_hidden
   standing="'$target' is restored; only what came after that failed"
   compare "$target"
   [ "$found_tables" = "$tables" ] || tell "warning: '$target' has $found_tables tables, the archive $tables: newer ones were left alone"
