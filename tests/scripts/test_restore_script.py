@@ -172,6 +172,19 @@ def test_beside_brings_back_every_row_and_keeps_the_old_database(case: Case) -> 
     assert int(analyzed) > 0, "no statistics: the planner would guess"
 
 
+@pytest.mark.parametrize(("way", "jobs"), [("beside", "1"), ("beside", "2"), ("in-place", "2")])
+def test_every_table_is_analyzed_once(make_case: MakeCase, way: str, jobs: str) -> None:
+    """Partitions, their parents and materialized views, by one connection or by two."""
+    case = make_case(lambda server, name, owner: plausible(server, name, owner, megabytes=10))
+    case.may_create_databases()
+    case.restore(RESTORE_WAY=way, RESTORE_JOBS=jobs, RESTORE_REPLACE="yes")
+    never = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'm', 'p') AND reltuples < 0"
+    assert case.server.sql(never, case.name) == []
+    counts = case.server.sql("SELECT relname, analyze_count FROM pg_stat_user_tables", case.name)
+    assert len(counts) > 5
+    assert {count for _, count in counts} == {"1"}, counts
+
+
 @in_all_shells
 def test_in_place_brings_back_every_row_in_one_transaction(case: Case) -> None:
     good = case.fingerprint()

@@ -474,10 +474,37 @@ restore_beside() {
   restore_settings
 }
 
+# As many tables at a time as connections have restored them, but no more than two: each ANALYZE keeps one CPU busy.
 analyze() {
   log "$database" "gathering statistics (ANALYZE)"
-  ask "$1" <<'SQL' || log "$database" "warning: ANALYZE failed: $(first_error)"
-ANALYZE
+  if [ "$jobs" -gt 1 ]; then
+    mkdir -p "$BACKUP_RUN/other"
+    analyze_beside "$1" &
+    watcher=$!
+    analyze_share "$1" 0 2
+    wait "$watcher" || :
+    watcher=
+  else
+    analyze_share "$1" 0 1
+  fi
+}
+
+analyze_beside() {
+  trap 'end_child; exit 0' TERM
+  BACKUP_RUN=$BACKUP_RUN/other
+  facts=$BACKUP_RUN/facts stderr=$BACKUP_RUN/stderr
+  analyze_share "$1" 1 2
+}
+
+# Of the tables, the largest first: the first is one's, the next two the other's, and so on. A partition goes with its parent.
+analyze_share() {
+  ask "$1" -v share="$2" -v shares="$3" <<'SQL' || log "$database" "warning: ANALYZE failed: $(first_error)"
+SELECT format('ANALYZE %s', oid::regclass) FROM (
+  SELECT oid, row_number() OVER (ORDER BY greatest(pg_table_size(oid),
+      (SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(oid))) DESC, oid) AS rank
+    FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't') t
+  WHERE rank / :shares % :shares = :share
+\gexec
 SQL
 }
 
