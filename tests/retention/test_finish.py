@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -555,6 +556,25 @@ def test_status_of_several_cronjobs_is_merged(world: World, tmp_path: Path) -> N
     world.stage("app", NOW + 10 * MINUTE)
     ran = world.finish(NOW + HOUR)
     assert "status.json could not be understood" in ran.out
+    assert set(world.status()) == {"app"}
+
+
+def test_status_tells_of_another_cronjobs_database_that_has_only_failed_until_it_runs_no_more(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "two").mkdir()
+    other = World(tmp_path / "two")
+    other.configure("other")
+    other.root = world.root
+    other.fail("other")
+    other.finish(NOW)
+    shutil.rmtree(world.root / "other", ignore_errors=True)
+    for later in (HOUR, 6 * DAY):
+        world.stage("app", NOW + later - 5 * MINUTE)
+        world.finish(NOW + later)
+        assert world.status()["other"]["result"] == "failed"
+    world.stage("app", NOW + 7 * DAY)
+    world.finish(NOW + 7 * DAY + 5 * MINUTE)
     assert set(world.status()) == {"app"}
 
 

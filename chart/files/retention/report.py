@@ -16,6 +16,9 @@ TERMINATION_BYTES = 4096
 
 STATUS_SCHEMA = 1
 
+FORGET_AFTER = timedelta(days=7)
+"""How long `status.json` tells of a database that no run names and that has nothing on the volume."""
+
 OK, WARNING, REFUSED, FAILED = "ok", "warning", "refused", "failed"
 
 
@@ -169,15 +172,24 @@ def merge_status(
     """Return `status.json` after a run, and a warning (or nothing) about what was there before.
 
     Several CronJobs share the file: each replaces the entries of its own databases. The entry of a database that is
-    neither in this run nor on the volume any more goes.
+    neither in this run nor on the volume goes a week after its last run: until then it may be one of another CronJob
+    that has failed from its first run on.
     """
     databases, warning = _earlier(content)
     ours = {outcome.database for outcome in outcomes}
     staying = ours.union(present)
-    merged = {name: entry for name, entry in databases.items() if name in staying}
+    merged = {name: entry for name, entry in databases.items() if name in staying or _ran_lately(entry, now)}
     for outcome in outcomes:
         merged[outcome.database] = status_entry(outcome, databases.get(outcome.database), now)
     return _status_document(merged, now), warning
+
+
+def _ran_lately(entry: object, now: datetime) -> bool:
+    try:
+        ran = datetime.fromisoformat(entry["last_run"])  # type: ignore[index]
+        return abs(now - ran) < FORGET_AFTER
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def merge_drills(content: bytes | None, drills: Mapping[str, Any], now: datetime) -> bytes:
