@@ -30,7 +30,7 @@ demo: venv ## Back up, prune, lose and restore three databases on embedded Postg
 	@$(PY) -m scripts.demo $(ARGS)
 
 tools: ## Build or install the pinned tools that the tests call
-	@for tool in helm helm3 helm-unittest helm-docs ct policy-check; do tools/build $$tool >/dev/null || exit 1; done
+	@for tool in helm helm3 helm-unittest helm-docs ct policy-check kube-linter; do tools/build $$tool >/dev/null || exit 1; done
 	@tools/venv checkov >/dev/null
 
 test: venv packages tools lint ## Run every test but e2e, and all linters
