@@ -34,7 +34,7 @@ tools: ## Build or install the pinned tools that the tests call
 	@tools/venv checkov >/dev/null
 
 test: venv packages tools lint ## Run every test but e2e, and all linters
-	@$(PY) -m pytest -m 'not e2e and not long' -n 3 --dist worksteal
+	@$(PY) -m pytest -m 'not e2e and not long' -n 4 --dist worksteal
 
 test-long: venv packages tools ## Run the properties with many examples
 	@$(PY) -m pytest -m long -n 2 --dist worksteal

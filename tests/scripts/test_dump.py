@@ -144,6 +144,7 @@ def test_host_that_refuses_fails_after_a_bounded_wait(pod: Pod) -> None:
     assert_failed(pod, "refused", "no answer within 2 s: .*refused", "cluster up")
 
 
+@pytest.mark.parametrize("shell", ["busybox"], indirect=True)  # in one shell: it is ten seconds of waiting
 def test_host_that_never_answers_fails_after_a_bounded_wait(pod: Pod) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
