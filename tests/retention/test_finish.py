@@ -542,15 +542,20 @@ def test_a_week_a_year_ahead_never_costs_a_right_backup(world: World, wrong_now:
     assert on_disk == expected
 
 
-def test_status_of_several_cronjobs_is_merged(world: World, tmp_path: Path) -> None:
-    world.stage("app", NOW - 5 * MINUTE)
-    world.finish(NOW)
-    (tmp_path / "two").mkdir()
-    other = World(tmp_path / "two")
+def let_another_fail(world: World, folder: Path) -> None:
+    """Run another CronJob of the same volume, whose one database fails."""
+    folder.mkdir()
+    other = World(folder)
     other.configure("other")
     other.root = world.root
     other.fail("other")
     other.finish(NOW)
+
+
+def test_status_of_several_cronjobs_is_merged(world: World, tmp_path: Path) -> None:
+    world.stage("app", NOW - 5 * MINUTE)
+    world.finish(NOW)
+    let_another_fail(world, tmp_path / "two")
     assert set(world.status()) == {"app", "other"}
     (world.root / "status.json").write_text("{broken")
     world.stage("app", NOW + 10 * MINUTE)
@@ -562,12 +567,7 @@ def test_status_of_several_cronjobs_is_merged(world: World, tmp_path: Path) -> N
 def test_status_tells_of_another_cronjobs_database_that_has_only_failed_until_it_runs_no_more(
     world: World, tmp_path: Path
 ) -> None:
-    (tmp_path / "two").mkdir()
-    other = World(tmp_path / "two")
-    other.configure("other")
-    other.root = world.root
-    other.fail("other")
-    other.finish(NOW)
+    let_another_fail(world, tmp_path / "two")
     shutil.rmtree(world.root / "other", ignore_errors=True)
     for later in (HOUR, 6 * DAY):
         world.stage("app", NOW + later - 5 * MINUTE)
