@@ -9,7 +9,7 @@ from typing import Any
 from retention.errors import ExitCode, RetentionError
 from retention.policy import Limits, Policy
 from retention.prune import Delete
-from retention.volume import Backup
+from retention.volume import Backup, parse_moment
 
 TERMINATION_BYTES = 4096
 """Kubernetes keeps no more of a container's last words."""
@@ -185,11 +185,9 @@ def merge_status(
 
 
 def _ran_lately(entry: object, now: datetime) -> bool:
-    try:
-        ran = datetime.fromisoformat(entry["last_run"])  # type: ignore[index]
-        return abs(now - ran) < FORGET_AFTER
-    except (KeyError, TypeError, ValueError):
-        return False
+    last_run = entry.get("last_run") if isinstance(entry, dict) else None
+    moment = parse_moment(last_run) if isinstance(last_run, str) else None
+    return moment is not None and abs(now - moment) < FORGET_AFTER
 
 
 def merge_drills(content: bytes | None, drills: Mapping[str, Any], now: datetime) -> bytes:
