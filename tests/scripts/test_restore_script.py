@@ -469,7 +469,7 @@ def stand_in(case: Case, folder: Path, script: str) -> str:
     """PATH with a pg_restore that runs a script in `folder` before the real one, which is `$real`."""
     programs = folder / "programs"
     programs.mkdir()
-    appears = 'appears() { for _ in $(seq "${2:-300}"); do [ ! -e "$1" ] || return 0; sleep 0.1; done; return 1; }'
+    appears = 'appears() { for _ in $(seq 30); do [ ! -e "$1" ] || return 0; sleep 0.1; done; return 1; }'
     real = f"cd {folder}; real={case.server.bin}/pg_restore"
     (programs / "pg_restore").write_text(f'#!/bin/sh\n{real}\n{appears}\n{script}\nexec "$real" "$@"\n')
     (programs / "pg_restore").chmod(0o755)
@@ -485,7 +485,7 @@ def test_archive_is_read_to_its_end_before_anything_else_is_done(
 ) -> None:
     case.superuser()
     touched = 'case "$*" in "-d "* | "-f - "* | --clean*) touch begun ;; "-f /dev/null "*)'
-    path = stand_in(case, tmp_path, f"{touched} appears begun 30 || {{ {_FINDS_DAMAGE}; }} ;; esac")
+    path = stand_in(case, tmp_path, f"{touched} appears begun || {{ {_FINDS_DAMAGE}; }} ;; esac")
     wishes = {"RESTORE_WAY": way, "RESTORE_DRY_RUN": dry_run, "RESTORE_REPLACE": "yes", "PATH": path}
     case.fails("cannot be read: .*end of file", "newest before", 1, **wishes)
 
@@ -498,7 +498,7 @@ def test_missing_role_is_not_made_for_an_archive_that_cannot_be_read(make_case: 
     path = stand_in(
         case,
         tmp_path,
-        f'case "$*" in "-d "*) touch begun ;; "-f /dev/null "*) appears begun 30; {_FINDS_DAMAGE} ;; esac',
+        f'case "$*" in "-d "*) touch begun ;; "-f /dev/null "*) appears begun; {_FINDS_DAMAGE} ;; esac',
     )
     log = case.fails("cannot be read: .*end of file", "newest before", RESTORE_REPLACE="yes", PATH=path)
     assert "roles created" not in log

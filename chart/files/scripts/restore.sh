@@ -47,9 +47,11 @@ refuse() { fail "refused: $1" "$2" 3; }
 
 remedy_for() {
   case $1 in
+    *".dump cannot be read: "* | *"could not read from input file"* | *"could not uncompress data"* | *"could not decompress data"*)
+      echo "take the archive before it: RESTORE_BACKUP='newest before …'"
+      ;;
     *"No space left"* | *"could not extend file"*) echo "the server's volume is full: the old database and the new one need room beside each other; grow it, or set RESTORE_WAY=in-place" ;;
     *"because other objects depend on it"*) echo "something newer than the archive needs what it would replace; drop that, or give the superuser's Secret, so that the archive is restored beside" ;;
-    *"could not read from input file"* | *"could not uncompress data"* | *"could not decompress data"*) echo "the archive is damaged: take the one before it, RESTORE_BACKUP='newest before …'" ;;
     *"deadlock detected"* | *"being accessed by other users"*) echo "other sessions are in the way: stop the application, then restore again" ;;
     *" rows, the archive held "*) echo "restore again; if it persists, another archive" ;;
     *"role \""*"does not exist"*) echo "create that role as superuser (<base>.globals.sql beside the archive lists it), then restore again" ;;
@@ -173,9 +175,7 @@ read_archive() {
   run pg_restore -f /dev/null "$archive" || unreadable
 }
 
-unreadable() {
-  fail "$req_base.dump cannot be read: $(first_error)" "take the archive before it: RESTORE_BACKUP='newest before …'"
-}
+unreadable() { fail "$req_base.dump cannot be read: $(first_error)"; }
 
 check_extensions() {
   [ -s "$BACKUP_RUN/extensions" ] || return 0
