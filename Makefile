@@ -21,13 +21,13 @@ venv: $(VENV)/.complete ## Install the Python environment (into the cache) and p
 	@echo $(VENV)
 
 $(VENV)/.complete:
-	@scripts/make-venv "$(PYTHON)" "$(VENV)"
+	@tools/make-venv "$(PYTHON)" "$(VENV)"
 
 packages: ## Check for, or as root install, the Debian packages that the tests need
-	@scripts/need-packages busybox:busybox dash:dash openssl:openssl git:git chromium:chromium
+	@tools/need-packages busybox:busybox dash:dash openssl:openssl git:git chromium:chromium
 
 demo: venv ## Back up, prune, lose and restore three databases on embedded PostgreSQL servers
-	@$(PY) -m scripts.demo $(ARGS)
+	@$(PY) -m lab.demo $(ARGS)
 
 tools: ## Build or install the pinned tools that the tests call
 	@for tool in helm helm3 helm-unittest helm-docs ct policy-check kube-linter; do tools/build $$tool >/dev/null || exit 1; done
@@ -40,28 +40,28 @@ test-long: venv packages tools ## Run the properties with many examples
 	@$(PY) -m pytest -m long -n 2 --dist worksteal
 
 lint: venv ## Types, style, shell, YAML, and drift of generated files
-	@scripts/lint
+	@tools/lint
 
 format: venv ## Format Python and shell
-	@ruff format . && ruff check --fix -q . && shfmt -w $$(scripts/lint --list-shell)
+	@ruff format . && ruff check --fix -q . && shfmt -w $$(tools/lint --list-shell)
 
 sync: ## Write the generated files: the copies in chart/files, and chart/README.md
-	@$(PYTHON) scripts/sync-chart-files
-	@scripts/chart-readme
+	@$(PYTHON) tools/sync-chart-files
+	@tools/chart-readme
 
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
-	@$(PY) -m scripts.bench $(ARGS)
+	@$(PY) -m lab.bench.dump $(ARGS)
 
 bench-cluster: venv ## Measure what the access policy costs, and restores, on such a cluster; writes docs/benchmark-cluster.md
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
-	@$(PY) -m scripts.bench_cluster $(ARGS)
+	@$(PY) -m lab.bench.cluster $(ARGS)
 
 bench-retention: venv ## Measure the retention rule against its peers; writes docs/benchmark-retention.md
-	@scripts/need-packages borg:borgbackup
-	@$(PY) -m scripts.bench_retention $(ARGS)
+	@tools/need-packages borg:borgbackup
+	@$(PY) -m lab.bench.retention $(ARGS)
 
 e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the cluster of E2E_KUBECONFIG
-	@scripts/need-packages jq:jq
+	@tools/need-packages jq:jq
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
 	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
 	@$(PY) -m pytest -m e2e tests/e2e $(if $(E2E_KUBECONFIG),,-n 2 --dist loadfile) $(ARGS)

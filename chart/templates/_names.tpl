@@ -142,20 +142,28 @@ default
 {{- with .image.digest }}@{{ . }}{{ end -}}
 {{- end -}}
 
-{{/* The copies of package and pod scripts; without them the chart would install and never back up. */}}
-{{- define "cnpg-backup.scripts" -}}
-{{- range list "files/retention/__main__.py" "files/scripts/lib.sh" "files/scripts/dump.sh" "files/scripts/restore.sh" "files/scripts/drill.sh" "files/scripts/adopt.sh" -}}
-{{- if not ($.Files.Get .) -}}
-{{- fail (printf "this copy of the chart is incomplete: %s is missing; take the packaged chart, or run scripts/sync-chart-files" .) -}}
+{{/*
+Paths of the programs below `files/`, as a JSON list: the copies of the Python package and of the pod scripts. Without one of
+them the chart would install and never back up.
+*/}}
+{{- define "cnpg-backup.programs" -}}
+{{- $paths := list -}}
+{{- range prepend (.Files.Lines "files/index") "index" -}}
+  {{- if . -}}
+    {{- if not ($.Files.Glob (printf "files/%s" .)) -}}
+      {{- printf "this copy of the chart is incomplete: files/%s is missing; take the packaged chart, or run make sync" . | fail -}}
+    {{- end -}}
+    {{- $paths = append $paths . -}}
+  {{- end -}}
 {{- end -}}
-{{- end -}}
-{{- (.Files.Glob "files/scripts/*.sh").AsConfig }}
-{{ (.Files.Glob "files/retention/*.py").AsConfig }}
+{{- rest $paths | toJson -}}
 {{- end -}}
 
-{{/* Name of the ConfigMap with them. Of the files themselves and not of their YAML, which takes twenty times as long. */}}
+{{/* Name of their ConfigMap. The hash is that of the files and not of their YAML, which would take twenty times as long. */}}
 {{- define "cnpg-backup.scriptsName" -}}
 {{- $hashes := list -}}
-{{- range $path, $content := .Files.Glob "files/*/*" }}{{ $hashes = append $hashes (printf "%s %s" $path ($content | toString | sha256sum)) }}{{ end -}}
+{{- range include "cnpg-backup.programs" . | fromJsonArray -}}
+  {{- $hashes = append $hashes (printf "%s %s" . ($.Files.Get (printf "files/%s" .) | sha256sum)) -}}
+{{- end -}}
 {{- printf "%s-scripts-%s" (include "cnpg-backup.fullname" .) (join "\n" $hashes | sha256sum | trunc 10) -}}
 {{- end -}}

@@ -36,13 +36,10 @@ imagePullSecrets:
   configMap:
     name: {{ .scripts }}
     items:
-      {{- range $path, $_ := .root.Files.Glob "files/scripts/*.sh" }}
-      - key: {{ base $path }}
-        path: scripts/{{ base $path }}
-      {{- end }}
-      {{- range $path, $_ := .root.Files.Glob "files/retention/*.py" }}
-      - key: {{ base $path }}
-        path: retention/{{ base $path }}
+      # A key holds no slash, so the path has dots in it there.
+      {{- range include "cnpg-backup.programs" .root | fromJsonArray }}
+      - key: {{ . | replace "/" "." }}
+        path: {{ . }}
       {{- end }}
 {{- end -}}
 

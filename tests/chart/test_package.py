@@ -16,8 +16,14 @@ from tests.chart.common import backups, of_kind, pod_specs, rendered
 from tests.lab import chart
 from tests.lab.chart import CHART, ROOT
 
-SYNC = ROOT / "scripts" / "sync-chart-files"
+SYNC = ROOT / "tools" / "sync-chart-files"
 STAMPS = [f"app-202601{day:02}-{hour:02}0000.dump" for day in range(1, 15) for hour in range(0, 24, 2)]
+
+
+def sources() -> list[str]:
+    """Paths of everything that ships: the whole Python package, and every file of `scripts/`."""
+    paths = [*(ROOT / "retention").rglob("*.py"), *(ROOT / "scripts").iterdir()]
+    return [path.relative_to(ROOT).as_posix() for path in paths]
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def mounted(tmp_path: Path) -> Path:
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "scripts"]
     for item in volume["configMap"]["items"]:
         path = tmp_path / item["path"]
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(maps[volume["configMap"]["name"]][item["key"]].encode())
     return tmp_path
 
@@ -54,7 +60,7 @@ def test_the_mounted_files_are_the_sources_byte_for_byte(mounted: Path) -> None:
     sources |= {f"scripts/{path.name}": path.read_bytes() for path in (ROOT / "scripts").glob("*.sh")}
     assert set(files) == set(sources)
     for name, content in sources.items():
-        assert files[name] == content, f"{name} differs from its source: run scripts/sync-chart-files"
+        assert files[name] == content, f"{name} differs from its source: run tools/sync-chart-files"
 
 
 def test_the_mounted_package_plans_without_any_other(mounted: Path) -> None:
@@ -67,7 +73,8 @@ def test_the_mounted_package_plans_without_any_other(mounted: Path) -> None:
 
 
 def test_the_mounted_package_imports_nothing_but_itself_and_the_standard_library(mounted: Path) -> None:
-    modules = sorted(f"retention.{path.stem}" for path in (mounted / "retention").glob("[!_]*.py"))
+    paths = [path.relative_to(mounted).with_suffix("") for path in (mounted / "retention").rglob("[!_]*.py")]
+    modules = sorted(".".join(path.parts) for path in paths)
     code = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-S", "-s", "-P", "-c", code],
@@ -115,17 +122,21 @@ def test_the_copies_are_those_of_the_sources() -> None:
 @pytest.fixture
 def copy_of_the_repository(tmp_path: Path) -> Path:
     """A copy of what sync-chart-files reads and writes."""
-    for name in ("retention", "chart/files", "scripts"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("retention", "chart/files", "scripts", "tools/sync-chart-files"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            (tmp_path / name).parent.mkdir()
+            shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda root: (root / "retention" / "rule.py").write_text("changed = True\n"), "+changed = True"),
+        (lambda root: (root / "retention" / "errors.py").write_text("changed = True\n"), "+changed = True"),
         (lambda root: (root / "scripts" / "dump.sh").write_text("#!/bin/sh\n"), "chart/files/scripts/dump.sh"),
-        (lambda root: (root / "chart" / "files" / "retention" / "rule.py").unlink(), "missing, or no regular file"),
+        (lambda root: (root / "chart" / "files" / "retention" / "errors.py").unlink(), "missing, or no regular file"),
         (lambda root: (root / "chart" / "files" / "stray.py").write_text(""), "has no source: chart/files/stray.py"),
         (lambda root: (root / "chart" / "files" / "link.py").symlink_to("x"), "has no source: chart/files/link.py"),
         (lambda root: (root / "retention" / "new.py").write_text("\n"), "chart/files/retention/new.py"),
@@ -133,7 +144,7 @@ def copy_of_the_repository(tmp_path: Path) -> Path:
     ids=["source changed", "script changed", "copy missing", "stray file", "stray link", "new source"],
 )
 def test_drift_is_told_and_then_mended(copy_of_the_repository: Path, change: object, told: str) -> None:
-    sync = copy_of_the_repository / "scripts" / "sync-chart-files"
+    sync = copy_of_the_repository / "tools" / "sync-chart-files"
 
     def check() -> subprocess.CompletedProcess[str]:
         return subprocess.run([sync, "--check"], capture_output=True, text=True, check=False)
@@ -147,7 +158,9 @@ def test_drift_is_told_and_then_mended(copy_of_the_repository: Path, change: obj
     assert check().returncode == 0, check().stdout
 
 
-@pytest.mark.parametrize("missing", ["files/retention/__main__.py", "files/scripts/lib.sh", "files/scripts/dump.sh"])
+@pytest.mark.parametrize(
+    "missing", ["files/index", "files/retention/__main__.py", "files/scripts/lib.sh", "files/scripts/dump.sh"]
+)
 def test_a_chart_without_its_copies_refuses_to_render(tmp_path: Path, missing: str) -> None:
     shutil.copytree(CHART, tmp_path / "chart")
     (tmp_path / "chart" / missing).unlink()
@@ -173,10 +186,7 @@ def test_the_package_holds_what_is_installed_and_nothing_else(package: Path) -> 
     names = {member.name.removeprefix("cnpg-backup/") for member in members}
     strays = {name for name in names if name.startswith(("tests/", "ci/")) or name.endswith((".pyc", ".tgz"))}
     assert not strays, strays
-    sources = {f"files/retention/{path.name}" for path in (ROOT / "retention").glob("*.py")}
-    assert names >= sources | {
-        "files/scripts/lib.sh",
-        "files/scripts/dump.sh",
+    assert names >= {f"files/{path}" for path in ("index", *sources())} | {
         "values.schema.json",
         "templates/validate.yaml",
     }

@@ -229,7 +229,7 @@ def _below_free_form(lines: list[str], number: int) -> bool:
 
 
 def test_the_readme_is_what_helm_docs_makes_of_values_and_template() -> None:
-    done = subprocess.run([ROOT / "scripts" / "chart-readme", "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run([ROOT / "tools" / "chart-readme", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

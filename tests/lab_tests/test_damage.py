@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.bench import FORMATS, TINY, TRIALS, notice
+from lab.bench.dump import FORMATS, TINY, TRIALS, notice
 from tests.lab import damage, data
 from tests.lab.postgres import Server
 from tests.lab.site import Site

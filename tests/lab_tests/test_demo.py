@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Turns a bit of the archive that the demo is about to restore.
 SABOTAGE = """
 import sys
-from scripts import demo
+from lab import demo
 
 restore = demo.Demo._lose_and_restore
 
@@ -43,7 +43,7 @@ def play(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_demo_shows_every_promise_in_a_narrow_pipe_and_cleans_up() -> None:
-    done = play("-m", "scripts.demo")
+    done = play("-m", "lab.demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\x1b" not in done.stdout, "escape sequences in a pipe"
     assert "promises checked, all kept" in done.stdout

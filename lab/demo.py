@@ -4,7 +4,7 @@ Throwaway PostgreSQL servers take the place of the clusters, folders that of the
 chart is rendered with its own values, and its pod's commands, environment and mounted files run as rendered.
 
     make demo                       or, in the development environment:
-    python -m scripts.demo [--keep] [--megabytes N]
+    python -m lab.demo [--keep] [--megabytes N]
 
 Exit: 0 when all that is promised came true, 1 when something did not, 2 when this machine lacks a program.
 """

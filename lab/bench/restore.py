@@ -18,7 +18,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from scripts.sampling import Sample, say
+from lab.bench.sampling import Sample, say
 from tests.e2e import large
 from tests.e2e.node import Cluster, NodeError, wait_until
 from tests.e2e.release import Release, wait_healthy

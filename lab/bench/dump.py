@@ -1,7 +1,7 @@
 """Measure a whole verified backup against bare pg_dump, and what damage to archives is noticed.
 
     make bench                       or, in the development environment:
-    python -m scripts.bench [--rounds N] [--megabytes N] [--output FILE]
+    python -m lab.bench.dump [--rounds N] [--megabytes N] [--output FILE]
 
 All variants of a round follow each other at once, in an order that turns from round to round, and ratios are taken
 within a round: what else the machine does then touches both sides. Ends with 1 when a goal is missed.
@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from scripts.sampling import Sample, measure, paired, processor, say
+from lab.bench.sampling import Sample, measure, paired, processor, say
 from tests.lab import damage, data
 from tests.lab.chart import ChartError, render
 from tests.lab.pod import PodError
 from tests.lab.postgres import PostgresError, Server, scratch_folder
 from tests.lab.site import Site, SiteError, missing_programs
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "plausible"
 TINY = "authelia"
 TRIALS = 100

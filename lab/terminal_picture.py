@@ -1,6 +1,6 @@
 """Run a command in a terminal of its own and draw what the terminal shows: an SVG for the documentation.
 
-    python -m scripts.terminal_picture OUT.svg [--columns 110] [--title TEXT] -- COMMAND…
+    python -m lab.terminal_picture OUT.svg [--columns 110] [--title TEXT] -- COMMAND…
 
 What was drawn over (spinners, progress) is not in the picture: it shows what stays.
 """

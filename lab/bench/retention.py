@@ -1,7 +1,7 @@
 """Measure the retention rule against its peers, and the command against what its system calls cost alone.
 
     make bench-retention             or, in the development environment:
-    python -m scripts.bench_retention [--rounds N] [--most N] [--backups N] [--output FILE]
+    python -m lab.bench.retention [--rounds N] [--most N] [--backups N] [--output FILE]
 
 All variants of a round follow each other at once, in an order that turns from round to round, and ratios are taken
 within a round. The rule is measured in processor time, the command in time and in processor time. Ends with 1 when a
@@ -30,9 +30,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from retention import Policy, plan
-from scripts.sampling import Sample, measure, paired, processor, say
+from lab.bench.sampling import Sample, measure, paired, processor, say
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -1,7 +1,7 @@
 """What the access policy costs, and what a restore takes beside bare pg_restore: `make bench-cluster`.
 
     make bench-cluster               or, in the development environment:
-    python -m scripts.bench_cluster [--only admission|restore] [--pairs N] [--rounds N] [--output FILE]
+    python -m lab.bench.cluster [--only admission|restore] [--pairs N] [--rounds N] [--output FILE]
 
 Admission: two releases stand side by side in namespaces of their own, one without a policy, one with an engine's. The
 same pod is asked for in both by the same person, one after the other (dry runs: all of admission, nothing stored), by
@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts import bench_restore
-from scripts.sampling import processor, say
+from lab.bench import restore as bench_restore
+from lab.bench.sampling import processor, say
 from tests.e2e.node import Cluster, Node, NodeError, existing, wait_until
 from tests.e2e.node.pins import version
 from tests.e2e.release import STRANGER, Release, let_in, refusal
@@ -37,7 +37,7 @@ DATABASES = [{"name": "ghost", "cluster": "ghost"}]
 MOST = 1.0
 """Milliseconds that the built-in engine may add at most."""
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmark-cluster.md"
 PARTS = ("admission", "restore")
 
