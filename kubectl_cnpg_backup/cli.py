@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kubectl_cnpg_backup import interrupt
 from kubectl_cnpg_backup.errors import ExitCode, PluginError, UsageError
 from retention.errors import RetentionError
-from retention.policy import parse_duration
-from retention.volume import shown
+from retention.text import parse_duration, shown
 
 if TYPE_CHECKING:
     from kubectl_cnpg_backup.commands import Session

@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kubectl_cnpg_backup.tables import Table
-from retention import report
+from retention.text import table as plain_table
 
 TABLE, JSON, YAML = "table", "json", "yaml"
 
@@ -61,7 +61,7 @@ class Screen:
             return
         if not self.output.is_terminal:
             headers = [column.header for column in table.columns]
-            text = report.table(headers, [[_one_line(cell) for cell in row] for row in table.rows])
+            text = plain_table(headers, [[_one_line(cell) for cell in row] for row in table.rows])
             print("\n".join(line.rstrip() for line in text.splitlines()))
             return
         fitted = table.fitted(self.output.width)

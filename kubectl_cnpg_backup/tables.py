@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from retention.policy import format_size
-from retention.report import format_age
+from retention.text import format_age, format_size
 
 GOOD, CAREFUL, WRONG, QUIET = "green", "yellow", "red", "dim"
 _STYLES = {

@@ -70,3 +70,12 @@ class StoppedError(RetentionError):
     """SIGTERM arrived; the work stopped at a point from which the next run goes on."""
 
     exit_code = ExitCode.STOPPED
+
+
+def unexpected(error: Exception) -> RetentionError:
+    """Return a fault in the program as one line that names its place."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}"
+    return RetentionError(f"fault in the program: {type(error).__name__}{where}: {error}", "please report this")

@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 _DATABASE = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
+
+
 _STAMP = r"[0-9]{8}-[0-9]{6}"
+
+
 _DATABASE_PATTERN = re.compile(_DATABASE)
+
+
 _ARCHIVE_PATTERN = re.compile(rf"(?P<database>{_DATABASE})-{_STAMP}\.dump")
+
+
 _STAMP_PATTERN = re.compile(_STAMP)
 
 
@@ -41,20 +49,39 @@ class Kind(enum.Enum):
 SIDECARS = (Kind.SHA256, Kind.METADATA, Kind.GLOBALS, Kind.PIN, Kind.DRILL)
 """Files that mean nothing without the archive (or the bad archive) of the same base."""
 
+
 STAGED_SIDECARS = (Kind.STAGED_SHA256, Kind.STAGED_RESULT, Kind.STAGED_GLOBALS)
 """Files that mean nothing without the staged archive of the same base."""
 
+
 _VISIBLE = {kind.value: kind for kind in (Kind.ARCHIVE, Kind.BAD, *SIDECARS)}
+
+
 _HIDDEN = {kind.value: kind for kind in (Kind.STAGED, Kind.TOMBSTONE, *STAGED_SIDECARS)}
+
+
 _HIDDEN_KINDS = frozenset(_HIDDEN.values())
 
+
 LOCK = ".lock"
+
+
 DELETIONS = "deletions.jsonl"
+
+
 LAST_ERROR = "last-error.log"
+
+
 STATUS = "status.json"
+
+
 STATUS_LOCK = ".status.lock"
+
+
 OWN_FILES = frozenset({LOCK, DELETIONS, LAST_ERROR})
 """Further files of ours in a database's directory."""
+
+
 OWN_ROOT_FILES = frozenset({STATUS, STATUS_LOCK, f".{STATUS}{Kind.TEMPORARY.value}"})
 """Files of ours at the root of the volume."""
 

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from retention import Policy, plan
 from lab.bench.sampling import Sample, measure, paired, processor, say
+from retention import Policy, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

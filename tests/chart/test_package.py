@@ -56,11 +56,9 @@ def run_isolated(mounted: Path, *arguments: str, standard_input: str = "") -> su
 
 def test_the_mounted_files_are_the_sources_byte_for_byte(mounted: Path) -> None:
     files = {str(path.relative_to(mounted)): path.read_bytes() for path in mounted.rglob("*") if path.is_file()}
-    sources = {f"retention/{path.name}": path.read_bytes() for path in (ROOT / "retention").glob("*.py")}
-    sources |= {f"scripts/{path.name}": path.read_bytes() for path in (ROOT / "scripts").glob("*.sh")}
-    assert set(files) == set(sources)
-    for name, content in sources.items():
-        assert files[name] == content, f"{name} differs from its source: run tools/sync-chart-files"
+    assert set(files) == set(sources())
+    for name in files:
+        assert files[name] == (ROOT / name).read_bytes(), f"{name} differs from its source: run make sync"
 
 
 def test_the_mounted_package_plans_without_any_other(mounted: Path) -> None:

@@ -18,7 +18,7 @@ from kubectl_cnpg_backup.release import (
     worst,
 )
 from retention.errors import RetentionError
-from retention.report import Outcome, termination_message
+from retention.pod.report import RunOutcome, termination_message
 from tests.plugin.common import NOW, THREE, ago, config_of, job, objects, pod, release
 
 
@@ -51,9 +51,9 @@ def test_the_charts_cronjobs_are_read_as_what_they_are() -> None:
 
 
 def test_the_last_words_of_a_run_are_read_back_as_the_package_wrote_them() -> None:
-    good, bad = Outcome("authelia", notes=["published it"]), Outcome("kutt (odd): name")
+    good, bad = RunOutcome("authelia", notes=["published it"]), RunOutcome("kutt (odd): name")
     bad.problems.append(RetentionError("the server does not answer", "start it"))
-    outcomes = [good, Outcome("plausible", problems=[RetentionError("no Secret", "make it")])]
+    outcomes = [good, RunOutcome("plausible", problems=[RetentionError("no Secret", "make it")])]
     read = parse_verdicts(termination_message(outcomes, ["a warning"], NOW).decode())
     assert [(one.database, one.result, one.newest, one.why) for one in read] == [
         ("plausible", "failed", None, "no Secret"),

@@ -13,7 +13,7 @@ from rich.console import Console
 from kubectl_cnpg_backup import tables
 from kubectl_cnpg_backup.screen import Screen
 from retention.errors import RetentionError
-from retention.report import Outcome, finish_table
+from retention.pod.report import RunOutcome, finish_table
 from tests.plugin.common import NOW, backup
 
 NAME = "authelia-20261122-140002.dump"
@@ -68,9 +68,9 @@ def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_table_that_ends_a_run_is_read_back_as_the_package_printed_it() -> None:
-    failed = Outcome("kutt", seconds=12.34)
+    failed = RunOutcome("kutt", seconds=12.34)
     failed.problems.append(RetentionError("no Secret: it does not exist", "make it"))
-    log = ["kutt: dumping", *finish_table([Outcome("authelia", notes=["nothing new"]), failed], NOW).splitlines()]
+    log = ["kutt: dumping", *finish_table([RunOutcome("authelia", notes=["nothing new"]), failed], NOW).splitlines()]
     log.append("volume: 957.4 MiB, 3.6 MiB used; about 37.0 MiB once all tiers are full")
     rows = tables.parse_run_table(log)
     assert rows[0] == ["authelia", "ok", "none", "?", "0", "0.0", "nothing new"]

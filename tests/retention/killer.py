@@ -103,7 +103,7 @@ def _serve(request: dict[str, Any]) -> int:
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    from retention.cli import main
+    from retention.cli.main import main
 
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from retention import locks
-from retention.disk import Folder
 from retention.names import base_of
+from retention.volume import locks
+from retention.volume.folder import Folder
 from tests.retention.killer import KILLED
 from tests.retention.test_crash import Killer, assert_nothing_unverified_counts
 from tests.retention.world import DAY, HOUR, T0, Ran, World, content_of, retention_here

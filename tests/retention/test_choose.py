@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from retention import locks
-from retention.disk import Folder
+from retention.volume import locks
+from retention.volume.folder import Folder
 from tests.retention.world import DAY, HOUR, T0, Ran, World, retention_here
 
 NOW = T0 + 10 * DAY
@@ -129,7 +129,7 @@ def test_pin_of_a_person_stays_as_it_is(world: World) -> None:
 
 
 def test_run_that_holds_the_lock_is_not_waited_for_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retention.choose._PIN_LOCK_SECONDS", 0)
+    monkeypatch.setattr("retention.pod.choose._PIN_LOCK_SECONDS", 0)
     with Folder.open(world.folder("app")) as folder, locks.locked(folder, ".lock", seconds=0, holder="a dump"):
         ran = choose(world)
     assert ran.code == 0, ran.err

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from retention import Policy, plan
 from retention.errors import PolicyError
 from retention.names import base_of
-from retention.policy import Limits
-from retention.prune import Candidate, Decision, decide
-from retention.volume import Pin
+from retention.rule.backup import Pin
+from retention.rule.decide import Candidate, Decision, decide
+from retention.rule.policy import Limits
 from tests.retention.properties import BASE, Property, search, with_sets
 from tests.retention.world import DAY, HOUR, T0
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from retention import Place, Policy, plan
-from retention.cli import main
-from retention.prune import ALLOW_FLAG, ALLOW_VALUE, FREE_DELETIONS
+from retention.cli.main import main
+from retention.pod.report import ALLOW_FLAG, ALLOW_VALUE
+from retention.rule.decide import FREE_DELETIONS
 from tests.retention.test_mutations import BREAKAGES, FLAWS
 from tests.retention.world import DAY, HOUR, REPOSITORY, T0, retention_here
 

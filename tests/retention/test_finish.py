@@ -523,7 +523,7 @@ def test_a_week_a_year_ahead_never_costs_a_right_backup(world: World, wrong_now:
     moments = [(T0 + 2 * index * HOUR, index < 84) for index in range(84 + 120)]
     import itertools
 
-    from retention.prune import Candidate, decide
+    from retention.rule.decide import Candidate, decide
 
     candidates: dict[str, Candidate] = {}
     for (moment, wrong), number in zip(moments, itertools.count(), strict=False):

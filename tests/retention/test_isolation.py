@@ -1,8 +1,9 @@
-"""The pure core touches no disk, and the package needs nothing but the standard library."""
+"""Layers import downwards alone, the rule touches no disk, and the package needs nothing but the standard library."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,59 +11,92 @@ import pytest
 from tests.retention.world import REPOSITORY
 
 PACKAGE = REPOSITORY / "retention"
-CORE = ("errors", "names", "policy", "rule", "__init__")
-ALLOWED_IN_CORE = {
-    "bisect", "collections.abc", "dataclasses", "datetime", "enum", "functools",
-    "itertools", "json", "operator", "re", "typing",
-    *(f"retention.{name}" for name in CORE),
+LAYERS = ("ground", "rule", "volume", "pod", "cli")
+"""From below: each imports from itself and from those before it. The ground is what lies beside the folders."""
+PURE_LIBRARY = {
+    "bisect", "collections", "collections.abc", "dataclasses", "datetime", "enum", "functools", "html",
+    "itertools", "json", "math", "operator", "random", "re", "textwrap", "typing",
 }  # fmt: skip
-"""What does no input or output; `json` works on texts here."""
+"""What does no input or output; `json` works on texts here, `random` on a seed that is given."""
 FORBIDDEN_NAMES = {"open", "print", "input", "exec", "eval", "__import__"}
 
 
-def _imports(path: Path) -> set[str]:
-    found = set()
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+DOORS = {"retention", "retention.__main__"}
+"""What the world comes in by: the one import path for users, and the command."""
+
+
+def _layer(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else "ground"
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Yield the full name of every module that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: relative import"
-            found.add(str(node.module))
-    return found
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else str(node.module)
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_core_imports_nothing_that_does_io(module: str) -> None:
-    path = PACKAGE / f"{module}.py"
-    assert _imports(path) <= ALLOWED_IN_CORE, f"{path.name} imports what the core must not"
-    names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
-    assert not names & FORBIDDEN_NAMES, path.name
+PURE = sorted(name for name in MODULES if _layer(name) in ("ground", "rule") and name not in DOORS)
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_core_knows_no_clock(module: str) -> None:
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - DOORS))
+def test_no_module_imports_from_a_layer_above_its_own(module: str) -> None:
+    allowed = LAYERS[: LAYERS.index(_layer(module)) + 1]
+    for name in _imports(MODULES[module]):
+        if name.split(".")[0] == "retention":
+            assert name not in DOORS, f"{module} imports the package through its own door"
+            assert _layer(name) in allowed, f"{module} is of layer {_layer(module)} and imports {name} from above it"
+
+
+def test_every_folder_is_a_layer() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(LAYERS) - {"ground"}
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_rule_and_ground_import_nothing_that_does_io(module: str) -> None:
+    outside = {name for name in _imports(MODULES[module]) if name.split(".")[0] != "retention"}
+    assert outside <= PURE_LIBRARY, f"{module} imports {outside - PURE_LIBRARY}, which the rule must not"
+    names = {node.id for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Name)}
+    assert not names & FORBIDDEN_NAMES, module
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_rule_and_ground_know_no_clock(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text())
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    assert not attributes & {"now", "utcnow", "today", "time_ns", "monotonic"}, module
+    assert not attributes & {"now", "utcnow", "today", "time_ns", "monotonic", "SystemRandom"}, module
 
 
 def test_whole_package_imports_the_standard_library_alone() -> None:
-    for path in PACKAGE.glob("*.py"):
+    for path in MODULES.values():
         outside = {name.split(".")[0] for name in _imports(path)} - sys.stdlib_module_names - {"retention"}
         assert not outside, f"{path.name} imports {outside}"
 
 
-def test_package_is_flat() -> None:
-    """Keys of a ConfigMap hold no slash."""
-    assert not [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
+def test_no_module_is_too_long_to_be_read_at_a_sitting() -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert not {name: length for name, length in lengths.items() if length >= 1200}
 
 
 def test_package_runs_without_site_packages_and_environment(tmp_path: Path) -> None:
     """As in the pod: a copy of the files, an interpreter that looks nowhere else, a read-only place."""
     copy = tmp_path / "retention"
-    copy.mkdir()
-    for path in PACKAGE.glob("*.py"):
-        (copy / path.name).write_bytes(path.read_bytes())
+    for path in MODULES.values():
+        target = copy / path.relative_to(PACKAGE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
     start = f"import sys, runpy; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['retention', 'plan', '-']; "
     start += "runpy.run_module('retention', run_name='__main__')"
     ended = subprocess.run(

@@ -26,8 +26,8 @@ from hypothesis.stateful import (
 )
 
 from retention import Policy, Tier
-from retention.disk import Folder
 from retention.names import Grammar, Kind, base_of, file_name
+from retention.volume.folder import Folder
 from tests.retention.literal_rule import literal_plan
 from tests.retention.world import DAY, HOUR, T0, Ran, World, content_of, retention_here
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-import retention.rule
+import retention.rule.plan
 from retention import Place, Plan, Policy, Tier
 from tests.retention.properties import PROPERTIES, Planner, search
 
 EXAMPLES = 1500
-SOURCE = Path(retention.rule.__file__).read_text()
+SOURCE = Path(retention.rule.plan.__file__).read_text()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

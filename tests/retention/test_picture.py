@@ -18,8 +18,8 @@ from xml.etree import ElementTree
 import pytest
 
 from retention import Policy, Tier
-from retention.picture import DARK, LIGHT, to_html, to_svg
-from retention.simulate import Outage, Scenario, Simulation, simulate
+from retention.rule.picture import DARK, LIGHT, to_html, to_svg
+from retention.rule.simulate import Outage, Scenario, Simulation, simulate
 from tests.retention.world import DAY, HOUR, REPOSITORY, T0, retention_here
 
 GFS = Policy(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from retention import Policy, Tier
 from retention.errors import PolicyError
-from retention.policy import Quota, format_duration, parse_duration
+from retention.rule.policy import Quota
+from retention.text import format_duration, parse_duration
 from tests.retention.properties import policies
 
 HOURLY = {"name": "Hourly", "every": "2h", "keep": 6, "until": "12h"}

@@ -7,20 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from retention import Policy, sizing
-from retention.policy import Limits
-from retention.report import Outcome
-from retention.volume import Backup
+from retention import Policy
+from retention.rule import sizing
+from retention.rule.backup import Backup
+from retention.rule.policy import Limits
 from tests.retention.world import HOUR, T0, World
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 DEFAULT = Policy.default()
 
 
-def outcome(*sizes: int, limits: Limits | None = None) -> Outcome:
+def holding(*sizes: int, limits: Limits | None = None) -> sizing.Holding:
     """A database with archives of these sizes, newest first."""
     backups = [Backup(f"app-{n}", NOW - n * HOUR, size, "", None, "", None) for n, size in enumerate(sizes)]
-    return Outcome("app", backups=backups, kept_by=(DEFAULT, limits or Limits()))
+    return sizing.Holding(backups, DEFAULT, limits or Limits())
 
 
 @pytest.mark.parametrize(
@@ -38,22 +38,21 @@ def test_a_database_needs_its_tiers_or_its_budget_and_room_for_one_dump(limits: 
 
 
 def test_the_newest_archive_stands_for_all_and_what_else_is_there_stays() -> None:
-    found = sizing.assess(10_000, 1_000, [outcome(100, 50, 50), outcome(10)], NOW)
+    found = sizing.assess(10_000, 1_000, [holding(100, 50, 50), holding(10)], NOW)
     assert found == sizing.Sizing(10_000, 1_000, 1_000 - 200 - 10 + 1_600 + 160)
 
 
-def test_a_database_that_nobody_could_look_at_counts_as_it_is() -> None:
-    unseen, empty = Outcome("locked"), Outcome("new", backups=[], kept_by=(DEFAULT, Limits()))
-    assert sizing.assess(10_000, 1_000, [unseen, empty], NOW).full == 1_000
+def test_a_database_without_a_backup_counts_as_it_is() -> None:
+    assert sizing.assess(10_000, 1_000, [holding()], NOW).full == 1_000
 
 
 def test_tiers_that_were_cut_down_do_not_make_the_volume_emptier_than_it_is() -> None:
-    assert sizing.assess(10_000, 1_000, [outcome(1, *[50] * 18)], NOW).full == 1_000
+    assert sizing.assess(10_000, 1_000, [holding(1, *[50] * 18)], NOW).full == 1_000
 
 
 @pytest.mark.parametrize(("capacity", "warns"), [(2_509, True), (2_510, False)])
 def test_a_volume_that_is_too_small_is_told_and_one_that_just_fits_is_not(capacity: int, warns: bool) -> None:
-    found = sizing.assess(capacity, 1_010, [outcome(100)], NOW)
+    found = sizing.assess(capacity, 1_010, [holding(100)], NOW)
     assert found.full == 1_010 - 100 + 1_600
     assert bool(found.warning()) is warns
 

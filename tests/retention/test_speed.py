@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from retention import Policy, plan
-from retention.disk import Folder
-from retention.volume import scan
+from retention.volume.folder import Folder
+from retention.volume.scan import scan
 from tests.retention.world import DAY, HOUR, T0, World
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from retention.disk import Folder
 from retention.names import Kind, file_name
-from retention.volume import scan
+from retention.volume.folder import Folder
+from retention.volume.scan import scan
 from tests.retention.world import HOUR, T0, World, retention, retention_here
 
 NOW = T0 + 30 * 24 * HOUR

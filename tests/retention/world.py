@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from retention import Policy
-from retention.cli import main
+from retention.cli.main import main
 from retention.names import Kind, base_of, file_name
 
 REPOSITORY = Path(__file__).resolve().parents[2]

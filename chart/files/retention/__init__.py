@@ -3,7 +3,7 @@
 `plan` is a pure function of aware UTC datetimes and a policy; everything else is at the package's edges.
 """
 
-from retention.policy import Policy, Tier
-from retention.rule import Deleted, Kept, Place, Plan, Rule, plan
+from retention.rule.plan import Deleted, Kept, Place, Plan, Rule, plan
+from retention.rule.policy import Policy, Tier
 
 __all__ = ["Deleted", "Kept", "Place", "Plan", "Policy", "Rule", "Tier", "plan"]

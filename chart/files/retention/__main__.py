@@ -3,7 +3,7 @@
 import gc
 import os
 
-from retention.cli import main
+from retention.cli.main import main
 
 # A large volume makes hundreds of thousands of records without a cycle among them, which the collector would look
 # through again and again. Nor is there anything in them whose end has to be waited for: `main` has flushed its output.

@@ -1,0 +1,299 @@
+"""Judges what a drill has restored, and records it: a sidecar for each archive, a pin for the newest proved one.
+
+drill.sh leaves a result for each request, as `key=value` lines: docs/architecture.md. An archive is *proved* when it
+was restored into a server of its own and all checks held. The newest proved archive of a database stays pinned until a
+newer one is proved: otherwise a weekly drill that fails would find the one before it long pruned.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from retention.errors import ConfigError, ExitCode, LockedError, RetentionError
+from retention.keyvalue import Result
+from retention.names import LOCK, Kind, database_of_archive, file_name
+from retention.pod import config, report, status
+from retention.rule.backup import Backup, Pin
+from retention.text import shown, table
+from retention.volume import locks, pins, verify
+from retention.volume.folder import Folder
+from retention.volume.scan import scan
+from retention.volume.sidecars import parse_pin, read_document
+
+DRILL_SCHEMA = 1
+
+
+PROVED = "proved"
+
+
+GONE = "gone"
+
+
+PIN_BY = "drill"
+
+
+_PIN_REASON = "the newest backup that a drill has proved"
+
+
+_LOCK_SECONDS = 10
+
+
+_NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
+
+
+@dataclass(slots=True)
+class Drilled:
+    """One archive after its drill.
+
+    Attributes:
+        base: The archive's base.
+        state: `proved`, `failed`, `damaged`, `gone` (pruned before its turn) or `not-reached`.
+        result: What drill.sh said.
+        problem: Why it is not proved.
+    """
+
+    base: str
+    state: str
+    result: Result
+    problem: RetentionError | None = None
+
+    @property
+    def name(self) -> str:
+        """The archive's file name."""
+        return file_name(self.base, Kind.ARCHIVE)
+
+    @property
+    def failed(self) -> bool:
+        """Whether somebody has to look."""
+        return self.problem is not None and self.state != GONE
+
+    def document(self) -> dict[str, Any]:
+        """Return the drill as its sidecar holds it."""
+        return {
+            "schema": DRILL_SCHEMA,
+            "archive": self.name,
+            "result": self.state,
+            "started": _moment(self.result.number("started")),
+            "finished": _moment(self.result.number("finished")),
+            **{key: self.result.number(key) for key in _NUMBERS},
+            "amcheck": self.result.text("amcheck") == "yes",
+            "server_version": self.result.text("server_version") or None,
+            "problem": None if self.problem is None else self.problem.problem,
+            "remedy": None if self.problem is None else self.problem.remedy,
+            "warnings": list(self.result.warnings),
+        }
+
+
+@dataclass(slots=True)
+class DrillOutcome:
+    """How the drill of a database ended.
+
+    Attributes:
+        database: Its name.
+        drilled: Its archives, newest first.
+        pinned: The archive that stays pinned, empty when none was ever proved.
+        warnings: What somebody should know.
+    """
+
+    database: str
+    drilled: list[Drilled]
+    pinned: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether one of its archives is not what it should be."""
+        return any(one.failed for one in self.drilled)
+
+    def status(self, now: datetime) -> dict[str, Any]:
+        """Return what `status.json` says about the drill."""
+        failed = [one for one in self.drilled if one.failed]
+        problem = failed[0].problem if failed else None
+        return {
+            "result": "failed" if self.failed else PROVED if self.drilled else "none",
+            "at": now.isoformat(timespec="seconds"),
+            "archives": [{"name": one.name, "result": one.state} for one in self.drilled],
+            "proved": self.pinned or None,
+            "problem": problem.problem if problem else None,
+            "remedy": problem.remedy if problem else None,
+        }
+
+
+def _moment(seconds: int | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(min(seconds, 2**36), UTC).isoformat()
+
+
+def record(
+    root: Folder, results: Path, databases: Iterable[str], *, now: datetime, holder: str, say: Callable[[str], None]
+) -> list[DrillOutcome]:
+    """Record the results of a drill, database by database.
+
+    Args:
+        root: The volume.
+        results: Where the requests and drill.sh's results lie.
+        databases: Those that were to be drilled.
+        now: The moment, UTC.
+        holder: How locks name us.
+        say: Told each thing as it happens.
+
+    Raises:
+        ConfigError: When the results cannot be read.
+    """
+    requests = _requested(results)
+    outcomes = []
+    for database in databases:
+        bases = sorted((base for base, owner in requests.items() if owner == database), reverse=True)
+        outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
+        if root.stat(database) is not None:
+            with root.child(database) as folder:
+                _settle(folder, outcome, now=now, holder=holder, say=say)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _requested(results: Path) -> dict[str, str]:
+    """Return the bases that were asked for, each with its database."""
+    requests = {}
+    for path in results.glob("*.request"):
+        database = database_of_archive(f"{path.stem}{Kind.ARCHIVE.value}")
+        if database is None:
+            raise ConfigError(f"{path}: not the name of a request", "this file was not written by `choose`")
+        requests[path.stem] = database
+    return requests
+
+
+def _drilled(results: Path, base: str) -> Drilled:
+    result = config.read_result(results / f"{base}.drill")
+    if result is None:
+        problem = RetentionError("the drill container reported nothing about it", "see its log (container drill)")
+        return Drilled(base, "failed", Result({}, ()), problem)
+    state = result.text("state")
+    if state == PROVED:
+        return Drilled(base, state, result)
+    problem = RetentionError(result.text("error") or f"it is {state}", result.text("remedy"))
+    return Drilled(base, state, result, problem)
+
+
+def _settle(folder: Folder, outcome: DrillOutcome, *, now: datetime, holder: str, say: Callable[[str], None]) -> None:
+    for one in outcome.drilled:
+        try:
+            if one.state == "damaged":
+                _look_again(folder, outcome.database, one, holder)
+            # Beside an archive only: a sidecar without one is swept away.
+            if folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD)):
+                content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
+                folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
+                folder.sync()
+        except RetentionError as error:
+            outcome.warnings.append(f"{one.name}: {error}")
+        say(f"{outcome.database}: {one.name} {one.state}{f': {one.problem}' if one.problem else ''}")
+    try:
+        outcome.pinned = _pin_newest(folder, outcome.database, now=now, holder=holder)
+    except RetentionError as error:
+        outcome.warnings.append(f"the newest proved backup could not be pinned: {error}")
+    for warning in outcome.warnings:
+        say(f"{outcome.database}: warning: {warning}")
+
+
+def _look_again(folder: Folder, database: str, one: Drilled, holder: str) -> None:
+    """Read an archive that drill.sh found damaged once more; it is out of view when that is so."""
+    checks = verify.verify(
+        folder, database, frozenset({one.name}), holder=holder, lock_seconds=_LOCK_SECONDS, done=lambda _: None
+    )
+    for checked in checks:
+        if checked.result == "good":
+            one.problem = RetentionError(
+                "its sha256 was wrong in the drill and is right now",
+                "the storage below the volume is not to be trusted",
+            )
+        else:
+            one.problem = RetentionError(checked.reason, "look into the storage, then remove it")
+
+
+def _pin_newest(folder: Folder, database: str, *, now: datetime, holder: str) -> str:
+    """Pin the newest backup that a drill has proved, and take such a pin from all others; return its name."""
+    with contextlib.ExitStack() as stack:
+        # A dump may hold the lock for long; a pin does no harm without it.
+        with contextlib.suppress(LockedError):
+            stack.enter_context(locks.locked(folder, LOCK, seconds=_LOCK_SECONDS, holder=holder))
+        backups = scan(folder, database).backups
+        newest = next((backup for backup in backups if _proved(folder, backup)), None)
+        if newest is None:
+            return ""
+        if newest.pin is None or newest.pin.expires is not None:
+            # A person's pin that ends some day comes back when this one goes.
+            replaced = (folder.read(file_name(newest.base, Kind.PIN)) or b"").decode(errors="replace")
+            pins.write(folder, newest.base, reason=_PIN_REASON, expires=None, now=now, by=PIN_BY, replaced=replaced)
+        for backup in backups:
+            if backup is not newest and backup.pin is not None and backup.pin.by == PIN_BY:
+                _give_back(folder, backup, backup.pin, now)
+        folder.sync()
+        return newest.name
+
+
+def _give_back(folder: Folder, backup: Backup, pin: Pin, now: datetime) -> None:
+    replaced = pin.replaced.encode(errors="replace")
+    if replaced and parse_pin(replaced).holds(now):
+        folder.write(file_name(backup.base, Kind.PIN), replaced)
+    else:
+        folder.remove(file_name(backup.base, Kind.PIN))
+
+
+def _proved(folder: Folder, backup: Backup) -> bool:
+    drilled = read_document(folder, file_name(backup.base, Kind.DRILL))
+    return drilled is not None and drilled.get("result") == PROVED
+
+
+def write_status(root: Folder, outcomes: list[DrillOutcome], *, now: datetime, holder: str) -> str:
+    """Put the drills into status.json; return a warning, or nothing."""
+    drills = {outcome.database: outcome.status(now) for outcome in outcomes}
+    return status.update(root, lambda earlier: (report.merge_drills(earlier, drills, now), ""), holder=holder)
+
+
+def exit_code(outcomes: Iterable[DrillOutcome]) -> ExitCode:
+    """Return a drill's exit code."""
+    return ExitCode.FAILED if any(outcome.failed for outcome in outcomes) else ExitCode.DONE
+
+
+def last_words(outcomes: list[DrillOutcome]) -> bytes:
+    """Return the pod's last words, worst first."""
+    failed = sum(outcome.failed for outcome in outcomes)
+    lines = [f"{failed} of {len(outcomes)} drills failed" if failed else f"{len(outcomes)} databases proved"]
+    for outcome in sorted(outcomes, key=lambda outcome: not outcome.failed):
+        told = "; ".join(
+            f"{one.name} {one.state}{f': {one.problem.problem}' if one.problem else ''}" for one in outcome.drilled
+        )
+        lines.append(f"{outcome.database}: {told or 'there was no backup to drill'}")
+    return report.cut(shown_lines(lines))
+
+
+def shown_lines(lines: Iterable[str]) -> bytes:
+    """Return lines as bytes in which nothing but the line ends is a control character."""
+    return "\n".join(shown(line) for line in lines).encode(errors="replace")
+
+
+def drill_table(outcomes: Iterable[DrillOutcome]) -> str:
+    """Return the table that ends a drill's log: one line an archive."""
+    rows = []
+    for outcome in outcomes:
+        for one in outcome.drilled:
+            number = one.result.number
+            rows.append(
+                (
+                    outcome.database,
+                    one.state,
+                    one.name,
+                    *(
+                        "?" if number(key) is None else str(number(key))
+                        for key in ("tables", "rows", "restore_seconds")
+                    ),
+                    "" if one.problem is None else one.problem.problem,
+                )
+            )
+        if not outcome.drilled:
+            rows.append((outcome.database, "none", "-", "-", "-", "-", "there was no backup to drill"))
+    return table(("DATABASE", "RESULT", "ARCHIVE", "TABLES", "ROWS", "SECONDS", "WHY"), rows)

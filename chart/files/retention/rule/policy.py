@@ -1,0 +1,297 @@
+"""The retention policy: tiers, what makes them valid, and their form as JSON.
+
+A *tier* keeps `keep` backups, one per `every`, up to the age `until`; the last tier has no end. Tiers are listed finest
+first and their widths nest. Part of a tier's places are *marks* (the newest backup of each slot of `every`), the rest
+are places *in transit*: for what has left the tier before and is not yet a mark of this one.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Self
+
+from retention.errors import PolicyError
+from retention.text import DURATION_HELP, LONGEST, format_duration, parse_duration
+
+RESERVED_NAMES: Final = frozenset({"newest", "oldest", "pinned", "future"})
+"""What a plan says in a tier's place for backups that no tier keeps."""
+
+
+DEFAULT_PHASE: Final = timedelta(seconds=-900)
+"""Slots begin a quarter of an hour before the schedule's minute, so that a late start falls in its own slot."""
+
+
+_SECOND = timedelta(seconds=1)
+
+
+_MOST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One tier of a policy.
+
+    Attributes:
+        name: What plans and reports call it.
+        every: The width of its slots, whole seconds.
+        keep: How many backups it keeps, 1 or more.
+        until: The age where it ends; None for the last tier alone.
+    """
+
+    name: str
+    every: timedelta
+    keep: int
+    until: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How a tier's places divide: `marks` for the newest of each slot, `transit` for what is on its way there."""
+
+    marks: int
+    transit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A valid retention policy.
+
+    Attributes:
+        tiers: Finest first, at least one.
+        phase: Where slots begin, counted from the Unix epoch; any whole number of seconds.
+
+    Raises:
+        PolicyError: When the tiers contradict themselves or each other.
+    """
+
+    tiers: tuple[Tier, ...]
+    phase: timedelta = DEFAULT_PHASE
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @classmethod
+    def default(cls) -> Self:
+        """Return the policy that holds where none is given: 6 Hourly, 4 12-Hourly, 5 Daily."""
+        hour = timedelta(hours=1)
+        return cls(
+            (
+                Tier("Hourly", 2 * hour, 6, 12 * hour),
+                Tier("12-Hourly", 12 * hour, 4, 48 * hour),
+                Tier("Daily", 24 * hour, 5),
+            )
+        )
+
+    @property
+    def most(self) -> int:
+        """The number of backups that a plan never exceeds."""
+        return sum(tier.keep for tier in self.tiers)
+
+    def quotas(self) -> tuple[Quota, ...]:
+        """Return how many of each tier's places are marks, and how many are for backups in transit."""
+        quotas = []
+        begin = timedelta(0)
+        for tier in self.tiers:
+            marks = tier.keep
+            if tier.until is not None:
+                marks = min(tier.keep, (tier.until - begin) // tier.every)
+                begin = tier.until
+            quotas.append(Quota(marks, tier.keep - marks))
+        return tuple(quotas)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "policy") -> Self:
+        """Return the policy that a JSON document describes.
+
+        Args:
+            text: `{"phase": seconds, "tiers": [{"name", "every", "keep", "until"}…]}`; `phase` may be missing.
+            source: What errors call the document, usually its path.
+
+        Raises:
+            PolicyError: Naming the field and what it should be.
+        """
+        try:
+            return cls(*_fields_of(text))
+        except PolicyError as error:
+            raise PolicyError(f"{source}: {error.problem}", error.remedy) from None
+
+    def to_json(self) -> str:
+        """Return the JSON document that `from_json` reads."""
+        tiers = []
+        for tier in self.tiers:
+            fields: dict[str, Any] = {"name": tier.name, "every": format_duration(tier.every), "keep": tier.keep}
+            if tier.until is not None:
+                fields["until"] = format_duration(tier.until)
+            tiers.append(fields)
+        return json.dumps({"phase": self.phase // _SECOND, "tiers": tiers}, indent=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What stands around the policy of one database; it never changes the rule.
+
+    Attributes:
+        large_percent: More than this share of the backups, or of their bytes, is a large prune; 1 to 99.
+        max_bytes: The most that all archives may take together; None for no budget.
+        min_backups: How many of the newest backups the budget never takes, 1 or more.
+
+    Raises:
+        PolicyError: Naming the limit and what it should be.
+    """
+
+    large_percent: int = 50
+    max_bytes: int | None = None
+    min_backups: int = 3
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.large_percent <= 99:
+            raise PolicyError(f"a large prune of {self.large_percent} percent", "give a whole number from 1 to 99")
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise PolicyError(f"a budget of {self.max_bytes} bytes", "give 1 or more, or leave it out")
+        if self.min_backups < 1:
+            raise PolicyError(f"a budget that leaves {self.min_backups} backups", "give 1 or more")
+
+
+DEFAULT_LIMITS: Final = Limits()
+"""A large prune is one of more than half; no budget."""
+
+
+def _check(policy: Policy) -> None:
+    if not policy.tiers:
+        raise PolicyError("tiers is empty", "name at least one tier; a policy that keeps nothing is refused")
+    if policy.phase % _SECOND:
+        raise PolicyError(f"phase of {policy.phase} is not a whole number of seconds", "round it")
+    if abs(policy.phase) > LONGEST:
+        raise PolicyError(f"phase of {policy.phase // _SECOND} seconds is more than a century", "give less")
+    begin = timedelta(0)
+    for index, tier in enumerate(policy.tiers):
+        place = f"tiers[{index}] {tier.name!r}"
+        _check_name(policy, index, place)
+        _check_width(policy, index, place)
+        if not 1 <= tier.keep <= _MOST:
+            raise PolicyError(
+                f"{place}: keep is {tier.keep}", f"keep a whole number from 1 to {_MOST}, or leave the tier out"
+            )
+        begin = _check_range(policy, index, place, begin)
+
+
+def _check_name(policy: Policy, index: int, place: str) -> None:
+    name = policy.tiers[index].name
+    if not name.strip() or not name.isprintable() or len(name) > 63:
+        raise PolicyError(f"{place}: this is not a name", "give it 1 to 63 printable characters")
+    if name in RESERVED_NAMES:
+        raise PolicyError(f"{place}: the name is reserved for backups outside the tiers", "choose another name")
+    if name in (tier.name for tier in policy.tiers[:index]):
+        raise PolicyError(f"{place}: the name is used twice", "give each tier its own name")
+
+
+def _check_width(policy: Policy, index: int, place: str) -> None:
+    every = policy.tiers[index].every
+    if every < _SECOND or every % _SECOND:
+        raise PolicyError(f"{place}: every is {every}", "give a whole number of seconds above 0")
+    if every > LONGEST:
+        raise PolicyError(f"{place}: every is longer than a century", "give less")
+    if index and every % policy.tiers[index - 1].every:
+        finer = policy.tiers[index - 1]
+        raise PolicyError(
+            f"{place}: every {format_duration(every)} is not a multiple of {finer.name!r}'s "
+            f"{format_duration(finer.every)}",
+            "list tiers from fine to coarse, and let each width be a multiple of the one before",
+        )
+
+
+def _check_range(policy: Policy, index: int, place: str, begin: timedelta) -> timedelta:
+    tier = policy.tiers[index]
+    if index == len(policy.tiers) - 1:
+        if tier.until is not None:
+            raise PolicyError(f"{place}: the last tier has an until", "leave it out: the last tier ends by count alone")
+        return begin
+    if tier.until is None:
+        raise PolicyError(f"{place}: until is missing", "say at which age the next tier begins; only the last has none")
+    if tier.until > LONGEST:
+        raise PolicyError(f"{place}: until is longer than a century", "give less")
+    span, rest = divmod(tier.until - begin, tier.every)
+    if span < 1 or rest:
+        raise PolicyError(
+            f"{place}: from {format_duration(begin)} until {format_duration(tier.until)} is not a whole number of "
+            f"{format_duration(tier.every)}, 1 or more",
+            "let each tier end a multiple of its width after the one before it",
+        )
+    if index == 0 and tier.keep > span:
+        raise PolicyError(
+            f"{place}: keep is {tier.keep}, but there are only {span} slots of {format_duration(tier.every)} until "
+            f"{format_duration(tier.until)}",
+            f"keep at most {span}, or let the tier end later",
+        )
+    return tier.until
+
+
+def _fields_of(text: str) -> tuple[tuple[Tier, ...], timedelta]:
+    document = _members(_decode(text), "the document", required=("tiers",), optional=("phase",))
+    phase = document.get("phase", DEFAULT_PHASE // _SECOND)
+    if type(phase) is not int:
+        raise PolicyError(f"phase is {_shown(phase)}", "give a whole number of seconds, such as -900")
+    if abs(phase) > LONGEST // _SECOND:
+        raise PolicyError(f"phase of {_shown(phase)} seconds is more than a century", "give less")
+    tiers = document["tiers"]
+    if type(tiers) is not list:
+        raise PolicyError(f"tiers is {_shown(tiers)}", "give a list of tiers, finest first")
+    return tuple(_tier(value, f"tiers[{index}]") for index, value in enumerate(tiers)), timedelta(seconds=phase)
+
+
+def _tier(value: object, place: str) -> Tier:
+    fields = _members(value, place, required=("name", "every", "keep"), optional=("until",))
+    name, keep = fields["name"], fields["keep"]
+    if type(name) is not str:
+        raise PolicyError(f"{place}: name is {_shown(name)}", "give a text")
+    if type(keep) is not int:
+        raise PolicyError(f"{place}: keep is {_shown(keep)}", "give a whole number, 1 or more")
+    until = fields.get("until")
+    return Tier(
+        name,
+        _duration(fields["every"], f"{place}: every"),
+        keep,
+        None if until is None else _duration(until, f"{place}: until"),
+    )
+
+
+def _duration(value: object, place: str) -> timedelta:
+    if type(value) is not str:
+        raise PolicyError(f"{place} is {_shown(value)}", DURATION_HELP)
+    try:
+        return parse_duration(value)
+    except PolicyError as error:
+        raise PolicyError(f"{place}: {error.problem}", error.remedy) from None
+
+
+def _decode(text: str) -> object:
+    def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise PolicyError(f"the key {_shown(name)} occurs twice in one object", "keep one of them")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=members)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(
+            f"this is not JSON ({error})", 'write {"tiers": [{"name", "every", "keep", "until"}, …]}'
+        ) from None
+
+
+def _members(value: object, place: str, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise PolicyError(f"{place} is {_shown(value)}", f"give an object with {', '.join(required)}")
+    for name in value:
+        if name not in required + optional:
+            raise PolicyError(f"{place}: unknown key {_shown(name)}", f"known are {', '.join(required + optional)}")
+    for name in required:
+        if name not in value:
+            raise PolicyError(f"{place}: {name} is missing", f"required are {', '.join(required)}")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,272 @@
+"""Directories and files of the volume, reached without ever following a link.
+
+Every operation names a file relative to an open directory, so that nobody who swaps a path for a link can lead it
+elsewhere. Operating-system errors become one sentence with the whole path and a remedy.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+from retention.errors import VolumeError
+from retention.names import temporary_name
+
+_CHUNK = 4 * 1024 * 1024
+
+
+SMALL_FILE = 64 * 1024
+"""No sidecar, result or lock is larger than this many bytes."""
+
+
+# A device or a pipe in a file's place must not hold anybody up.
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+_FIRST_READ = 4096
+
+
+_REMEDIES = {
+    errno.EROFS: "mount the volume read-write; if it turned read-only by itself, the storage below it has a fault",
+    errno.ENOSPC: "free space on the volume or let the claim grow",
+    errno.EDQUOT: "raise the quota or free space",
+    errno.EACCES: "let the user that runs this own the files (fsGroup of the pod)",
+    errno.EPERM: "let the user that runs this own the files, and see that they are not immutable",
+    errno.EIO: "the storage reports a fault: check the volume before anything else",
+    errno.ELOOP: "a link is never followed here: put a real file or directory in its place",
+    errno.ENOTDIR: "give a directory",
+    errno.EISDIR: "a directory is in the place of a file: move it away",
+    errno.ENOENT: "check the path",
+    errno.ENAMETOOLONG: "check the path",
+}
+
+
+def volume_error(error: OSError, path: str) -> VolumeError:
+    """Return an operating system's refusal as one sentence with the path and a remedy."""
+    number = error.errno or 0
+    return VolumeError(f"{path}: {os.strerror(number) if number else error}", _REMEDIES.get(number, ""), number)
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise volume_error(error, path) from None
+
+
+class Folder:
+    """An open directory of the volume."""
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a directory that a person or the pod names; this one path may lead through links.
+
+        Raises:
+            VolumeError: When it is not a directory that can be read.
+        """
+        with _told(str(path)):
+            try:
+                return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), str(path))
+            except ValueError as error:
+                raise VolumeError(f"{path!r}: {error}", "check the path") from None
+
+    def child(self, name: str) -> "Folder":
+        """Open a directory inside this one; a link in its place is an error."""
+        path = self.path_of(name)
+        with _told(path):
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            return Folder(os.open(name, flags, dir_fd=self._fd), path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def path_of(self, name: str) -> str:
+        """Return the whole path of a file, for messages."""
+        return f"{self.path.rstrip('/')}/{name}"
+
+    def space(self) -> tuple[int, int]:
+        """Return the bytes that this user can have on the file system at most, and those that are used."""
+        with _told(self.path):
+            found = os.fstatvfs(self._fd)
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        return used + found.f_bavail * found.f_frsize, used
+
+    def entries(self) -> Iterator["os.DirEntry[str]"]:
+        """Yield all directory entries, in no order; change nothing in the directory meanwhile."""
+        with _told(self.path), os.scandir(self._fd) as entries:
+            yield from entries
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """Return the status of a name itself (never of what a link points to), or None when there is none."""
+        with _told(self.path_of(name)):
+            try:
+                return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+
+    def exists(self, name: str) -> bool:
+        """Tell whether anything has this name, be it a dangling link."""
+        return self.stat(name) is not None
+
+    def open_file(self, name: str) -> int:
+        """Return a descriptor for reading a regular file; the caller closes it.
+
+        Raises:
+            VolumeError: When it is missing, no regular file, or cannot be read.
+        """
+        with _told(self.path_of(name)):
+            fd = os.open(name, _READING, dir_fd=self._fd)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise self._irregular(name)
+        return fd
+
+    def read(self, name: str, most: int = SMALL_FILE, *, regular: bool = False) -> bytes | None:
+        """Return the content of a small file, or None when there is none.
+
+        Args:
+            name: The file's name.
+            most: The most bytes that it may have.
+            regular: Whether the caller has seen that it is a regular file.
+
+        Raises:
+            VolumeError: When it cannot be read, is no regular file, or is larger than `most` bytes.
+        """
+        try:
+            fd = os.open(name, _READING, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise volume_error(error, self.path_of(name)) from None
+        try:
+            if not regular and not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise self._irregular(name)
+            content = chunk = os.read(fd, _FIRST_READ)
+            # A regular file gives less than it was asked for at its end alone.
+            while len(chunk) >= _FIRST_READ and len(content) <= most:
+                chunk = os.read(fd, max(_FIRST_READ, most + 1 - len(content)))
+                content += chunk
+        except OSError as error:
+            raise volume_error(error, self.path_of(name)) from None
+        finally:
+            os.close(fd)
+        if len(content) > most:
+            raise VolumeError(
+                f"{self.path_of(name)}: larger than {most} bytes", "this is not a file of ours: move it away"
+            )
+        return content
+
+    def _irregular(self, name: str) -> VolumeError:
+        return VolumeError(f"{self.path_of(name)}: not a regular file", "move it away")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a small file in place in one step, on disk before it has its name; `sync` makes the name last too."""
+        temporary = temporary_name(name)
+        with _told(self.path_of(name)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=self._fd)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(temporary, flags, 0o600, dir_fd=self._fd)
+            try:
+                _write_all(fd, content)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def append(self, name: str, content: bytes) -> None:
+        """Add whole lines to a log; a line that a crash has torn stays a line of its own."""
+        with _told(self.path_of(name)):
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(name, flags, 0o600, dir_fd=self._fd)
+            try:
+                size = os.fstat(fd).st_size
+                torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+                _write_all(fd, b"\n" + content if torn else content)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def open_lock(self, name: str) -> int:
+        """Return a descriptor of a lock file, made when missing; the caller closes it."""
+        with _told(self.path_of(name)):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            return os.open(name, flags, 0o600, dir_fd=self._fd)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name, which must be free.
+
+        The check and the rename are two steps: whoever calls this holds the directory's lock.
+
+        Raises:
+            VolumeError: When the new name is taken, or the system refuses.
+        """
+        if self.exists(new):
+            raise VolumeError(f"{self.path_of(new)}: exists already", "nothing was renamed; move one of the two away")
+        with _told(self.path_of(old)):
+            os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> bool:
+        """Remove a file or a link itself; return False when there was none."""
+        with _told(self.path_of(name)):
+            try:
+                os.unlink(name, dir_fd=self._fd)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def sync(self) -> None:
+        """Return once every name in this directory is on disk."""
+        with _told(self.path):
+            os.fsync(self._fd)
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def digest(folder: Folder, name: str, check: Callable[[], None]) -> tuple[str, int]:
+    """Return the sha256 and the size of a file as the volume has them, not as memory remembers them.
+
+    Args:
+        folder: The directory.
+        name: The file.
+        check: Called between chunks; may raise to end the reading.
+
+    Raises:
+        VolumeError: When it cannot be read.
+    """
+    fd = folder.open_file(name)
+    try:
+        # What is not on disk yet would be read from memory; what is in memory would be too.
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        total, sha256, buffer = 0, hashlib.sha256(), memoryview(bytearray(_CHUNK))
+        while count := os.readv(fd, [buffer]):
+            sha256.update(buffer[:count])
+            # Not to crowd out the databases' memory on the node.
+            os.posix_fadvise(fd, total, count, os.POSIX_FADV_DONTNEED)
+            total += count
+            check()
+        return sha256.hexdigest(), total
+    except OSError as error:
+        raise volume_error(error, folder.path_of(name)) from None
+    finally:
+        os.close(fd)

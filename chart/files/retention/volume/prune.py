@@ -1,0 +1,94 @@
+"""How backups leave a volume: what a decision deletes, and what an interrupted run has left behind."""
+
+import json
+from datetime import UTC, datetime
+
+from retention.errors import RetentionError, VolumeError
+from retention.names import DELETIONS, SIDECARS, Kind, file_name
+from retention.rule.backup import Scan
+from retention.rule.decide import Decision, Delete
+from retention.volume.folder import Folder
+
+
+def carry_out(folder: Folder, decision: Decision, *, now: datetime) -> list[RetentionError]:
+    """Delete what a decision deletes; the caller holds the lock, and has decided under it.
+
+    Each backup vanishes in one rename. Only when that lasts do its sidecars go, then the archive itself: a cut at any
+    point leaves no archive without its sidecars, and nothing that the next `clean` does not find.
+
+    Returns:
+        What went wrong beside the deletions themselves: the log could not be written.
+
+    Raises:
+        VolumeError: When the volume refuses; what is deleted by then is in the log.
+    """
+    gone: list[Delete] = []
+    try:
+        for delete in reversed(decision.delete):
+            folder.rename(delete.name, file_name(delete.base, Kind.TOMBSTONE))
+            gone.append(delete)
+    finally:
+        problems = _finish_deletions(folder, gone, now) if gone else []
+    return problems
+
+
+def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list[RetentionError]:
+    folder.sync()
+    lines = "".join(
+        _log_line(now, delete.name, delete.rule, delete.reason, event="deleted") for delete in gone
+    ).encode()
+    problem = _log(folder, lines)
+    for delete in gone:
+        _bury(folder, delete.base, with_sidecars=True)
+    folder.sync()
+    if problem is not None:
+        # A full volume has room now.
+        problem = _log(folder, lines)
+    return [] if problem is None else [problem]
+
+
+def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
+    """Complete what an earlier run had begun to delete, and remove our own leftovers; the caller holds the lock.
+
+    Returns:
+        The names of what was removed.
+
+    Raises:
+        VolumeError: When the volume refuses.
+    """
+    removed = []
+    for name in scan.leftovers:
+        if folder.remove(name):
+            removed.append(name)
+    for base in scan.tombstones:
+        line = _log_line(
+            now, file_name(base, Kind.ARCHIVE), "interrupted", "completes an earlier run", event="completed"
+        )
+        _log(folder, line.encode())
+        # Whether its sidecars are still its own was settled by the scan: those that are went with the leftovers.
+        _bury(folder, base, with_sidecars=False)
+        removed.append(file_name(base, Kind.TOMBSTONE))
+    if removed:
+        folder.sync()
+    return removed
+
+
+def _bury(folder: Folder, base: str, *, with_sidecars: bool) -> None:
+    if with_sidecars:
+        for kind in SIDECARS:
+            folder.remove(file_name(base, kind))
+    folder.remove(file_name(base, Kind.TOMBSTONE))
+
+
+def _log(folder: Folder, lines: bytes) -> RetentionError | None:
+    try:
+        folder.append(DELETIONS, lines)
+    except VolumeError as error:
+        return error
+    return None
+
+
+def _log_line(now: datetime, name: str, rule: str, reason: str, *, event: str) -> str:
+    at = now.astimezone(UTC).isoformat(timespec="seconds")
+    entry = {"time": at, "event": event, "name": name, "rule": rule, "reason": reason}
+    return json.dumps(entry, ensure_ascii=False) + "\n"

@@ -1,0 +1,214 @@
+"""Judges staged archives, and publishes those that are whole.
+
+Order is everything here. A staged archive is read again from the volume before anything else. Its sidecars get their
+final names first and are made to last; the archive's own rename is the last step, and the one that makes it a backup.
+The staged sidecars go after that, so that a cut at any point leaves either a staged archive that can be judged again,
+or a backup and small files that the next run removes.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from retention.errors import ConfigError, VolumeError
+from retention.keyvalue import Result, parse_result
+from retention.names import STAGED_SIDECARS, Kind, file_name, next_second
+from retention.volume.folder import Folder, digest
+from retention.volume.sidecars import METADATA_SCHEMA, parse_sha256
+
+_MOST_GLOBALS = 256 * 1024 * 1024
+
+
+_MOST_SECONDS_TAKEN = 86400
+
+
+_UNIX_TIME = re.compile(r"[0-9]{1,11}")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A staged archive that is whole.
+
+    Attributes:
+        base: The base under which it is staged.
+        bytes: Its size.
+        sha256: What it sums to, read from the volume.
+        seconds: How long the reading took.
+        result: What the dump container said about it.
+    """
+
+    base: str
+    bytes: int
+    sha256: str
+    seconds: float
+    result: Result
+
+
+class BadArchiveError(Exception):
+    """A staged or published archive is not what its sidecars say; the text says how."""
+
+
+def judge(
+    folder: Folder, database: str, base: str, check: Callable[[], None], reported: Result | None = None
+) -> Judged:
+    """Read a staged archive again and compare it with all that was said about it.
+
+    Args:
+        folder: The database's directory.
+        database: Its name.
+        base: The base under which the archive is staged.
+        check: Called between chunks; may raise to end the reading.
+        reported: What the dump container of this very run said, apart from the volume.
+
+    Raises:
+        BadArchiveError: When it is not whole, or nobody can know whether it is.
+        VolumeError: When the volume cannot be read; this says nothing about the archive.
+    """
+    sha256 = parse_sha256(_sidecar(folder, base, Kind.STAGED_SHA256))
+    if sha256 is None:
+        raise BadArchiveError(f"{file_name(base, Kind.STAGED_SHA256)} holds no sha256")
+    result = _staged_result(folder, base)
+    for key, expected in (("database", database), ("base", base), ("state", "staged"), ("sha256", sha256)):
+        if result.text(key) != expected:
+            raise BadArchiveError(f"its result says {key} {result.text(key)!r}, its name and sha256 say {expected!r}")
+    if reported is not None and reported.text("base") == base and reported.text("sha256") != sha256:
+        raise BadArchiveError("its sha256 is not the one that the dump container reported")
+    started = time.monotonic()
+    actual, size = digest(folder, file_name(base, Kind.STAGED), check)
+    if size != result.number("bytes"):
+        raise BadArchiveError(f"it has {size} bytes on the volume, the dump wrote {result.text('bytes') or 'unknown'}")
+    if actual != sha256:
+        raise BadArchiveError(f"it reads back as sha256 {actual[:12]}…, the dump wrote {sha256[:12]}…")
+    return Judged(base, size, sha256, time.monotonic() - started, result)
+
+
+def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, warnings: list[str]) -> str:
+    """Turn a judged archive into a backup; return the base that it has now.
+
+    The base is another one than before when its name was taken, as after a clock was set back.
+
+    Raises:
+        VolumeError: When the volume refuses; the archive is still staged then.
+    """
+    base = free_base(folder, judged.base)
+    for kind in (Kind.PIN, Kind.DRILL, Kind.GLOBALS):
+        # Of an archive that had this name long ago and is gone.
+        folder.remove(file_name(base, kind))
+    roles = folder.read(file_name(judged.base, Kind.STAGED_GLOBALS), _MOST_GLOBALS)
+    if roles is not None:
+        folder.write(file_name(base, Kind.GLOBALS), roles)
+    archive = file_name(base, Kind.ARCHIVE)
+    folder.write(file_name(base, Kind.SHA256), f"{judged.sha256}  {archive}\n".encode())
+    folder.write(file_name(base, Kind.METADATA), _metadata(judged, base, now, recovered, warnings))
+    folder.sync()
+    folder.rename(file_name(judged.base, Kind.STAGED), archive)
+    folder.sync()
+    drop_staged_sidecars(folder, judged.base)
+    return base
+
+
+def mark_bad(folder: Folder, base: str, kind: Kind) -> str:
+    """Rename an archive (staged or published) that is bad, so that it counts no more; return its new name.
+
+    Raises:
+        VolumeError: When the volume refuses.
+    """
+    target = base
+    while folder.exists(file_name(target, Kind.BAD)) or (
+        kind is Kind.STAGED and folder.exists(file_name(target, Kind.ARCHIVE))
+    ):
+        target = next_second(target)
+    name = file_name(target, Kind.BAD)
+    folder.rename(file_name(base, kind), name)
+    folder.sync()
+    if kind is Kind.STAGED:
+        drop_staged_sidecars(folder, base)
+    return name
+
+
+def drop_staged_sidecars(folder: Folder, base: str) -> None:
+    """Remove what lay beside a staged archive that is staged no more."""
+    for kind in STAGED_SIDECARS:
+        folder.remove(file_name(base, kind))
+    folder.sync()
+
+
+def free_base(folder: Folder, base: str) -> str:
+    """Return the first base from this one on whose name no archive has.
+
+    Raises:
+        VolumeError: When a whole day of names is taken.
+    """
+    candidate = base
+    for _ in range(_MOST_SECONDS_TAKEN):
+        names = [file_name(candidate, kind) for kind in (Kind.ARCHIVE, Kind.BAD)]
+        if candidate != base:
+            names.append(file_name(candidate, Kind.STAGED))
+        if not any(folder.exists(name) for name in names):
+            return candidate
+        candidate = next_second(candidate)
+    raise VolumeError(f"{folder.path_of(base)}: the names of a whole day are taken", "check the clock of the nodes")
+
+
+def _sidecar(folder: Folder, base: str, kind: Kind) -> bytes:
+    content = folder.read(file_name(base, kind))
+    if content is None:
+        raise BadArchiveError(f"{file_name(base, kind)} is missing")
+    return content
+
+
+def _staged_result(folder: Folder, base: str) -> Result:
+    name = file_name(base, Kind.STAGED_RESULT)
+    try:
+        return parse_result(_sidecar(folder, base, Kind.STAGED_RESULT).decode(), name)
+    except UnicodeDecodeError:
+        raise BadArchiveError(f"{name} is not UTF-8") from None
+    except ConfigError as error:
+        raise BadArchiveError(error.problem) from None
+
+
+def _metadata(judged: Judged, base: str, now: datetime, recovered: bool, warnings: list[str]) -> bytes:
+    result = judged.result
+    document = {
+        "schema": METADATA_SCHEMA,
+        "database": result.text("database"),
+        "cluster": result.text("cluster"),
+        "namespace": result.text("namespace"),
+        "dbname": result.text("dbname"),
+        "host": result.text("host"),
+        "role": result.text("role"),
+        "server_version": result.text("server_version"),
+        "client_version": result.text("client_version"),
+        "chart_version": result.text("chart_version"),
+        "started": _moment(result.text("started")),
+        "finished": _moment(result.text("finished")),
+        "published": now.isoformat(timespec="seconds"),
+        "bytes": judged.bytes,
+        "sha256": judged.sha256,
+        "tables": result.number("tables"),
+        "database_bytes": result.number("database_bytes"),
+        "format": result.text("format"),
+        "compression": result.text("compression"),
+        "rows": result.number("rows"),
+        "globals": result.text("globals") == "yes",
+        "dump_seconds": result.number("dump_seconds"),
+        "attempts": result.number("attempts"),
+        "verification": {
+            "method": "whole archive read by pg_restore, sha256 read again from the volume",
+            "seconds": result.number("verify_seconds"),
+            "second_reading_seconds": round(judged.seconds, 1),
+        },
+        "staged_as": judged.base if judged.base != base else None,
+        "recovered": recovered,
+        "warnings": warnings,
+    }
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+
+
+def _moment(text: str) -> str | None:
+    if _UNIX_TIME.fullmatch(text) is None:
+        return None
+    return datetime.fromtimestamp(int(text), UTC).isoformat()

@@ -1,0 +1,224 @@
+"""What lies in a database's directory: a reading that changes nothing and follows no link.
+
+A backup *is* a `<base>.dump` with `<base>.dump.sha256` and `<base>.json` that agree with each other and with its size.
+All that is ours has a state; all else is *ignored*: reported with a reason, never touched.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from datetime import datetime
+
+from retention.names import (
+    OWN_FILES,
+    OWN_ROOT_FILES,
+    SIDECARS,
+    STAGED_SIDECARS,
+    Grammar,
+    Kind,
+    file_name,
+    is_database,
+    parse_stamp,
+)
+from retention.rule.backup import Finding, Pin, Scan
+from retention.text import shown
+from retention.volume.folder import Folder
+from retention.volume.sidecars import DamagedError, read_backup, read_pin
+
+# Which files a base has is a sum of bits, which costs less to note for each file than a set does.
+_BITS = {kind: 1 << index for index, kind in enumerate(Kind)}
+
+
+_VISIBLE_BITS = {kind.value: _BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, *SIDECARS)}
+
+
+_ARCHIVE = _BITS[Kind.ARCHIVE]
+
+
+_NEEDED = _BITS[Kind.SHA256] | _BITS[Kind.METADATA]
+
+
+_PUBLISHED = sum(_BITS[kind] for kind in (Kind.ARCHIVE, *SIDECARS))
+
+
+_NAMED = _BITS[Kind.PARTIAL] | _BITS[Kind.TEMPORARY]
+
+
+def scan(folder: Folder, database: str) -> Scan:
+    """Return all that lies in a database's directory.
+
+    Raises:
+        VolumeError: When the directory, or a sidecar in it, cannot be read.
+    """
+    reading = _Reading(folder, database)
+    reading.take()
+    return reading.sorted()
+
+
+class _Reading:
+    """A reading of a database's directory: first all names, then what each base amounts to.
+
+    Hundreds of thousands of files pass through here: what is usual (a published archive, its sidecars) is recognised by
+    a slice and a look-up, everything else in full.
+    """
+
+    def __init__(self, folder: Folder, database: str) -> None:
+        self._folder = folder
+        self._grammar = Grammar(database)
+        self._result = Scan(database)
+        # For each base its moment, the kinds of its files as bits, and the size of its archive.
+        self._times: dict[str, datetime] = {}
+        self._kinds: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+        # Names of ours that are no files. Their sidecars are left alone: whoever put it here meant something by it.
+        self._blocked: set[str] = set()
+
+    def take(self) -> None:
+        """Note all directory entries: files of ours, and what is to be ignored."""
+        kinds, sizes, end = self._kinds, self._sizes, self._grammar.base_length
+        for entry in self._folder.entries():
+            name = entry.name
+            base, bit = name[:end], _VISIBLE_BITS.get(name[end:], 0)
+            if not bit or base not in kinds:
+                found = self._recognise(entry)
+                if found is None:
+                    continue
+                base, bit = found
+            try:
+                regular = entry.is_file(follow_symlinks=False)
+                if bit == _ARCHIVE and regular:
+                    sizes[base] = entry.stat(follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue
+            except OSError:
+                regular = False
+            if not regular:
+                self._blocked.add(name)
+                self._ignore(entry)
+            elif bit & _NAMED:
+                (self._result.partial if bit == _BITS[Kind.PARTIAL] else self._result.leftovers).append(name)
+            else:
+                kinds[base] |= bit
+
+    def _recognise(self, entry: "os.DirEntry[str]") -> tuple[str, int] | None:
+        """Return base and kind (as a bit) of a name; one that is not ours is put among the ignored."""
+        parts = self._grammar.parts(entry.name)
+        time = None if parts is None else parse_stamp(parts[1])
+        if parts is None or time is None:
+            if entry.name not in OWN_FILES:
+                self._ignore(entry)
+            return None
+        base, _, kind = parts
+        self._times[base] = time
+        self._kinds.setdefault(base, 0)
+        return base, _BITS[kind]
+
+    def _ignore(self, entry: "os.DirEntry[str]") -> None:
+        try:
+            mode = entry.stat(follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            self._blocked.discard(entry.name)
+            return
+        except OSError as error:
+            reason = f"cannot be looked at: {error.strerror}"
+        else:
+            reason = self._grammar.objection(entry.name) if stat.S_ISREG(mode) else f"{_type_of(mode)}, not a file"
+        self._result.ignored.append(Finding(shown(entry.name), reason))
+
+    def sorted(self) -> Scan:
+        """Return everything that was taken, each base looked into."""
+        result = self._result
+        # All bases have one database and so one length: their order is that of their moments.
+        for base in sorted(self._kinds, reverse=True):
+            kinds = self._kinds[base]
+            if kinds & _ARCHIVE:
+                self._sort_archive(base, kinds)
+            if not kinds & _ARCHIVE or kinds & ~_PUBLISHED:
+                self._sort_others(base, kinds)
+        result.staged.reverse()
+        for names in (result.partial, result.leftovers):
+            names.sort()
+        result.ignored.sort(key=lambda finding: finding.name)
+        return result
+
+    def _sort_others(self, base: str, kinds: int) -> None:
+        """Sort what is no published archive, and the sidecars that have no owner."""
+        result = self._result
+        for kind, bases in ((Kind.BAD, result.bad), (Kind.STAGED, result.staged), (Kind.TOMBSTONE, result.tombstones)):
+            if kinds & _BITS[kind]:
+                bases.append(base)
+        owned = ((SIDECARS, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED)), (STAGED_SIDECARS, (Kind.STAGED,)))
+        for sidecars, owners in owned:
+            if not any(kinds & _BITS[kind] or file_name(base, kind) in self._blocked for kind in owners):
+                result.leftovers += [file_name(base, kind) for kind in sidecars if kinds & _BITS[kind]]
+
+    def _sort_archive(self, base: str, kinds: int) -> None:
+        for kind in () if kinds & _NEEDED == _NEEDED else (Kind.SHA256, Kind.METADATA):
+            if not kinds & _BITS[kind]:
+                reason = f"incomplete: {file_name(base, kind)} is missing"
+                self._result.incomplete.append(Finding(file_name(base, Kind.ARCHIVE), reason))
+                return
+        pin = self._pin(base, kinds) if self._blocked or kinds & _BITS[Kind.PIN] else None
+        try:
+            backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
+        except DamagedError as error:
+            self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), f"damaged: {error}"))
+            return
+        self._result.backups.append(backup)
+
+    def _pin(self, base: str, kinds: int) -> Pin | None:
+        name = file_name(base, Kind.PIN)
+        if kinds & _BITS[Kind.PIN]:
+            return read_pin(self._folder, name)
+        return Pin(f"{name} is not a file; it holds until it is removed", None) if name in self._blocked else None
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What lies at the root of a volume.
+
+    Attributes:
+        databases: The names of the directories that are databases', sorted.
+        ignored: What is not ours.
+    """
+
+    databases: tuple[str, ...]
+    ignored: tuple[Finding, ...]
+
+
+def scan_root(folder: Folder) -> Root:
+    """Return the databases on a volume."""
+    databases, ignored = [], []
+    for entry in folder.entries():
+        if entry.name in OWN_ROOT_FILES or entry.name == "lost+found":
+            continue
+        if entry.is_dir(follow_symlinks=False) and is_database(entry.name):
+            databases.append(entry.name)
+        else:
+            reason = "a link, never followed" if entry.is_symlink() else "not a database's directory"
+            ignored.append(Finding(shown(entry.name), reason))
+    return Root(tuple(sorted(databases)), tuple(sorted(ignored, key=lambda finding: finding.name)))
+
+
+def is_database_folder(folder: Folder, name: str) -> bool:
+    """Tell whether a directory of this name is a database's, rather than the root of a volume."""
+    if not is_database(name):
+        return False
+    grammar = Grammar(name)
+    root_like = False
+    for entry in folder.entries():
+        if entry.name in OWN_FILES or grammar.parse(entry.name) is not None:
+            return True
+        directory = entry.is_dir(follow_symlinks=False)
+        root_like |= entry.name in OWN_ROOT_FILES or (
+            directory and (is_database(entry.name) or entry.name == "lost+found")
+        )
+    return not root_like
+
+
+def _type_of(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a link, never followed"
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a special file"

@@ -1,0 +1,194 @@
+"""Chooses archives to restore, keeps them from being pruned meanwhile, and says what is known about them.
+
+A request is a file of `key=value` lines, `<base>.request`, which restore.sh and drill.sh read: docs/architecture.md.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from retention.errors import ConfigError, LockedError, RetentionError, UsageError, VolumeError
+from retention.names import Kind, file_name
+from retention.rule.backup import Backup, Scan
+from retention.text import parse_moment, shown
+from retention.volume import pins, verify
+from retention.volume.folder import Folder, volume_error
+from retention.volume.scan import scan
+from retention.volume.sidecars import read_document
+
+NEWEST, PINNED = "newest", "pinned"
+
+
+_BEFORE = "newest before "
+
+
+WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name"
+"""What may be asked for, for messages."""
+
+
+_PIN_LOCK_SECONDS = 10
+
+
+_RESTORE_PER_DUMP = 3
+"""A restore takes two to four times as long as the dump did; indexes are built then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An archive to restore, and what its sidecars say about it.
+
+    Attributes:
+        database: Whose archive it is.
+        backup: The archive.
+        facts: What the metadata say, as text; missing where they do not.
+    """
+
+    database: str
+    backup: Backup
+    facts: Mapping[str, str]
+
+    def text(self) -> str:
+        """Return the request as its file holds it."""
+        values = {
+            "database": self.database,
+            "base": self.backup.base,
+            "bytes": str(self.backup.bytes),
+            "sha256": self.backup.sha256,
+            **self.facts,
+        }
+        return "".join(f"{key}={shown(value)}\n" for key, value in values.items())
+
+
+def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
+    """Return the published backup that a person's words name.
+
+    Args:
+        found: What lies in the database's directory.
+        wanted: `newest`, `newest before TIME`, `pinned` (the newest pinned one), or an archive's name.
+        now: The moment, UTC: what is dated after it is never the newest.
+
+    Raises:
+        UsageError: When the words mean nothing.
+        RetentionError: When there is no such backup.
+    """
+    words = " ".join(wanted.split())
+    if words == NEWEST:
+        candidates = [backup for backup in found.backups if backup.time <= now]
+    elif words == PINNED:
+        candidates = [backup for backup in found.backups if backup.pin is not None and backup.pin.holds(now)]
+    elif words.startswith(_BEFORE):
+        moment = parse_moment(words.removeprefix(_BEFORE))
+        if moment is None:
+            raise UsageError(f"{wanted!r}: no date and time such as 2026-01-01T00:00Z", f"give {WORDS}")
+        candidates = [backup for backup in found.backups if backup.time < moment]
+    else:
+        return _named(found, wanted.strip())
+    if not candidates:
+        raise RetentionError(f"{found.database}: there is no backup that is {words!r}", _what_is_there(found))
+    return candidates[0]
+
+
+def _named(found: Scan, name: str) -> Backup:
+    name = name if name.endswith(Kind.ARCHIVE.value) else f"{name}{Kind.ARCHIVE.value}"
+    for backup in found.backups:
+        if backup.name == name:
+            return backup
+    bad = name.removesuffix(Kind.ARCHIVE.value) in found.bad
+    reason = "it was judged bad" if bad else next((f.reason for f in found.not_counted() if f.name == name), "")
+    raise RetentionError(
+        f"{found.database}: {shown(name)} is not a backup{': ' if reason else ''}{reason}", _what_is_there(found)
+    )
+
+
+def _what_is_there(found: Scan) -> str:
+    if not found.backups:
+        return "there is none at all: is this the right claim, and the right database?"
+    newest, oldest = found.backups[0].name, found.backups[-1].name
+    return f"there are {len(found.backups)}, from {oldest} to {newest}; give {WORDS}"
+
+
+def protect(folder: Folder, database: str, backup: Backup, *, now: datetime, length: timedelta, holder: str) -> str:
+    """Pin an archive for the time of its restore; return what somebody should know, or nothing.
+
+    A pin that is there already and holds as long stays as it is. A run that holds the lock is not waited for: a dump
+    may take long, and nobody restores at leisure. A volume that refuses the pin refuses the prune as well.
+    """
+    expires = now + length
+    if backup.pin is not None and backup.pin.holds(expires):
+        return ""
+    reason = f"being restored by {holder}"
+    try:
+        try:
+            pins.pin(
+                folder,
+                database,
+                backup.name,
+                reason=reason,
+                expires=expires,
+                now=now,
+                holder=holder,
+                lock_seconds=_PIN_LOCK_SECONDS,
+            )
+        except LockedError:
+            pins.write(folder, backup.base, reason=reason, expires=expires, now=now)
+            return "a run holds the database's lock; it is not waited for"
+    except VolumeError as error:
+        return f"the archive could not be pinned for the time of its restore: {error}"
+    return ""
+
+
+def check(folder: Folder, database: str, backup: Backup, *, holder: str) -> None:
+    """Read an archive whole and compare it with its sha256.
+
+    Raises:
+        RetentionError: When it is damaged (it is out of view then), or cannot be read.
+    """
+    only = frozenset({backup.name})
+    (checked,) = verify.verify(
+        folder, database, only, holder=holder, lock_seconds=_PIN_LOCK_SECONDS, done=lambda _: None
+    )
+    if checked.result == "good":
+        return
+    older = next((other.name for other in scan(folder, database).backups if other.time < backup.time), None)
+    remedy = f"the one before it is {older}" if older else "there is no older one; see `list` for newer ones"
+    raise RetentionError(f"{checked.name} is {checked.result}: {checked.reason}", remedy)
+
+
+def request(folder: Folder, database: str, backup: Backup) -> Request:
+    """Return the request for an archive, with what its metadata and its last drill say."""
+    document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
+    facts = {
+        key: str(document[key])
+        for key in ("dbname", "server_version", "client_version", "tables", "rows", "database_bytes")
+        if isinstance(document.get(key), (str, int))
+    }
+    seconds = (read_document(folder, file_name(backup.base, Kind.DRILL)) or {}).get("restore_seconds")
+    if not isinstance(seconds, int):
+        dumped = document.get("dump_seconds")
+        seconds = max(1, dumped * _RESTORE_PER_DUMP) if isinstance(dumped, int) else None
+    if seconds is not None:
+        facts["expected_seconds"] = str(seconds)
+    return Request(database, backup, facts)
+
+
+def sample(folder: Folder, database: str, *, now: datetime, chance: random.Random) -> list[Backup]:
+    """Return what a drill restores of a database: the newest backup, and another one at random."""
+    backups = [backup for backup in scan(folder, database).backups if backup.time <= now]
+    return [*backups[:1], *chance.sample(backups[1:], min(1, len(backups) - 1 if backups else 0))]
+
+
+def write(requests: Path, chosen: Iterable[Request]) -> None:
+    """Write request files.
+
+    Raises:
+        ConfigError: When the directory cannot be written.
+    """
+    for one in chosen:
+        path = requests / f"{one.backup.base}.request"
+        try:
+            path.write_text(one.text())
+        except OSError as error:
+            told = volume_error(error, str(path))
+            raise ConfigError(told.problem, told.remedy) from None

@@ -1,0 +1,372 @@
+"""The second half of a backup run: judge what was staged, publish it, prune, report.
+
+Each database is on its own: what goes wrong with one never stops another. Each step leaves a state from which the next
+run goes on, so that a run may be cut off anywhere.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from retention.errors import ConfigError, LockedError, RetentionError, VolumeError, unexpected
+from retention.keyvalue import Result
+from retention.names import LOCK, STATUS, Grammar, Kind, file_name
+from retention.pod import config, report, status
+from retention.pod.report import REFUSAL_REMEDY, RunOutcome
+from retention.rule import decide, sizing
+from retention.rule.backup import Backup, Scan
+from retention.rule.policy import Policy
+from retention.text import format_size
+from retention.volume import locks, publish
+from retention.volume.folder import Folder
+from retention.volume.prune import carry_out, clean
+from retention.volume.scan import scan, scan_root
+
+_SHRINK = 2
+"""An archive with less than one part in this many of the last one's tables or bytes has shrunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run was told.
+
+    Attributes:
+        root: The volume.
+        config: The directory with `<database>.conf` and the policies.
+        results: The directory where the dump container left its results.
+        now: The moment of the run, UTC.
+        holder: How locks name this run.
+        allow_large_prune: Whether a person has said yes to a large prune, for all databases.
+    """
+
+    root: Path
+    config: Path
+    results: Path
+    now: datetime
+    holder: str
+    allow_large_prune: bool
+
+
+@dataclass(slots=True)
+class Run:
+    """How a run ended: one outcome a database, and what concerns the volume as a whole."""
+
+    outcomes: list[RunOutcome]
+    warnings: list[str]
+    stopped: bool
+    sizing: sizing.Sizing | None
+
+
+def run(settings: Settings, stop: locks.Stop, say: Callable[[str], None]) -> Run:
+    """Finish all databases that are configured.
+
+    Args:
+        settings: What the run was told.
+        stop: Ends the run at the next point where nothing is half done.
+        say: Told each thing as it happens.
+
+    Raises:
+        ConfigError: When nothing is configured at all.
+        VolumeError: When the volume cannot be read at all.
+    """
+    names = config.databases_in(settings.config)
+    with Folder.open(settings.root) as root:
+        warnings = _first_run(root)
+        outcomes = {name: RunOutcome(name) for name in names}
+        started = time.monotonic()
+        waiting: list[str] = []
+        # First those that nobody holds, then those that were locked: their waiting overlaps.
+        for patient, databases in ((False, names), (True, waiting)):
+            for database in list(databases):
+                work = _Work(settings, root, outcomes[database], stop, say)
+                if not work.attempt(started, patient=patient):
+                    waiting.append(database)
+        ended = [outcomes[name] for name in names]
+        warnings += _write_status(settings, root, ended)
+        sized = _size(root, ended, settings.now, warnings)
+    return Run(ended, warnings, stop.requested, sized)
+
+
+class _Work:
+    """The work on one database."""
+
+    def __init__(
+        self, settings: Settings, root: Folder, outcome: RunOutcome, stop: locks.Stop, say: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._root = root
+        self._outcome = outcome
+        self._stop = stop
+        self._say = say
+        self._database = outcome.database
+        # The staged bases that this run has judged, and the names of those that were bad.
+        self._judged: set[str] = set()
+        self._set_aside: set[str] = set()
+        self._own: set[str] = set()
+        self._may_prune = True
+
+    def attempt(self, started: float, *, patient: bool) -> bool:
+        """Do the work; return False when it has to be tried again because somebody holds the lock.
+
+        Args:
+            started: When the run began; the waiting for locks is counted from there.
+            patient: Whether to wait for the lock.
+        """
+        begun = time.monotonic()
+        try:
+            settings = config.read_database(self._settings.config, self._database)
+            self._outcome.cluster, self._outcome.namespace = settings.cluster, settings.namespace
+            left = max(0.0, started + settings.lock_timeout - begun) if patient else 0.0
+            self._under_lock(settings, left)
+        except LockedError as error:
+            if not patient:
+                return False
+            self._fail(error)
+        except RetentionError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(unexpected(error))
+        self._outcome.seconds += time.monotonic() - begun
+        return True
+
+    def _under_lock(self, settings: config.DatabaseConfig, seconds: float) -> None:
+        self._stop.check()
+        if self._root.stat(self._database) is None:
+            self._compare_with_result([], self._result())
+            return
+        with self._root.child(self._database) as folder:
+            lock = locks.locked(folder, LOCK, seconds=seconds, holder=self._settings.holder, stop=self._stop)
+            with lock:
+                try:
+                    self._finish(folder, settings)
+                finally:
+                    self._take_stock(folder)
+
+    def _finish(self, folder: Folder, settings: config.DatabaseConfig) -> None:
+        found = scan(folder, self._database)
+        for name in clean(folder, found, now=self._settings.now):
+            self._say(f"{self._database}: removed {name}, left over from an interrupted run")
+        result = self._result()
+        backups = list(found.backups)
+        for base in found.staged:
+            self._stop.check()
+            self._settle(folder, base, result, backups, settings)
+        found = scan(folder, self._database)
+        self._compare_with_result(found.backups, result)
+        self._stop.check()
+        self._prune(folder, settings, found)
+
+    def _result(self) -> Result | None:
+        """Return what this run's dump container said; a database that it said nothing about has failed."""
+        try:
+            result = config.read_result(self._settings.results / f"{self._database}.result")
+        except ConfigError as error:
+            self._fail(error)
+            return None
+        if result is None:
+            self._fail(
+                RetentionError(
+                    "the dump container reported nothing",
+                    "see its log (container dump): it was killed, or never came to this database",
+                )
+            )
+        return result
+
+    def _settle(
+        self,
+        folder: Folder,
+        base: str,
+        result: Result | None,
+        backups: list[Backup],
+        settings: config.DatabaseConfig,
+    ) -> None:
+        """Judge one staged archive: publish it, or set it aside as bad."""
+        try:
+            judged = publish.judge(folder, self._database, base, self._stop.check, result)
+        except publish.BadArchiveError as error:
+            name = publish.mark_bad(folder, base, Kind.STAGED)
+            self._judged.add(base)
+            self._set_aside.add(name)
+            self._fail(
+                RetentionError(
+                    f"archive {file_name(base, Kind.ARCHIVE)} is bad and does not count: {error}",
+                    f"it is kept as {name}; look into the storage, then remove it",
+                )
+            )
+            return
+        recovered = result is None or result.text("base") != base
+        warnings = [*judged.result.warnings, *self._shrinkage(judged, backups, settings)]
+        published = publish.publish(folder, judged, now=self._settings.now, recovered=recovered, warnings=warnings)
+        self._tell_published(judged, published, recovered, warnings)
+        self._judged.add(base)
+        self._own.add(published)
+
+    def _tell_published(self, judged: publish.Judged, published: str, recovered: bool, warnings: Sequence[str]) -> None:
+        name = file_name(published, Kind.ARCHIVE)
+        self._outcome.published.append(name)
+        tables = judged.result.number("tables")
+        told = f"published {name} ({format_size(judged.bytes)}, {'?' if tables is None else tables} tables)"
+        if published != judged.base:
+            told += f", staged as {judged.base}, whose name was taken"
+        if recovered:
+            self._outcome.recovered.append(name)
+            told = told.replace("published", "recovered from an earlier run and published", 1)
+        self._outcome.notes.append(told)
+        self._outcome.warnings += warnings
+        self._say(f"{self._database}: {told}")
+
+    def _shrinkage(self, judged: publish.Judged, backups: list[Backup], settings: config.DatabaseConfig) -> list[str]:
+        """Compare an archive with the last backup before it, then let it be the last one."""
+        previous = max(
+            (backup for backup in backups if backup.time <= self._settings.now),
+            key=lambda backup: backup.time,
+            default=None,
+        )
+        warnings = []
+        if previous is not None:
+            warnings = _fallen(judged, previous)
+        parsed = Grammar(self._database).parse(file_name(judged.base, Kind.ARCHIVE))
+        if parsed is not None:
+            tables, compression = judged.result.number("tables"), judged.result.text("compression")
+            backups.append(Backup(judged.base, parsed.time, judged.bytes, judged.sha256, tables, compression, None))
+        if warnings and settings.fail_on_shrink:
+            self._may_prune = False
+            self._fail(
+                RetentionError(
+                    f"{warnings[0]}; it is published, and nothing is pruned in this run",
+                    "see whether data was lost; pin the last good backup; on_shrink says whether this is a failure",
+                )
+            )
+        return warnings
+
+    def _compare_with_result(self, backups: list[Backup], result: Result | None) -> None:
+        """Say whether this run has brought what its dump container promised."""
+        if result is None:
+            return
+        state, base = result.text("state"), result.text("base")
+        if state in ("failed", "not-reached"):
+            for warning in result.warnings:
+                self._outcome.warnings.append(warning)
+            self._fail(RetentionError(result.text("error") or f"the dump is {state}", result.text("remedy")))
+        elif state != "staged":
+            self._fail(RetentionError(f"its result has the unknown state {state!r}", "use one version of the chart"))
+        elif base not in self._judged:
+            if any(backup.sha256 == result.text("sha256") for backup in backups):
+                self._outcome.notes.append(f"another run has published {file_name(base, Kind.ARCHIVE)}")
+            else:
+                self._fail(
+                    RetentionError(
+                        f"archive {file_name(base, Kind.ARCHIVE)} was staged, and is neither staged nor published now",
+                        "see who else removes files on the volume",
+                    )
+                )
+
+    def _prune(self, folder: Folder, settings: config.DatabaseConfig, found: Scan) -> None:
+        """Prune when this run has published something; a refusal is told at every run for as long as it stands."""
+        policy: Policy = config.read_policy(self._settings.config, self._database)
+        self._outcome.kept_by = policy, settings.limits
+        decision = decide.decide_scan(
+            found, policy, now=self._settings.now, own=frozenset(self._own), limits=settings.limits
+        )
+        if decision.over_budget:
+            self._outcome.warnings.append(decision.over_budget)
+        if decision.refusal and not (settings.allow_large_prune or self._settings.allow_large_prune):
+            self._outcome.refusal = RetentionError(decision.refusal, REFUSAL_REMEDY)
+            self._say(f"{self._database}: refused: {decision.refusal}")
+            return
+        if not (self._own and self._may_prune):
+            return
+        try:
+            for problem in carry_out(folder, decision, now=self._settings.now):
+                self._outcome.warnings.append(problem.problem)
+        finally:
+            for gone in decision.delete:
+                if not folder.exists(gone.name):
+                    self._outcome.deleted.append(gone)
+                    self._say(f"{self._database}: deleted {gone.name}: {gone.reason}")
+
+    def _take_stock(self, folder: Folder) -> None:
+        """Note what is there in the end, and what of it is not right."""
+        found = scan(folder, self._database)
+        self._outcome.backups = found.backups
+        for base in found.bad:
+            name = file_name(base, Kind.BAD)
+            self._outcome.bad.append(name)
+            if name not in self._set_aside:
+                self._fail(RetentionError(f"a bad archive lies on the volume: {name}", "look into it, then remove it"))
+        for finding in found.damaged:
+            self._outcome.bad.append(finding.name)
+            self._fail(
+                RetentionError(
+                    f"{finding.name} does not count any more: {finding.reason}",
+                    "restore it from a copy of the volume, or remove it together with its sidecars",
+                )
+            )
+        for finding in (*found.incomplete, *found.ignored):
+            self._say(f"{self._database}: ignored {finding.name}: {finding.reason}")
+        self._outcome.warnings += [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
+        future = sum(backup.time > self._settings.now for backup in found.backups)
+        if future:
+            self._outcome.warnings.append(
+                f"{future} backups are dated after now and are set aside; check the clocks of the nodes"
+            )
+
+    def _fail(self, error: RetentionError) -> None:
+        self._outcome.problems.append(error)
+        self._say(f"{self._database}: failed: {error.problem}")
+
+
+def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
+    tables, warnings = judged.result.number("tables"), []
+    if tables is not None and previous.tables is not None and tables * _SHRINK < previous.tables:
+        warnings.append(f"tables fell from {previous.tables} in {previous.name} to {tables}")
+    same = previous.compression == judged.result.text("compression")
+    if same and judged.bytes * _SHRINK < previous.bytes:
+        fell = f"{format_size(previous.bytes)} in {previous.name} to {format_size(judged.bytes)}"
+        warnings.append(f"the archive fell from {fell}")
+    return warnings
+
+
+def _first_run(root: Folder) -> list[str]:
+    """Warn when nothing was ever published here: a first run, or the wrong claim."""
+    if root.exists(STATUS):
+        return []
+    for database in scan_root(root).databases:
+        with contextlib.suppress(VolumeError), root.child(database) as folder:
+            grammar = Grammar(database)
+            for entry in folder.entries():
+                name = grammar.parse(entry.name)
+                if name is not None and name.kind is Kind.ARCHIVE:
+                    return []
+    return ["empty volume: this is the first run, or another claim than before"]
+
+
+def _size(root: Folder, outcomes: list[RunOutcome], now: datetime, warnings: list[str]) -> sizing.Sizing | None:
+    """Say how the volume stands, with a warning where it will be too small; None where it cannot be asked."""
+    try:
+        capacity, used = root.space()
+    except VolumeError as error:
+        warnings.append(f"the size of the volume is not known: {error}")
+        return None
+    holdings = [
+        sizing.Holding(outcome.backups, *outcome.kept_by)
+        for outcome in outcomes
+        if outcome.backups is not None and outcome.kept_by is not None
+    ]
+    sized = sizing.assess(capacity, used, holdings, now)
+    if told := sized.warning():
+        warnings.append(told)
+    return sized
+
+
+def _write_status(settings: Settings, root: Folder, outcomes: list[RunOutcome]) -> list[str]:
+    """Merge the outcomes into status.json; return warnings."""
+
+    def merged(earlier: bytes | None) -> tuple[bytes, str]:
+        return report.merge_status(earlier, outcomes, scan_root(root).databases, settings.now)
+
+    warning = status.update(root, merged, holder=settings.holder)
+    return [warning] if warning else []

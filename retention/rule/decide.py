@@ -1,0 +1,246 @@
+"""What is decided about the backups of a database: the guards that stand around the rule.
+
+Around the rule, never changing it: backups that are pinned or dated after now are exempt; the newest backup
+and the one made by this run are never deleted; only published backups are planned. A budget of bytes takes the oldest
+of what the rule keeps, down to a floor.
+"""
+
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+
+from retention.names import stamp_of
+from retention.rule.backup import Backup, Finding, Pin, Scan
+from retention.rule.plan import plan
+from retention.rule.policy import DEFAULT_LIMITS, Limits, Policy
+from retention.text import format_size
+
+FREE_DELETIONS = 3
+"""A prune of this many backups is never refused: one new backup can push out that many."""
+
+
+BUDGET_RULE = "budget"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a decision needs to know of a backup, where there is only its name; a size of None is not known."""
+
+    name: str
+    base: str
+    time: datetime
+    pin: Pin | None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """A backup that is decided about, as one sees it from outside."""
+
+    backup: Candidate | Backup
+
+    @property
+    def name(self) -> str:
+        """The archive's file name."""
+        return self.backup.name
+
+    @property
+    def base(self) -> str:
+        """The base of its files."""
+        return self.backup.base
+
+    @property
+    def time(self) -> datetime:
+        """When the dump began, UTC."""
+        return self.backup.time
+
+    @property
+    def bytes(self) -> int | None:
+        """The archive's size, None when it is not known."""
+        return self.backup.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(_Decided):
+    """A backup that stays: the tier's name, or newest, oldest, pinned, future; and one sentence why."""
+
+    tier: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(_Decided):
+    """A backup that goes: a short word for the rule, and one sentence why."""
+
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to the backups of one database.
+
+    Attributes:
+        database: Whose backups they are.
+        keep: What stays, newest first.
+        delete: What goes, newest first.
+        ignored: What does not count, and why.
+        refusal: Why this must not be carried out without a person's yes; empty when it may.
+        over_budget: Why what stays takes more than it may; empty when it does not.
+    """
+
+    database: str
+    keep: tuple[Keep, ...]
+    delete: tuple[Delete, ...]
+    ignored: tuple[Finding, ...]
+    refusal: str
+    over_budget: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the decision as the machine interface shows it."""
+        return {
+            "database": self.database,
+            "keep": [{"name": kept.name, "tier": kept.tier, "reason": kept.reason} for kept in self.keep],
+            "delete": [{"name": gone.name, "reason": gone.reason} for gone in self.delete],
+            "ignored": [{"name": finding.name, "reason": finding.reason} for finding in self.ignored],
+        }
+
+
+def decide_scan(
+    scan: Scan,
+    policy: Policy,
+    *,
+    now: datetime,
+    own: frozenset[str] = frozenset(),
+    limits: Limits = DEFAULT_LIMITS,
+) -> Decision:
+    """Decide about the backups in a database's directory; see `decide`."""
+    return decide(scan.database, scan.backups, scan.not_counted(), policy, now=now, own=own, limits=limits)
+
+
+def decide(
+    database: str,
+    candidates: Iterable[Candidate | Backup],
+    ignored: Iterable[Finding],
+    policy: Policy,
+    *,
+    now: datetime,
+    own: frozenset[str] = frozenset(),
+    limits: Limits = DEFAULT_LIMITS,
+) -> Decision:
+    """Decide which backups of a database stay.
+
+    Args:
+        database: Whose backups they are.
+        candidates: All published ones, in any order.
+        ignored: What does not count; passed through.
+        policy: The retention policy.
+        now: Backups dated later are set aside.
+        own: Bases of backups that the calling run has made.
+        limits: What stands around the policy.
+    """
+    aside: list[Keep] = []
+    planned: list[Candidate | Backup] = []
+    for candidate in candidates:
+        kept_aside = None if candidate.pin is None and candidate.time <= now else _exempt(candidate, now)
+        if kept_aside is None:
+            planned.append(candidate)
+        else:
+            aside.append(kept_aside)
+    planned.sort(key=_time_of, reverse=True)
+    protected = own.union(candidate.base for candidate in planned[:1])
+    keep, delete = _by_rule(planned, policy, protected)
+    over = ""
+    if limits.max_bytes is not None:
+        over = _by_budget(keep, delete, sum(kept.bytes or 0 for kept in aside), protected, limits, limits.max_bytes)
+    refusal = _refusal(database, delete, planned, limits)
+    everything = sorted([*keep, *aside], key=_time_of, reverse=True)
+    return Decision(database, tuple(everything), tuple(delete), tuple(ignored), refusal, over)
+
+
+def _by_rule(
+    planned: Sequence[Candidate | Backup], policy: Policy, protected: Set[str]
+) -> tuple[list[Keep], list[Delete]]:
+    """Return what the rule keeps and what it deletes, all newest first; what is protected is kept besides."""
+    result = plan([candidate.time for candidate in planned], policy)
+    places = iter(result.keep)
+    causes = ((rule.name.lower().replace("_", "-"), reason) for rule, reason, times in result.grouped() for _ in times)
+    keep: list[Keep] = []
+    delete: list[Delete] = []
+    # Both halves of the plan are in the same order as what was planned, and no moment occurs twice in one database.
+    place = next(places, None)
+    for candidate in planned:
+        if place is not None and place.time == candidate.time:
+            keep.append(Keep(candidate, place.tier, _with_pin(place.reason, candidate)))
+            place = next(places, None)
+            continue
+        rule, reason = next(causes)
+        if candidate.base in protected:
+            keep.append(Keep(candidate, "newest", _with_pin("made by this run, and never deleted by it", candidate)))
+        else:
+            delete.append(Delete(candidate, rule, _with_pin(reason, candidate)))
+    return keep, delete
+
+
+def _by_budget(
+    keep: list[Keep], delete: list[Delete], aside: int, protected: Set[str], limits: Limits, most: int
+) -> str:
+    """Move from `keep` to `delete` what a budget takes: the oldest, down to the floor.
+
+    Returns:
+        Why what stays still takes more than the budget, or nothing.
+    """
+    total = aside + sum(kept.bytes or 0 for kept in keep)
+    victims: set[str] = set()
+    for kept in reversed(keep[limits.min_backups :]):
+        if total <= most:
+            break
+        if kept.base not in protected:
+            victims.add(kept.base)
+            total -= kept.bytes or 0
+    reason = f"the archives may take {format_size(most)} together, and the oldest goes first"
+    delete += [Delete(gone.backup, BUDGET_RULE, reason) for gone in keep if gone.base in victims]
+    delete.sort(key=_time_of, reverse=True)
+    keep[:] = [kept for kept in keep if kept.base not in victims]
+    if total <= most:
+        return ""
+    return (
+        f"the archives take {format_size(total)} and may take {format_size(most)}: the newest {limits.min_backups}, "
+        "pinned ones and those dated after now are never deleted for that"
+    )
+
+
+_time_of = attrgetter("time")
+
+
+def _exempt(candidate: Candidate | Backup, now: datetime) -> Keep | None:
+    if candidate.pin is not None and candidate.pin.holds(now):
+        reason = f"pinned: {candidate.pin.reason}" if candidate.pin.reason else "pinned"
+        if candidate.pin.expires is not None:
+            reason += f" (until {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
+        return Keep(candidate, "pinned", reason)
+    if candidate.time > now:
+        reason = f"dated after now ({stamp_of(now)}): a clock was wrong; set aside and kept until then"
+        return Keep(candidate, "future", reason)
+    return None
+
+
+def _with_pin(reason: str, candidate: Candidate | Backup) -> str:
+    if candidate.pin is None or candidate.pin.expires is None:
+        return reason
+    return f"{reason} (its pin expired {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
+
+
+def _refusal(database: str, delete: Sequence[Delete], planned: Sequence[Candidate | Backup], limits: Limits) -> str:
+    """Say why a prune is large: backups that are pinned or dated after now are no part of either share."""
+    if len(delete) <= FREE_DELETIONS:
+        return ""
+    count, total = len(delete), len(planned)
+    size, sizes = sum(gone.bytes or 0 for gone in delete), sum(one.bytes or 0 for one in planned)
+    told = f"would be deleted at once, more than {FREE_DELETIONS} and more than {limits.large_percent} %"
+    if 100 * count > limits.large_percent * total:
+        return f"{database}: {count} of {total} backups {told}"
+    if 100 * size > limits.large_percent * sizes:
+        return f"{database}: {count} backups with {format_size(size)} of {format_size(sizes)} {told} of the bytes"
+    return ""

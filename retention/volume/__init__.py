@@ -1,0 +1,1 @@
+"""What lies on the volume, and every change to it."""

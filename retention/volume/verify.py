@@ -1,0 +1,97 @@
+"""Reads published archives again, whole, and takes those that no longer are what they were out of view."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from retention.errors import RetentionError, VolumeError
+from retention.names import LOCK, Kind
+from retention.rule.backup import Backup
+from retention.volume import locks, publish
+from retention.volume.folder import Folder, digest
+from retention.volume.scan import scan
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One archive after its check.
+
+    Attributes:
+        name: Its file name.
+        result: `good`, `bad`, `gone` (pruned while it was read) or `unread`.
+        reason: What was found; empty for a good one.
+    """
+
+    name: str
+    result: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the check as the machine interface shows it."""
+        return {"name": self.name, "result": self.result, "reason": self.reason}
+
+
+def verify(
+    folder: Folder,
+    database: str,
+    only: frozenset[str] | None,
+    *,
+    holder: str,
+    lock_seconds: float,
+    done: Callable[[Checked], None],
+) -> list[Checked]:
+    """Read the archives of a database and compare them with their sha256.
+
+    The reading takes no lock, so that it never delays a dump; only taking a bad archive out of view does.
+
+    Args:
+        folder: The database's directory.
+        database: Its name.
+        only: File names of the archives to read, or None for all.
+        holder: How the lock names us.
+        lock_seconds: How long to wait for the lock.
+        done: Told each archive as soon as it is read.
+
+    Raises:
+        RetentionError: When an archive is asked for that is not there, or the directory cannot be read.
+    """
+    found = scan(folder, database)
+    names = {backup.name for backup in found.backups} | {finding.name for finding in found.damaged}
+    for name in sorted((only or frozenset()) - names):
+        reason = next((f.reason for f in found.not_counted() if f.name == name), "there is no such archive")
+        raise RetentionError(f"{folder.path_of(name)}: {reason}", "see `list` for what is there")
+    checks = []
+    for finding in found.damaged:
+        if only is None or finding.name in only:
+            checks.append(_report(Checked(finding.name, "bad", finding.reason), done))
+    for backup in _chosen(found.backups, only):
+        checks.append(_report(_check(folder, database, backup, holder, lock_seconds), done))
+    return checks
+
+
+def _chosen(backups: Iterable[Backup], only: frozenset[str] | None) -> list[Backup]:
+    return [backup for backup in backups if only is None or backup.name in only]
+
+
+def _report(checked: Checked, done: Callable[[Checked], None]) -> Checked:
+    done(checked)
+    return checked
+
+
+def _check(folder: Folder, database: str, backup: Backup, holder: str, lock_seconds: float) -> Checked:
+    try:
+        sha256, size = digest(folder, backup.name, lambda: None)
+    except VolumeError as error:
+        if not folder.exists(backup.name):
+            return Checked(backup.name, "gone", "pruned meanwhile")
+        return Checked(backup.name, "unread", str(error))
+    if sha256 == backup.sha256:
+        return Checked(backup.name, "good", "")
+    said = f"{size} bytes that sum to {sha256[:12]}…, published as {backup.bytes} bytes and {backup.sha256[:12]}…"
+    try:
+        with locks.locked(folder, LOCK, seconds=lock_seconds, holder=holder):
+            if backup not in scan(folder, database).backups:
+                return Checked(backup.name, "gone", f"{said}; pruned meanwhile")
+            name = publish.mark_bad(folder, backup.base, Kind.ARCHIVE)
+    except RetentionError as error:
+        return Checked(backup.name, "bad", f"{said}; it could not be taken out of view: {error}")
+    return Checked(backup.name, "bad", f"{said}; it is {name} now and does not count")
