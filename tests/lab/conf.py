@@ -1,0 +1,45 @@
+"""`<database>.conf` as the chart writes it, for tests that run its readers without a chart.
+
+No test lists the keys by hand: a new key reaches all of them, and a key that the chart no longer writes is missing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from tests.lab import chart
+
+
+@functools.cache
+def _text(database: str) -> str:
+    values = {"databases": [{"name": database, "cluster": f"{database}-postgresql-cnpg"}]}
+    (text,) = {
+        manifest["data"][f"{database}.conf"]
+        for manifest in chart.render(values)
+        if manifest["kind"] == "ConfigMap" and f"{database}.conf" in manifest["data"]
+    }
+    return str(text)
+
+
+def conf(database: str, changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The configuration of a database that has the chart's default values, by key; `extra_arg` lines are left out.
+
+    Args:
+        database: Its name; the cluster is `<database>-postgresql-cnpg` of namespace `default`.
+        changes: Values of keys that replace the chart's; each key must be one that the chart writes.
+
+    Raises:
+        KeyError: A key that the chart does not write.
+    """
+    pairs = dict(line.split("=", 1) for line in _text(database).splitlines() if not line.startswith("extra_arg="))
+    for key, value in (changes or {}).items():
+        if key not in pairs:
+            raise KeyError(f"the chart writes no {key!r} into {database}.conf")
+        pairs[key] = value
+    return pairs
+
+
+def conf_text(database: str, changes: Mapping[str, str] | None = None) -> str:
+    """The same as the file's text."""
+    return "".join(f"{key}={value}\n" for key, value in conf(database, changes).items())
