@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.node import images, machine
+from tests.e2e.node import addons, images, machine
 from tests.e2e.node.components import TOOLS
 from tests.e2e.node.errors import NodeError
 from tests.e2e.node.node import Node
@@ -143,7 +143,9 @@ def prepare() -> int:
     machine.require()
     for tool in TOOLS:
         build(tool)
-    images.build(images.of_node(images.wanted_cnpg(), with_kyverno=True))
+    cnpg = images.wanted_cnpg()
+    images.build(images.of_node(cnpg, with_kyverno=True))
+    addons.prepare(cnpg, with_kyverno=True)
     return 0
 
 

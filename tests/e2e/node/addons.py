@@ -12,7 +12,7 @@ import yaml
 from tests.e2e.node import pins
 from tests.e2e.node.cluster import Cluster, wait_until
 from tests.e2e.node.images import CNPG_OPERATORS, KYVERNO
-from tests.e2e.node.paths import MANIFESTS, TOOLS, cache
+from tests.e2e.node.paths import MANIFESTS, TOOLS, cache, made_once
 
 _CNPG = "github.com/cloudnative-pg/cloudnative-pg"
 _KYVERNO = "github.com/kyverno/kyverno"
@@ -27,6 +27,13 @@ def install(cluster: Cluster, cnpg: str, *, with_kyverno: bool) -> None:
         files.append(kyverno_manifest())
     with ThreadPoolExecutor(max_workers=len(files)) as pool:
         list(pool.map(lambda path: _apply(cluster, path), files))
+
+
+def prepare(cnpg: str, *, with_kyverno: bool) -> None:
+    """Make the manifests that `install` applies, where the cache lacks them."""
+    cnpg_manifest(cnpg)
+    if with_kyverno:
+        kyverno_manifest()
 
 
 def wait(cluster: Cluster, *, with_kyverno: bool, seconds: float = 180) -> None:
@@ -87,12 +94,7 @@ def _apply(cluster: Cluster, path: Path) -> None:
 
 def _cached(tool: str, make: Callable[[], str]) -> Path:
     key = pins.digest((TOOLS / tool / "go.mod").read_bytes(), Path(__file__).read_bytes())
-    path = cache("manifests") / f"{tool}-{key}.yaml"
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(make())
-        partial.rename(path)
-    return path
+    return made_once(cache("manifests") / f"{tool}-{key}.yaml", lambda path: path.write_text(make()))
 
 
 def _edited(text: str, edits: dict[str, Callable[[dict[str, Any]], None]], drop: tuple[str, ...] = ()) -> str:

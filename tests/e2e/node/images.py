@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.e2e.node import machine, pins
 from tests.e2e.node.errors import NodeError
-from tests.e2e.node.paths import CONTAINERFILES, cache
+from tests.e2e.node.paths import CONTAINERFILES, cache, made_once
 
 _log = logging.getLogger(__name__)
 
@@ -174,16 +174,16 @@ def _with_bases(images: tuple[Image, ...]) -> list[Image]:
 
 def _root_archive(root: RootFileSystem) -> Path:
     archive = cache("rootfs") / f"{root.suite}-{root.packages[0]}-{pins.digest(repr((root, _OMITTED, _HOOK)))}.tar"
-    if not archive.exists():
+
+    def make(partial: Path) -> None:
         _log.info("unpacking Debian %s with %s", root.suite, ", ".join(root.packages))
-        partial = archive.with_suffix(f".{os.getpid()}.partial")
         command = ["mmdebstrap", "--mode=root", f"--variant={root.variant}", "--format=tar", "--quiet"]
         command += [f"--include={','.join(root.packages)}", f"--essential-hook={_HOOK}"]
         command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _OMITTED]
         command += [root.suite, str(partial), f"deb {machine.debian_mirror()} {root.suite} main"]
         _run(command)
-        partial.rename(archive)
-    return archive
+
+    return made_once(archive, make)
 
 
 def _build(image: Image, storage: Path, built: set[Image]) -> None:
@@ -208,10 +208,11 @@ def _build(image: Image, storage: Path, built: set[Image]) -> None:
     # Pods get their files' times from here: nothing about an image depends on when it was built.
     _run([*buildah, "build", "--pull-never", "--timestamp=0", *arguments, "-q", "-t", image.name, "-f",
           str(containerfile), str(context)], env)  # fmt: skip
-    partial = image.archive.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    _run([*buildah, "push", "-q", image.name, f"docker-archive:{partial}:{image.name}"], env)
-    partial.rename(image.archive)
+
+    def push(partial: Path) -> None:
+        _run([*buildah, "push", "-q", image.name, f"docker-archive:{partial}:{image.name}"], env)
+
+    made_once(image.archive, push)
     shutil.rmtree(context)
     built.add(image)
 
