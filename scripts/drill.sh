@@ -15,6 +15,8 @@ LC_ALL=C
 export LC_ALL
 # shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
+# shellcheck source=scripts/archive.sh
+. "${0%/*}/archive.sh"
 
 server=''
 

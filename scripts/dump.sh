@@ -17,6 +17,8 @@ LC_ALL=C
 export LC_ALL
 # shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
+# shellcheck source=scripts/archive.sh
+. "${0%/*}/archive.sh"
 
 # Options of pg_dump that neither move, reformat nor silently thin out the archive; values only as --option=value.
 allowed_extra_arg() {

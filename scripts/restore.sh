@@ -17,6 +17,8 @@ LC_ALL=C
 export LC_ALL
 # shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
+# shellcheck source=scripts/archive.sh
+. "${0%/*}/archive.sh"
 
 # Below this many bytes a second connection costs more than it brings.
 parallel_from=8388608

@@ -298,12 +298,11 @@ def test_archive_that_this_user_may_not_read_is_told_with_the_remedy(pod: Pod, f
     top = scratch_folder()
     top.chmod(0o711)
     try:
-        for name in ("backups", "run", "results", "programs"):
+        for name in ("backups", "run", "results"):
             (top / name).mkdir(mode=0o755)
         for name in ("run", "results"):
             os.chown(top / name, server_user().uid, server_user().gid)
-        for script in ("lib.sh", "adopt.sh"):
-            shutil.copy(REPO / "scripts" / script, top / "programs" / script)
+        shutil.copytree(REPO / "scripts", top / "programs")
         (top / "backups" / archive.parent.name).mkdir(mode=0o755)
         copy = top / "backups" / archive.parent.name / archive.name
         shutil.copy(archive, copy)

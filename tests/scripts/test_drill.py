@@ -26,8 +26,7 @@ class DrillPod(Pod):
     def open_to_the_server_user(self) -> None:
         """Hand over what the drill container mounts."""
         (self.folder / "scratch").mkdir(exist_ok=True)
-        for script in ("lib.sh", "drill.sh"):
-            shutil.copy(REPO / "scripts" / script, self.folder / script)
+        shutil.copytree(REPO / "scripts", self.folder / "scripts", dirs_exist_ok=True)
         for path in (self.folder, *self.folder.rglob("*")):
             os.chown(path, server_user().uid, server_user().gid, follow_symlinks=False)
 
@@ -44,7 +43,7 @@ class DrillPod(Pod):
             "BACKUP_CREDENTIALS": "",
         }
         process: subprocess.Popen[str] = subprocess.Popen(
-            ["sh", str(self.folder / "drill.sh")],
+            ["sh", str(self.folder / "scripts" / "drill.sh")],
             executable=f"{self.shell_path}/sh",
             env={**self.environment(), **own, **environment},
             stdin=subprocess.DEVNULL,
