@@ -18,17 +18,10 @@ export LC_ALL
 # shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
 
-put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
-
-# The result appears whole or not at all.
-write_result() { mv "$result" "$BACKUP_RESULTS/$base.adopt"; }
-
 # End the reading of this archive: fail ERROR [REMEDY].
 fail() {
-  put state unreadable
-  put error "$1"
-  put remedy "${2:-it is left as it is; find a better copy, or remove it by hand}"
-  write_result
+  put_failure unreadable "$1" "${2:-it is left as it is; find a better copy, or remove it by hand}"
+  write_result "$base.adopt"
   log "$database" "$base.dump cannot be read: $1"
   exit 0
 }
@@ -53,12 +46,12 @@ read_archive() {
   read_whole "$archive" true || fail_with_stderr "it cannot be read to its end"
   put state whole
   put bytes "$(stat -c %s "$archive")" && put sha256 "${sha256%% *}"
-  put tables "$(entries ' TABLE ' ' TABLE (DATA|ATTACH) ')" && put rows "$rows"
+  put tables "$(count_tables)" && put rows "$rows"
   put dbname "$(head_line dbname)" && put compression "$(head_line Compression)"
   version=$(head_line 'Dumped from database version') && put server_version "${version%% *}"
   version=$(head_line 'Dumped by pg_dump version') && put client_version "${version%% *}"
   put verify_seconds "$(($(now) - began))"
-  write_result
+  write_result "$base.adopt"
   log "$database" "$base.dump is whole"
 }
 

@@ -76,9 +76,11 @@ row_counter='
 # The archive's table of contents: in full, and what is counted of it. Fails where pg_restore cannot read it.
 list_archive() {
   run pg_restore -C -l "$archive" >"$list" || return 1
-  tables=$(entries ' TABLE ' ' TABLE (DATA|ATTACH) ') sequences=$(entries ' SEQUENCE ' ' SEQUENCE (SET|OWNED BY) ')
+  tables=$(count_tables) sequences=$(entries ' SEQUENCE ' ' SEQUENCE (SET|OWNED BY) ')
   awk '$4 == "EXTENSION" { print $6 }' "$list" >"$BACKUP_RUN/extensions"
 }
+
+count_tables() { entries ' TABLE ' ' TABLE (DATA|ATTACH) '; }
 
 # How many entries of the table of contents have the first pattern after their numbers, and not the second.
 entries() {

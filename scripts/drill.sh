@@ -9,6 +9,8 @@
 #
 # Exit: 0 also when archives failed; 2 when there is nothing to work with; 143 after SIGTERM.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+#
+# shellcheck disable=SC2154 # read_pairs sets req_*
 set -eu
 umask 077
 LC_ALL=C
@@ -20,29 +22,14 @@ export LC_ALL
 
 server=''
 
-put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
-
-warn() {
-  put warning "$1"
-  log "$database" "warning: $1"
-}
-
-# The result appears whole or not at all.
-write_result() {
-  put finished "$(now)"
-  mv "$result" "$BACKUP_RESULTS/$req_base.drill"
-}
-
 # End the drill of this archive: fail ERROR [REMEDY [STATE]].
 fail() {
   trap '' TERM INT
   why=$1 remedy=${2:-}
   [ -n "$remedy" ] || remedy=$(remedy_for "$1")
   stop_server
-  put state "${3:-failed}"
-  put error "$why"
-  put remedy "$remedy"
-  write_result
+  put_failure "${3:-failed}" "$why" "$remedy"
+  publish_result
   log "$database" "FAILED: $req_base.dump: $why; $remedy"
   exit 0
 }
@@ -54,6 +41,11 @@ remedy_for() {
     *"could not look up effective user"*) echo "the image has no such user: set podSecurityContext.runAsUser, or use an image that knows it" ;;
     *) echo "restore it by hand to see; the archives before it may be better" ;;
   esac
+}
+
+publish_result() {
+  put finished "$(now)"
+  write_result "$req_base.drill"
 }
 
 on_term() {
@@ -257,18 +249,8 @@ drill_archive() {
   stop_server
   put server_version "$(postgres --version | sed 's/.*) //; s/ .*//')"
   put state proved
-  write_result
+  publish_result
   log "$database" "proved $req_base.dump: $found_tables tables, $rows rows, restored and checked in $(($(now) - began)) s"
-}
-
-# A result for an archive that could not write its own.
-write_failure() {
-  {
-    printf 'database=%s\nbase=%s\nstate=%s\nerror=%s\nremedy=%s\n' "$req_database" "$req_base" "$1" "$2" "$3"
-    printf 'started=%s\nfinished=%s\n' "$(now)" "$(now)"
-  } >"$BACKUP_RUN/result"
-  mv "$BACKUP_RUN/result" "$BACKUP_RESULTS/$req_base.drill"
-  log "$req_database" "FAILED: $req_base.dump: $2"
 }
 
 # Of a drill that was killed: its server may be there still.
@@ -281,18 +263,21 @@ forget_server() {
 drill_all() {
   for request in "$BACKUP_RESULTS"/*.request; do
     read_request "$request"
+    database=$req_database
     left=$((run_deadline - $(now)))
     if [ "$left" -le 0 ]; then
-      write_failure not-reached "not reached: the drill's time of $DRILL_TIMEOUT s was over" "raise drill.timeoutSeconds"
+      write_failure "$req_base.drill" not-reached "not reached: the drill's time of $DRILL_TIMEOUT s was over" \
+        "raise drill.timeoutSeconds" "$req_base"
       continue
     fi
     timeout -k 20 "$left" sh "$0" --drill-one "$request" "$left" "$(($(now) + left))" &
     child=$!
     wait "$child" || :
     child=
-    [ -e "$BACKUP_RESULTS/$req_base.drill" ] || forget_server
-    [ -e "$BACKUP_RESULTS/$req_base.drill" ] ||
-      write_failure failed "its drill ended without a result" "see the lines above; out of memory, perhaps"
+    [ ! -e "$BACKUP_RESULTS/$req_base.drill" ] || continue
+    forget_server
+    write_failure "$req_base.drill" failed "its drill ended without a result" \
+      "see the lines above; out of memory, perhaps" "$req_base"
   done
 }
 

@@ -11,6 +11,8 @@
 #
 # Exit: 0 also when databases failed, but 1 then with --check; 2 when there is nothing to work with; 143 after SIGTERM.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+#
+# shellcheck disable=SC2154 # read_pairs sets conf_* and found_*
 set -eu
 umask 077
 LC_ALL=C
@@ -48,19 +50,6 @@ remedy_for() {
   esac
 }
 
-put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
-
-warn() {
-  put warning "$1"
-  log "$database" "warning: $1"
-}
-
-# The result appears whole or not at all.
-write_result() {
-  cp "$result" "$BACKUP_RESULTS/.$database.result.new"
-  mv "$BACKUP_RESULTS/.$database.result.new" "$BACKUP_RESULTS/$database.result"
-}
-
 remove_partials() {
   rm -f "$dir/.$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].dump.partial \
     "$dir/.$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].globals.sql.partial
@@ -76,11 +65,9 @@ fail() {
       { date -u +'%Y-%m-%dT%H:%M:%SZ' && cat "$stderr"; } 2>/dev/null >"$dir/last-error.log" || :
     fi
   fi
-  put state failed
-  put error "$1"
-  put remedy "${2:-$(remedy_for "$1")}"
+  put_failure failed "$1" "${2:-$(remedy_for "$1")}"
   put finished "$(now)"
-  write_result
+  write_result "$database.result"
   log "$database" "FAILED: $1"
   exit 0
 }
@@ -249,15 +236,19 @@ verify() {
   began=$(now)
   [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, look at the volume"
   read_whole "$partial" "$conf_count_rows" || fail "the archive cannot be read back: $(first_error)" "look at the volume; the next run dumps anew"
-  run pg_restore -l "$partial" >"$facts" || fail "the archive's contents cannot be listed: $(first_error)" "look at the volume"
-  tables=$(awk '/^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/ TABLE (DATA|ATTACH) / { n++ } END { print n + 0 }' "$facts")
-  if [ "$tables" = 0 ] && [ "$conf_allow_empty" != true ]; then
-    fail "the database has no table" "if that is right, set allowEmpty: true for it; if not, is 'database' the right name?"
-  fi
+  list=$facts
+  run pg_restore -l "$partial" >"$list" || fail "the archive's contents cannot be listed: $(first_error)" "look at the volume"
+  tables=$(count_tables)
+  check_not_empty
   sha256=$(sha256sum <"$partial")
   sha256=${sha256%% *}
   bytes=$(stat -c %s "$partial")
   verify_seconds=$(($(now) - began))
+}
+
+check_not_empty() {
+  [ "$tables" != 0 ] || [ "$conf_allow_empty" = true ] ||
+    fail "the database has no table" "if that is right, set allowEmpty: true for it; if not, is 'database' the right name?"
 }
 
 # Roles without passwords, which an ordinary role may read. An archive without them is still a backup.
@@ -314,8 +305,9 @@ begin() {
   put database "$database"
   put started "$began"
   put chart_version "${BACKUP_CHART_VERSION:-}"
-  read_config
-  check_config
+  conf_standby_host=''
+  read_config compression allow_empty count_rows
+  check_numbers timeout lock_timeout lock_wait_timeout retries max_bytes min_backups most_backups
   check_extra_args
   credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
   put cluster "$conf_cluster" && put namespace "$conf_namespace" && put dbname "$conf_dbname"
@@ -334,7 +326,7 @@ backup_database() {
   verify
   dump_globals
   stage
-  write_result
+  write_result "$database.result"
   log "$database" "staged $base.dump: $(mebibytes "$bytes"), $tables tables, dumped in $dump_seconds s, read back in $verify_seconds s, PostgreSQL $server_version, $role"
 }
 
@@ -348,9 +340,7 @@ check_readable() {
     AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
     >"$facts" || fail_with_stderr "the catalog cannot be read"
   IFS='|' read -r tls tables hidden <"$facts"
-  if [ "$tables" = 0 ] && [ "$conf_allow_empty" != true ]; then
-    fail "the database has no table" "if that is right, set allowEmpty: true for it; if not, is 'database' the right name?"
-  fi
+  check_not_empty
   [ "$hidden" = 0 ] ||
     warn "row security hides rows of $hidden tables from this role; a dump fails unless it leaves them out"
 }
@@ -392,30 +382,34 @@ check_database() {
   put free "$(mebibytes $((free * 1024)))"
   put_growth
   put state ready
-  write_result
+  write_result "$database.result"
 }
 
 # One line a database; 1 when one of them is not ready.
 report_checks() {
-  code=0 line='%-24s %-7s %-9s %-8s %-8s %6s %10s  %s\n'
-  # shellcheck disable=SC2059 # one format for heading and lines
-  printf "$line" DATABASE RESULT SERVER ROLE TLS TABLES FREE WHY
+  code=0
+  report_line DATABASE RESULT SERVER ROLE TLS TABLES FREE WHY
   for conf in "$BACKUP_CONFIG"/*.conf; do
-    name=${conf##*/}
-    name=${name%.conf}
-    awk -v name="$name" -v line="$line" '
-      { at = index($0, "="); value[substr($0, 1, at - 1)] = substr($0, at + 1) }
-      function shown(key) { return value[key] == "" ? "-" : value[key] }
-      END {
-        ready = value["state"] == "ready"
-        why = ready ? shown("warning") : value["error"] "; " value["remedy"]
-        printf line, name, ready ? "ready" : "FAILED", shown("server_version"), shown("role"), shown("tls"),
-          shown("tables"), shown("free"), why
-        exit !ready
-      }' "$BACKUP_RESULTS/$name.result" || code=1
+    name_database "$conf"
+    # In a subshell, so that nothing of one result is taken for another's.
+    (report_check) || code=1
   done
   report_volume
   return "$code"
+}
+
+report_line() { printf '%-24s %-7s %-9s %-8s %-8s %6s %10s  %s\n' "$@"; }
+
+report_check() {
+  verdict=FAILED
+  if read_pairs found_ "$BACKUP_RESULTS/$database.result" state && [ "$found_state" = ready ]; then verdict=ready; fi
+  case $verdict in
+    ready) why=${found_warning:--} ;;
+    *) why="${found_error:-${problem:-}}; ${found_remedy:-}" ;;
+  esac
+  report_line "$database" "$verdict" "${found_server_version:--}" "${found_role:--}" "${found_tls:--}" "${found_tables:--}" \
+    "${found_free:--}" "$why"
+  [ "$verdict" = ready ]
 }
 
 # Whether the volume is large enough for all tiers of the databases above; the others on it stay as they are.
@@ -430,42 +424,35 @@ report_volume() {
     }'
 }
 
-# A result for a database that could not write its own.
-write_failure() {
-  {
-    printf 'database=%s\nstate=%s\nerror=%s\nremedy=%s\n' "$1" "$2" "$3" "$4"
-    printf 'started=%s\nfinished=%s\n' "$(now)" "$(now)"
-  } >"$BACKUP_RESULTS/.$1.result.new"
-  mv "$BACKUP_RESULTS/.$1.result.new" "$BACKUP_RESULTS/$1.result"
-  log "$1" "FAILED: $3"
-}
-
 # Seconds that a database may take: its own timeout, and never past the end of the run.
 limit_of() {
-  limit=$(sed -n 's/^timeout=\([0-9]\{1,9\}\)$/\1/p' "$1" | head -n 1)
-  left=$((run_deadline - $(now)))
-  if [ -z "$limit" ] || [ "$limit" -gt "$left" ]; then limit=$left; fi
+  conf_timeout=''
+  # Where the file cannot be read, the attempt itself says so.
+  read_pairs conf_ "$1" || :
+  limit=$((run_deadline - $(now)))
+  ! is_number "$conf_timeout" || [ "$conf_timeout" -gt "$limit" ] || limit=$conf_timeout
 }
+
+name_database() { database=${1##*/} && database=${database%.conf}; }
 
 # Take one database after another, those that no other worker has taken.
 work() {
   trap 'trap "" TERM; end_child; exit 143' TERM
   for conf in "$BACKUP_CONFIG"/*.conf; do
-    name=${conf##*/}
-    name=${name%.conf}
-    mkdir "$claims/$name" 2>/dev/null || continue
+    name_database "$conf"
+    mkdir "$claims/$database" 2>/dev/null || continue
     limit_of "$conf"
     if [ "$limit" -le 0 ]; then
-      write_failure "$name" not-reached "not reached: the run's time of $BACKUP_TIMEOUT s was over" \
+      write_failure "$database.result" not-reached "not reached: the run's time of $BACKUP_TIMEOUT s was over" \
         "raise the run's timeout, dump more databases at a time, or find out which one is slow"
       continue
     fi
-    timeout -k 20 "$limit" sh "$0" "$one" "$name" "$limit" "$(($(now) + limit))" &
+    timeout -k 20 "$limit" sh "$0" "$one" "$database" "$limit" "$(($(now) + limit))" &
     child=$!
     wait "$child" || :
     child=
-    [ -e "$BACKUP_RESULTS/$name.result" ] ||
-      write_failure "$name" failed "its dump ended without a result" "see the lines above; out of memory, perhaps"
+    [ -e "$BACKUP_RESULTS/$database.result" ] ||
+      write_failure "$database.result" failed "its dump ended without a result" "see the lines above; out of memory, perhaps"
   done
 }
 
@@ -474,9 +461,8 @@ stop() {
   for worker in $workers; do kill -TERM "$worker" 2>/dev/null || :; done
   for worker in $workers; do wait "$worker" 2>/dev/null || :; done
   for conf in "$BACKUP_CONFIG"/*.conf; do
-    name=${conf##*/}
-    name=${name%.conf}
-    grep -qs '^state=staged$' "$BACKUP_RESULTS/$name.result" || log "$name" "LOST: stopped by SIGTERM before it was done"
+    name_database "$conf"
+    grep -qs '^state=staged$' "$BACKUP_RESULTS/$database.result" || log "$database" "LOST: stopped by SIGTERM before it was done"
   done
   exit 143
 }

@@ -2,7 +2,7 @@
 # What dump.sh, restore.sh and drill.sh share: first what all of them use, then what reads an archive; they read it with `.`, on its own it does nothing.
 #
 # Whoever reads it brings `fail ERROR [REMEDY]`, which ends the work on one database, `remedy_for ERROR`, and sets
-# database, conf, facts, stderr, credentials_of and ca_of before calling what uses them.
+# database, conf, result, facts, stderr, credentials_of and ca_of before calling what uses them.
 #
 # shellcheck disable=SC2034,SC2154 # set for, or by, those who read it
 
@@ -66,38 +66,69 @@ is_number() {
   case $1 in '' | *[!0-9]* | ????????????????*) return 1 ;; esac
 }
 
-# Read $BACKUP_CONFIG/$database.conf into variables conf_*; extra_arg lines are read where they are used.
-read_config() {
-  conf_timeout=''
-  conf_database='' conf_cluster='' conf_namespace='' conf_dbname='' conf_host='' conf_standby_host='' conf_port=''
-  conf_sslmode='' conf_username='' conf_compression='' conf_wait_timeout='' conf_lock_timeout=''
-  conf_lock_wait_timeout='' conf_retries='' conf_allow_empty='' conf_count_rows='' conf_max_bytes='' conf_min_backups=''
-  conf_most_backups=''
-  while IFS= read -r line || [ -n "$line" ]; do
-    value=${line#*=}
-    case $value in *[[:cntrl:]]*) fail "$conf: ${line%%=*} holds a control character" "correct it in values" ;; esac
-    case $line in
-      database=* | cluster=* | namespace=* | dbname=* | host=* | standby_host=* | port=* | sslmode=* | username=* | \
-        compression=* | timeout=* | wait_timeout=* | lock_timeout=* | lock_wait_timeout=* | retries=* | allow_empty=* | \
-        count_rows=* | max_bytes=* | min_backups=* | most_backups=*)
-        # The variable's name is one of those above, the value is not evaluated.
-        eval "conf_${line%%=*}=\$value"
-        ;;
-      on_shrink=* | allow_large_prune=* | large_prune_percent=*) ;; # for `retention finish`
-      extra_arg=*) ;;
-      *) fail "$conf: unknown line '$line'" "chart and scripts are not of one version" ;;
-    esac
-  done <"$conf"
+# A result is a file of key=value lines. `put KEY VALUE` adds one to it, write_result NAME publishes it: in full or not at all.
+put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
+
+warn() {
+  put warning "$1"
+  log "$database" "warning: $1"
 }
 
-check_config() {
-  [ "$conf_database" = "$database" ] || fail "$conf: database=$conf_database does not fit the file's name" "correct it"
-  for key in cluster namespace dbname host port sslmode compression; do
-    eval "value=\$conf_$key"
-    [ -n "$value" ] || fail "$conf: $key is missing" "chart and scripts are not of one version"
+put_failure() { put state "$1" && put error "$2" && put remedy "$3"; }
+
+write_result() {
+  cp "$result" "$BACKUP_RESULTS/.$1.new"
+  mv "$BACKUP_RESULTS/.$1.new" "$BACKUP_RESULTS/$1"
+}
+
+# The result of work on a database that ended without writing one: write_failure NAME STATE ERROR REMEDY [BASE].
+write_failure() {
+  result=$BACKUP_RUN/$1.failure
+  : >"$result"
+  put database "$database"
+  [ -z "${5-}" ] || put base "$5"
+  put_failure "$2" "$3" "$4"
+  put started "$(now)" && put finished "$(now)"
+  write_result "$1"
+  log "$database" "FAILED: ${5:+$5.dump: }$3"
+}
+
+# Read the key=value lines of a file into variables: read_pairs PREFIX FILE [KEY…]. Each KEY must have a value; other keys
+# may be there, they are for other readers of the file. Of a repeated key the last line counts. Where it fails, `problem`
+# says why. Only a key is ever evaluated, after it has passed the check; a value never is.
+read_pairs() {
+  prefix=$1 file=$2
+  shift 2
+  for key; do unset "$prefix$key"; done
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in *=*) key=${line%%=*} value=${line#*=} ;; *) key='' ;; esac
+    case $key in
+      '' | *[!a-z0-9_]*) problem="a line is not key=value: $(printf %s "$line" | tr -d '[:cntrl:]')" && return 1 ;;
+    esac
+    case $value in *[[:cntrl:]]*) problem="$key holds a control character" && return 1 ;; esac
+    eval "$prefix$key=\$value"
+  done <"$file"
+  for key; do
+    eval "value=\${$prefix$key-}"
+    [ -n "$value" ] || { problem="$key is missing" && return 1; }
   done
-  for key in timeout wait_timeout lock_timeout lock_wait_timeout retries max_bytes min_backups most_backups; do
-    eval "value=\$conf_$key"
+}
+
+# Read $conf into variables conf_*: what is used here, and the caller's KEYs. Its extra_arg lines are read where they are used.
+read_config() {
+  conf_username=''
+  read_pairs conf_ "$conf" database cluster namespace dbname host port sslmode "$@" ||
+    case $problem in
+      *"control character") fail "$conf: $problem" "correct it in values" ;;
+      *) fail "$conf: $problem" "chart and scripts are not of one version" ;;
+    esac
+  [ "$conf_database" = "$database" ] || fail "$conf: database=$conf_database does not fit the file's name" "correct it"
+  check_numbers wait_timeout
+}
+
+check_numbers() {
+  for key; do
+    eval "value=\${conf_$key-}"
     is_number "$value" || fail "$conf: $key='$value' is not a whole number" "correct it in values"
   done
 }
@@ -176,21 +207,10 @@ own_relations="FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_depend d
     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
 
-# The request in file $1, see docs/architecture.md, into variables req_*; `usage` ends the program.
+# Read the request in file $1, see docs/architecture.md, into variables req_*; `usage` ends the program.
 read_request() {
-  req_database='' req_base='' req_sha256='' req_bytes='' req_dbname='' req_server_version='' req_database_bytes=''
-  req_expected_seconds='' req_tables='' req_rows=''
-  while IFS= read -r line || [ -n "$line" ]; do
-    case $line in
-      database=* | base=* | sha256=* | bytes=* | dbname=* | server_version=* | \
-        tables=* | rows=* | database_bytes=* | expected_seconds=*)
-        eval "req_${line%%=*}=\${line#*=}"
-        ;;
-    esac
-  done <"$1"
-  for key in database base sha256 bytes dbname server_version; do
-    eval "value=\$req_$key"
-    [ -n "$value" ] || usage "$1: $key is missing; chart and scripts are not of one version"
-  done
+  req_database_bytes='' req_expected_seconds='' req_tables='' req_rows=''
+  read_pairs req_ "$1" database base sha256 bytes dbname server_version ||
+    usage "$1: $problem; chart and scripts are not of one version"
   is_number "$req_rows" || req_rows=''
 }

@@ -11,6 +11,8 @@
 #
 # Exit: 0 done; 1 failed; 2 usage or configuration; 3 refused, since it would have replaced something; 143 after SIGTERM.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+#
+# shellcheck disable=SC2119,SC2154 # read_pairs sets conf_* and req_*; read_config needs no further keys here
 set -eu
 umask 077
 LC_ALL=C
@@ -111,7 +113,6 @@ begin() {
   [ -f "$conf" ] || usage "there is no $conf: this restore knows only the databases of its own CronJob"
   trap on_term TERM INT
   read_config
-  check_config
   aim_elsewhere
   read_wishes
   credentials_of="the owner's Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"

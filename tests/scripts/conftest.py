@@ -17,34 +17,15 @@ from typing import Any
 
 import pytest
 
+from tests.lab.conf import conf_text
 from tests.lab.postgres import Server, identifier
 
 REPO = Path(__file__).resolve().parents[2]
 DUMP = REPO / "scripts" / "dump.sh"
 RESTORE = REPO / "scripts" / "restore.sh"
 PASSWORD = "pa:ss\\word 'with\" all"
-
-DEFAULTS: Mapping[str, str] = {
-    "cluster": "lab",
-    "namespace": "default",
-    "standby_host": "",
-    "sslmode": "verify-full",
-    "username": "",
-    "compression": "zstd:1",
-    "timeout": "120",
-    "wait_timeout": "5",
-    "lock_timeout": "1",
-    "lock_wait_timeout": "5",
-    "retries": "1",
-    "allow_empty": "false",
-    "count_rows": "false",
-    "on_shrink": "warn",
-    "allow_large_prune": "false",
-    "large_prune_percent": "50",
-    "max_bytes": "0",
-    "min_backups": "3",
-    "most_backups": "15",
-}
+OURS: Mapping[str, str] = {"host": "localhost", "wait_timeout": "5", "lock_timeout": "1"}
+"""What differs from the chart's own configuration: the server is here, and what fails shall fail soon."""
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -82,17 +63,11 @@ class Pod:
 
     def add(self, name: str, *, user: str = "backup", password: str = PASSWORD, ca: bool = True, **conf: Any) -> None:
         """Configure a database; keyword arguments override single keys of its `.conf`."""
-        keys = {
-            **DEFAULTS,
-            "database": name,
-            "dbname": name,
-            "host": "localhost",
-            "port": str(self.server.port),
-            **conf,
-        }
-        extra = keys.pop("extra_args", [])
-        lines = [f"{key}={value}" for key, value in keys.items()] + [f"extra_arg={arg}" for arg in extra]
-        (self.folder / "config" / f"{name}.conf").write_text("\n".join(lines) + "\n")
+        extra = conf.pop("extra_args", [])
+        own = {"database": name, "dbname": name, "port": str(self.server.port)}
+        # The chart is rendered once, for whatever name.
+        text = conf_text("app", {**OURS, **own, **conf}) + "".join(f"extra_arg={argument}\n" for argument in extra)
+        (self.folder / "config" / f"{name}.conf").write_text(text)
         secret = self.folder / "credentials" / name
         secret.mkdir(exist_ok=True)
         (secret / "username").write_text(user)

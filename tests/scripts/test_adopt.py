@@ -125,7 +125,11 @@ def test_whole_archive_is_adopted_as_it_is_and_restores(pod: Pod, foreign: Forei
     metadata = pod.metadata(archive)
     assert metadata["adopted"] is True
     assert (metadata["tables"], metadata["rows"], metadata["dbname"]) == (1, 900, database)
-    assert (metadata["cluster"], metadata["format"], metadata["compression"]) == ("lab", "custom", "gzip")
+    assert (metadata["cluster"], metadata["format"], metadata["compression"]) == (
+        "app-postgresql-cnpg",
+        "custom",
+        "gzip",
+    )
     assert metadata["started"] == "2026-01-01T12:00:00+00:00"
     assert metadata["server_version"].startswith("17.")
     assert metadata["finished"] is metadata["database_bytes"] is metadata["host"] is None

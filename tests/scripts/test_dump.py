@@ -538,13 +538,24 @@ def test_log_holds_only_the_first_line_of_an_error_never_data(pod: Pod, database
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
-def test_unknown_or_broken_configuration_is_one_clear_error(pod: Pod) -> None:
+def test_keys_of_another_reader_are_ignored(pod: Pod, database: MakeDatabase) -> None:
+    name = database()
+    pod.add(name)
+    with (pod.folder / "config" / f"{name}.conf").open("a") as conf:
+        conf.write("surprise=$(touch /nonexistent/x)\nuser_2=\n")
+    pod.dump()
+    assert pod.result(name)["state"] == "staged"
+
+
+def test_missing_or_broken_configuration_is_one_clear_error(pod: Pod) -> None:
     pod.add("app")
     conf = pod.folder / "config" / "app.conf"
     right = conf.read_text()
     for wrong, error in (
-        (right + "surprise=1\n", "unknown line 'surprise=1'"),
-        (right.replace("port=", "porn="), "unknown line"),
+        (right + "surprise\n", "a line is not key=value: surprise"),
+        (right + "a=$(b);c=1\n" + "x y=1\n", "a line is not key=value: x y=1"),
+        (right.replace("port=", "porn="), "port is missing"),
+        (re.sub("(?m)^retries=.*\n", "", right), "retries='' is not a whole number"),
         (right.replace("retries=1", "retries=many"), "retries='many' is not a whole number"),
         (right.replace("database=app", "database=other"), "does not fit the file's name"),
         (right.replace("host=localhost", "host="), "host is missing"),
