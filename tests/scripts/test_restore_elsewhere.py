@@ -49,6 +49,20 @@ def test_what_is_no_clusters_name_is_refused(asked: Pod, cluster: str) -> None:
     assert f"RESTORE_CLUSTER='{cluster}' is neither" in restored(asked, cluster, 2)
 
 
+@pytest.mark.parametrize("key", ["base", "sha256", "server_version"])
+def test_request_without_a_key_is_refused_naming_it(asked: Pod, key: str) -> None:
+    request = asked.folder / "results" / "a.request"
+    lines = request.read_text().splitlines(keepends=True)
+    request.write_text("".join(line for line in lines if not line.startswith(f"{key}=")))
+    assert f"a.request: {key} is missing" in restored(asked, "app-2", 2)
+
+
+def test_key_of_a_request_that_nobody_asks_for_is_ignored(asked: Pod) -> None:
+    with (asked.folder / "results" / "a.request").open("a") as request:
+        request.write("surprise=$(touch /nonexistent/x)\n")
+    assert "could not translate host name" in restored(asked, "app-2", 1)
+
+
 def waiting(pod: Pod, role: str, tmp: Path, patient: str) -> subprocess.Popen[str]:
     """`wait_for_server` as a role whose password is not what it shall be."""
     script = f"""
