@@ -1,13 +1,12 @@
 #!/bin/sh
-# Reading an archive: its contents, rows, roles and locale. Read with `.` after lib.sh; on its own it does nothing.
+# Reading an archive: its contents, rows, roles and locale. The scripts source this file after lib.sh; on its own it does
+# nothing. Callers set `archive`, and `list`: the file for its table of contents.
 #
-# Callers set `list`, where the table of contents goes, and `archive`.
-#
-# shellcheck disable=SC2034,SC2154 # set for, or by, those who read it
+# shellcheck disable=SC2034,SC2154 # these variables are set for the callers, or by them
 
-# Read an archive whole: read_whole ARCHIVE [COUNT]. With `true` its rows are counted on the way into `rows`, which stays
-# empty where nobody can say. Only pg_restore says whether the archive is whole: what goes wrong with the counting (a row
-# that no memory holds, for one) makes it read once more.
+# Read an archive in full: read_whole ARCHIVE [COUNT]. If COUNT is `true`, its rows are counted on the way into `rows`, which
+# stays empty if they cannot be counted. Only pg_restore decides whether the archive is sound: when the counting fails (a
+# row that does not fit into memory, for example), the archive is read once more without it.
 read_whole() {
   rows=
   if [ "${2-}" = true ] && count_rows "$1"; then return; fi
@@ -15,17 +14,18 @@ read_whole() {
   run pg_restore -f /dev/null "$1"
 }
 
-# No pipe stands between pg_restore and its exit code. The data section alone is written, which reads as much.
+# A named pipe, so that the exit code of pg_restore is seen. Only the data section is written; the whole archive is still
+# read.
 count_rows() {
   run pg_restore -l "$1" >"$facts.list" || return 1
   rm -f "$facts.sql" && mkfifo "$facts.sql" || return 1
   awk -v apostrophe="'" "$row_counter" "$facts.list" - <"$facts.sql" >"$facts.rows" 2>/dev/null &
   counter=$! code=0
   set -- "$1" --section=data -f "$facts.sql"
-  # Statistics are no rows; older ones neither write them nor know the option.
+  # Statistics are not rows. An older pg_restore neither writes them nor knows the option.
   case $(pg_restore --help) in *--no-statistics*) set -- "$@" --no-statistics ;; esac
   run pg_restore "$@" || code=$?
-  # It may have ended before it opened the pipe, for which its reader would wait for ever.
+  # pg_restore may have ended before it opened the pipe; the counter would then wait forever.
   [ "$code" = 0 ] || kill "$counter" 2>/dev/null || :
   wait "$counter" || :
   rm -f "$facts.sql"
@@ -33,11 +33,11 @@ count_rows() {
   IFS= read -r rows <"$facts.rows" || :
 }
 
-# A row of COPY is one line, whatever is in it, and `\.` ends them. All else is told apart by its quotes: a comment on a
-# large object may look like a COPY, and a name may hold line ends. The n-th COPY is that of the n-th entry of the table of
-# contents; one without a table of its own is an extension's, and counts for nothing. Where there is not a COPY for each
-# entry (as with INSERTs) nothing is known.
-# shellcheck disable=SC2016 # the dollars are awk's
+# A row of COPY is one line, whatever it contains, and `\.` ends the rows. Everything else is tracked by its quotes: a
+# comment on a large object may look like a COPY, and a name may contain line breaks. The n-th COPY belongs to the n-th
+# entry of the table of contents; if that entry has no TABLE of its own, it belongs to an extension, and its rows are not
+# counted. Unless there is a COPY for each entry (with INSERTs there is not), nothing is printed.
+# shellcheck disable=SC2016 # the dollars belong to awk
 row_counter='
   copying {
     if ($0 != "\\.") rows++
@@ -73,7 +73,7 @@ row_counter='
   END { if (!copying && blocks == entries) printf "%.0f\n", rows }
 '
 
-# The archive's table of contents: in full, and what is counted of it. Fails where pg_restore cannot read it.
+# Write the archive's table of contents to $list and count its tables and sequences. Fails where pg_restore cannot read it.
 list_archive() {
   run pg_restore -C -l "$archive" >"$list" || return 1
   tables=$(count_tables) sequences=$(entries ' SEQUENCE ' ' SEQUENCE (SET|OWNED BY) ')
@@ -82,13 +82,13 @@ list_archive() {
 
 count_tables() { entries ' TABLE ' ' TABLE (DATA|ATTACH) '; }
 
-# How many entries of the table of contents have the first pattern after their numbers, and not the second.
+# How many entries of $list have the first pattern after their numbers, and not the second.
 entries() {
   awk -v want="^[0-9]+; [0-9]+ [0-9]+$1" -v not="^[0-9]+; [0-9]+ [0-9]+$2" \
     '$0 ~ want && $0 !~ not { n++ } END { print n + 0 }' "$list"
 }
 
-# Encoding and locale as in the archive, for CREATE DATABASE; of its statement only what cannot be anything else is used.
+# Set `settings` to the archive's encoding and locale, for CREATE DATABASE. Only a statement of exactly this form is used.
 database_settings() {
   awk '$4 == "DATABASE" && $5 == "-"' "$list" >"$list.database"
   run pg_restore -C --schema-only -L "$list.database" -f "$BACKUP_RESULTS/database.sql" "$archive" ||
@@ -98,7 +98,8 @@ database_settings() {
   settings=${settings%% TABLESPACE = *}
 }
 
-# Roles that the archive's objects belong to or grants name, one a line. Read from entries that hold no free text.
+# Write the roles that grants name to $BACKUP_RUN/roles, one a line; needed_roles owners adds the owners of objects. They are
+# read from entries that hold no free text.
 needed_roles() {
   awk -v owners="$1" '$4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") ||
     (owners != "" && $4 ~ /^(TABLE|SCHEMA|SEQUENCE|TYPE|DOMAIN|FOREIGN)$/)' "$list" >"$list.roles"

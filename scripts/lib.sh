@@ -1,19 +1,20 @@
 #!/bin/sh
-# What dump.sh, restore.sh and drill.sh share: first what all of them use, then what reads an archive; they read it with `.`, on its own it does nothing.
+# What the scripts share: processes, the log, errors, results, configuration, credentials and the server. They source this
+# file; on its own it does nothing.
 #
-# Whoever reads it brings `fail ERROR [REMEDY]`, which ends the work on one database, `remedy_for ERROR`, and sets
-# database, conf, result, facts, stderr, credentials_of and ca_of before calling what uses them.
+# Callers must define `fail ERROR [REMEDY]`, which ends the work on one database, and `remedy_for ERROR`; before they call
+# a function that uses them, they set database, conf, result, facts, stderr, credentials_of and ca_of.
 #
-# shellcheck disable=SC2034,SC2154 # set for, or by, those who read it
+# shellcheck disable=SC2034,SC2154 # these variables are set for the callers, or by them
 
 now() { date +%s; }
 
-# The log as it was at the start: a signal may be acted upon while a command's output goes to a file, and what is said of it
-# must not go there too.
+# The log is standard output as it was at the start: a trap may run while a command's output goes to a file, and what it
+# logs must not end up there.
 exec 8>&1
 log() { printf '%s: %s\n' "$1" "$2" >&8; }
 
-# Run a command so that a signal is acted upon at once: a shell attends to it only while it waits.
+# Run a command in the background and wait for it, so that a trap runs at once: a shell runs traps only while it waits.
 child=
 stderr=/dev/null
 run() {
@@ -25,15 +26,15 @@ run() {
   return "$status"
 }
 
-# End what was started last, and wait until it is gone.
+# End the process that was started last, and wait until it is gone.
 end_child() {
   [ -n "$child" ] || return 0
   kill -TERM "$child" 2>/dev/null || :
   wait "$child" 2>/dev/null || :
 }
 
-# What PostgreSQL's tools said, as one line without DETAIL, CONTEXT or data. For a failed COPY the reason stands in
-# the server's own message.
+# The error that a PostgreSQL program printed, as one line without DETAIL, CONTEXT or data. For a failed COPY the reason is
+# in the server's own message.
 first_error() {
   awk '
     NR == 1 { first = $0 }
@@ -47,26 +48,31 @@ first_error() {
     }' "$stderr"
 }
 
-# What helps against an error that any of the programs may meet; fails where nothing is known.
+# The remedy for an error that every script may meet; fails where none is known.
 common_remedy() {
   case $1 in
-    *"password authentication failed"*) echo "the Secret's username or password is not the role's; compare $credentials_of" ;;
-    *"does not match host name"*) echo "the server's certificate lacks this host name; correct 'host', or set sslmode: verify-ca" ;;
-    *certificate* | *SSL*) echo "the CA file is not this server's; compare $ca_of, or set sslmode for a server without TLS" ;;
-    *"could not translate host name"*) echo "no such host: is the cluster's name and namespace right, and DNS egress allowed?" ;;
-    *refused* | *"timeout expired"* | *"timed out"* | *"No route"*) echo "is the cluster up and healthy, and is egress to it allowed?" ;;
+    *"password authentication failed"*) echo "correct the user name or the password in $credentials_of" ;;
+    *"does not match host name"*) echo "the server's certificate does not name this host: correct 'host', or set sslmode: verify-ca" ;;
+    *certificate* | *SSL*) echo "check that $ca_of holds the CA of this server, or set sslmode for a server without TLS" ;;
+    *"could not translate host name"*) echo "check the cluster's name and namespace, and that DNS egress is allowed" ;;
+    *refused* | *"timeout expired"* | *"timed out"* | *"No route"*)
+      echo "check that the cluster is up and healthy, and that egress to it is allowed"
+      ;;
     *) return 1 ;;
   esac
 }
 
 mebibytes() { echo "$((($1 + 1048575) / 1048576)) MiB"; }
 
-# A whole number that shell arithmetic holds.
+# Whether this is a whole number that shell arithmetic can hold.
 is_number() {
   case $1 in '' | *[!0-9]* | ????????????????*) return 1 ;; esac
 }
 
-# A result is a file of key=value lines. `put KEY VALUE` adds one to it, write_result NAME publishes it: in full or not at all.
+version_mismatch="chart and scripts are of different versions"
+
+# A result is a file of key=value lines: `put KEY VALUE` adds one, `write_result NAME` publishes the file, in full or not at
+# all.
 put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
 
 warn() {
@@ -81,7 +87,7 @@ write_result() {
   mv "$BACKUP_RESULTS/.$1.new" "$BACKUP_RESULTS/$1"
 }
 
-# The result of work on a database that ended without writing one: write_failure NAME STATE ERROR REMEDY [BASE].
+# Write the result of an attempt that ended without writing its own: write_failure NAME STATE ERROR REMEDY [BASE].
 write_failure() {
   result=$BACKUP_RUN/$1.failure
   : >"$result"
@@ -93,9 +99,9 @@ write_failure() {
   log "$database" "FAILED: ${5:+$5.dump: }$3"
 }
 
-# Read the key=value lines of a file into variables: read_pairs PREFIX FILE [KEY…]. Each KEY must have a value; other keys
-# may be there, they are for other readers of the file. Of a repeated key the last line counts. Where it fails, `problem`
-# says why. Only a key is ever evaluated, after it has passed the check; a value never is.
+# Read the key=value lines of a file into variables: read_pairs PREFIX FILE [KEY…]. Each KEY must have a value; all other
+# keys are allowed, for the file may have other readers. If a key is repeated, its last line counts. On failure `problem`
+# holds the reason. Only keys are evaluated, and only after they were checked; values never are.
 read_pairs() {
   prefix=$1 file=$2
   shift 2
@@ -114,28 +120,29 @@ read_pairs() {
   done
 }
 
-# Read $conf into variables conf_*: what is used here, and the caller's KEYs. Its extra_arg lines are read where they are used.
+# Read the configuration $conf into variables conf_*: read_config [KEY…] also requires these keys. The extra_arg lines are
+# read where they are used.
 read_config() {
   conf_username=''
   read_pairs conf_ "$conf" database cluster namespace dbname host port sslmode "$@" ||
     case $problem in
-      *"control character") fail "$conf: $problem" "correct it in values" ;;
-      *) fail "$conf: $problem" "chart and scripts are not of one version" ;;
+      *"control character") fail "$conf: $problem" "correct it in the chart's values" ;;
+      *) fail "$conf: $problem" "$version_mismatch" ;;
     esac
-  [ "$conf_database" = "$database" ] || fail "$conf: database=$conf_database does not fit the file's name" "correct it"
+  [ "$conf_database" = "$database" ] || fail "$conf: database=$conf_database does not match the file's name" "correct it"
   check_numbers wait_timeout
 }
 
 check_numbers() {
   for key; do
     eval "value=\${conf_$key-}"
-    is_number "$value" || fail "$conf: $key='$value' is not a whole number" "correct it in values"
+    is_number "$value" || fail "$conf: $key='$value' is not a whole number" "correct it in the chart's values"
   done
 }
 
-# libpq takes all it needs from the environment and from files, so that nothing secret is an argument, and a database
-# called `a=b` or `postgresql://x` is a name and no connection string.
-# set_credentials [PREFIX]: of the files username and password, or of those whose names begin with PREFIX.
+# Let libpq take everything from the environment and from files, so that no secret becomes an argument, and a database
+# called `a=b` or `postgresql://x` is a name and not a connection string. set_credentials [PREFIX] reads the files username
+# and password, or those whose names begin with PREFIX.
 set_credentials() {
   own=$BACKUP_CREDENTIALS/$database
   PGUSER=
@@ -161,8 +168,8 @@ set_credentials() {
 
 ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTARGETSESSIONATTRS; }
 
-# Ask the server what it is; poll until it answers or wait_timeout is over. What waiting cannot cure fails at once: a wrong
-# password does, unless `patient` says that the right one may be about to be set.
+# Ask the server for its version and role; repeat until it answers or wait_timeout is over. An error that waiting cannot cure
+# fails at once. A wrong password is one, unless patient=yes: then the right one may be set at any moment.
 wait_for_server() {
   until=$(($(now) + conf_wait_timeout))
   until run psql -XAtqw -F '|' -c "SELECT current_setting('server_version_num'),
@@ -181,15 +188,15 @@ wait_for_server() {
   [ "$recovery" = f ] || role=standby
 }
 
-# The error without the name of the program and of its file, or the words for the case that it said nothing.
+# Fail with what a program printed, without its name: fail_with_stderr TEXT, which is used where it printed nothing.
 fail_with_stderr() {
   error=$(first_error)
   case $error in psql:* | pg_restore:*) error=${error#*: } && error=${error#error: } ;; esac
   fail "${error:-$1}"
 }
 
-# ask DATABASE [psql's arguments]: run the SQL on standard input, in one session; its answer is $facts, columns apart by
-# a byte that no name holds. Values come in as psql's variables, which quotes them.
+# Run the SQL on standard input in one session: ask DATABASE [ARGUMENT OF psql…]. The answer goes to $facts, its columns
+# separated by a byte that no name contains. Pass values as psql variables, which psql quotes.
 ask() {
   PGDATABASE=$1
   shift
@@ -199,18 +206,18 @@ ask() {
 
 separator=$(printf '\037')
 
-# A quoted list for SQL of the lines of a file.
+# The lines of a file as a quoted list for SQL.
 values_of() { sed "s/'/''/g; s/.*/('&')/" "$1" | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }'; }
 
-# Relations that are nobody's but the user's: neither the system's nor an extension's.
+# Relations that belong to the user: neither to the system nor to an extension.
 own_relations="FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_depend d
     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
 
-# Read the request in file $1, see docs/architecture.md, into variables req_*; `usage` ends the program.
+# Read the request in file $1 into variables req_* (see docs/architecture.md); `usage` ends the script if that fails.
 read_request() {
   req_database_bytes='' req_expected_seconds='' req_tables='' req_rows=''
   read_pairs req_ "$1" database base sha256 bytes dbname server_version ||
-    usage "$1: $problem; chart and scripts are not of one version"
+    usage "$1: $problem; $version_mismatch"
   is_number "$req_rows" || req_rows=''
 }

@@ -182,7 +182,7 @@ def _ours(release: Release, server: large.Instance, number: int) -> Times:
     _clear(server)
     lines, began = _carry_out(release, job)
     chosen = _between(lines["choose"], _BEGIN, _END)
-    marks = [_BEGIN, ": way: ", ": comparing with", ": gathering statistics", _END]
+    marks = [_BEGIN, ": method: ", ": comparing with", ": gathering statistics", _END]
     phases = [_between(lines["restore"], a, b) for a, b in pairwise(marks)]
     whole = _moment(lines["restore"], _END) - began
     return Times(whole, dict(zip(PHASES, [chosen, *phases], strict=True)))

@@ -184,7 +184,7 @@ def test_a_volume_too_small_for_all_tiers_is_told_before_it_is_full(pod: Pod, na
     archive.write_bytes(b"x" * 300 * 1024)
     told = check(pod, 0)
     assert "volume: 4 MiB, 0 MiB used; about 5 MiB once all tiers are full" in told
-    assert "volume: warning: it will be too small; let the claim grow" in told
+    assert "volume: warning: it will be too small; grow the claim" in told
     pod.add(name, max_bytes=str(1024 * 1024))
     told = check(pod, 0)
     assert "volume: 4 MiB, 0 MiB used; about 1 MiB once all tiers are full" in told

@@ -209,7 +209,7 @@ def test_archive_that_cannot_be_restored_fails_and_is_kept(pod: DrillPod, make: 
         log = pod.drill(1)
     finally:
         hidden.rename(control)
-    assert "set image of this database to the operand's own" in log
+    assert "set image of this database to the image that its cluster runs" in log
     (archive,) = pod.archives(name)
     assert pod.sidecar(archive)["result"] == "failed"
     assert pod.pinned(name) == []

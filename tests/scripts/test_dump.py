@@ -141,7 +141,7 @@ def test_host_that_refuses_fails_after_a_bounded_wait(pod: Pod) -> None:
         unused.bind(("127.0.0.1", 0))
         pod.add("refused", port=str(unused.getsockname()[1]), wait_timeout="2")
         pod.dump()
-    assert_failed(pod, "refused", "no answer within 2 s: .*refused", "cluster up")
+    assert_failed(pod, "refused", "no answer within 2 s: .*refused", "cluster is up")
 
 
 @pytest.mark.parametrize("shell", ["busybox"], indirect=True)  # in one shell: it is ten seconds of waiting
@@ -151,7 +151,7 @@ def test_host_that_never_answers_fails_after_a_bounded_wait(pod: Pod) -> None:
         silent.listen(16)
         pod.add("silent", port=str(silent.getsockname()[1]), wait_timeout="1", sslmode="disable")
         pod.dump()
-    assert_failed(pod, "silent", "no answer within 1 s", "cluster up")
+    assert_failed(pod, "silent", "no answer within 1 s", "cluster is up")
 
 
 def test_server_that_starts_late_is_waited_for(tmp_path: Path, shell: str) -> None:
@@ -557,7 +557,7 @@ def test_missing_or_broken_configuration_is_one_clear_error(pod: Pod) -> None:
         (right.replace("port=", "porn="), "port is missing"),
         (re.sub("(?m)^retries=.*\n", "", right), "retries='' is not a whole number"),
         (right.replace("retries=1", "retries=many"), "retries='many' is not a whole number"),
-        (right.replace("database=app", "database=other"), "does not fit the file's name"),
+        (right.replace("database=app", "database=other"), "does not match the file's name"),
         (right.replace("host=localhost", "host="), "host is missing"),
         (right.replace("dbname=app", "dbname=a\tb"), "control character"),
     ):

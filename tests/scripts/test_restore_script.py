@@ -329,7 +329,7 @@ def test_dry_run_says_the_way_and_changes_nothing(case: Case) -> None:
     case.superuser()
     before, there = case.fingerprint(), case.databases()
     log = case.restore(RESTORE_REPLACE="yes", RESTORE_DRY_RUN="yes")
-    assert "way: a new database" in log
+    assert "method: beside, in a new database" in log
     assert "nothing was changed" in log
     assert case.fingerprint().differences(before) == []
     assert case.databases() == there
@@ -366,10 +366,10 @@ def test_missing_role_is_made_by_the_superuser_and_one_clear_line_for_others(mak
     case = make_case(fill)
     good = case.fingerprint()
     case.server.psql(f'REVOKE SELECT ON users FROM "{role}"; DROP ROLE "{role}"', case.name)
-    case.fails(f"role '{role}' is named in the archive and missing", "globals.sql", RESTORE_REPLACE="yes")
+    case.fails(f"the archive names role '{role}', which the server lacks", "globals.sql", RESTORE_REPLACE="yes")
     case.superuser()
     log = case.restore(RESTORE_REPLACE="yes")
-    assert f"role '{role}' was missing and is there now" in log
+    assert f"role '{role}' was missing and has been created" in log
     assert good.differences(case.fingerprint()) == []
     assert case.server.value(f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'") == "f"
     for name in case.databases():
@@ -388,7 +388,7 @@ def test_missing_extension_is_one_clear_line(make_case: MakeCase) -> None:
     case.superuser()
     control.rename(hidden)
     try:
-        case.fails("extension 'hstore' is in the archive, and not on the server", "image", RESTORE_REPLACE="yes")
+        case.fails("extension 'hstore' is in the archive but not on the server", "image", RESTORE_REPLACE="yes")
     finally:
         hidden.rename(control)
 
@@ -486,8 +486,8 @@ def test_archive_is_read_to_its_end_before_anything_else_is_done(
     case.superuser()
     touched = 'case "$*" in "-d "* | "-f - "* | --clean*) touch begun ;; "-f /dev/null "*)'
     path = stand_in(case, tmp_path, f"{touched} appears begun || {{ {_FINDS_DAMAGE}; }} ;; esac")
-    wishes = {"RESTORE_WAY": way, "RESTORE_DRY_RUN": dry_run, "RESTORE_REPLACE": "yes", "PATH": path}
-    case.fails("cannot be read: .*end of file", "newest before", 1, **wishes)
+    options = {"RESTORE_WAY": way, "RESTORE_DRY_RUN": dry_run, "RESTORE_REPLACE": "yes", "PATH": path}
+    case.fails("cannot be read: .*end of file", "newest before", 1, **options)
 
 
 def test_missing_role_is_not_made_for_an_archive_that_cannot_be_read(make_case: MakeCase, tmp_path: Path) -> None:
@@ -564,13 +564,13 @@ def test_killed_at_random_moments_the_old_database_is_whole(make_case: MakeCase,
     case.may_create_databases()
     server.psql("DELETE FROM pages WHERE id % 2 = 0", case.name)
     old = case.fingerprint()
-    wishes = {"RESTORE_REPLACE": "yes", "RESTORE_WAY": way}
+    options = {"RESTORE_REPLACE": "yes", "RESTORE_WAY": way}
     began = time.monotonic()
     case.restore(RESTORE_INTO=f"{case.name}_time", RESTORE_REPLACE="yes")
     length = time.monotonic() - began
     chance = random.Random(20261125)
     for _ in range(kills):
-        process = case.pod.start_restore(case.name, **wishes)
+        process = case.pod.start_restore(case.name, **options)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(chance.uniform(0, length))
         kill_session(process)
@@ -585,7 +585,7 @@ def test_killed_at_random_moments_the_old_database_is_whole(make_case: MakeCase,
             assert way == "in-place", differences
             assert good.differences(case.fingerprint()) == [], "neither the old nor the restored content"
             server.psql("DELETE FROM pages WHERE id % 2 = 0", case.name)
-    log = case.restore(**wishes)
+    log = case.restore(**options)
     assert good.differences(case.fingerprint()) == []
     assert not [name for name in case.databases() if "_restoring_" in name], log
 
@@ -638,10 +638,10 @@ def test_progress_and_who_is_in_the_way_are_told(case: Case) -> None:
     assert process.returncode == 0
 
 
-def test_wrong_wishes_are_usage_errors(case: Case) -> None:
+def test_wrong_options_are_usage_errors(case: Case) -> None:
     before = case.fingerprint()
     for wish, value in {"WAY": "besides", "REPLACE": "true", "DRY_RUN": "1", "JOBS": "0", "TABLES": "users"}.items():
-        wishes = {f"RESTORE_{wish}": value}
-        log = case.restore(2, **wishes)
+        options = {f"RESTORE_{wish}": value}
+        log = case.restore(2, **options)
         assert f"RESTORE_{wish}" in log
     assert case.fingerprint().differences(before) == []
