@@ -1,12 +1,12 @@
 """Show the whole product on this machine, without a cluster: back up, prune, fail, lose, restore.
 
-Throwaway PostgreSQL servers take the place of the clusters, folders that of the claim. Everything else is real: the
-chart is rendered with its own values, and its pod's commands, environment and mounted files run as rendered.
+Throwaway PostgreSQL servers replace the clusters, and folders replace the claim. Everything else is real: the chart is
+rendered with its own values, and its pod's commands, environment and mounted files run as rendered.
 
     make demo                       or, in the development environment:
     python -m lab.demo [--keep] [--megabytes N]
 
-Exit: 0 when all that is promised came true, 1 when something did not, 2 when this machine lacks a program.
+Exit: 0 if every promise was kept, 1 if one was not, 2 if this machine lacks a program.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Demo:
             self.site.add_role(name)
             made[name](self.site.servers[name])
 
-        with self.report.waiting("made, on a PostgreSQL server each"):
+        with self.report.waiting("made, each on its own PostgreSQL server"):
             at_once(make, DATABASES)
         table = columns("database", "on disk", "tables", "server")
         for name, server in self.site.servers.items():
@@ -203,7 +203,7 @@ class Demo:
     def _first_run(self) -> None:
         self.report.chapter("A run, with the chart's default values")
         self.report.say(
-            "The pod that `helm template cnpg-backup ./chart` renders; only hosts, paths, images are mapped."
+            "The pod runs as `helm template cnpg-backup ./chart` renders it; only hosts, paths and images are mapped."
         )
         self.run(0)
         table = columns("database", "archive", "tables", "dump", "read back", "format")
@@ -242,12 +242,12 @@ class Demo:
         self.report.chapter("A run after a week of backups every 2 hours")
         for name in DATABASES:
             count = lay_a_week(self.published(name)[0])
-        self.report.say(f"Beside each first backup lie {count} earlier ones, with their sidecars. All at once:")
+        self.report.say(f"Next to each backup lie {count} earlier ones now. A single run sees all of them at once:")
         before = {name: len(self.published(name)) for name in DATABASES}
         self.run(3)
         untouched = all(len(self.published(name)) == before[name] + 1 for name in DATABASES)
-        self.report.check("backups were made, and a prune of more than half at once was refused", untouched)
-        self.report.say("\nHere it is meant, so once more with `defaults.allowLargePrune: true`:")
+        self.report.check("backups were made, and pruning more than half of them at once was refused", untouched)
+        self.report.say("\nHere it is intended, so run again with `defaults.allowLargePrune: true`:")
         before = {name: len(self.published(name)) for name in DATABASES}
         self.run(0, render({"defaults": {"allowLargePrune": True}}))
         for name in DATABASES:
@@ -282,11 +282,11 @@ class Demo:
             f"{count} {tier}" for tier, count in PROMISED.items()
         )
         true = tiers == PROMISED and here == {kept["name"] for kept in plan["keep"]} and not plan["delete"]
-        self.report.check(promise, true, f"kept {tiers}, would still delete {plan['delete']}")
+        self.report.check(promise, true, f"it kept {tiers} and would still delete {plan['delete']}")
 
     def _show_kept(self, database: str) -> None:
         keep = self.plan(database)["keep"]
-        self.report.say(f"\nWhat is kept of {database}, by which rule:")
+        self.report.say(f"\nThe backups of {database} that are kept, and the rule that keeps each of them:")
         table = columns("backup", "tier", "rule")
         for kept in keep:
             table.add_row(
@@ -302,14 +302,14 @@ class Demo:
         rules: dict[str, list[dict[str, Any]]] = {}
         for entry in entries:
             rules.setdefault(entry["rule"], []).append(entry)
-        self.report.say(f"\nWhat was deleted of {database}, as its deletions.jsonl says:")
+        self.report.say(f"\nThe backups of {database} that were deleted, from its deletions.jsonl:")
         table = columns("rule", "backups", "for example")
         for rule, gone in rules.items():
             table.add_row(rule, str(len(gone)), f"{gone[0]['name']}: {gone[0]['reason']}")
         self.report.console.print(table)
 
     def _run_with_one_failure(self) -> None:
-        self.report.chapter(f"A run in which {LOCKED_OUT} fails: somebody changed its password")
+        self.report.chapter(f"A run in which {LOCKED_OUT} fails: someone has changed its password")
         before = {name: {backup.archive.name for backup in self.published(name)} for name in DATABASES}
         ended = self.run(1, **{LOCKED_OUT: "not-the-password"})
         self.report.say("\nThe pod's termination message:")
@@ -317,10 +317,10 @@ class Demo:
         after = {name: {backup.archive.name for backup in self.published(name)} for name in DATABASES}
         self.report.check(f"the message names {LOCKED_OUT}", LOCKED_OUT in ended.message, ended.message)
         self.report.check("no password is in the log", not self._passwords_in(ended.log + ended.message))
-        self.report.check(f"nothing of {LOCKED_OUT} was published or pruned", after[LOCKED_OUT] == before[LOCKED_OUT])
+        self.report.check(f"no backup of {LOCKED_OUT} was published or pruned", after[LOCKED_OUT] == before[LOCKED_OUT])
         for name in DATABASES:
             if name != LOCKED_OUT:
-                self.report.check(f"{name} was backed up all the same", len(after[name] - before[name]) == 1)
+                self.report.check(f"{name} was backed up nevertheless", len(after[name] - before[name]) == 1)
 
     def _passwords_in(self, text: str) -> bool:
         return any(password in text for password in (*self.site.passwords.values(), "not-the-password"))
@@ -411,7 +411,7 @@ def timeline(kept: dict[datetime, str]) -> Text:
     for tier, letter in LETTERS.items():
         text.append(f"          {letter}", style=f"bold {COLOURS[tier]}")
         text.append(f" {tier}: {sum(other == tier for other in kept.values())}\n")
-    text.append("          . deleted; older to the right and downwards, two hours a place", style="dim")
+    text.append("          . deleted; each place is two hours, older ones to the right and downwards", style="dim")
     return text
 
 
@@ -469,7 +469,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="demo", description="Back up, prune, fail, lose and restore, without a cluster."
     )
-    parser.add_argument("--keep", action="store_true", help="leave the backups on the disk and say where")
+    parser.add_argument("--keep", action="store_true", help="keep the backups on disk and print where they are")
     parser.add_argument("--megabytes", type=int, default=300, help="size of the largest database (default 300)")
     arguments = parser.parse_args()
     for ending in (signal.SIGTERM, signal.SIGHUP):
@@ -502,9 +502,9 @@ def finale(report: Report, folder: Path, keep: bool) -> None:
     report.say(f"{len(report.kept)} promises checked, all kept, in {time.monotonic() - report.began:.0f} s.")
     report.say("The servers are stopped and removed.")
     if keep:
-        report.say(f"The backups are in {folder / 'backups'}; remove {folder} when you have seen them.")
+        report.say(f"The backups are in {folder / 'backups'}; remove {folder} when you no longer need them.")
     else:
-        report.say(f"The backups were in {folder / 'backups'} and are removed too; --keep leaves them.")
+        report.say(f"The backups were in {folder / 'backups'} and have been removed too; --keep keeps them.")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def bench(only: str | None, pairs: int, rounds: int) -> list[Part]:
     """All parts, or one of them."""
     load = os.getloadavg()[0]
     if load > 0.5:
-        say(f"the machine is busy (load {load:.1f}); what is compared within a round suffers least, but it does")
+        say(f"the machine is busy (load {load:.1f}): comparisons within a round suffer least, but they do suffer")
     parts = []
     with cluster() as found:
         told = facts(found, load)

@@ -278,7 +278,7 @@ def bench(folder: Path, rounds: int, megabytes: int) -> tuple[str, bool]:
     """All measurements; the page, and whether every goal was met."""
     load = os.getloadavg()[0]
     if load > 0.5:
-        say(f"the machine is busy (load {load:.1f}); ratios within a round suffer least, but they do")
+        say(f"the machine is busy (load {load:.1f}): ratios within a round suffer least, but they do suffer")
     with Server(settings={"autovacuum": "off", "shared_buffers": "512MB"}) as server:
         bench = Bench(folder, server)
         make_databases(bench, megabytes)

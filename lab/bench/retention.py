@@ -175,7 +175,7 @@ def timed(prepare: Prepare, times: Sequence[datetime]) -> float:
     gone = delete()
     took = (time.process_time() - began) * 1000
     if not 0 < len(gone) < len(times):
-        raise BenchError(f"{prepare}: {len(gone)} of {len(times)} were let go; this measures nothing")
+        raise BenchError(f"{prepare}: {len(gone)} of {len(times)} were deleted; this measures nothing")
     return took
 
 
