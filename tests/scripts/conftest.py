@@ -1,4 +1,4 @@
-"""A pod's two containers on a folder: dump.sh under a chosen shell, then `retention finish`."""
+"""A pod's two containers on a folder: dump.sh in a given shell, then `retention finish`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DUMP = REPO / "scripts" / "dump.sh"
 RESTORE = REPO / "scripts" / "restore.sh"
 PASSWORD = "pa:ss\\word 'with\" all"
 OURS: Mapping[str, str] = {"host": "localhost", "wait_timeout": "5", "lock_timeout": "1"}
-"""What differs from the chart's own configuration: the server is here, and what fails shall fail soon."""
+"""What differs from the chart's own configuration: the server runs here, and failures must come soon."""
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -65,7 +65,7 @@ class Pod:
         """Configure a database; keyword arguments override single keys of its `.conf`."""
         extra = conf.pop("extra_args", [])
         own = {"database": name, "dbname": name, "port": str(self.server.port)}
-        # The chart is rendered once, for whatever name.
+        # Rendered once for all names.
         text = conf_text("app", {**OURS, **own, **conf}) + "".join(f"extra_arg={argument}\n" for argument in extra)
         (self.folder / "config" / f"{name}.conf").write_text(text)
         secret = self.folder / "credentials" / name
@@ -102,7 +102,7 @@ class Pod:
         (self.folder / "termination-log").unlink(missing_ok=True)
 
     def start_dump(self, **environment: str) -> subprocess.Popen[str]:
-        """Start the dump container's program; scratch volumes are as new, as in a new pod."""
+        """Start the dump container's program, with empty scratch volumes as in a new pod."""
         self.renew()
         return self.start(DUMP, **environment)
 
@@ -133,9 +133,9 @@ class Pod:
 
     def retention(self, command: str, *arguments: str, expect: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command of `retention` as a container does."""
-        last_words = ("--termination-log", str(self.folder / "termination-log"))
+        termination = ("--termination-log", str(self.folder / "termination-log"))
         done = subprocess.run(
-            [sys.executable, "-m", "retention", command, *arguments, *last_words, str(self.root)],
+            [sys.executable, "-m", "retention", command, *arguments, *termination, str(self.root)],
             cwd=REPO,
             env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "BACKUP_POD": "pod-under-test"},
             capture_output=True,
@@ -164,23 +164,23 @@ class Pod:
         return self.start(RESTORE, **environment)
 
     def restore(self, name: str, expect: int = 0, **environment: str) -> str:
-        """Restore an archive; the log of the second container."""
+        """Restore an archive; return the log of the second container."""
         process = self.start_restore(name, **environment)
         log, _ = process.communicate(timeout=300)
         assert process.returncode == expect, f"restore.sh exited {process.returncode}, not {expect}:\n{log}"
         return log
 
     def result(self, name: str) -> dict[str, str]:
-        """Give the result file's keys; of a repeated key the last."""
+        """Return the values of a result file; of a repeated key the last one."""
         text = (self.folder / "results" / f"{name}.result").read_text()
         return dict(line.split("=", 1) for line in text.splitlines())
 
     def archives(self, name: str) -> list[Path]:
-        """Give the published archives, oldest first."""
+        """Return the published archives, oldest first."""
         return sorted(self.directory(name).glob(f"{name}-*.dump"))
 
     def unpublished(self, name: str) -> list[str]:
-        """Give the names of partial and staged files."""
+        """Return the names of partial and staged files."""
         return sorted(p.name for p in self.directory(name).glob(".*") if p.name.startswith(f".{name}-"))
 
     def metadata(self, archive: Path) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def drop_owner(server: Server, name: str) -> None:
 
 
 def session_processes(leader: int) -> list[Path]:
-    """Give the /proc entries of a session's processes."""
+    """Return the /proc entries of a session's processes."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -215,7 +215,7 @@ def session_processes(leader: int) -> list[Path]:
 
 
 def kill_session(process: subprocess.Popen[str]) -> None:
-    """SIGKILL everything that a started dump has made, as the end of a container does."""
+    """SIGKILL every process of a started dump, as the end of a container does."""
     while found := session_processes(process.pid):
         for entry in found:
             with contextlib.suppress(ProcessLookupError):
@@ -228,7 +228,7 @@ def kill_session(process: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="session")
 def shell_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A folder for PATH per shell: `sh` is that shell; busybox brings all its applets, as an Alpine image does."""
+    """A folder for PATH for each shell: `sh` is that shell; busybox has all its applets, as in an Alpine image."""
     folders = {}
     for name in ("dash", "busybox", "bash"):
         folder = tmp_path_factory.mktemp(name)
@@ -244,7 +244,7 @@ def shell_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(params=["dash", "busybox"])
 def shell(request: pytest.FixtureRequest, shell_paths: dict[str, str]) -> str:
-    """The folder that brings the shell under test."""
+    """The folder of the shell under test."""
     return shell_paths[request.param]
 
 
@@ -258,7 +258,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def newer_server() -> Iterator[Server]:
-    """A PostgreSQL 18 whose programs know neither TLS nor zstd."""
+    """A PostgreSQL 18 whose programs support neither TLS nor zstd."""
     with Server(major=18) as running:
         running.create_role("backup", PASSWORD, "LOGIN IN ROLE pg_read_all_data")
         yield running
@@ -276,7 +276,7 @@ def standby(server: Server) -> Iterator[Server]:
 
 
 class Session:
-    """A session that stays open, for locks that last."""
+    """A session that stays open and keeps its locks."""
 
     def __init__(self, server: Server, dbname: str) -> None:
         self._psql = subprocess.Popen(
@@ -289,7 +289,7 @@ class Session:
         )
 
     def sql(self, sql: str) -> None:
-        """Run SQL and wait until it is done."""
+        """Run SQL and wait until it has ended."""
         assert self._psql.stdin
         assert self._psql.stdout
         self._psql.stdin.write(f"{sql};\n\\echo done\n")
@@ -299,7 +299,7 @@ class Session:
         raise AssertionError(f"the session ended at: {sql}")
 
     def close(self) -> None:
-        """End the session; what it holds is released."""
+        """End the session and release its locks."""
         self._psql.communicate(timeout=60)
 
 

@@ -1,4 +1,4 @@
-"""adopt.sh and `retention adopt`: what was there before counts once it is read whole, and nothing else ever does."""
+"""adopt.sh and `retention adopt`: an existing archive counts once it was read in full, and not otherwise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Foreign = Callable[..., Path]
 
 @pytest.fixture
 def foreign(pod: Pod, server: Server) -> Iterator[Foreign]:
-    """Leave an archive as a job of somebody else's would: no sidecars, readable by all; return its path."""
+    """Write an archive as someone else's job would: no sidecars, readable by all; return its path."""
     made: list[str] = []
 
     def make(*arguments: str, stamp: str = STAMP, configured: bool = True, name: str = "") -> Path:
@@ -95,7 +95,7 @@ def adopt(pod: Pod, expect: int = 0) -> str:
 
 
 def state(folder: Path) -> dict[str, tuple[bytes, int, int]]:
-    """All that lies in a directory but the lock."""
+    """Every file in a directory except the lock."""
     return {
         path.name: (path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns)
         for path in folder.iterdir()
@@ -146,9 +146,9 @@ def test_whole_archive_is_adopted_as_it_is_and_restores(pod: Pod, foreign: Forei
 def test_database_that_is_in_no_configuration_is_adopted_too(pod: Pod, foreign: Foreign) -> None:
     foreign()
     archive = foreign(configured=False)
-    told = adopt(pod)
-    assert f"{archive.name}: adopted" in told
-    assert "it is not configured here, so no run prunes them" in told
+    output = adopt(pod)
+    assert f"{archive.name}: adopted" in output
+    assert "it is not configured here, so no run prunes them" in output
     assert pod.metadata(archive)["cluster"] is None
 
 
@@ -188,11 +188,11 @@ def test_archive_that_cannot_be_read_whole_is_left_alone_and_told_in_a_line(pod:
         damage(copy)
     before = state(good.parent)
     output = adopt(pod, 1)
-    for stamp, (_, told) in DAMAGES.items():
+    for stamp, (_, output) in DAMAGES.items():
         name = f"{database}-{stamp}.dump"
         (line,) = [line for line in output.splitlines() if line.startswith(f"{name}: ")]
         assert line.startswith(f"{name}: refused: "), line
-        assert re.search(told, line), line
+        assert re.search(output, line), line
         assert line.endswith("; it is left as it is; find a better copy, or remove it by hand"), line
     assert f"{good.name}: adopted" in output, "one that is broken kept another from being adopted"
     after = state(good.parent)
@@ -200,10 +200,10 @@ def test_archive_that_cannot_be_read_whole_is_left_alone_and_told_in_a_line(pod:
     assert {name: after[name] for name in before} == before
 
 
-@pytest.mark.parametrize(("option", "told"), [("-Ft", "its format is TAR"), ("-Fp", "text format dump")])
-def test_other_formats_of_pg_dump_are_refused(pod: Pod, foreign: Foreign, option: str, told: str) -> None:
+@pytest.mark.parametrize(("option", "output"), [("-Ft", "its format is TAR"), ("-Fp", "text format dump")])
+def test_other_formats_of_pg_dump_are_refused(pod: Pod, foreign: Foreign, option: str, output: str) -> None:
     archive = foreign(option)
-    assert told in adopt(pod, 1)
+    assert output in adopt(pod, 1)
     assert [path.name for path in archive.parent.iterdir() if path.name != ".lock"] == [archive.name]
 
 

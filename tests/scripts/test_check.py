@@ -1,4 +1,4 @@
-"""dump.sh --check: whether each database could be dumped now, said without a lock and without a file that stays."""
+"""dump.sh --check: reports whether each database could be dumped now, without a lock and without leaving a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def name(server: Server) -> Iterator[str]:
 
 
 def check(pod: Pod, expect: int) -> str:
-    """Run the check in a pod whose scratch volumes are empty; gives the table."""
+    """Run the check in a pod whose scratch volumes are empty; return the table."""
     for scratch in ("run", "results"):
         shutil.rmtree(pod.folder / scratch)
         (pod.folder / scratch).mkdir()
@@ -178,14 +178,14 @@ def test_a_volume_too_small_for_all_tiers_is_told_before_it_is_full(pod: Pod, na
     archive = pod.root / name / f"{name}-20260101-000000.dump"
     archive.parent.mkdir()
     archive.write_bytes(b"x" * 100 * 1024)
-    told = check(pod, 0)
-    assert "volume: 4 MiB, 0 MiB used; about 2 MiB once all tiers are full" in told
-    assert "too small" not in told
+    output = check(pod, 0)
+    assert "volume: 4 MiB, 0 MiB used; about 2 MiB once all tiers are full" in output
+    assert "too small" not in output
     archive.write_bytes(b"x" * 300 * 1024)
-    told = check(pod, 0)
-    assert "volume: 4 MiB, 0 MiB used; about 5 MiB once all tiers are full" in told
-    assert "volume: warning: it will be too small; grow the claim" in told
+    output = check(pod, 0)
+    assert "volume: 4 MiB, 0 MiB used; about 5 MiB once all tiers are full" in output
+    assert "volume: warning: it will be too small; grow the claim" in output
     pod.add(name, max_bytes=str(1024 * 1024))
-    told = check(pod, 0)
-    assert "volume: 4 MiB, 0 MiB used; about 1 MiB once all tiers are full" in told
-    assert "too small" not in told
+    output = check(pod, 0)
+    assert "volume: 4 MiB, 0 MiB used; about 1 MiB once all tiers are full" in output
+    assert "too small" not in output

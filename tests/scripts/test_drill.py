@@ -1,4 +1,4 @@
-"""drill.sh and `retention drill`: an archive that a drill calls proved restores, and one that does not is told."""
+"""drill.sh and `retention drill`: an archive that a drill calls proved can be restored; any other one is reported."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class DrillPod(Pod):
     """A pod whose drill runs as a user that PostgreSQL accepts, in folders that this user may enter."""
 
     def open_to_the_server_user(self) -> None:
-        """Hand over what the drill container mounts."""
+        """Let this user own what the drill container mounts."""
         (self.folder / "scratch").mkdir(exist_ok=True)
         shutil.copytree(REPO / "scripts", self.folder / "scripts", dirs_exist_ok=True)
         for path in (self.folder, *self.folder.rglob("*")):
             os.chown(path, server_user().uid, server_user().gid, follow_symlinks=False)
 
     def start_drill(self, **environment: str) -> subprocess.Popen[str]:
-        """Choose, and start the container that restores."""
+        """Run `choose`, then start the container that restores."""
         self.renew()
         results = str(self.folder / "results")
         self.retention("choose", "--drill", str(self.folder / "config"), "--requests", results, expect=0)
@@ -39,7 +39,7 @@ class DrillPod(Pod):
         own = {
             "DRILL_SCRATCH": str(self.folder / "scratch"),
             "DRILL_TIMEOUT": "120",
-            # Nobody's home, and no credentials at all.
+            # There are no credentials.
             "BACKUP_CREDENTIALS": "",
         }
         process: subprocess.Popen[str] = subprocess.Popen(
@@ -57,7 +57,7 @@ class DrillPod(Pod):
         return process
 
     def drill(self, expect: int = 0, /, **environment: str) -> str:
-        """Run all three containers of a drill; their logs."""
+        """Run all three containers of a drill; return their logs."""
         process = self.start_drill(**environment)
         log, _ = process.communicate(timeout=300)
         assert process.returncode == 0, f"drill.sh exited {process.returncode}:\n{log}"
@@ -70,7 +70,7 @@ class DrillPod(Pod):
         return found
 
     def status(self, expect: int) -> list[dict[str, Any]]:
-        """What `retention status` says, and its exit code."""
+        """The output of `retention status`; checks its exit code."""
         done = subprocess.run(
             ["python3", "-m", "retention", "status", "--format", "json", str(self.root)],
             cwd=REPO, capture_output=True, text=True, check=False,
@@ -85,7 +85,7 @@ class DrillPod(Pod):
 
 @pytest.fixture(params=["busybox"])
 def pod(request: pytest.FixtureRequest, server: Server) -> DrillPod:
-    """A pod in a folder that everybody may enter."""
+    """A pod in a folder that every user may enter."""
     top = scratch_folder()
     top.chmod(0o711)
     programs, shell = top / "programs", shutil.which(request.param)
@@ -104,7 +104,7 @@ Make = Callable[..., str]
 
 @pytest.fixture
 def make(pod: DrillPod, server: Server) -> Iterator[Make]:
-    """Make a database with rows, and back it up as often as told."""
+    """Make a database with rows, and back it up `backups` times."""
     made: list[str] = []
 
     def make(fill: str = "", backups: int = 1, options: str = "LOGIN") -> str:
@@ -192,14 +192,14 @@ def test_flipped_bit_is_found_the_archive_becomes_bad_and_the_proved_one_stays_p
     assert entry["result"] == "failed"
     assert entry["drill"]["result"] == "failed"
     assert "1 of 1 drills failed" in (pod.folder / "termination-log").read_text()
-    # The next run of a backup forgets neither.
+    # The next backup keeps both results.
     pod.run(expect=1)
     (entry,) = pod.status(1)
     assert entry["drill"]["result"] == "failed"
 
 
 def test_archive_that_cannot_be_restored_fails_and_is_kept(pod: DrillPod, make: Make) -> None:
-    """Sound bytes that no server takes: here an extension that the drill's image lacks."""
+    """An undamaged archive that needs an extension which the drill's image lacks."""
     name = make("RESET ROLE; CREATE EXTENSION hstore")
     sharedir = Path(pod.server.installation.run("pg_config", "--sharedir").stdout.strip())
     control = sharedir / "extension" / "hstore.control"
@@ -221,7 +221,7 @@ def test_assertions_of_the_user_decide(pod: DrillPod, make: Make) -> None:
     assertions.write_text("SELECT count(*) = 500 FROM t\nSELECT max(id) > 10 FROM t\n")
     pod.drill()
     assert pod.sidecar(pod.archives(name)[0])["assertions"] == 2
-    for query, told in (
+    for query, message in (
         ("SELECT count(*) > 500 FROM t", "is not true"),
         ("SELECT 1 FROM t", "is not true"),
         ("SELECT nosuch", "failed with an error"),
@@ -229,7 +229,7 @@ def test_assertions_of_the_user_decide(pod: DrillPod, make: Make) -> None:
     ):
         assertions.write_text(f"SELECT true\n{query}\n")
         log = pod.drill(1)
-        assert re.search(f"assertion 2 {told}", log), log
+        assert re.search(f"assertion 2 {message}", log), log
 
 
 def test_roles_owners_partitions_and_odd_names_are_no_obstacle(pod: DrillPod, make: Make) -> None:

@@ -1,4 +1,4 @@
-"""dump.sh on a real PostgreSQL: what is staged is whole, what fails leaves nothing and says why."""
+"""dump.sh on a real PostgreSQL: staged archives are complete; a failed dump leaves nothing and reports the reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def database(server: Server) -> Iterator[MakeDatabase]:
 
 
 def assert_failed(pod: Pod, name: str, error: str, remedy: str = "") -> None:
-    """The database failed with that error, nothing is published or left half, and the run says so with exit 1."""
+    """The database failed with that error, nothing is published or left unfinished, and the run exits 1."""
     result = pod.result(name)
     assert result["state"] == "failed", result
     assert re.search(error, result["error"]), f"{result['error']!r} does not match {error!r}"
@@ -56,7 +56,7 @@ def assert_failed(pod: Pod, name: str, error: str, remedy: str = "") -> None:
     before = [p.name for p in pod.archives(name)]
     done = pod.finish(expect=1)
     assert [p.name for p in pod.archives(name)] == before, "a failed database lost or gained an archive"
-    assert result["error"] in (done.stdout + done.stderr), "the run's report does not say why"
+    assert result["error"] in (done.stdout + done.stderr), "the run's report lacks the reason"
 
 
 def test_run_publishes_an_archive_that_reads_back_and_restores(pod: Pod, database: MakeDatabase) -> None:
@@ -461,7 +461,7 @@ def test_several_databases_are_dumped_at_a_time(pod: Pod, slow: Slow, database: 
         pod.add(other)
     dump = pod.start_dump()
     for other in others:
-        wait_until((pod.folder / "results" / f"{other}.result").exists, f"{other} beside the slow one")
+        wait_until((pod.folder / "results" / f"{other}.result").exists, f"{other} next to the slow one")
     assert dump.poll() is None
     release()
     log, _ = dump.communicate(timeout=120)
@@ -511,7 +511,7 @@ def test_no_secret_reaches_arguments_environment_log_or_volume(pod: Pod, slow: S
 
 
 def test_log_holds_only_the_first_line_of_an_error_never_data(pod: Pod, database: MakeDatabase, tmp_path: Path) -> None:
-    """What a server quotes in DETAIL and CONTEXT lies on the volume; stood in for, since no sound server says it."""
+    """What a server prints in DETAIL and CONTEXT stays on the volume. Simulated, since no sound server prints this."""
     name = database()
     pod.add(name)
     folder = tmp_path / "programs"
@@ -696,7 +696,7 @@ def catch_up(server: Server, standby: Server) -> None:
 
 
 def test_dump_script_takes_every_path_from_its_environment() -> None:
-    """So that what runs in a test or demo is what runs in the pod; only messages name the pod's paths."""
+    """So that tests and the demo run what the pod runs; only messages name the pod's paths."""
     text = (REPO / "scripts" / "dump.sh").read_text()
     code = "\n".join(line for line in text.splitlines() if "echo" not in line and not line.lstrip().startswith("#"))
     assert not re.search(r"/(backups|etc/cnpg|run/cnpg|opt/cnpg)", code)

@@ -60,7 +60,7 @@ def killable(tmp_path: Path, server: Server, shell_paths: dict[str, str]) -> Ite
 
 
 def stop_before(folder: Path, program: str, call: int, path: str) -> str:
-    """Make a PATH on which that call of a program never begins; `folder/reached` says that it has come to it."""
+    """Make a PATH on which that call of a program never begins; `folder/reached` appears when it is reached."""
     real = shutil.which(program, path=path)
     assert real, program
     programs = folder / "programs"

@@ -1,4 +1,4 @@
-"""A restore into a cluster that no configuration names: which host it asks, and a password that is yet to be set."""
+"""A restore into a cluster that is not configured: which host it connects to, and a password that is set late."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_key_of_a_request_that_nobody_asks_for_is_ignored(asked: Pod) -> None:
 
 
 def waiting(pod: Pod, role: str, tmp: Path, patient: str) -> subprocess.Popen[str]:
-    """`wait_for_server` as a role whose password is not what it shall be."""
+    """`wait_for_server` as a role whose password is wrong at first."""
     script = f"""
       . {REPO}/scripts/lib.sh
       fail() {{ log x "FAILED $1"; exit 1; }}
@@ -94,7 +94,7 @@ def test_a_password_that_is_set_a_moment_later_is_waited_for_where_that_may_be(
             refused = f'password authentication failed for user "{role}"'
             wait_until(lambda: refused in server.log or process.poll() is not None, "a refusal", 30)
             server.psql(f"ALTER ROLE {role} PASSWORD 'right'")
-            told, _ = process.communicate(timeout=90)
-        assert told.splitlines()[-1].startswith("x: up" if patient == "yes" else "x: FAILED"), told
+            output, _ = process.communicate(timeout=90)
+        assert output.splitlines()[-1].startswith("x: up" if patient == "yes" else "x: FAILED"), output
     finally:
         server.psql(f"DROP ROLE {role}")

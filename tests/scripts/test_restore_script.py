@@ -59,7 +59,7 @@ class Case:
         return fingerprint(self.server, dbname or self.name)
 
     def damage_data(self) -> None:
-        """What a restore shall undo: rows deleted, a table gone, one changed."""
+        """Damage that a restore must undo: deleted rows, a dropped table, a changed one."""
         self.server.psql("DELETE FROM sessions; DROP TABLE totp_configurations; UPDATE users SET email = ''", self.name)
 
     def databases(self) -> set[str]:
@@ -77,8 +77,8 @@ class Case:
         failed = re.findall(r"FAILED: (.*)", log)
         assert len(failed) == 1, log
         assert re.search(error, failed[0]), f"{failed[0]!r} does not match {error!r}"
-        (told,) = re.findall(r"remedy: (.*)", log)
-        assert re.search(remedy, told), f"{told!r} does not match {remedy!r}"
+        (found,) = re.findall(r"remedy: (.*)", log)
+        assert re.search(remedy, found), f"{found!r} does not match {remedy!r}"
         assert self.fingerprint().differences(before) == []
         assert self.databases() == there
         assert failed[0] in (self.pod.folder / "termination-log").read_text()
@@ -127,7 +127,7 @@ def _superuser(server: Server) -> None:
 
 @pytest.fixture
 def make_case(pod: Pod, server: Server) -> Iterator[MakeCase]:
-    """Make a database of its own owner, fill it, back it up; drop it and all beside it afterwards."""
+    """Create a database with its own owner, fill it, back it up; afterwards drop it and those made next to it."""
     made: list[Case] = []
 
     def make(fill: Callable[[Server, str, str], object] = small, name: str | None = None, **conf: Any) -> Case:
@@ -508,7 +508,7 @@ def test_missing_role_is_not_made_for_an_archive_that_cannot_be_read(make_case: 
 def test_pg_restore_that_fails_midway_commits_nothing_in_place(case: Case, tmp_path: Path) -> None:
     """The statements before the failure were sent; without the last one there is no transaction."""
     before = case.fingerprint()
-    # Cut where nothing is half said: all tables are there, and empty.
+    # Cut between two statements: all tables exist and are empty.
     cut = "awk '/^COPY / { exit } { print }'"
     path = stand_in(case, tmp_path, f'case "$*" in "-f - "*) "$real" "$@" | {cut}; exit 1 ;; esac')
     log = case.restore(1, RESTORE_REPLACE="yes", RESTORE_WAY="in-place", PATH=path)
@@ -595,7 +595,7 @@ def test_sigterm_leaves_nothing_beside_and_the_old_database_whole(make_case: Mak
     case.may_create_databases()
     old = case.fingerprint()
     process = case.pod.start_restore(case.name, RESTORE_REPLACE="yes", RESTORE_JOBS="2")
-    wait_until(lambda: len(case.databases()) > 1, "the database beside")
+    wait_until(lambda: len(case.databases()) > 1, "the new database")
     process.send_signal(signal.SIGTERM)
     log, _ = process.communicate(timeout=60)
     assert process.returncode == 143, log
@@ -640,8 +640,8 @@ def test_progress_and_who_is_in_the_way_are_told(case: Case) -> None:
 
 def test_wrong_options_are_usage_errors(case: Case) -> None:
     before = case.fingerprint()
-    for wish, value in {"WAY": "besides", "REPLACE": "true", "DRY_RUN": "1", "JOBS": "0", "TABLES": "users"}.items():
-        options = {f"RESTORE_{wish}": value}
+    for option, value in {"WAY": "besides", "REPLACE": "true", "DRY_RUN": "1", "JOBS": "0", "TABLES": "users"}.items():
+        options = {f"RESTORE_{option}": value}
         log = case.restore(2, **options)
-        assert f"RESTORE_{wish}" in log
+        assert f"RESTORE_{option}" in log
     assert case.fingerprint().differences(before) == []

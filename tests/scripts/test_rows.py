@@ -15,7 +15,7 @@ from tests.lab.postgres import Server
 from tests.scripts.conftest import PASSWORD, Pod, drop_owner
 from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
 
-# Rows and names that look like what stands around rows; a comment in the data section that looks like a COPY.
+# Rows and names that look like what surrounds rows; a comment in the data section that looks like a COPY.
 _ODDITIES = r"""
 CREATE TABLE plain (t text);
 INSERT INTO plain VALUES (E'\\.'), (E'\\\\.'), (E'a\n\\.\nb'), (E'COPY plain FROM stdin;'), (''),
@@ -74,7 +74,7 @@ def shell(request: pytest.FixtureRequest, shell_paths: dict[str, str]) -> str:
 
 
 def say_rows(archive: Path, rows: int) -> None:
-    """Let an archive's metadata say another number of rows."""
+    """Change the number of rows in an archive's metadata."""
     path = archive.with_suffix(".json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "rows": rows}, indent=2) + "\n")
 
@@ -104,7 +104,7 @@ def test_rows_are_not_counted_unless_asked(pod: Pod, odd: Callable[..., str]) ->
 
 
 def test_rows_that_belong_to_an_extension_do_not_count(pod: Pod, odd: Callable[..., str]) -> None:
-    """A restore cannot tell them from those that the extension brings along."""
+    """A restore cannot distinguish them from those that the extension creates."""
     name = odd(
         "CREATE TABLE a (t text); INSERT INTO a VALUES ('a'); CREATE TABLE z (t text); INSERT INTO z VALUES ('z')"
     )
