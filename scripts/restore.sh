@@ -21,6 +21,10 @@ export LC_ALL
 . "${0%/*}/lib.sh"
 # shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
+# shellcheck source=scripts/beside.sh
+. "${0%/*}/beside.sh"
+# shellcheck source=scripts/in-place.sh
+. "${0%/*}/in-place.sh"
 
 # Below this many bytes a second connection costs more time than it saves.
 parallel_from=8388608
@@ -310,50 +314,6 @@ SQL
   new=${prefix}_restoring_$moment old=${prefix}_before_$moment finished=${prefix}_restored_$moment
 }
 
-# Drop the unfinished databases that killed restores of this target left behind; they are of no use.
-remove_leftovers() {
-  ask "$maintenance" -v prefix="$prefix" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
-SELECT datname FROM pg_database WHERE starts_with(datname, :'prefix' || '_restoring_')
-  AND substr(datname, length(:'prefix' || '_restoring_') + 1) ~ '^[0-9]{8}_[0-9]{6}$'
-SQL
-  mv "$facts" "$BACKUP_RUN/leftovers"
-  while IFS= read -r name <&3; do
-    if drop_database "$name"; then
-      log "$database" "removed '$name', which an interrupted restore left unfinished"
-    else
-      log "$database" "warning: '$name' is of an interrupted restore, or of one that is still running: $(first_error)"
-    fi
-  done 3<"$BACKUP_RUN/leftovers"
-}
-
-drop_database() {
-  ask "$maintenance" -v name="$1" <<'SQL'
-DROP DATABASE :"name"
-SQL
-}
-
-# Called whenever the restore ends, even if the server no longer answers.
-drop_new_database() {
-  [ -n "$made" ] || return 0
-  made=
-  PGDATABASE=$maintenance
-  # FORCE, since the server may still run a statement of the ended pg_restore. It waits five seconds for that statement, which
-  # is too short on a busy server, hence three attempts. Together they stay within a container's grace period.
-  printf '%s\n' 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)' >"$BACKUP_RUN/drop.sql"
-  for _ in 1 2 3; do
-    ! timeout -k 1 7 psql -Xqw -v ON_ERROR_STOP=1 -v name="$new" -f "$BACKUP_RUN/drop.sql" >/dev/null 2>&1 || return 0
-  done
-  report "warning: '$new' could not be dropped; the next restore of '$target' will drop it"
-}
-
-create_database() {
-  database_settings
-  made=yes
-  ask "$maintenance" -v new="$new" -v owner="$owner" <<SQL || fail_with_stderr "the new database cannot be created"
-CREATE DATABASE :"new" OWNER :"owner" TEMPLATE template0 $settings
-SQL
-}
-
 # Keep only the rows of the selection, but all definitions, since a table alone lacks the types and schemas that it needs.
 # Foreign keys are left out: the rows that they point to may be missing.
 select_entries() {
@@ -374,19 +334,6 @@ select_entries() {
     !/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|FK CONSTRAINT|BLOBS) / || ($1 in rows)' \
     "$list.rows" "$list" >"$list.selected"
   mv "$list.selected" "$list"
-}
-
-# Run pg_restore into a database: pg_restore_into DATABASE [ARGUMENT…]. The name is passed in the environment, since as an
-# argument `a=b` would be a connection string; with the empty -d pg_restore connects to it.
-pg_restore_into() {
-  PGDATABASE=$1
-  shift
-  [ -n "$keep_owners" ] || set -- "$@" --no-owner --role="$owner"
-  awk '$4 != "DATABASE"' "$list" >"$list.use"
-  watch_progress &
-  watcher=$!
-  run pg_restore -d '' -w --exit-on-error -L "$list.use" "$@" "$archive" || fail_with_stderr "pg_restore failed"
-  stop_watching
 }
 
 # Log the progress at intervals, and the session that blocks it, if there is one.
@@ -435,68 +382,6 @@ rows_are_known() { [ -n "$req_rows" ] && [ -z "$tables_wanted$schemas_wanted" ];
 
 warn_of_hidden_rows() { report "warning: rows are not compared: row security hides some from '$PGUSER'"; }
 
-# Compare the rows with the number that was counted when the archive was made: compare_rows DATABASE. This is skipped if row
-# security would hide some.
-compare_rows() {
-  rows_are_known || return 0
-  ask "$1" <<SQL || fail_with_stderr "the restored database cannot be read"
-SELECT 'hidden' $own_relations AND relkind = 'r' AND row_security_active(c.oid) LIMIT 1;
-SELECT format('SELECT count(*) FROM ONLY %I.%I', n.nspname, c.relname) $own_relations AND relkind = 'r'
-\\gexec
-SQL
-  if grep -q hidden "$facts"; then
-    warn_of_hidden_rows
-    return
-  fi
-  found_rows=$(awk '{ n += $1 } END { printf "%.0f", n }' "$facts")
-  [ "$found_rows" = "$req_rows" ] ||
-    fail "it has $found_rows rows, the archive held $req_rows when it was made"
-}
-
-# The same before COMMIT, for only the tables that this transaction has created.
-note_what_is_there() {
-  ! rows_are_known || echo 'CREATE TEMP TABLE cnpg_backup_there ON COMMIT DROP AS SELECT oid FROM pg_class;'
-}
-
-compare_rows_before_commit() {
-  rows_are_known || return 0
-  cat <<SQL
-RESET ROLE;
-DO \$\$ DECLARE
-  found bigint := 0; counted bigint; ours regclass[];
-BEGIN
-  SELECT array_agg(c.oid) INTO ours $own_relations AND relkind = 'r' AND c.oid NOT IN (SELECT oid FROM pg_temp.cnpg_backup_there);
-  IF EXISTS (SELECT FROM unnest(ours) t WHERE row_security_active(t)) THEN
-    RAISE WARNING 'row security hides rows';
-    RETURN;
-  END IF;
-  FOR i IN 1 .. coalesce(cardinality(ours), 0) LOOP
-    EXECUTE format('SELECT count(*) FROM ONLY %s', ours[i]) INTO counted;
-    found := found + counted;
-  END LOOP;
-  IF found <> $req_rows THEN
-    RAISE 'it has % rows, the archive held $req_rows when it was made', found;
-  END IF;
-END \$\$;
-SQL
-}
-
-restore_beside() {
-  create_database
-  if [ "$jobs" -gt 1 ]; then set -- -j "$jobs"; else set --; fi
-  pg_restore_into "$new" "$@"
-  compare "$new"
-  compare_rows "$new"
-  if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then
-    fail "it has $found_tables tables and $found_sequences sequences, the archive has $tables and $sequences" \
-      "please report this; try another archive"
-  fi
-  [ "$invalid" = 0 ] || fail "$invalid indexes are invalid" "restore again; if it persists, use another archive"
-  analyze "$new"
-  swap
-  restore_settings
-}
-
 # Analyze as many tables at a time as there were connections for the restore, but at most two: each keeps one CPU busy.
 analyze() {
   log "$database" "gathering statistics (ANALYZE)"
@@ -532,55 +417,6 @@ SELECT format('ANALYZE %s', oid::regclass) FROM (
 SQL
 }
 
-# The rename takes its lock first and then waits for other sessions to end. New sessions block on that lock, so terminating
-# the existing ones suffices.
-swap() {
-  if [ -z "$exists" ]; then
-    ask "$maintenance" -v new="$new" -v target="$target" <<'SQL' || fail_with_stderr "the new database cannot be renamed"
-ALTER DATABASE :"new" RENAME TO :"target"
-SQL
-    made=
-    return
-  fi
-  tries=1
-  until swap_once; do
-    error=$(first_error)
-    ! swapped || break
-    case $error in *"being accessed by other users"*) ;; *) keep_for_later "$error" ;; esac
-    [ "$tries" -lt "${RESTORE_SWAP_TRIES:-6}" ] || keep_for_later "$error"
-    tries=$((tries + 1))
-  done
-  made=
-}
-
-# Whether the swap was done after all, as when the connection was lost before the answer came. Until that is known, nothing
-# may be dropped.
-swapped() {
-  made='' target_state="both databases were renamed, or neither: look for '$old' among the databases"
-  PGDATABASE=$maintenance
-  wait_for_server
-  ask "$maintenance" -v old="$old" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
-SELECT 'swapped' FROM pg_database WHERE datname = :'old'
-SQL
-  if grep -q swapped "$facts"; then return 0; fi
-  made=yes target_state=''
-  return 1
-}
-
-swap_once() {
-  end_sessions &
-  watcher=$!
-  code=0
-  ask "$maintenance" -v new="$new" -v old="$old" -v target="$target" <<'SQL' || code=$?
-BEGIN;
-ALTER DATABASE :"target" RENAME TO :"old";
-ALTER DATABASE :"new" RENAME TO :"target";
-COMMIT;
-SQL
-  stop_watching
-  return "$code"
-}
-
 # Terminate those sessions of the target that this role may terminate.
 end_sessions_now() {
   printf '%s\n' "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
@@ -588,111 +424,6 @@ end_sessions_now() {
       AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))" >"$BACKUP_RUN/end.sql"
   PGDATABASE=$maintenance
   psql -Xqw -v superuser="$superuser" -v target="$target" -f "$BACKUP_RUN/end.sql" >/dev/null 2>&1 || :
-}
-
-end_sessions() {
-  trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null; exit 0' TERM
-  nap=
-  while :; do
-    end_sessions_now
-    sleep 1 &
-    nap=$!
-    wait "$nap" || :
-  done
-}
-
-# Everything is restored and only the renaming failed: keep the new database, since restoring it took long.
-keep_for_later() {
-  made=
-  ask "$maintenance" -v new="$new" -v finished="$finished" <<'SQL' || finished=$new
-ALTER DATABASE :"new" RENAME TO :"finished"
-SQL
-  fail "everything is restored, but '$target' cannot be renamed: $1" \
-    "end its sessions, then: ALTER DATABASE \"$target\" RENAME TO \"$old\"; ALTER DATABASE \"$finished\" RENAME TO \"$target\";"
-}
-
-# Restore settings (ALTER DATABASE … SET), grants and comment of the database itself; in an archive they name the database
-# that was dumped.
-restore_settings() {
-  [ "$target" = "$req_dbname" ] || return 0
-  awk '($4 == "DATABASE" && $5 == "PROPERTIES") || ($4 ~ /^(ACL|COMMENT)$/ && $5 == "-" && $6 == "DATABASE")' "$list" >"$list.settings"
-  [ -s "$list.settings" ] || return 0
-  PGDATABASE=$target
-  # pg_restore first tries to create the database, whatever the list contains, and continues after that error.
-  run pg_restore -C -d '' -w -L "$list.settings" "$archive" || :
-  complaint=$(awk '/error: / && !/database ".*" already exists/ { sub(/^pg_restore: error: /, ""); print; exit }' "$stderr")
-  [ -z "$complaint" ] || report "warning: not all settings and grants of the database itself were restored: $complaint"
-}
-
-# Leave out of the list what exists and stays: extensions, which only their owner (mostly the superuser) could change, and
-# schemas, which may contain objects that are not in the archive.
-keep_what_stays() {
-  ask "$target" <<'SQL' || fail_with_stderr "database '$target' cannot be read"
-SELECT 'EXTENSION ' || extname FROM pg_extension UNION ALL SELECT 'SCHEMA ' || nspname FROM pg_namespace
-SQL
-  awk 'NR == FNR { there[$0]; next }
-    $4 == "EXTENSION" || $4 == "SCHEMA" { if (($4 " " $6) in there) next }
-    $4 == "COMMENT" && $6 == "EXTENSION" { if (("EXTENSION " $7) in there) next }
-    $4 != "DATABASE"' "$facts" "$list" >"$list.use"
-}
-
-# Write the statements that drop what the archive contains, and nothing else. An index, a constraint and so on is dropped with
-# its table: one that a partition has inherited cannot be dropped by itself. Foreign keys are dropped first.
-write_drops() {
-  kinds='TABLE DATA|SEQUENCE SET|BLOBS|SCHEMA|EXTENSION|INDEX|CONSTRAINT|CHECK|TRIGGER|STATISTICS|POLICY|ROW|TABLE ATTACH'
-  awk -v kinds="^[0-9]+; [0-9]+ [0-9]+ ($kinds|MATERIALIZED VIEW DATA) " '$0 !~ kinds' "$list.use" >"$list.drops"
-  [ -n "$keep_owners" ] || set -- --no-owner --role="$owner"
-  run pg_restore --clean --if-exists -L "$list.drops" "$@" -f "$BACKUP_RESULTS/drops.all" "$archive" ||
-    fail_with_stderr "the archive's contents cannot be read"
-  awk '/^-- Name: / { exit } !/^\\/ { print }' "$BACKUP_RESULTS/drops.all" >"$BACKUP_RESULTS/drops.sql"
-  rm -f "$BACKUP_RESULTS/drops.all"
-}
-
-# Print all statements of the restore. COMMIT is printed only after pg_restore has succeeded: without it nothing changes.
-feed() {
-  set -- "$archive"
-  [ -n "$keep_owners" ] || set -- --no-owner --role="$owner" "$archive"
-  echo 'BEGIN;'
-  cat "$BACKUP_RESULTS/drops.sql"
-  note_what_is_there
-  awk '$4 != "BLOBS"' "$list.use" >"$list.most"
-  pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
-  feed_large_objects "$@" || return 1
-  compare_rows_before_commit
-  echo 'COMMIT;'
-}
-
-# pg_restore puts large objects into transactions of their own, whose COMMIT would end ours, so these lines are removed. In
-# this part of its output each line is a statement, and none is data.
-feed_large_objects() {
-  awk '$4 == "BLOBS"' "$list.use" >"$list.objects"
-  [ -s "$list.objects" ] || return 0
-  rm -f "$BACKUP_RUN/feed.failed"
-  { pg_restore -f - -L "$list.objects" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
-    sed '/^BEGIN;$/d; /^COMMIT;$/d'
-  [ ! -e "$BACKUP_RUN/feed.failed" ]
-}
-
-# psql runs the statements, not pg_restore: its --clean with --single-transaction fails on partitions with a primary key.
-restore_in_place() {
-  keep_what_stays
-  write_drops
-  end_sessions_now
-  PGDATABASE=$target
-  mkfifo "$BACKUP_RUN/statements"
-  watch_progress &
-  watcher=$!
-  feed >"$BACKUP_RUN/statements" &
-  feeder=$!
-  run psql -Xqw -v ON_ERROR_STOP=1 -f "$BACKUP_RUN/statements" >/dev/null || fail_with_stderr "psql failed"
-  wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
-  stop_watching
-  ! grep -q 'row security hides rows' "$stderr" || warn_of_hidden_rows
-  target_state="'$target' is restored; only a later step failed"
-  compare "$target"
-  [ "$found_tables" = "$tables" ] ||
-    report "warning: '$target' has $found_tables tables, the archive has $tables: newer ones were left alone"
-  analyze "$target"
 }
 
 done_now() {
