@@ -1,13 +1,13 @@
 #!/bin/sh
-# Read archives whole that came from elsewhere, and say of each what it is: the first half of adopting them.
+# Read archives that came from elsewhere in full, and report what each one is: the first half of adopting them.
 #
-#   adopt.sh [ARCHIVE…]           these, or every archive on the volume that lacks a sidecar
-#   adopt.sh --read-one ARCHIVE   one of them (how the former calls itself)
+#   adopt.sh [ARCHIVE…]           read these, or every archive on the volume that lacks a sidecar
+#   adopt.sh --read-one ARCHIVE   read one of them (the form in which the first calls itself)
 #
-# Nothing on the volume is changed. Each archive leaves a result, `<base>.adopt` with the keys that docs/architecture.md
-# names, by which `retention adopt` then gives it sidecars, or does not.
+# Nothing on the volume is changed. For each archive a result is written: `<base>.adopt`, with the keys that
+# docs/architecture.md lists. `retention adopt` then decides by it whether to write the archive's sidecars.
 #
-# Exit: 0 also when archives cannot be read (their results say so); 2 when there is nothing to work with.
+# Exit: 0 even if archives cannot be read (their results say so); 2 if the environment is not usable.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
 set -eu
 umask 077
@@ -15,23 +15,18 @@ LC_ALL=C
 export LC_ALL
 # shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
-
-put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
-
-# The result appears whole or not at all.
-write_result() { mv "$result" "$BACKUP_RESULTS/$base.adopt"; }
+# shellcheck source=scripts/archive.sh
+. "${0%/*}/archive.sh"
 
 # End the reading of this archive: fail ERROR [REMEDY].
 fail() {
-  put state unreadable
-  put error "$1"
-  put remedy "${2:-it is left as it is; find a better copy, or remove it by hand}"
-  write_result
+  put_failure unreadable "$1" "${2:-it is left as it is; find a better copy, or remove it by hand}"
+  write_result "$base.adopt"
   log "$database" "$base.dump cannot be read: $1"
   exit 0
 }
 
-# What pg_restore says at the head of its list: head_line WORDS.
+# A value from the head of pg_restore's list: head_line NAME.
 head_line() { sed -n "s/^; *$1: *//p;/^; Selected TOC Entries/q" "$facts" | head -n 1; }
 
 read_archive() {
@@ -44,20 +39,20 @@ read_archive() {
   [ -r "$archive" ] || fail "this user may not read it" "let the user of the pod read it: chmod or chown it as root"
   [ -s "$archive" ] || fail "it is empty"
   began=$(now)
-  sha256=$(sha256sum <"$archive") || fail "it cannot be read to its end" "look at the volume"
-  run pg_restore -l "$archive" >"$facts" || fail_with_stderr "it is no archive of pg_dump"
+  sha256=$(sha256sum <"$archive") || fail "it cannot be read to its end" "check the volume"
+  run pg_restore -l "$archive" >"$facts" || fail_with_stderr "it is not an archive of pg_dump"
   format=$(head_line Format)
   [ "$format" = CUSTOM ] || fail "its format is $format, and only pg_dump's custom format can be adopted (pg_dump -Fc)"
   read_whole "$archive" true || fail_with_stderr "it cannot be read to its end"
   put state whole
   put bytes "$(stat -c %s "$archive")" && put sha256 "${sha256%% *}"
-  put tables "$(entries ' TABLE ' ' TABLE (DATA|ATTACH) ')" && put rows "$rows"
+  put tables "$(count_tables)" && put rows "$rows"
   put dbname "$(head_line dbname)" && put compression "$(head_line Compression)"
   version=$(head_line 'Dumped from database version') && put server_version "${version%% *}"
   version=$(head_line 'Dumped by pg_dump version') && put client_version "${version%% *}"
   put verify_seconds "$(($(now) - began))"
-  write_result
-  log "$database" "$base.dump is whole"
+  write_result "$base.adopt"
+  log "$database" "read $base.dump in full"
 }
 
 read_all() {

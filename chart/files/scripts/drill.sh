@@ -1,35 +1,26 @@
 #!/bin/sh
-# Restore archives into a throwaway PostgreSQL in this very container, and look whether they are what they should be.
+# Restore archives into a throwaway PostgreSQL server in this container, and check what comes back.
 #
-#   drill.sh                                all archives of the requests that `retention choose` has left
-#   drill.sh --drill-one FILE LIMIT DEADLINE  one of them (how the former calls itself)
+#   drill.sh                                  drill the archives of all requests that `retention choose` wrote
+#   drill.sh --drill-one FILE LIMIT DEADLINE  drill one of them (the form in which the first calls itself)
 #
-# The server listens on a socket alone, and is gone with the container: no network, no credentials. Each archive gets a
-# server of its own and leaves a result, which `retention drill`, the pod's last container, judges and records.
+# The server listens only on a Unix socket and ends with the container: no network, no credentials. Each archive gets a
+# server of its own. For each a result is written, which `retention drill`, the pod's last container, evaluates and records.
 #
-# Exit: 0 also when archives failed; 2 when there is nothing to work with; 143 after SIGTERM.
+# Exit: 0 even if archives failed (their results say so); 2 if the environment is not usable; 143 after SIGTERM.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+#
+# shellcheck disable=SC2154 # read_pairs sets req_*
 set -eu
 umask 077
 LC_ALL=C
 export LC_ALL
 # shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
+# shellcheck source=scripts/archive.sh
+. "${0%/*}/archive.sh"
 
 server=''
-
-put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
-
-warn() {
-  put warning "$1"
-  log "$database" "warning: $1"
-}
-
-# The result appears whole or not at all.
-write_result() {
-  put finished "$(now)"
-  mv "$result" "$BACKUP_RESULTS/$req_base.drill"
-}
 
 # End the drill of this archive: fail ERROR [REMEDY [STATE]].
 fail() {
@@ -37,28 +28,35 @@ fail() {
   why=$1 remedy=${2:-}
   [ -n "$remedy" ] || remedy=$(remedy_for "$1")
   stop_server
-  put state "${3:-failed}"
-  put error "$why"
-  put remedy "$remedy"
-  write_result
+  put_failure "${3:-failed}" "$why" "$remedy"
+  publish_result
   log "$database" "FAILED: $req_base.dump: $why; $remedy"
   exit 0
 }
 
 remedy_for() {
   case $1 in
-    *"No space left"* | *"could not extend file"* | *"could not write"*) echo "give the drill more room: drill.scratch.sizeLimit" ;;
-    *"extension"*"not available"* | *"extension control file"* | *"could not access file"*) echo "the drill's image lacks that extension: set image of this database to the operand's own" ;;
-    *"could not look up effective user"*) echo "the image has no such user: set podSecurityContext.runAsUser, or use an image that knows it" ;;
-    *) echo "restore it by hand to see; the archives before it may be better" ;;
+    *"No space left"* | *"could not extend file"* | *"could not write"*) echo "raise drill.scratch.sizeLimit" ;;
+    *"extension"*"not available"* | *"extension control file"* | *"could not access file"*)
+      echo "the drill's image lacks that extension: set image of this database to the image that its cluster runs"
+      ;;
+    *"could not look up effective user"*)
+      echo "the image has no user with this id: set podSecurityContext.runAsUser, or use an image that has it"
+      ;;
+    *) echo "restore it by hand to find out why; an earlier archive may be sound" ;;
   esac
+}
+
+publish_result() {
+  put finished "$(now)"
+  write_result "$req_base.drill"
 }
 
 on_term() {
   trap '' TERM INT
   end_child
   if [ "$(now)" -ge "$deadline" ]; then
-    fail "not restored within $limit s" "raise drill.timeoutSeconds, or give the drill more CPU"
+    fail "not restored and checked within $limit s" "raise drill.timeoutSeconds, or give the drill more CPU"
   fi
   (fail "stopped by SIGTERM before it was done" "the next drill tries again" not-reached)
   stop_server
@@ -75,16 +73,16 @@ begin() {
   put database "$database" && put base "$req_base" && put started "$(now)"
 }
 
-# What retention has pruned in the meantime says nothing about anything.
+# An archive that was pruned in the meantime is not a failure.
 read_archive() {
-  [ -f "$archive" ] || fail "it was pruned before its turn came" "nothing is to be done" gone
-  sum=$(sha256sum <"$archive") || fail "it cannot be read" "look at the volume"
-  [ "${sum%% *}" = "$req_sha256" ] || fail "its sha256 is not the one it was published with" "look at the volume" damaged
+  [ -f "$archive" ] || fail "it was pruned before its turn came" "nothing needs to be done" gone
+  sum=$(sha256sum <"$archive") || fail "it cannot be read" "check the volume"
+  [ "${sum%% *}" = "$req_sha256" ] || fail "its sha256 differs from the one it was published with" "check the volume" damaged
   run pg_restore -f /dev/null "$archive" || fail_with_stderr "it cannot be read"
   list_archive || fail_with_stderr "it cannot be listed"
 }
 
-# Bytes of a quantity as Kubernetes writes it.
+# A quantity of Kubernetes in bytes; 0 for an unknown unit.
 bytes_of() {
   echo "$1" | awk '
     { number = $1 + 0; unit = $1; gsub(/[0-9.]/, "", unit)
@@ -94,24 +92,24 @@ bytes_of() {
       printf "%.0f\n", number * size }'
 }
 
-# Too much on the scratch volume ends the whole pod, without a word of ours. A fresh server and its log of changes need
-# about 640 MiB.
+# A full scratch volume gets the pod evicted, and then nothing is recorded. An empty server and its WAL need about 640 MiB.
 check_space() {
   is_number "$req_database_bytes" || return 0
   need=$((req_database_bytes * 5 / 4 + 671088640))
   room=$(bytes_of "${DRILL_SCRATCH_SIZE:-0}")
   [ "$room" = 0 ] || [ "$need" -le "$room" ] ||
-    fail "it needs about $(mebibytes "$need") of scratch space, and there are ${DRILL_SCRATCH_SIZE}" "raise drill.scratch.sizeLimit"
+    fail "it needs about $(mebibytes "$need") of scratch space, and the limit is $DRILL_SCRATCH_SIZE" "raise drill.scratch.sizeLimit"
   free=$(df -Pk "$DRILL_SCRATCH" | awk 'NR == 2 { print $4 }')
   ! is_number "$free" || [ $((free * 1024)) -gt "$need" ] ||
-    fail "it needs about $(mebibytes "$need") of scratch space, $(mebibytes $((free * 1024))) are free" "free space on the node"
+    fail "it needs about $(mebibytes "$need") of scratch space, and only $(mebibytes $((free * 1024))) are free" \
+      "free space on the node"
 }
 
-# Durability is of no use here; shared memory in files, for a container's /dev/shm is small.
+# Without durability, which is not needed here, and with shared memory in files, since a container's /dev/shm is small.
 start_server() {
   rm -rf "$data"
   run initdb -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >/dev/null ||
-    fail_with_stderr "no database cluster can be made"
+    fail_with_stderr "the throwaway server cannot be initialized"
   cat >>"$data/postgresql.conf" <<CONF
 listen_addresses = ''
 unix_socket_directories = '$BACKUP_RUN'
@@ -144,7 +142,7 @@ stop_server() {
   rm -rf "$data"
 }
 
-# All that the archive may name: those of its globals file, and those that its owners and grants name.
+# Create every role that the archive may name: those of its globals file, and those that its owners and grants name.
 create_roles() {
   needed_roles owners
   globals=${archive%.dump}.globals.sql
@@ -153,21 +151,21 @@ create_roles() {
       sed 's/""/"/g' >>"$BACKUP_RUN/roles"
   fi
   [ -s "$BACKUP_RUN/roles" ] || return 0
-  ask postgres <<SQL || fail_with_stderr "roles cannot be created"
+  ask postgres <<SQL || fail_with_stderr "the roles cannot be created"
 SELECT format('CREATE ROLE %I', name) FROM (VALUES $(values_of "$BACKUP_RUN/roles")) w (name)
   WHERE name NOT LIKE 'pg\\_%' EXCEPT SELECT format('CREATE ROLE %I', rolname) FROM pg_roles
 \\gexec
 SQL
 }
 
-# In its own locale where this image has it.
+# Use the archive's own locale where this image has it.
 create_database() {
   database_settings
   ask postgres <<SQL && return
 CREATE DATABASE drill TEMPLATE template0 $settings
 SQL
-  warn "its locale is not in the drill's image, C is used: $(first_error)"
-  ask postgres <<'SQL' || fail_with_stderr "no database can be created"
+  warn "the drill's image lacks its locale, so C is used: $(first_error)"
+  ask postgres <<'SQL' || fail_with_stderr "the database cannot be created"
 CREATE DATABASE drill TEMPLATE template0
 SQL
 }
@@ -181,7 +179,8 @@ restore() {
   put restore_seconds "$(($(now) - began))"
 }
 
-# Every row is read, and everything once more as a dump would. What a materialized view holds is in no archive.
+# Read every row, and then everything again as a dump would. Rows of materialized views are not counted: archives do not
+# contain them.
 check_rows() {
   ask drill <<SQL || fail_with_stderr "a table cannot be read"
 SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', relkind, n.nspname, c.relname) $own_relations
@@ -205,12 +204,12 @@ SQL
   [ "$found_tables" = "$tables" ] && [ "$found_sequences" = "$sequences" ] ||
     fail "it has $found_tables tables and $found_sequences sequences, the archive lists $tables and $sequences"
   [ -z "$req_tables" ] || [ "$found_tables" = "$req_tables" ] ||
-    fail "it has $found_tables tables, at the time of its dump there were $req_tables"
-  [ "$invalid" = 0 ] || fail "$invalid indexes are not valid"
+    fail "it has $found_tables tables, and there were $req_tables when it was dumped"
+  [ "$invalid" = 0 ] || fail "$invalid indexes are invalid"
   put tables "$found_tables" && put sequences "$found_sequences" && put indexes "$indexes"
 }
 
-# amcheck compares every B-tree with its own rules, where the image has it.
+# Let amcheck verify the structure of every B-tree, where the image has it.
 check_indexes() {
   ask drill <<'SQL' || fail_with_stderr "the extensions cannot be read"
 SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'
@@ -218,7 +217,7 @@ SQL
   IFS= read -r available <"$facts"
   put amcheck "$([ "$available" = 1 ] && echo yes || echo no)"
   [ "$available" = 1 ] || return 0
-  ask drill <<'SQL' || fail_with_stderr "an index is not sound"
+  ask drill <<'SQL' || fail_with_stderr "an index is damaged"
 CREATE SCHEMA cnpg_backup_drill;
 CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA cnpg_backup_drill;
 SELECT format('SELECT %I.bt_index_check(%s)', n.nspname, i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -228,16 +227,17 @@ SELECT format('SELECT %I.bt_index_check(%s)', n.nspname, i.indexrelid) FROM pg_i
 SQL
 }
 
-# One SQL query a line, each of which has to answer with true.
+# The file holds one SQL query a line; each of them must return true.
 check_assertions() {
   assertions=$BACKUP_CONFIG/$database.assertions count=0
   [ -f "$assertions" ] || return 0
   while IFS= read -r query <&3 || [ -n "$query" ]; do
     [ -n "$query" ] || continue
     count=$((count + 1))
-    printf '%s\n' "$query" | ask drill || fail "assertion $count failed with an error: $query: $(first_error)" "correct the assertion, or look into the archive"
+    printf '%s\n' "$query" | ask drill ||
+      fail "assertion $count failed with an error: $query: $(first_error)" "correct the assertion, or check the archive's data"
     [ "$(cat "$facts")" = t ] ||
-      fail "assertion $count is not true: $query" "look into the archive; if the data are right, correct the assertion"
+      fail "assertion $count is not true: $query" "check the archive's data; if it is right, correct the assertion"
   done 3<"$assertions"
   put assertions "$count"
 }
@@ -255,21 +255,11 @@ drill_archive() {
   stop_server
   put server_version "$(postgres --version | sed 's/.*) //; s/ .*//')"
   put state proved
-  write_result
+  publish_result
   log "$database" "proved $req_base.dump: $found_tables tables, $rows rows, restored and checked in $(($(now) - began)) s"
 }
 
-# A result for an archive that could not write its own.
-write_failure() {
-  {
-    printf 'database=%s\nbase=%s\nstate=%s\nerror=%s\nremedy=%s\n' "$req_database" "$req_base" "$1" "$2" "$3"
-    printf 'started=%s\nfinished=%s\n' "$(now)" "$(now)"
-  } >"$BACKUP_RUN/result"
-  mv "$BACKUP_RUN/result" "$BACKUP_RESULTS/$req_base.drill"
-  log "$req_database" "FAILED: $req_base.dump: $2"
-}
-
-# Of a drill that was killed: its server may be there still.
+# After a drill was killed: its server may still run.
 forget_server() {
   server=$(head -n 1 "$DRILL_SCRATCH/data/postmaster.pid" 2>/dev/null) || :
   [ -z "$server" ] || kill -QUIT "$server" 2>/dev/null || :
@@ -279,18 +269,21 @@ forget_server() {
 drill_all() {
   for request in "$BACKUP_RESULTS"/*.request; do
     read_request "$request"
+    database=$req_database
     left=$((run_deadline - $(now)))
     if [ "$left" -le 0 ]; then
-      write_failure not-reached "not reached: the drill's time of $DRILL_TIMEOUT s was over" "raise drill.timeoutSeconds"
+      write_failure "$req_base.drill" not-reached "not reached within the $DRILL_TIMEOUT s of the drill" \
+        "raise drill.timeoutSeconds" "$req_base"
       continue
     fi
     timeout -k 20 "$left" sh "$0" --drill-one "$request" "$left" "$(($(now) + left))" &
     child=$!
     wait "$child" || :
     child=
-    [ -e "$BACKUP_RESULTS/$req_base.drill" ] || forget_server
-    [ -e "$BACKUP_RESULTS/$req_base.drill" ] ||
-      write_failure failed "its drill ended without a result" "see the lines above; out of memory, perhaps"
+    [ ! -e "$BACKUP_RESULTS/$req_base.drill" ] || continue
+    forget_server
+    write_failure "$req_base.drill" failed "its drill ended without a result" \
+      "see the log lines above; it may have run out of memory" "$req_base"
   done
 }
 
@@ -327,7 +320,7 @@ main() {
   run_deadline=$(($(now) + DRILL_TIMEOUT))
   trap stop TERM INT
   for request in "$BACKUP_RESULTS"/*.request; do
-    [ -e "$request" ] || { echo "drill.sh: no archive was chosen" && return; }
+    [ -e "$request" ] || { echo "drill.sh: no archive was selected" && return; }
   done
   drill_all
 }

@@ -1,24 +1,31 @@
 #!/bin/sh
-# Dump every configured database to the volume, prove each archive readable, and leave it staged.
+# Dump every configured database to the volume, read each archive back in full, and leave it staged.
 #
-#   dump.sh                   all databases of $BACKUP_CONFIG, $BACKUP_PARALLEL at a time
-#   dump.sh --check           say for each of them whether it could be dumped now; dumps nothing, locks nothing
-#   dump.sh --dump-one NAME LIMIT DEADLINE, --check-one …   one of them (how the former calls itself)
+#   dump.sh                   dump all databases of $BACKUP_CONFIG, $BACKUP_PARALLEL at a time
+#   dump.sh --check           report for each of them whether it could be dumped now; dumps nothing, locks nothing
+#   dump.sh --dump-one NAME LIMIT DEADLINE, --check-one …   one of them (the form in which the first two call themselves)
 #
 # Nothing is published or deleted here: `retention finish`, the pod's second container, does that. A database that
-# fails says so in its result file and never stops another one. What passes between the two, the keys of the
-# configuration and the environment: docs/architecture.md.
+# fails has the reason in its result file and never stops another one. The files that the two containers exchange, the
+# keys of the configuration and the environment are described in docs/architecture.md.
 #
-# Exit: 0 also when databases failed, but 1 then with --check; 2 when there is nothing to work with; 143 after SIGTERM.
+# Exit: 0 even if databases failed, but with --check 1; 2 if the environment is not usable; 143 after SIGTERM.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+#
+# shellcheck disable=SC2154 # read_pairs sets conf_* and found_*
 set -eu
 umask 077
 LC_ALL=C
 export LC_ALL
 # shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
+# shellcheck source=scripts/archive.sh
+. "${0%/*}/archive.sh"
+# shellcheck source=scripts/check.sh
+. "${0%/*}/check.sh"
 
-# Options of pg_dump that neither move, reformat nor silently thin out the archive; values only as --option=value.
+# The options of pg_dump that neither move nor reformat the archive, nor leave out anything without notice. Values are allowed
+# only as --option=value.
 allowed_extra_arg() {
   case $1 in
     --enable-row-security*) return 1 ;;
@@ -40,23 +47,12 @@ remedy_for() {
     *"permission denied"*) echo "let the backup role read everything: GRANT pg_read_all_data TO ..., or use the owner" ;;
     *"No space left"* | *"Disk quota"*) echo "free space on the volume or grow the claim; the next run needs nothing else" ;;
     *"Read-only file system"*) echo "the volume is read-only: look at the storage system and the node" ;;
-    *"lock timeout"* | *"statement timeout"*) echo "another session holds a table lock for long; find it in pg_locks, or raise lockWaitTimeout" ;;
-    *"does not exist"*) echo "correct 'database' or the role's name of this entry in values" ;;
-    *) common_remedy "$1" || echo "the whole message lies in /backups/$database/last-error.log" ;;
+    *"lock timeout"* | *"statement timeout"*)
+      echo "another session keeps a table lock: find it in pg_locks, or raise lockWaitTimeout"
+      ;;
+    *"does not exist"*) echo "correct 'database' or the role's name of this entry in the chart's values" ;;
+    *) common_remedy "$1" || echo "see the full message in /backups/$database/last-error.log" ;;
   esac
-}
-
-put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
-
-warn() {
-  put warning "$1"
-  log "$database" "warning: $1"
-}
-
-# The result appears whole or not at all.
-write_result() {
-  cp "$result" "$BACKUP_RESULTS/.$database.result.new"
-  mv "$BACKUP_RESULTS/.$database.result.new" "$BACKUP_RESULTS/$database.result"
 }
 
 remove_partials() {
@@ -64,8 +60,8 @@ remove_partials() {
     "$dir/.$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].globals.sql.partial
 }
 
-# End this database as failed: fail ERROR [REMEDY]. Everything the tools printed is kept beside the archives, since
-# the log gets no more than one line.
+# End this database as failed: fail ERROR [REMEDY]. Everything that the programs printed is kept next to the archives, since
+# the log gets only one line.
 locked=
 fail() {
   if [ -n "$locked" ]; then
@@ -74,11 +70,9 @@ fail() {
       { date -u +'%Y-%m-%dT%H:%M:%SZ' && cat "$stderr"; } 2>/dev/null >"$dir/last-error.log" || :
     fi
   fi
-  put state failed
-  put error "$1"
-  put remedy "${2:-$(remedy_for "$1")}"
+  put_failure failed "$1" "${2:-$(remedy_for "$1")}"
   put finished "$(now)"
-  write_result
+  write_result "$database.result"
   log "$database" "FAILED: $1"
   exit 0
 }
@@ -95,15 +89,15 @@ on_term() {
   if [ "$(now)" -ge "$deadline" ]; then
     fail "not done within ${limit} s" "find out what is slow, or raise 'timeout' of this database or of the run"
   fi
-  # In a subshell, for `fail` ends the one that calls it.
-  (fail "stopped by SIGTERM before it was done; nothing of this dump is kept" "the next run starts anew")
+  # In a subshell, since `fail` ends the shell that calls it.
+  (fail "stopped by SIGTERM before it was done; nothing of this dump is kept" "the next run starts from scratch")
   exit 143
 }
 
 check_extra_args() {
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in extra_arg=*) allowed_extra_arg "${line#extra_arg=}" ||
-      fail "extra argument '${line#extra_arg=}' is not allowed" "see extraArgs in values.yaml for those that are" ;;
+      fail "extra argument '${line#extra_arg=}' is not allowed" "see extraArgs in values.yaml for the allowed ones" ;;
     esac
   done <"$conf"
 }
@@ -112,7 +106,7 @@ take_lock() {
   if [ -L "$dir" ] || { [ -e "$dir" ] && [ ! -d "$dir" ]; }; then
     fail "$dir is a link or a file, not a directory" "move it away"
   fi
-  [ -d "$dir" ] || mkdir "$dir" 2>"$stderr" || fail_with_stderr "cannot make $dir"
+  [ -d "$dir" ] || mkdir "$dir" 2>"$stderr" || fail_with_stderr "cannot create $dir"
   (: >>"$dir/.lock") 2>"$stderr" || fail_with_stderr "cannot write to $dir"
   exec 9>>"$dir/.lock"
   until=$(($(now) + conf_lock_timeout))
@@ -123,12 +117,12 @@ take_lock() {
     run sleep 1
   done
   locked=yes
-  # A full volume has no room for the name; the lock holds all the same.
+  # On a full volume the name cannot be written; the lock holds even so.
   printf '%s dump.sh since %s\n' "${BACKUP_POD:-$$}" "$(date -u +%H:%M:%SZ)" 2>/dev/null >"$dir/.lock" || :
   remove_partials 2>"$stderr" || fail_with_stderr "cannot remove a stale partial in $dir"
 }
 
-# A standby that answers is asked for itself, so that the dump that follows reads where we think it reads.
+# Once a standby has answered, connect to it alone, so that the dump reads from the server that was checked.
 connect() {
   ask_primary
   if [ -n "$conf_standby_host" ]; then
@@ -150,7 +144,7 @@ check_version() {
   case $client_version in
     "$major" | "$major".* | "$major"[a-z]*) ;;
     *) fail "the server is PostgreSQL $server_version, this image's pg_dump is $client_version" \
-      "set image.tag of this database to $major-alpine: dump, check and restore need the server's own major" ;;
+      "set image.tag of this database to $major-alpine: dump, check and restore need the server's own major version" ;;
   esac
 }
 
@@ -161,8 +155,8 @@ newest_archive() {
   done
 }
 
-# The last archive and a quarter more, or half of the database where there is none yet (zstd:1 and gzip make a third
-# of common data). A guess too low costs nothing: a full volume fails the dump and leaves all else as it was.
+# Expect an archive a quarter larger than the last one, or half of the database where there is none yet (zstd:1 and gzip
+# compress typical data to a third). A guess that is too low does no harm: a full volume fails this dump and nothing else.
 check_space() {
   newest_archive
   if [ -n "$newest" ]; then
@@ -197,8 +191,8 @@ choose_base() {
   staged=$dir/.$base.dump.staged
 }
 
-# pg_dump with these arguments besides. No pipe stands between it and the file: its exit code is seen, and -f has it
-# fsync the file.
+# Run pg_dump, with these arguments in addition. It writes the file itself (-f) rather than through a pipe: so its exit code
+# is seen, and it syncs the file.
 pg_dump_once() {
   set -- "$@" -Fc -Z "$compression" "--lock-wait-timeout=$((conf_lock_wait_timeout * 1000))" -w -f "$partial"
   while IFS= read -r line || [ -n "$line" ]; do
@@ -215,8 +209,8 @@ lost_connection() {
   esac
 }
 
-# Dump, and try again on the primary where that can help: after a lost connection, and after any failure on a standby
-# (a recovery conflict above all).
+# Dump, and retry on the primary where that can help: after a lost connection, and after any failure on a standby, which
+# mostly is a recovery conflict.
 dump() {
   attempts=1 compression=$conf_compression began=$(now)
   until pg_dump_once; do
@@ -225,7 +219,7 @@ dump() {
     case $compression:$error in
       gzip* | 6:*) ;;
       *ompress*)
-        warn "this pg_dump cannot do $compression, gzip is used"
+        warn "this pg_dump does not support $compression, so gzip is used"
         compression=6
         continue
         ;;
@@ -241,29 +235,34 @@ dump() {
   dump_seconds=$(($(now) - began))
 }
 
-# The table of contents alone would pass a truncated archive; the full read does not. A valid archive of an empty
-# database is what a wrong database name or a lost one looks like.
+# A truncated archive still has a sound table of contents; only a full read finds the damage. A valid archive without tables
+# may mean that the database's name is wrong, or that its tables are lost.
 verify() {
   began=$(now)
-  [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, look at the volume"
-  read_whole "$partial" "$conf_count_rows" || fail "the archive cannot be read back: $(first_error)" "look at the volume; the next run dumps anew"
-  run pg_restore -l "$partial" >"$facts" || fail "the archive's contents cannot be listed: $(first_error)" "look at the volume"
-  tables=$(awk '/^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/ TABLE (DATA|ATTACH) / { n++ } END { print n + 0 }' "$facts")
-  if [ "$tables" = 0 ] && [ "$conf_allow_empty" != true ]; then
-    fail "the database has no table" "if that is right, set allowEmpty: true for it; if not, is 'database' the right name?"
-  fi
+  [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, check the volume"
+  read_whole "$partial" "$conf_count_rows" ||
+    fail "the archive cannot be read back: $(first_error)" "check the volume; the next run dumps again"
+  list=$facts
+  run pg_restore -l "$partial" >"$list" || fail "the archive's contents cannot be listed: $(first_error)" "check the volume"
+  tables=$(count_tables)
+  check_not_empty
   sha256=$(sha256sum <"$partial")
   sha256=${sha256%% *}
   bytes=$(stat -c %s "$partial")
   verify_seconds=$(($(now) - began))
 }
 
-# Roles without passwords, which an ordinary role may read. An archive without them is still a backup.
+check_not_empty() {
+  [ "$tables" != 0 ] || [ "$conf_allow_empty" = true ] ||
+    fail "the database has no tables" "if that is right, set allowEmpty: true for it; if not, correct the name in 'database'"
+}
+
+# Dump the roles without their passwords, which an ordinary role may not read. An archive without roles is still a backup.
 dump_globals() {
   globals=no
   file=$dir/.$base.globals.sql
   set -- --globals-only --no-role-passwords -w -f "$file.partial"
-  # A name that could be read as a connection string is left out: pg_dumpall then asks the database `postgres`.
+  # A name that pg_dumpall could take for a connection string is not passed; it then connects to the database `postgres`.
   case $conf_dbname in *[!A-Za-z0-9_-]*) ;; *) set -- "$@" -l "$conf_dbname" ;; esac
   if run pg_dumpall "$@"; then
     globals=yes
@@ -274,10 +273,10 @@ dump_globals() {
   fi
 }
 
-# Where `sync` takes no file it syncs everything, which is slow and as good.
+# Where `sync` does not accept a file, sync everything, which is slower but just as good.
 sync_file() { sync "$1" 2>/dev/null || sync; }
 
-# The archive's rename is the last step: what is called staged is whole, read and on the disk.
+# Rename the archive as the last step: a file with a staged name was read in full and is on the disk.
 stage() {
   put_facts
   { printf '%s  %s\n' "$sha256" "$base.dump" >"$staged.sha256" && cp "$result" "$staged.result"; } 2>"$stderr" ||
@@ -301,7 +300,7 @@ put_facts() {
   put finished "$(now)"
 }
 
-# What both a dump and a check of one database begin with: its result file, its configuration.
+# Begin the dump or the check of a database: its result file, its configuration.
 begin() {
   database=$1 limit=$2 deadline=$3 began=$(now)
   conf=$BACKUP_CONFIG/$database.conf dir=$BACKUP_ROOT/$database
@@ -312,14 +311,15 @@ begin() {
   put database "$database"
   put started "$began"
   put chart_version "${BACKUP_CHART_VERSION:-}"
-  read_config
-  check_config
+  conf_standby_host=''
+  read_config compression allow_empty count_rows
+  check_numbers timeout lock_timeout lock_wait_timeout retries max_bytes min_backups most_backups
   check_extra_args
   credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
   put cluster "$conf_cluster" && put namespace "$conf_namespace" && put dbname "$conf_dbname"
 }
 
-# One database, from its lock to its staged archive.
+# Back up one database, from its lock to its staged archive.
 backup_database() {
   begin "$@"
   take_lock
@@ -332,138 +332,31 @@ backup_database() {
   verify
   dump_globals
   stage
-  write_result
-  log "$database" "staged $base.dump: $(mebibytes "$bytes"), $tables tables, dumped in $dump_seconds s, read back in $verify_seconds s, PostgreSQL $server_version, $role"
+  write_result "$database.result"
+  times="dumped in $dump_seconds s, read back in $verify_seconds s"
+  log "$database" "staged $base.dump: $(mebibytes "$bytes"), $tables tables, $times, PostgreSQL $server_version, $role"
 }
 
-# pg_dump itself up to the first row: it locks what a dump would read, and so needs the same rights. Row security, which
-# stops it later, is asked for.
-check_readable() {
-  compression=0 partial=/dev/null
-  pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"
-  run psql -XAtqw -F '|' -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
-    count(*), count(*) FILTER (WHERE row_security_active(oid)) FROM pg_class WHERE relkind IN ('r', 'p')
-    AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
-    >"$facts" || fail_with_stderr "the catalog cannot be read"
-  IFS='|' read -r tls tables hidden <"$facts"
-  if [ "$tables" = 0 ] && [ "$conf_allow_empty" != true ]; then
-    fail "the database has no table" "if that is right, set allowEmpty: true for it; if not, is 'database' the right name?"
-  fi
-  [ "$hidden" = 0 ] ||
-    warn "row security hides rows of $hidden tables from this role; a dump fails unless it leaves them out"
-}
+name_database() { database=${1##*/} && database=${database%.conf}; }
 
-# A file of its own name, for a dump may be under way.
-check_writable() {
-  probe=$BACKUP_ROOT/.$database.check
-  [ ! -d "$dir" ] || probe=$dir/.$database.check
-  (echo "$database" >"$probe") 2>"$stderr" || fail_with_stderr "cannot write to ${probe%/*}"
-  rm -f "$probe" 2>"$stderr" || fail_with_stderr "cannot remove $probe"
-}
-
-# What this database will take once its tiers are full, as `retention finish` reckons it, less what it takes now.
-put_growth() {
-  kept=$((archive * conf_most_backups))
-  if [ "$conf_max_bytes" -gt 0 ]; then
-    budget=$((archive * conf_min_backups))
-    [ "$budget" -gt "$conf_max_bytes" ] || budget=$conf_max_bytes
-    [ "$kept" -lt "$budget" ] || kept=$budget
-  fi
-  now_there=0
-  [ ! -d "$dir" ] || now_there=$(du -sk "$dir" | awk '{ printf "%.0f", $1 * 1024 }')
-  put growth $((kept + archive - now_there))
-}
-
-# Everything that a dump needs, and neither a lock nor a file that stays.
-check_database() {
-  begin "$@"
-  # Somebody waits for the answer.
-  [ "$conf_wait_timeout" -le 30 ] || conf_wait_timeout=30
-  set_credentials
-  connect
-  put server_version "$server_version" && put role "$role"
-  check_version
-  check_readable
-  put tls "$tls" && put tables "$tables"
-  check_writable
-  check_space
-  put free "$(mebibytes $((free * 1024)))"
-  put_growth
-  put state ready
-  write_result
-}
-
-# One line a database; 1 when one of them is not ready.
-report_checks() {
-  code=0 line='%-24s %-7s %-9s %-8s %-8s %6s %10s  %s\n'
-  # shellcheck disable=SC2059 # one format for heading and lines
-  printf "$line" DATABASE RESULT SERVER ROLE TLS TABLES FREE WHY
-  for conf in "$BACKUP_CONFIG"/*.conf; do
-    name=${conf##*/}
-    name=${name%.conf}
-    awk -v name="$name" -v line="$line" '
-      { at = index($0, "="); value[substr($0, 1, at - 1)] = substr($0, at + 1) }
-      function shown(key) { return value[key] == "" ? "-" : value[key] }
-      END {
-        ready = value["state"] == "ready"
-        why = ready ? shown("warning") : value["error"] "; " value["remedy"]
-        printf line, name, ready ? "ready" : "FAILED", shown("server_version"), shown("role"), shown("tls"),
-          shown("tables"), shown("free"), why
-        exit !ready
-      }' "$BACKUP_RESULTS/$name.result" || code=1
-  done
-  report_volume
-  return "$code"
-}
-
-# Whether the volume is large enough for all tiers of the databases above; the others on it stay as they are.
-report_volume() {
-  growth=$(cat "$BACKUP_RESULTS"/*.result | awk -F = '$1 == "growth" { sum += $2 } END { printf "%.0f", sum }')
-  df -Pk "$BACKUP_ROOT" | awk -v growth="$growth" '
-    function mebibytes(kibibytes) { return sprintf("%.0f MiB", kibibytes / 1024) }
-    NR == 2 {
-      full = $3 + (growth > 0 ? growth / 1024 : 0)
-      printf "volume: %s, %s used; about %s once all tiers are full\n", mebibytes($3 + $4), mebibytes($3), mebibytes(full)
-      if (full > $3 + $4) print "volume: warning: it will be too small; let the claim grow, keep less, or set maxBytes"
-    }'
-}
-
-# A result for a database that could not write its own.
-write_failure() {
-  {
-    printf 'database=%s\nstate=%s\nerror=%s\nremedy=%s\n' "$1" "$2" "$3" "$4"
-    printf 'started=%s\nfinished=%s\n' "$(now)" "$(now)"
-  } >"$BACKUP_RESULTS/.$1.result.new"
-  mv "$BACKUP_RESULTS/.$1.result.new" "$BACKUP_RESULTS/$1.result"
-  log "$1" "FAILED: $3"
-}
-
-# Seconds that a database may take: its own timeout, and never past the end of the run.
-limit_of() {
-  limit=$(sed -n 's/^timeout=\([0-9]\{1,9\}\)$/\1/p' "$1" | head -n 1)
-  left=$((run_deadline - $(now)))
-  if [ -z "$limit" ] || [ "$limit" -gt "$left" ]; then limit=$left; fi
-}
-
-# Take one database after another, those that no other worker has taken.
+# Process one database after another, those that no other worker has claimed.
 work() {
   trap 'trap "" TERM; end_child; exit 143' TERM
   for conf in "$BACKUP_CONFIG"/*.conf; do
-    name=${conf##*/}
-    name=${name%.conf}
-    mkdir "$claims/$name" 2>/dev/null || continue
+    name_database "$conf"
+    mkdir "$claims/$database" 2>/dev/null || continue
     limit_of "$conf"
     if [ "$limit" -le 0 ]; then
-      write_failure "$name" not-reached "not reached: the run's time of $BACKUP_TIMEOUT s was over" \
+      write_failure "$database.result" not-reached "not reached within the $BACKUP_TIMEOUT s of the run" \
         "raise the run's timeout, dump more databases at a time, or find out which one is slow"
       continue
     fi
-    timeout -k 20 "$limit" sh "$0" "$one" "$name" "$limit" "$(($(now) + limit))" &
+    timeout -k 20 "$limit" sh "$0" "$one" "$database" "$limit" "$(($(now) + limit))" &
     child=$!
     wait "$child" || :
     child=
-    [ -e "$BACKUP_RESULTS/$name.result" ] ||
-      write_failure "$name" failed "its dump ended without a result" "see the lines above; out of memory, perhaps"
+    [ -e "$BACKUP_RESULTS/$database.result" ] ||
+      write_failure "$database.result" failed "its dump ended without a result" "see the log lines above; it may have run out of memory"
   done
 }
 
@@ -472,9 +365,8 @@ stop() {
   for worker in $workers; do kill -TERM "$worker" 2>/dev/null || :; done
   for worker in $workers; do wait "$worker" 2>/dev/null || :; done
   for conf in "$BACKUP_CONFIG"/*.conf; do
-    name=${conf##*/}
-    name=${name%.conf}
-    grep -qs '^state=staged$' "$BACKUP_RESULTS/$name.result" || log "$name" "LOST: stopped by SIGTERM before it was done"
+    name_database "$conf"
+    grep -qs '^state=staged$' "$BACKUP_RESULTS/$database.result" || log "$database" "LOST: stopped by SIGTERM before it was done"
   done
   exit 143
 }

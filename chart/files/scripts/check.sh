@@ -1,0 +1,108 @@
+#!/bin/sh
+# The part of dump.sh that only checks (--check): whether each database could be dumped now. Sourced by dump.sh; it does
+# nothing on its own, takes no lock and leaves nothing on the volume.
+#
+# shellcheck disable=SC2034,SC2154 # variables are set for, or by, dump.sh and lib.sh
+
+# Run pg_dump up to the first row: it locks what a dump would read, and so needs the same rights. Row security would stop a
+# dump only later, so it is queried.
+check_readable() {
+  compression=0 partial=/dev/null
+  pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"
+  run psql -XAtqw -F '|' -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
+    count(*), count(*) FILTER (WHERE row_security_active(oid)) FROM pg_class WHERE relkind IN ('r', 'p')
+    AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
+    >"$facts" || fail_with_stderr "the catalog cannot be read"
+  IFS='|' read -r tls tables hidden <"$facts"
+  check_not_empty
+  [ "$hidden" = 0 ] ||
+    warn "row security hides rows of $hidden tables from this role; a dump fails unless it excludes them"
+}
+
+# Use a file name that no dump uses, since a dump may be running.
+check_writable() {
+  probe=$BACKUP_ROOT/.$database.check
+  [ ! -d "$dir" ] || probe=$dir/.$database.check
+  (echo "$database" >"$probe") 2>"$stderr" || fail_with_stderr "cannot write to ${probe%/*}"
+  rm -f "$probe" 2>"$stderr" || fail_with_stderr "cannot remove $probe"
+}
+
+# How much more this database will take once its tiers are full, calculated as `retention finish` does.
+put_growth() {
+  kept=$((archive * conf_most_backups))
+  if [ "$conf_max_bytes" -gt 0 ]; then
+    budget=$((archive * conf_min_backups))
+    [ "$budget" -gt "$conf_max_bytes" ] || budget=$conf_max_bytes
+    [ "$kept" -lt "$budget" ] || kept=$budget
+  fi
+  now_there=0
+  [ ! -d "$dir" ] || now_there=$(du -sk "$dir" | awk '{ printf "%.0f", $1 * 1024 }')
+  put growth $((kept + archive - now_there))
+}
+
+# Check everything that a dump needs, without a lock and without leaving a file.
+check_database() {
+  begin "$@"
+  # Someone is waiting for the answer.
+  [ "$conf_wait_timeout" -le 30 ] || conf_wait_timeout=30
+  set_credentials
+  connect
+  put server_version "$server_version" && put role "$role"
+  check_version
+  check_readable
+  put tls "$tls" && put tables "$tables"
+  check_writable
+  check_space
+  put free "$(mebibytes $((free * 1024)))"
+  put_growth
+  put state ready
+  write_result "$database.result"
+}
+
+# Print one line for each database; fail if one of them is not ready.
+report_checks() {
+  code=0
+  report_line DATABASE RESULT SERVER ROLE TLS TABLES FREE WHY
+  for conf in "$BACKUP_CONFIG"/*.conf; do
+    name_database "$conf"
+    # In a subshell, so that no value of one result is left for the next.
+    (report_check) || code=1
+  done
+  report_volume
+  return "$code"
+}
+
+report_line() { printf '%-24s %-7s %-9s %-8s %-8s %6s %10s  %s\n' "$@"; }
+
+report_check() {
+  verdict=FAILED
+  if read_pairs found_ "$BACKUP_RESULTS/$database.result" state && [ "$found_state" = ready ]; then verdict=ready; fi
+  case $verdict in
+    ready) why=${found_warning:--} ;;
+    *) why="${found_error:-${problem:-}}; ${found_remedy:-}" ;;
+  esac
+  report_line "$database" "$verdict" "${found_server_version:--}" "${found_role:--}" "${found_tls:--}" "${found_tables:--}" \
+    "${found_free:--}" "$why"
+  [ "$verdict" = ready ]
+}
+
+# Print whether the volume is large enough for all tiers of these databases; others on it are assumed not to grow.
+report_volume() {
+  growth=$(cat "$BACKUP_RESULTS"/*.result | awk -F = '$1 == "growth" { sum += $2 } END { printf "%.0f", sum }')
+  df -Pk "$BACKUP_ROOT" | awk -v growth="$growth" '
+    function mebibytes(kibibytes) { return sprintf("%.0f MiB", kibibytes / 1024) }
+    NR == 2 {
+      full = $3 + (growth > 0 ? growth / 1024 : 0)
+      printf "volume: %s, %s used; about %s once all tiers are full\n", mebibytes($3 + $4), mebibytes($3), mebibytes(full)
+      if (full > $3 + $4) print "volume: warning: it will be too small; grow the claim, keep fewer backups, or set maxBytes"
+    }'
+}
+
+# Set `limit`, the seconds that a database may take: its own timeout, but never past the end of the run.
+limit_of() {
+  conf_timeout=''
+  # If the file is not valid, the attempt itself reports it.
+  read_pairs conf_ "$1" || :
+  limit=$((run_deadline - $(now)))
+  ! is_number "$conf_timeout" || [ "$conf_timeout" -gt "$limit" ] || limit=$conf_timeout
+}
