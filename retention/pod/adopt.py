@@ -16,15 +16,14 @@ from typing import Any
 
 from retention.errors import RetentionError
 from retention.keyvalue import Result
-from retention.names import LOCK, Grammar, Kind, file_name, parse_stamp
+from retention.names import Grammar, Kind, file_name, parse_stamp
 from retention.pod import config
 from retention.rule import decide
-from retention.rule.backup import Finding, Scan
+from retention.rule.backup import Finding
 from retention.rule.decide import Candidate, Decision
 from retention.rule.policy import Limits, Policy
-from retention.volume import locks
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder, digest
-from retention.volume.scan import scan
 from retention.volume.sidecars import METADATA_SCHEMA, parse_sha256, read_pin
 
 ADOPTED, ADOPTABLE, REFUSED = "adopted", "adoptable", "refused"
@@ -65,18 +64,18 @@ class Adoption:
         }
 
 
-def examine(folder: Folder, database: str, only: frozenset[str] | None) -> list[Adoption]:
+def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]:
     """Return the archives that lack sidecars, newest first, and after them those that no name makes a backup.
 
     Args:
-        folder: The database's directory.
-        database: Its name.
+        directory: The database's directory.
         only: File names of the archives to look at, or None for all.
 
     Raises:
         RetentionError: When an archive is asked for that is not there, or counts already.
     """
-    found = scan(folder, database)
+    folder, database = directory.folder, directory.database
+    found = directory.scan()
     names = {finding.name for finding in found.incomplete}
     strangers = [finding for finding in found.ignored if finding.name.endswith(Kind.ARCHIVE.value)]
     for name in sorted((only or frozenset()) - names - {finding.name for finding in strangers}):
@@ -102,37 +101,31 @@ def _size(folder: Folder, name: str) -> int | None:
 
 
 def adopt(
-    folder: Folder,
-    database: str,
+    directory: Directory,
     adoptions: Iterable[Adoption],
     results: Path,
     configuration: Path | None,
     *,
     now: datetime,
-    holder: str,
-    lock_seconds: float,
     done: Callable[[Adoption], None],
 ) -> list[Adoption]:
     """Give sidecars to the archives that adopt.sh has read whole.
 
     Args:
-        folder: The database's directory.
-        database: Its name.
+        directory: The database's directory.
         adoptions: What `examine` has found.
         results: Where adopt.sh's results lie.
         configuration: The directory of `<database>.conf`, which says whose cluster it is; None where there is none.
         now: The moment, UTC.
-        holder: How the lock names us.
-        lock_seconds: How long to wait for the lock.
         done: Told each archive as soon as it is done.
     """
     ended = []
     for adoption in adoptions:
         if adoption.result == ADOPTABLE:
             try:
-                settings = _settings(configuration, database)
-                result = _whole(results, adoption, database, settings)
-                _give(folder, database, adoption.name, result, settings, now, holder, lock_seconds)
+                settings = _settings(configuration, directory.database)
+                result = _whole(results, adoption, directory.database, settings)
+                _give(directory, adoption.name, result, settings, now)
                 adoption = Adoption(adoption.name, adoption.bytes, ADOPTED)
             except RetentionError as error:
                 adoption = Adoption(adoption.name, adoption.bytes, REFUSED, error.problem, error.remedy)
@@ -162,15 +155,9 @@ def _settings(configuration: Path | None, database: str) -> config.DatabaseConfi
 
 
 def _give(
-    folder: Folder,
-    database: str,
-    name: str,
-    result: Result,
-    settings: config.DatabaseConfig | None,
-    now: datetime,
-    holder: str,
-    lock_seconds: float,
+    directory: Directory, name: str, result: Result, settings: config.DatabaseConfig | None, now: datetime
 ) -> None:
+    folder = directory.folder
     # The reading takes no lock, so that it never delays a dump; that it is the same file still is seen under the lock.
     before = _identity(folder, name)
     sha256, size = digest(folder, name, lambda: None)
@@ -180,7 +167,7 @@ def _give(
             f"are {size} that sum to {sha256[:12]}…",
             "somebody writes to it, or the storage is not to be trusted; adopt it again when it lasts",
         )
-    with locks.locked(folder, LOCK, seconds=lock_seconds, holder=holder):
+    with directory.locked():
         if _identity(folder, name) != before:
             raise RetentionError("it was changed while it was read", "adopt it again when nobody writes to it")
         base = name.removesuffix(Kind.ARCHIVE.value)
@@ -200,7 +187,7 @@ def _give(
             folder.write(sums, f"{sha256}  {name}\n".encode())
             folder.sync()
         if not has_metadata:
-            folder.write(metadata, _metadata(database, base, result, settings, now))
+            folder.write(metadata, _metadata(directory.database, base, result, settings, now))
         folder.sync()
 
 
@@ -259,9 +246,10 @@ def _metadata(database: str, base: str, result: Result, settings: config.Databas
 
 
 def next_prune(
-    folder: Folder, found: Scan, adoptions: Sequence[Adoption], policy: Policy, limits: Limits, *, now: datetime
+    directory: Directory, adoptions: Sequence[Adoption], policy: Policy, limits: Limits, *, now: datetime
 ) -> Decision:
     """Return what the next prune would do if those that can be adopted are."""
+    folder, found = directory.folder, directory.scan()
     grammar, candidates = Grammar(found.database), []
     there = {backup.name for backup in found.backups}
     for adoption in adoptions:

@@ -14,8 +14,8 @@ from retention.names import Kind, file_name
 from retention.rule.backup import Backup, Scan
 from retention.text import parse_moment, shown
 from retention.volume import pins, verify
-from retention.volume.folder import Folder, volume_error
-from retention.volume.scan import scan
+from retention.volume.directory import Directory
+from retention.volume.folder import volume_error
 from retention.volume.sidecars import read_document
 
 NEWEST, PINNED = "newest", "pinned"
@@ -28,7 +28,8 @@ WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name
 """What may be asked for, for messages."""
 
 
-_PIN_LOCK_SECONDS = 10
+LOCK_SECONDS = 10
+"""How long a restore waits for the lock of a database before it goes on without it."""
 
 
 _RESTORE_PER_DUMP = 3
@@ -109,7 +110,7 @@ def _what_is_there(found: Scan) -> str:
     return f"there are {len(found.backups)}, from {oldest} to {newest}; give {WORDS}"
 
 
-def protect(folder: Folder, database: str, backup: Backup, *, now: datetime, length: timedelta, holder: str) -> str:
+def protect(directory: Directory, backup: Backup, *, now: datetime, length: timedelta) -> str:
     """Pin an archive for the time of its restore; return what somebody should know, or nothing.
 
     A pin that is there already and holds as long stays as it is. A run that holds the lock is not waited for: a dump
@@ -118,46 +119,35 @@ def protect(folder: Folder, database: str, backup: Backup, *, now: datetime, len
     expires = now + length
     if backup.pin is not None and backup.pin.holds(expires):
         return ""
-    reason = f"being restored by {holder}"
+    reason = f"being restored by {directory.holder}"
     try:
         try:
-            pins.pin(
-                folder,
-                database,
-                backup.name,
-                reason=reason,
-                expires=expires,
-                now=now,
-                holder=holder,
-                lock_seconds=_PIN_LOCK_SECONDS,
-            )
+            pins.pin(directory, backup.name, reason=reason, expires=expires, now=now)
         except LockedError:
-            pins.write(folder, backup.base, reason=reason, expires=expires, now=now)
+            pins.write(directory.folder, backup.base, reason=reason, expires=expires, now=now)
             return "a run holds the database's lock; it is not waited for"
     except VolumeError as error:
         return f"the archive could not be pinned for the time of its restore: {error}"
     return ""
 
 
-def check(folder: Folder, database: str, backup: Backup, *, holder: str) -> None:
+def check(directory: Directory, backup: Backup) -> None:
     """Read an archive whole and compare it with its sha256.
 
     Raises:
         RetentionError: When it is damaged (it is out of view then), or cannot be read.
     """
-    only = frozenset({backup.name})
-    (checked,) = verify.verify(
-        folder, database, only, holder=holder, lock_seconds=_PIN_LOCK_SECONDS, done=lambda _: None
-    )
+    (checked,) = verify.verify(directory, frozenset({backup.name}), done=lambda _: None)
     if checked.result == "good":
         return
-    older = next((other.name for other in scan(folder, database).backups if other.time < backup.time), None)
+    older = next((other.name for other in directory.scan().backups if other.time < backup.time), None)
     remedy = f"the one before it is {older}" if older else "there is no older one; see `list` for newer ones"
     raise RetentionError(f"{checked.name} is {checked.result}: {checked.reason}", remedy)
 
 
-def request(folder: Folder, database: str, backup: Backup) -> Request:
+def request(directory: Directory, backup: Backup) -> Request:
     """Return the request for an archive, with what its metadata and its last drill say."""
+    folder = directory.folder
     document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
     facts = {
         key: str(document[key])
@@ -170,12 +160,12 @@ def request(folder: Folder, database: str, backup: Backup) -> Request:
         seconds = max(1, dumped * _RESTORE_PER_DUMP) if isinstance(dumped, int) else None
     if seconds is not None:
         facts["expected_seconds"] = str(seconds)
-    return Request(database, backup, facts)
+    return Request(directory.database, backup, facts)
 
 
-def sample(folder: Folder, database: str, *, now: datetime, chance: random.Random) -> list[Backup]:
+def sample(directory: Directory, *, now: datetime, chance: random.Random) -> list[Backup]:
     """Return what a drill restores of a database: the newest backup, and another one at random."""
-    backups = [backup for backup in scan(folder, database).backups if backup.time <= now]
+    backups = [backup for backup in directory.scan().backups if backup.time <= now]
     return [*backups[:1], *chance.sample(backups[1:], min(1, len(backups) - 1 if backups else 0))]
 
 

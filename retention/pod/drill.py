@@ -15,13 +15,13 @@ from typing import Any
 
 from retention.errors import ConfigError, ExitCode, LockedError, RetentionError
 from retention.keyvalue import Result
-from retention.names import LOCK, Kind, database_of_archive, file_name
+from retention.names import Kind, database_of_archive, file_name
 from retention.pod import config, report, status
 from retention.rule.backup import Backup, Pin
 from retention.text import shown, table
-from retention.volume import locks, pins, verify
+from retention.volume import pins, verify
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder
-from retention.volume.scan import scan
 from retention.volume.sidecars import parse_pin, read_document
 
 DRILL_SCHEMA = 1
@@ -150,7 +150,7 @@ def record(
         outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
         if root.stat(database) is not None:
             with root.child(database) as folder:
-                _settle(folder, outcome, now=now, holder=holder, say=say)
+                _settle(Directory(folder, database, holder, _LOCK_SECONDS), outcome, now=now, say=say)
         outcomes.append(outcome)
     return outcomes
 
@@ -178,11 +178,12 @@ def _drilled(results: Path, base: str) -> Drilled:
     return Drilled(base, state, result, problem)
 
 
-def _settle(folder: Folder, outcome: DrillOutcome, *, now: datetime, holder: str, say: Callable[[str], None]) -> None:
+def _settle(directory: Directory, outcome: DrillOutcome, *, now: datetime, say: Callable[[str], None]) -> None:
+    folder = directory.folder
     for one in outcome.drilled:
         try:
             if one.state == "damaged":
-                _look_again(folder, outcome.database, one, holder)
+                _look_again(directory, one)
             # Beside an archive only: a sidecar without one is swept away.
             if folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD)):
                 content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
@@ -192,19 +193,16 @@ def _settle(folder: Folder, outcome: DrillOutcome, *, now: datetime, holder: str
             outcome.warnings.append(f"{one.name}: {error}")
         say(f"{outcome.database}: {one.name} {one.state}{f': {one.problem}' if one.problem else ''}")
     try:
-        outcome.pinned = _pin_newest(folder, outcome.database, now=now, holder=holder)
+        outcome.pinned = _pin_newest(directory, now=now)
     except RetentionError as error:
         outcome.warnings.append(f"the newest proved backup could not be pinned: {error}")
     for warning in outcome.warnings:
         say(f"{outcome.database}: warning: {warning}")
 
 
-def _look_again(folder: Folder, database: str, one: Drilled, holder: str) -> None:
+def _look_again(directory: Directory, one: Drilled) -> None:
     """Read an archive that drill.sh found damaged once more; it is out of view when that is so."""
-    checks = verify.verify(
-        folder, database, frozenset({one.name}), holder=holder, lock_seconds=_LOCK_SECONDS, done=lambda _: None
-    )
-    for checked in checks:
+    for checked in verify.verify(directory, frozenset({one.name}), done=lambda _: None):
         if checked.result == "good":
             one.problem = RetentionError(
                 "its sha256 was wrong in the drill and is right now",
@@ -214,13 +212,14 @@ def _look_again(folder: Folder, database: str, one: Drilled, holder: str) -> Non
             one.problem = RetentionError(checked.reason, "look into the storage, then remove it")
 
 
-def _pin_newest(folder: Folder, database: str, *, now: datetime, holder: str) -> str:
+def _pin_newest(directory: Directory, *, now: datetime) -> str:
     """Pin the newest backup that a drill has proved, and take such a pin from all others; return its name."""
+    folder = directory.folder
     with contextlib.ExitStack() as stack:
         # A dump may hold the lock for long; a pin does no harm without it.
         with contextlib.suppress(LockedError):
-            stack.enter_context(locks.locked(folder, LOCK, seconds=_LOCK_SECONDS, holder=holder))
-        backups = scan(folder, database).backups
+            stack.enter_context(directory.locked())
+        backups = directory.scan().backups
         newest = next((backup for backup in backups if _proved(folder, backup)), None)
         if newest is None:
             return ""

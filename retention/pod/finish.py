@@ -13,7 +13,7 @@ from pathlib import Path
 
 from retention.errors import ConfigError, LockedError, RetentionError, VolumeError, unexpected
 from retention.keyvalue import Result
-from retention.names import LOCK, STATUS, Grammar, Kind, file_name
+from retention.names import STATUS, Grammar, Kind, file_name
 from retention.pod import config, report, status
 from retention.pod.report import REFUSAL_REMEDY, RunOutcome
 from retention.rule import decide, sizing
@@ -21,9 +21,10 @@ from retention.rule.backup import Backup, Scan
 from retention.rule.policy import Policy
 from retention.text import format_size
 from retention.volume import locks, publish
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 from retention.volume.prune import carry_out, clean
-from retention.volume.scan import scan, scan_root
+from retention.volume.scan import scan_root
 
 _SHRINK = 2
 """An archive with less than one part in this many of the last one's tables or bytes has shrunk."""
@@ -138,26 +139,26 @@ class _Work:
             self._compare_with_result([], self._result())
             return
         with self._root.child(self._database) as folder:
-            lock = locks.locked(folder, LOCK, seconds=seconds, holder=self._settings.holder, stop=self._stop)
-            with lock:
+            directory = Directory(folder, self._database, self._settings.holder, seconds)
+            with directory.locked(self._stop):
                 try:
-                    self._finish(folder, settings)
+                    self._finish(directory, settings)
                 finally:
-                    self._take_stock(folder)
+                    self._take_stock(directory)
 
-    def _finish(self, folder: Folder, settings: config.DatabaseConfig) -> None:
-        found = scan(folder, self._database)
-        for name in clean(folder, found, now=self._settings.now):
+    def _finish(self, directory: Directory, settings: config.DatabaseConfig) -> None:
+        found = directory.scan()
+        for name in clean(directory.folder, found, now=self._settings.now):
             self._say(f"{self._database}: removed {name}, left over from an interrupted run")
         result = self._result()
         backups = list(found.backups)
         for base in found.staged:
             self._stop.check()
-            self._settle(folder, base, result, backups, settings)
-        found = scan(folder, self._database)
+            self._settle(directory, base, result, backups, settings)
+        found = directory.scan()
         self._compare_with_result(found.backups, result)
         self._stop.check()
-        self._prune(folder, settings, found)
+        self._prune(directory.folder, settings, found)
 
     def _result(self) -> Result | None:
         """Return what this run's dump container said; a database that it said nothing about has failed."""
@@ -177,7 +178,7 @@ class _Work:
 
     def _settle(
         self,
-        folder: Folder,
+        directory: Directory,
         base: str,
         result: Result | None,
         backups: list[Backup],
@@ -185,9 +186,9 @@ class _Work:
     ) -> None:
         """Judge one staged archive: publish it, or set it aside as bad."""
         try:
-            judged = publish.judge(folder, self._database, base, self._stop.check, result)
+            judged = publish.judge(directory, base, self._stop.check, result)
         except publish.BadArchiveError as error:
-            name = publish.mark_bad(folder, base, Kind.STAGED)
+            name = publish.mark_bad(directory.folder, base, Kind.STAGED)
             self._judged.add(base)
             self._set_aside.add(name)
             self._fail(
@@ -199,7 +200,9 @@ class _Work:
             return
         recovered = result is None or result.text("base") != base
         warnings = [*judged.result.warnings, *self._shrinkage(judged, backups, settings)]
-        published = publish.publish(folder, judged, now=self._settings.now, recovered=recovered, warnings=warnings)
+        published = publish.publish(
+            directory.folder, judged, now=self._settings.now, recovered=recovered, warnings=warnings
+        )
         self._tell_published(judged, published, recovered, warnings)
         self._judged.add(base)
         self._own.add(published)
@@ -288,9 +291,9 @@ class _Work:
                     self._outcome.deleted.append(gone)
                     self._say(f"{self._database}: deleted {gone.name}: {gone.reason}")
 
-    def _take_stock(self, folder: Folder) -> None:
+    def _take_stock(self, directory: Directory) -> None:
         """Note what is there in the end, and what of it is not right."""
-        found = scan(folder, self._database)
+        found = directory.scan()
         self._outcome.backups = found.backups
         for base in found.bad:
             name = file_name(base, Kind.BAD)

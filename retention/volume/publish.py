@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from retention.errors import ConfigError, VolumeError
 from retention.keyvalue import Result, parse_result
 from retention.names import STAGED_SIDECARS, Kind, file_name, next_second
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder, digest
 from retention.volume.sidecars import METADATA_SCHEMA, parse_sha256
 
@@ -51,14 +52,11 @@ class BadArchiveError(Exception):
     """A staged or published archive is not what its sidecars say; the text says how."""
 
 
-def judge(
-    folder: Folder, database: str, base: str, check: Callable[[], None], reported: Result | None = None
-) -> Judged:
+def judge(directory: Directory, base: str, check: Callable[[], None], reported: Result | None = None) -> Judged:
     """Read a staged archive again and compare it with all that was said about it.
 
     Args:
-        folder: The database's directory.
-        database: Its name.
+        directory: The database's directory.
         base: The base under which the archive is staged.
         check: Called between chunks; may raise to end the reading.
         reported: What the dump container of this very run said, apart from the volume.
@@ -67,11 +65,12 @@ def judge(
         BadArchiveError: When it is not whole, or nobody can know whether it is.
         VolumeError: When the volume cannot be read; this says nothing about the archive.
     """
+    folder = directory.folder
     sha256 = parse_sha256(_sidecar(folder, base, Kind.STAGED_SHA256))
     if sha256 is None:
         raise BadArchiveError(f"{file_name(base, Kind.STAGED_SHA256)} holds no sha256")
     result = _staged_result(folder, base)
-    for key, expected in (("database", database), ("base", base), ("state", "staged"), ("sha256", sha256)):
+    for key, expected in (("database", directory.database), ("base", base), ("state", "staged"), ("sha256", sha256)):
         if result.text(key) != expected:
             raise BadArchiveError(f"its result says {key} {result.text(key)!r}, its name and sha256 say {expected!r}")
     if reported is not None and reported.text("base") == base and reported.text("sha256") != sha256:

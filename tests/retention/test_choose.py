@@ -129,7 +129,7 @@ def test_pin_of_a_person_stays_as_it_is(world: World) -> None:
 
 
 def test_run_that_holds_the_lock_is_not_waited_for_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retention.pod.choose._PIN_LOCK_SECONDS", 0)
+    monkeypatch.setattr("retention.pod.choose.LOCK_SECONDS", 0)
     with Folder.open(world.folder("app")) as folder, locks.locked(folder, ".lock", seconds=0, holder="a dump"):
         ran = choose(world)
     assert ran.code == 0, ran.err
