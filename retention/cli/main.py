@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError, unexpected
-from retention.names import LOCK, STATUS, Grammar, Kind, database_of_archive, is_database
+from retention.names import STATUS, Grammar, Kind, database_of_archive, is_database
 from retention.pod import adopt, choose, config, drill, finish, report, status
 from retention.pod.report import ALLOW_FLAG, ALLOW_VALUE, REFUSAL_REMEDY, write_termination_log
 from retention.rule import decide, diff, simulate, sizing
@@ -33,6 +33,7 @@ from retention.text import (
     table,
 )
 from retention.volume import locks, pins, verify
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder, volume_error
 from retention.volume.prune import carry_out, clean
 from retention.volume.scan import is_database_folder, scan, scan_root
@@ -590,10 +591,11 @@ def _prune(options: argparse.Namespace) -> int:
         if options.dry_run:
             decision = decide.decide_scan(scan(folder, database), chosen.policy, now=now, limits=chosen.limits)
             return _Pruned(decision, _refused(decision, chosen), [])
-        with locks.locked(folder, LOCK, seconds=_seconds(options), holder=_holder("prune")):
-            found = scan(folder, database)
+        directory = Directory(folder, database, _holder("prune"), _seconds(options))
+        with directory.locked():
+            found = directory.scan()
             if clean(folder, found, now=now):
-                found = scan(folder, database)
+                found = directory.scan()
             decision = decide.decide_scan(found, chosen.policy, now=now, limits=chosen.limits)
             refusal = _refused(decision, chosen)
             problems = [] if refusal else carry_out(folder, decision, now=now)
@@ -865,24 +867,15 @@ def _adopt(options: argparse.Namespace) -> int:
             print(shown(f"{adoption.name}: {adoption.result}{why}"), flush=True)
 
     def work(database: str, folder: Folder) -> tuple[str, list[adopt.Adoption], Decision, _Rules]:
-        chosen, adoptions = sparing(database), adopt.examine(folder, database, only)
+        chosen = sparing(database)
+        directory = Directory(folder, database, _holder("adopt"), _seconds(options))
+        adoptions = adopt.examine(directory, only)
         if options.dry_run:
             for adoption in adoptions:
                 done(adoption)
         else:
-            adoptions = adopt.adopt(
-                folder,
-                database,
-                adoptions,
-                options.results,
-                options.config,
-                now=now,
-                holder=_holder("adopt"),
-                lock_seconds=_seconds(options),
-                done=done,
-            )
-        found = scan(folder, database)
-        decision = adopt.next_prune(folder, found, adoptions, chosen.policy, chosen.limits, now=now)
+            adoptions = adopt.adopt(directory, adoptions, options.results, options.config, now=now, done=done)
+        decision = adopt.next_prune(directory, adoptions, chosen.policy, chosen.limits, now=now)
         return database, adoptions, decision, chosen
 
     visit = _visit(path, work)
@@ -940,10 +933,8 @@ def _verify(options: argparse.Namespace) -> int:
             print(f"{checked.name}: {checked.result}{': ' if checked.reason else ''}{checked.reason}", flush=True)
 
     def work(database: str, folder: Folder) -> tuple[str, list[verify.Checked]]:
-        checks = verify.verify(
-            folder, database, only, holder=_holder("verify"), lock_seconds=_seconds(options), done=done
-        )
-        return database, checks
+        directory = Directory(folder, database, _holder("verify"), _seconds(options))
+        return database, verify.verify(directory, only, done=done)
 
     visit = _visit(path, work)
     wrong = [checked.name for _, checks in visit.results for checked in checks if checked.result in ("bad", "unread")]
@@ -967,36 +958,27 @@ def _pin(options: argparse.Namespace) -> int:
     expires: datetime | None = options.until if options.length is None else now + options.length
     if expires is not None and expires <= now:
         raise UsageError(f"--until {expires.isoformat()} has passed", "give a moment to come")
-    for database, name, folder in _archives(options.archives):
-        pins.pin(
-            folder,
-            database,
-            name,
-            reason=options.reason,
-            expires=expires,
-            now=now,
-            holder=_holder("pin"),
-            lock_seconds=_seconds(options),
-        )
+    for directory, name in _archives(options, "pin"):
+        pins.pin(directory, name, reason=options.reason, expires=expires, now=now)
         print(f"{name}: pinned {'for ever' if expires is None else f'until {expires:%Y-%m-%d %H:%M}Z'}")
     return ExitCode.DONE
 
 
 def _unpin(options: argparse.Namespace) -> int:
-    for database, name, folder in _archives(options.archives):
-        removed = pins.unpin(folder, database, name, holder=_holder("unpin"), lock_seconds=_seconds(options))
+    for directory, name in _archives(options, "unpin"):
+        removed = pins.unpin(directory, name)
         print(f"{name}: {'unpinned' if removed else 'was not pinned'}")
     return ExitCode.DONE
 
 
-def _archives(paths: Iterable[Path]) -> Iterator[tuple[str, str, Folder]]:
-    """Yield database, file name and open directory of each archive that a person names."""
-    for path in paths:
+def _archives(options: argparse.Namespace, command: str) -> Iterator[tuple[Directory, str]]:
+    """Yield the open directory and the file name of each archive that is named on the command line."""
+    for path in options.archives:
         directory = _real(path.parent)
         if not is_database(directory.name):
             raise UsageError(f"{path}: {directory} is not a database's directory", "give the path of a <base>.dump")
         with Folder.open(directory) as folder:
-            yield directory.name, path.name, folder
+            yield Directory(folder, directory.name, _holder(command), _seconds(options)), path.name
 
 
 def _seconds(options: argparse.Namespace) -> float:
@@ -1056,7 +1038,7 @@ def _choose(options: argparse.Namespace) -> int:
 
 
 def _choose_one(options: argparse.Namespace) -> int:
-    now, holder = _now(options), _holder("choose")
+    now = _now(options)
     database = options.database
     with Folder.open(options.path) as root:
         databases = scan_root(root).databases
@@ -1066,15 +1048,16 @@ def _choose_one(options: argparse.Namespace) -> int:
                 f"there are {', '.join(databases) or 'none at all: is this the right claim?'}",
             )
         with root.child(database) as folder:
-            backup = choose.select(scan(folder, database), options.backup, now=now)
+            directory = Directory(folder, database, _holder("choose"), choose.LOCK_SECONDS)
+            backup = choose.select(directory.scan(), options.backup, now=now)
             age = format_age(now - backup.time)
             print(f"{database}: chose {backup.name}, {age} old, {format_size(backup.bytes)}", flush=True)
             if not options.look:
-                warning = choose.protect(folder, database, backup, now=now, length=options.pin_for, holder=holder)
+                warning = choose.protect(directory, backup, now=now, length=options.pin_for)
                 if warning:
                     print(f"{database}: warning: {warning}", flush=True)
-                choose.check(folder, database, backup, holder=holder)
-            choose.write(options.requests, [choose.request(folder, database, backup)])
+                choose.check(directory, backup)
+            choose.write(options.requests, [choose.request(directory, backup)])
     if not options.look:
         print(f"{database}: {backup.name} read whole, its sha256 is right", flush=True)
     return ExitCode.DONE
@@ -1088,8 +1071,9 @@ def _choose_sample(options: argparse.Namespace) -> int:
                 print(f"{database}: there is no backup yet", flush=True)
                 continue
             with root.child(database) as folder:
-                chosen = choose.sample(folder, database, now=now, chance=chance)
-                choose.write(options.requests, [choose.request(folder, database, backup) for backup in chosen])
+                directory = Directory(folder, database, _holder("choose"), choose.LOCK_SECONDS)
+                chosen = choose.sample(directory, now=now, chance=chance)
+                choose.write(options.requests, [choose.request(directory, backup) for backup in chosen])
             print(f"{database}: chose {', '.join(backup.name for backup in chosen) or 'nothing'}", flush=True)
     return ExitCode.DONE
 
