@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retention.errors import RetentionError
-from retention.keyvalue import Result
+from retention.keyvalue import KeyValues
 from retention.names import Grammar, Kind, file_name, parse_stamp
 from retention.pod import config
 from retention.rule import decide
@@ -134,7 +134,7 @@ def adopt(
     return ended
 
 
-def _whole(results: Path, adoption: Adoption, database: str, settings: config.DatabaseConfig | None) -> Result:
+def _whole(results: Path, adoption: Adoption, database: str, settings: config.DatabaseConfig | None) -> KeyValues:
     """Return what adopt.sh said of an archive that it has read whole."""
     base = adoption.name.removesuffix(Kind.ARCHIVE.value)
     result = config.read_result(results / f"{base}.adopt")
@@ -142,9 +142,8 @@ def _whole(results: Path, adoption: Adoption, database: str, settings: config.Da
         raise RetentionError("pg_restore has not read it", "let adopt.sh read it first: docs/restore.md")
     if result.text("state") != "whole":
         raise RetentionError(result.text("error") or "it cannot be read", result.text("remedy"))
-    if result.number("tables") == 0 and not (settings is not None and settings.allow_empty):
-        remedy = "if that is right, set allowEmpty: true for the database and adopt it again"
-        raise RetentionError("it holds no table", remedy)
+    if result.number("tables") == 0 and not (settings is not None and settings.may_be_empty):
+        raise RetentionError("it holds no table", f"{config.EMPTY_REMEDY} and adopt it again")
     return result
 
 
@@ -155,7 +154,7 @@ def _settings(configuration: Path | None, database: str) -> config.DatabaseConfi
 
 
 def _give(
-    directory: Directory, name: str, result: Result, settings: config.DatabaseConfig | None, now: datetime
+    directory: Directory, name: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
 ) -> None:
     folder = directory.folder
     # The reading takes no lock, so that it never delays a dump; that it is the same file still is seen under the lock.
@@ -204,7 +203,9 @@ def _fits(content: bytes, sha256: str, size: int) -> bool:
     return isinstance(document, dict) and document.get("sha256") == sha256 and document.get("bytes") == size
 
 
-def _metadata(database: str, base: str, result: Result, settings: config.DatabaseConfig | None, now: datetime) -> bytes:
+def _metadata(
+    database: str, base: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
+) -> bytes:
     """Return the metadata of an adopted archive: what its head and its reading say, and null for what nobody knows."""
     started = parse_stamp(base[-_STAMP:])
     compression = result.text("compression")

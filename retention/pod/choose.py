@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from retention.errors import ConfigError, LockedError, RetentionError, UsageError, VolumeError
+from retention.keyvalue import format_lines
 from retention.names import Kind, file_name
 from retention.rule.backup import Backup, Scan
 from retention.text import parse_moment, shown
@@ -59,7 +60,7 @@ class Request:
             "sha256": self.backup.sha256,
             **self.facts,
         }
-        return "".join(f"{key}={shown(value)}\n" for key, value in values.items())
+        return format_lines(values)
 
 
 def select(found: Scan, wanted: str, *, now: datetime) -> Backup:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retention.errors import ConfigError, ExitCode, LockedError, RetentionError
-from retention.keyvalue import Result
+from retention.keyvalue import KeyValues
 from retention.names import Kind, database_of_archive, file_name
 from retention.pod import config, report, status
 from retention.rule.backup import Backup, Pin
@@ -58,7 +58,7 @@ class Drilled:
 
     base: str
     state: str
-    result: Result
+    result: KeyValues
     problem: RetentionError | None = None
 
     @property
@@ -167,10 +167,11 @@ def _requested(results: Path) -> dict[str, str]:
 
 
 def _drilled(results: Path, base: str) -> Drilled:
-    result = config.read_result(results / f"{base}.drill")
+    path = results / f"{base}.drill"
+    result = config.read_result(path)
     if result is None:
         problem = RetentionError("the drill container reported nothing about it", "see its log (container drill)")
-        return Drilled(base, "failed", Result({}, ()), problem)
+        return Drilled(base, "failed", KeyValues(str(path), {}, {}), problem)
     state = result.text("state")
     if state == PROVED:
         return Drilled(base, state, result)

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from retention.errors import ConfigError, LockedError, RetentionError, VolumeError, unexpected
-from retention.keyvalue import Result
+from retention.keyvalue import KeyValues
 from retention.names import STATUS, Grammar, Kind, file_name
 from retention.pod import config, report, status
 from retention.pod.report import REFUSAL_REMEDY, RunOutcome
@@ -160,7 +160,7 @@ class _Work:
         self._stop.check()
         self._prune(directory.folder, settings, found)
 
-    def _result(self) -> Result | None:
+    def _result(self) -> KeyValues | None:
         """Return what this run's dump container said; a database that it said nothing about has failed."""
         try:
             result = config.read_result(self._settings.results / f"{self._database}.result")
@@ -180,7 +180,7 @@ class _Work:
         self,
         directory: Directory,
         base: str,
-        result: Result | None,
+        result: KeyValues | None,
         backups: list[Backup],
         settings: config.DatabaseConfig,
     ) -> None:
@@ -245,7 +245,7 @@ class _Work:
             )
         return warnings
 
-    def _compare_with_result(self, backups: list[Backup], result: Result | None) -> None:
+    def _compare_with_result(self, backups: list[Backup], result: KeyValues | None) -> None:
         """Say whether this run has brought what its dump container promised."""
         if result is None:
             return

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from retention.errors import ConfigError, VolumeError
-from retention.keyvalue import Result, parse_result
+from retention.keyvalue import KeyValues, parse
 from retention.names import STAGED_SIDECARS, Kind, file_name, next_second
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder, digest
@@ -45,14 +45,14 @@ class Judged:
     bytes: int
     sha256: str
     seconds: float
-    result: Result
+    result: KeyValues
 
 
 class BadArchiveError(Exception):
     """A staged or published archive is not what its sidecars say; the text says how."""
 
 
-def judge(directory: Directory, base: str, check: Callable[[], None], reported: Result | None = None) -> Judged:
+def judge(directory: Directory, base: str, check: Callable[[], None], reported: KeyValues | None = None) -> Judged:
     """Read a staged archive again and compare it with all that was said about it.
 
     Args:
@@ -159,10 +159,10 @@ def _sidecar(folder: Folder, base: str, kind: Kind) -> bytes:
     return content
 
 
-def _staged_result(folder: Folder, base: str) -> Result:
+def _staged_result(folder: Folder, base: str) -> KeyValues:
     name = file_name(base, Kind.STAGED_RESULT)
     try:
-        return parse_result(_sidecar(folder, base, Kind.STAGED_RESULT).decode(), name)
+        return parse(_sidecar(folder, base, Kind.STAGED_RESULT).decode(), name)
     except UnicodeDecodeError:
         raise BadArchiveError(f"{name} is not UTF-8") from None
     except ConfigError as error:

@@ -10,14 +10,16 @@ from collections.abc import Mapping
 
 from tests.lab import chart
 
+_STAND_IN = "name-of-the-database"
+
 
 @functools.cache
-def _text(database: str) -> str:
-    values = {"databases": [{"name": database, "cluster": f"{database}-postgresql-cnpg"}]}
+def _text() -> str:
+    values = {"databases": [{"name": _STAND_IN, "cluster": f"{_STAND_IN}-postgresql-cnpg"}]}
     (text,) = {
-        manifest["data"][f"{database}.conf"]
+        manifest["data"][f"{_STAND_IN}.conf"]
         for manifest in chart.render(values)
-        if manifest["kind"] == "ConfigMap" and f"{database}.conf" in manifest["data"]
+        if manifest["kind"] == "ConfigMap" and f"{_STAND_IN}.conf" in manifest["data"]
     }
     return str(text)
 
@@ -32,7 +34,11 @@ def conf(database: str, changes: Mapping[str, str] | None = None) -> dict[str, s
     Raises:
         KeyError: A key that the chart does not write.
     """
-    pairs = dict(line.split("=", 1) for line in _text(database).splitlines() if not line.startswith("extra_arg="))
+    pairs = dict(
+        line.split("=", 1)
+        for line in _text().replace(_STAND_IN, database).splitlines()
+        if not line.startswith("extra_arg=")
+    )
     for key, value in (changes or {}).items():
         if key not in pairs:
             raise KeyError(f"the chart writes no {key!r} into {database}.conf")

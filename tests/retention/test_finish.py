@@ -657,7 +657,6 @@ def test_nothing_to_work_on_is_one_clear_line(world: World, change: object, said
         ({"max_bytes": "4Gi"}, "max_bytes is '4Gi'"),
         ({"min_backups": "0"}, "a budget that leaves 0 backups"),
         ({"database": "other"}, "database is 'other'"),
-        ({"colour": "blue"}, "unknown key 'colour'"),
     ],
 )
 def test_wrong_configuration_fails_its_database_with_one_clear_message(

@@ -17,36 +17,12 @@ from types import MappingProxyType
 from retention import Policy
 from retention.cli.main import main
 from retention.names import Kind, base_of, file_name
+from tests.lab.conf import conf_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-
-CONF = {
-    "cluster": "{database}-postgresql-cnpg",
-    "namespace": "default",
-    "dbname": "{database}",
-    "host": "{database}-postgresql-cnpg-rw.default.svc",
-    "standby_host": "",
-    "port": "5432",
-    "sslmode": "verify-full",
-    "username": "",
-    "compression": "zstd:1",
-    "timeout": "3600",
-    "wait_timeout": "120",
-    "lock_timeout": "1",
-    "lock_wait_timeout": "60",
-    "retries": "1",
-    "allow_empty": "false",
-    "count_rows": "false",
-    "on_shrink": "warn",
-    "allow_large_prune": "false",
-    "large_prune_percent": "50",
-    "max_bytes": "0",
-    "min_backups": "3",
-    "most_backups": "15",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +99,9 @@ class World:
         (self.config / "policy.json").write_text(Policy.default().to_json())
 
     def configure(self, database: str, /, **changes: str) -> None:
-        values = {"database": database, **{key: value.format(database=database) for key, value in CONF.items()}}
-        lines = "".join(f"{key}={value}\n" for key, value in {**values, **changes}.items())
-        (self.config / f"{database}.conf").write_text(lines)
+        """Write the database's configuration as the chart does; a lock is waited for a second only."""
+        text = conf_text(database, {"lock_timeout": "1", **changes})
+        (self.config / f"{database}.conf").write_text(text)
 
     def folder(self, database: str) -> Path:
         folder = self.root / database
