@@ -26,8 +26,8 @@ class KeyValues:
     """
 
     source: str
-    values: Mapping[str, str]
-    repeated: Mapping[str, tuple[str, ...]]
+    values: dict[str, str]
+    repeated: dict[str, tuple[str, ...]]
 
     def text(self, key: str) -> str:
         """Return a value, empty when it is missing."""
