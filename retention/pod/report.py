@@ -1,11 +1,9 @@
 """What a run tells people and machines: tables, `status.json`, the pod's termination message."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from retention.errors import ExitCode, RetentionError
@@ -243,17 +241,3 @@ def read_status(content: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError, KeyError, TypeError):
         return None
     return databases if isinstance(databases, dict) else None
-
-
-def write_termination_log(path: Path, content: bytes) -> str:
-    """Write the pod's last words; return a warning (or nothing), since a report must not fail what it reports."""
-    try:
-        # The kubelet has made this file and mounted it: it is written in place, never replaced.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, content)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        return f"{path}: the termination message was not written: {error.strerror}"
-    return ""

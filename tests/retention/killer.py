@@ -113,7 +113,7 @@ def _serve(request: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    import retention.cli  # noqa: F401 - once, before all the forks
+    import retention.cli.main  # noqa: F401 - once, before all the forks
 
     for line in sys.stdin:
         print(_serve(json.loads(line)), flush=True)
