@@ -1,4 +1,4 @@
-"""`adopt`: archives that came from elsewhere, imported as backups."""
+"""`adopt`: existing dumps, imported as backups."""
 
 import argparse
 from dataclasses import dataclass
@@ -27,11 +27,15 @@ from retention.volume.directory import Directory
 def add(commands: Commands) -> None:
     """Add the command of this module."""
     command = add_command(
-        commands, "adopt", _adopt, "Let archives that came from elsewhere count: give sidecars to those read whole."
+        commands, "adopt", _adopt, "Import existing dumps as backups after pg_restore has read each one in full."
     )
     command.add_argument("path", metavar="PATH", help=ARCHIVE_OR_DIRECTORY)
-    command.add_argument("--results", type=Path, metavar="DIR", help="where adopt.sh has left what it read")
-    command.add_argument("--dry-run", action="store_true", help="only say which archives lack sidecars")
+    command.add_argument("--results", type=Path, metavar="DIR", help="directory of the results that adopt.sh wrote")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only show which archives would be adopted and what the next prune would then delete",
+    )
     add_rules(command)
     add_format(command, "text", "json", "names")
     add_lock_timeout(command)
@@ -66,20 +70,22 @@ class _Adopted:
         """Return what the next prune does, in one sentence."""
         deleted, count, kept = self.decision.delete, len(self.decision.delete), len(self.decision.keep)
         if self.rules is UNCONFIGURED:
-            return f"{kept} backups then; it is not configured here, so no run prunes them"
+            return f"{kept} backups; it is not configured here, so no run prunes them"
         if self.rules.refusal(self.decision):
             return (
                 f"the next prune would delete {count} of {count + kept} backups, and refuses to do that at once: set "
-                f"{ALLOW_VALUE}: true for one run, or pin what has to stay"
+                f"{ALLOW_VALUE}: true for one run, or pin the backups to keep"
             )
         return f"the next prune keeps {kept} backups and deletes {count}" + (
-            f", {deleted[-1].name} to {deleted[0].name}: pin what has to stay" if count else ""
+            f", {deleted[-1].name} to {deleted[0].name}: pin those to keep" if count else ""
         )
 
 
 def _adopt(options: argparse.Namespace) -> int:
     if options.results is None and not options.dry_run:
-        raise UsageError("--results is missing", "let adopt.sh read the archives first, or give --dry-run")
+        raise UsageError(
+            "--results is missing", "run adopt.sh first and give the directory of its results, or give --dry-run"
+        )
     rules, now = sparing_rules_of(options), now_of(options)
     path, only = archive_or_directory(options.path)
 
@@ -110,6 +116,6 @@ def _adopt(options: argparse.Namespace) -> int:
             if adopted.counted():
                 print(f"{adopted.database}: {adopted.next_prune()}")
         if not any(adopted.adoptions for adopted in visit.results):
-            print("no archive lacks its sidecars")
+            print("nothing to adopt: every archive has its sidecars")
     refused = any(len(adopted.counted()) < len(adopted.adoptions) for adopted in visit.results)
     return ExitCode.FAILED if refused else visit.code

@@ -19,14 +19,14 @@ from retention.volume.folder import Folder
 from retention.volume.scan import is_database_folder, scan_root
 
 EPILOG = """\
-exit codes: 0 done, 1 a database failed or an archive is bad, 2 usage or configuration, 3 refused by a safety rule
-(nothing deleted), 143 stopped by SIGTERM"""
+exit codes: 0 done, 1 a database failed or an archive is bad, 2 usage or configuration error,
+3 refused by a safety rule (nothing deleted), 143 stopped by SIGTERM"""
 
 
-DIRECTORY = "a database's directory, or the root of all"
+DIRECTORY = "directory of one database, or root of the volume for all databases"
 
 
-ARCHIVE_OR_DIRECTORY = f"an archive, {DIRECTORY}"
+ARCHIVE_OR_DIRECTORY = f"archive, {DIRECTORY}"
 
 
 _T = TypeVar("_T")
@@ -56,25 +56,31 @@ def add_command(
         name, help=text, description=text, epilog=EPILOG, allow_abbrev=False
     )
     command.set_defaults(command=name, run=run)
-    command.add_argument("--now", type=moment, help="the moment to decide for, as 2026-01-01T00:00:00Z (default: now)")
+    command.add_argument(
+        "--now", type=moment, metavar="TIME", help="decide as of this time, such as 2026-01-01T00:00:00Z (default: now)"
+    )
     return command
 
 
 def add_format(command: argparse.ArgumentParser, *formats: str) -> None:
     """Add --format."""
-    command.add_argument("--format", choices=formats, default="text", help="default: text")
+    command.add_argument("--format", choices=formats, default="text", help="output format (default: text)")
 
 
 def add_lock_timeout(command: argparse.ArgumentParser) -> None:
     """Add --lock-timeout."""
     command.add_argument(
-        "--lock-timeout", type=duration, default=timedelta(seconds=60), help="how long to wait for a lock (60s)"
+        "--lock-timeout",
+        type=duration,
+        metavar="60s",
+        default=timedelta(seconds=60),
+        help="wait this long for the lock of a database (default: 60s)",
     )
 
 
-def add_termination_log(command: argparse.ArgumentParser, text: str = "where the pod's last words go") -> None:
+def add_termination_log(command: argparse.ArgumentParser, text: str = "file for the pod's termination message") -> None:
     """Add --termination-log; see `write_termination_message`."""
-    command.add_argument("--termination-log", type=Path, help=text)
+    command.add_argument("--termination-log", type=Path, metavar="FILE", help=text)
 
 
 def moment(text: str) -> datetime:
@@ -115,7 +121,7 @@ def holder_of(options: argparse.Namespace) -> str:
 
 @dataclass(slots=True)
 class Visit(Generic[_T]):
-    """What some work has returned for each database that a path names."""
+    """What a function has returned for each database that a path names."""
 
     results: list[_T]
     is_root: bool
@@ -129,7 +135,7 @@ class Visit(Generic[_T]):
 def visit_databases(
     options: argparse.Namespace, work: Callable[[Directory], _T], path: str | Path | None = None
 ) -> Visit[_T]:
-    """Do some work in the directory of each database that a path names: that of the command line unless given.
+    """Call `work` with the directory of each database that `path`, or else the command line, names.
 
     Below a root, an error in one database is printed and does not stop the others.
     """
@@ -197,7 +203,8 @@ def _place_of(archive: Path) -> Path:
     place = real_path(archive.parent)
     if not is_database(place.name):
         raise UsageError(
-            f"{archive}: {place} is not a database's directory", "give the path of an archive where it lies"
+            f"{archive}: {place} is not the directory of a database",
+            "give the path of an archive in its database's directory",
         )
     return place
 

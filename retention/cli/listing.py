@@ -17,7 +17,9 @@ from retention.volume.sidecars import Evidence, read_evidence
 
 def add(commands: Commands) -> None:
     """Add the command of this module."""
-    command = add_command(commands, "list", _list, "Show all backups: age, size, tier, why.")
+    command = add_command(
+        commands, "list", _list, "List all backups with age, size, tier and the reason why each is kept or deleted."
+    )
     command.add_argument("path", metavar="PATH", help=DIRECTORY)
     add_rules(command)
     add_format(command, "text", "json", "names")

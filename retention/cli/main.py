@@ -22,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         silence_output()
-        code = _failed("standard output was closed before all was written")
+        code = _failed("standard output was closed before everything was written")
     except RetentionError as error:
         code = _failed(str(error), error.exit_code)
     except KeyboardInterrupt:
-        code = _failed("stopped by Ctrl-C", 130)
+        code = _failed("stopped by Ctrl-C", ExitCode.INTERRUPTED)
     except OSError as error:
         code = _failed(str(volume_error(error, str(error.filename or "standard output"))))
         silence_output()
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python3 -m retention",
-        description="Keep, prune and check backups in tiers.",
+        description="Keep database backups in tiers: plan, prune, list, verify and pin them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

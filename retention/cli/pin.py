@@ -19,30 +19,36 @@ from retention.volume import pins
 
 def add(commands: Commands) -> None:
     """Add the commands of this module."""
-    command = add_command(commands, "pin", _pin, "Keep backups besides the tiers.")
+    command = add_command(commands, "pin", _pin, "Protect backups from pruning.")
     _add_archives(command)
-    command.add_argument("--reason", default="", help="why, in your words")
+    command.add_argument("--reason", default="", help="why, in your own words")
     until = command.add_mutually_exclusive_group()
-    until.add_argument("--for", type=duration, dest="length", metavar="30d", help="how long (default: for ever)")
-    until.add_argument("--until", type=moment, metavar="TIME", help="until when, as 2026-01-01T00:00:00Z")
+    until.add_argument(
+        "--for", type=duration, dest="length", metavar="30d", help="how long the pin holds (default: forever)"
+    )
+    until.add_argument(
+        "--until", type=moment, metavar="TIME", help="when the pin expires, such as 2026-01-01T00:00:00Z"
+    )
     add_lock_timeout(command)
-    command = add_command(commands, "unpin", _unpin, "Hand backups back to the tiers.")
+    command = add_command(commands, "unpin", _unpin, "Remove pins; the next run may prune these backups.")
     _add_archives(command)
     add_lock_timeout(command)
 
 
 def _add_archives(command: argparse.ArgumentParser) -> None:
-    command.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE", help="path of a <base>.dump")
+    command.add_argument(
+        "archives", nargs="+", type=Path, metavar="ARCHIVE", help="path of an archive, <database>-YYYYMMDD-HHMMSS.dump"
+    )
 
 
 def _pin(options: argparse.Namespace) -> int:
     now = now_of(options)
     expires: datetime | None = options.until if options.length is None else now + options.length
     if expires is not None and expires <= now:
-        raise UsageError(f"--until {expires.isoformat()} has passed", "give a moment to come")
+        raise UsageError(f"--until {expires.isoformat()} is in the past", "give a time in the future")
     for directory, name in open_archives(options):
         pins.pin(directory, name, reason=options.reason, expires=expires, now=now)
-        print(f"{name}: pinned {'for ever' if expires is None else f'until {expires:%Y-%m-%d %H:%M}Z'}")
+        print(f"{name}: pinned {'forever' if expires is None else f'until {expires:%Y-%m-%d %H:%M}Z'}")
     return ExitCode.DONE
 
 

@@ -35,22 +35,26 @@ from retention.volume.prune import carry_out, clean
 
 def add(commands: Commands) -> None:
     """Add the commands of this module."""
-    command = add_command(commands, "plan", _plan, "Show what a prune would keep and delete; changes nothing.")
-    command.add_argument("path", metavar="PATH|-", help=f"{DIRECTORY}; - reads one file name a line")
+    command = add_command(commands, "plan", _plan, "Show what prune would keep and delete; changes nothing.")
+    command.add_argument(
+        "path", metavar="PATH|-", help=f"{DIRECTORY}; - reads archive names from standard input, one per line"
+    )
     add_rules(command)
     add_format(command, "text", "json", "names")
-    command = add_command(commands, "diff", _diff, "Show what another policy would do today; changes nothing.")
+    command = add_command(
+        commands, "diff", _diff, "Show what another policy would delete, keep or move today; changes nothing."
+    )
     command.add_argument("path", metavar="PATH", help=DIRECTORY)
-    command.add_argument("--to", type=Path, required=True, metavar="NEW.json", help="the other policy")
+    command.add_argument("--to", type=Path, required=True, metavar="NEW.json", help="policy to compare with")
     add_rules(command)
     add_format(command, "text", "json", "names")
-    command = add_command(commands, "prune", _prune, "Delete what the policy does not keep.")
+    command = add_command(commands, "prune", _prune, "Delete the backups that the policy does not keep.")
     command.add_argument("path", metavar="PATH", help=DIRECTORY)
-    command.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    command.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
     command.add_argument(
         ALLOW_FLAG,
         action="store_true",
-        help=f"go ahead when more than {decide.FREE_DELETIONS} and more than the large share of the backups would go",
+        help=f"allow a large prune: above {decide.FREE_DELETIONS} backups and above --large-prune-percent of them",
     )
     add_rules(command)
     add_format(command, "text", "json", "names")
@@ -71,19 +75,19 @@ def _plan(options: argparse.Namespace) -> int:
         _print_names(visit.results)
     else:
         for decision in visit.results:
-            _print_decision(decision, now, "delete")
+            _print_decision(decision, now)
             _print_refusal(decision.refusal)
     return visit.code
 
 
 def _decide_names(lines: Iterable[str], rules: RulesOf, now: datetime) -> Decision:
-    """Decide about file names, one a line; each counts as published."""
+    """Decide about file names, one per line; each counts as published."""
     names, ignored, pinned = _sorted_names(lines)
     databases = sorted(set(names.values()))
     if len(databases) > 1:
         raise UsageError(
             f"standard input names archives of several databases: {', '.join(databases[:5])}",
-            "plan each database by itself",
+            "plan one database at a time",
         )
     database = databases[0] if databases else ""
     candidates = []
@@ -109,13 +113,13 @@ def _sorted_names(lines: Iterable[str]) -> tuple[dict[str, str], list[Finding], 
             continue
         database = database_of_archive(name)
         if database is not None and name in names:
-            ignored.append(Finding(name, "named twice"))
+            ignored.append(Finding(name, "listed twice"))
         elif database is not None:
             names[name] = database
         elif name.endswith(Kind.PIN.value):
             pinned.add(name.removesuffix(Kind.PIN.value))
         else:
-            ignored.append(Finding(shown(name), "not an archive's name (<database>-YYYYMMDD-HHMMSS.dump)"))
+            ignored.append(Finding(shown(name), "not an archive name (<database>-YYYYMMDD-HHMMSS.dump)"))
     return names, ignored, pinned
 
 
@@ -145,8 +149,8 @@ def _print_difference(difference: diff.Difference, now: datetime) -> None:
     gone, saved, moved = (difference.of(what) for what in (diff.DELETE, diff.KEEP, diff.MOVE))
     size = format_size(sum(change.bytes or 0 for change in gone))
     print(
-        f"{difference.database}: deletes {len(gone)} that would stay ({size}), keeps {len(saved)} that would go, moves "
-        f"{len(moved)} to another tier"
+        f"{difference.database}: deletes {len(gone)} more backups ({size}), keeps {len(saved)} more, "
+        f"moves {len(moved)} to another tier"
     )
     rows = [
         (
@@ -222,8 +226,7 @@ def _print_pruned(options: argparse.Namespace, visit: Visit[_Pruned], now: datet
         _print_names(pruned.decision for pruned in visit.results if options.dry_run or pruned.refusal is None)
     else:
         for pruned in visit.results:
-            would = options.dry_run or pruned.refusal is not None
-            _print_decision(pruned.decision, now, "delete" if would else "deleted")
+            _print_decision(pruned.decision, now, done=not options.dry_run and pruned.refusal is None)
 
 
 def _print_names(decisions: Iterable[Decision]) -> None:
@@ -231,13 +234,18 @@ def _print_names(decisions: Iterable[Decision]) -> None:
         sys.stdout.writelines(f"{gone.name}\n" for gone in decision.delete)
 
 
-def _print_decision(decision: Decision, now: datetime, verb: str) -> None:
+def _print_decision(decision: Decision, now: datetime, *, done: bool = False) -> None:
     rows: list[tuple[datetime, str, int | None, str, str, str]] = [
         *((kept.time, "keep", kept.bytes, kept.tier, kept.name, kept.reason) for kept in decision.keep),
-        *((gone.time, verb, gone.bytes, "-", gone.name, gone.reason) for gone in decision.delete),
+        *(
+            (gone.time, "deleted" if done else "delete", gone.bytes, "-", gone.name, gone.reason)
+            for gone in decision.delete
+        ),
     ]
     rows.sort(key=lambda row: row[0], reverse=True)
-    print(f"{decision.database}: {len(decision.keep)} kept, {len(decision.delete)} to {verb}")
+    print(
+        f"{decision.database}: {len(decision.keep)} kept, {len(decision.delete)} {'deleted' if done else 'to delete'}"
+    )
     if rows:
         lines = [
             (action, format_age(now - time), _size_or_dash(size), tier, name, why)
@@ -252,7 +260,7 @@ def _print_decision(decision: Decision, now: datetime, verb: str) -> None:
 
 def _print_refusal(refusal: str) -> None:
     if refusal:
-        print(f"prune will refuse: {refusal}; it takes {ALLOW_FLAG}")
+        print(f"prune will refuse: {refusal}; to allow it, prune with {ALLOW_FLAG}")
 
 
 def _size_or_dash(size: int | None) -> str:

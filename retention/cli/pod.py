@@ -39,22 +39,32 @@ def add(commands: Commands) -> None:
 
 
 def _add_root(command: argparse.ArgumentParser) -> None:
-    command.add_argument("path", type=Path, metavar="ROOT", help="the root of the volume")
+    command.add_argument("path", type=Path, metavar="ROOT", help="root of the volume")
 
 
 def _add_finish(commands: Commands) -> None:
-    command = add_command(commands, "finish", _finish, "Judge, publish, prune and report: the second half of a run.")
+    command = add_command(
+        commands, "finish", _finish, "Check and publish the new dumps, prune, report: the second half of a backup run."
+    )
     _add_root(command)
-    command.add_argument("--config", type=Path, required=True, help="the directory of <database>.conf and policy.json")
-    command.add_argument("--results", type=Path, required=True, help="the directory with <database>.result")
+    command.add_argument(
+        "--config", type=Path, required=True, metavar="DIR", help="directory with <database>.conf and policy.json"
+    )
+    command.add_argument(
+        "--results",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="directory with <database>.result, as dump.sh wrote it",
+    )
     add_termination_log(command)
-    command.add_argument(ALLOW_FLAG, action="store_true", help="say yes to a large prune, for all databases")
+    command.add_argument(ALLOW_FLAG, action="store_true", help="allow a large prune of every database")
     add_format(command, "text", "json")
 
 
 def _finish(options: argparse.Namespace) -> int:
     stop = locks.Stop()
-    # As the first process of a container it would not hear SIGTERM at all without a handler.
+    # The kernel does not deliver SIGTERM to the first process of a container unless it has a handler.
     signal.signal(signal.SIGTERM, stop.request)
     now, log = now_of(options), Log(silent=options.format == "json")
     settings = finish.Settings(
@@ -88,7 +98,7 @@ def _finish(options: argparse.Namespace) -> int:
 
 
 def _print_report(log: Log, run: finish.Run, now: datetime) -> None:
-    """End the log: one line a database, then the remedies of those that failed; the rest was told as it happened."""
+    """End the log: one line per database, then remedies and warnings; the rest was printed as it happened."""
     log.write(report.finish_table(run.outcomes, now))
     if run.sizing is not None:
         log(run.sizing.line())
@@ -101,25 +111,35 @@ def _print_report(log: Log, run: finish.Run, now: datetime) -> None:
 
 
 def _add_choose(commands: Commands) -> None:
-    command = add_command(commands, "choose", _choose, "Choose an archive to restore: the first part of a restore.")
+    command = add_command(
+        commands,
+        "choose",
+        _choose,
+        "Select the archive to restore, or the archives to drill (first step of either pod).",
+    )
     _add_root(command)
     which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("--database", help="whose archive")
+    which.add_argument("--database", metavar="NAME", help="database to restore")
     which.add_argument(
         "--drill",
         type=Path,
-        metavar="CONFIG",
-        help="for a drill: of each <database>.conf there the newest and one more",
+        metavar="DIR",
+        help="for a drill: select the newest archive and one other at random for each <database>.conf in DIR",
     )
-    command.add_argument("--backup", default=choose.NEWEST, help=f"which one: {choose.WORDS}")
-    command.add_argument("--requests", type=Path, required=True, help="where <base>.request goes")
-    command.add_argument("--look", action="store_true", help="only say which one it is: no pin, and it is not read")
-    add_termination_log(command, "where the pod's last words go on an error")
+    command.add_argument(
+        "--backup", default=choose.NEWEST, help=f"archive to restore: {choose.WORDS} (default: {choose.NEWEST})"
+    )
+    command.add_argument("--requests", type=Path, required=True, metavar="DIR", help="directory for <base>.request")
+    command.add_argument(
+        "--look", action="store_true", help="only report which archive it is: do not pin it, do not check it"
+    )
+    add_termination_log(command, "file for the pod's termination message, written on an error")
     command.add_argument(
         "--pin-for",
         type=duration,
         default=timedelta(days=1),
-        help="how long prune leaves the archive alone, for the restore's sake (1d)",
+        metavar="1d",
+        help="pin the archive for this long while it is restored (default: 1d)",
     )
 
 
@@ -137,14 +157,16 @@ def _choose_archive(options: argparse.Namespace) -> int:
         databases = scan_root(root).databases
         if database not in databases:
             raise UsageError(
-                f"database {shown(database)!r}: there is no directory of it on the volume",
-                f"there are {', '.join(databases) or 'none at all: is this the right claim?'}",
+                f"database {shown(database)!r} has no directory on the volume",
+                f"available: {', '.join(databases)}"
+                if databases
+                else "the volume has no databases: check that this is the right claim",
             )
         with root.child(database) as folder:
             directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
             backup = choose.select(directory.scan(), options.backup, now=now)
             age = format_age(now - backup.time)
-            print(f"{database}: chose {backup.name}, {age} old, {format_size(backup.bytes)}", flush=True)
+            print(f"{database}: selected {backup.name}, {age} old, {format_size(backup.bytes)}", flush=True)
             if not options.look:
                 warning = choose.protect(directory, backup, now=now, length=options.pin_for)
                 if warning:
@@ -152,7 +174,7 @@ def _choose_archive(options: argparse.Namespace) -> int:
                 choose.check(directory, backup)
             choose.write(options.requests, [choose.request(directory, backup)])
     if not options.look:
-        print(f"{database}: {backup.name} read whole, its sha256 is right", flush=True)
+        print(f"{database}: {backup.name} read in full, its sha256 is correct", flush=True)
     return ExitCode.DONE
 
 
@@ -167,15 +189,17 @@ def _choose_sample(options: argparse.Namespace) -> int:
                 directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
                 chosen = choose.sample(directory, now=now, chance=chance)
                 choose.write(options.requests, [choose.request(directory, backup) for backup in chosen])
-            print(f"{database}: chose {', '.join(backup.name for backup in chosen) or 'nothing'}", flush=True)
+            print(f"{database}: selected {', '.join(backup.name for backup in chosen) or 'nothing'}", flush=True)
     return ExitCode.DONE
 
 
 def _add_drill(commands: Commands) -> None:
-    command = add_command(commands, "drill", _drill, "Judge and record what a drill has restored: its last part.")
+    command = add_command(commands, "drill", _drill, "Record the results of a drill (last step of the drill pod).")
     _add_root(command)
-    command.add_argument("--config", type=Path, required=True, help="the directory of <database>.conf")
-    command.add_argument("--results", type=Path, required=True, help="the directory with <base>.request, <base>.drill")
+    command.add_argument("--config", type=Path, required=True, metavar="DIR", help="directory with <database>.conf")
+    command.add_argument(
+        "--results", type=Path, required=True, metavar="DIR", help="directory with <base>.request and <base>.drill"
+    )
     add_termination_log(command)
 
 

@@ -44,18 +44,35 @@ UNCONFIGURED = Rules(Policy((Tier("unpruned", timedelta(seconds=1), 1_000_000),)
 
 def add_policy(command: argparse.ArgumentParser) -> None:
     """Add --policy; see `policy_of`."""
-    command.add_argument("--policy", type=Path, metavar="FILE.json", help="the policy (default: 6/4/5 of 2h, 12h, 24h)")
+    command.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE.json",
+        help="retention policy (default: 6 every 2h, 4 every 12h, 5 every 24h)",
+    )
 
 
 def add_rules(command: argparse.ArgumentParser) -> None:
     """Add --policy, --config and the limits; see `rules_of`."""
     add_policy(command)
     command.add_argument(
-        "--config", type=Path, metavar="DIR", help="a run's configuration: decide for each database as that run would"
+        "--config",
+        type=Path,
+        metavar="DIR",
+        help="directory with <database>.conf and policy.json: use the policy and limits of each database from there",
     )
-    command.add_argument("--max-bytes", type=size, metavar="SIZE", help="the most that its archives may take, as 4Gi")
-    command.add_argument("--min-backups", type=int, metavar="N", help="never less for --max-bytes (default: 3)")
-    command.add_argument("--large-prune-percent", type=int, metavar="N", help="what a large prune is (default: 50)")
+    command.add_argument(
+        "--max-bytes", type=size, metavar="SIZE", help="limit for all archives of a database together, such as 4Gi"
+    )
+    command.add_argument(
+        "--min-backups", type=int, metavar="N", help="keep at least N backups, whatever --max-bytes says (default: 3)"
+    )
+    command.add_argument(
+        "--large-prune-percent",
+        type=int,
+        metavar="N",
+        help="largest share of the backups that one prune may delete, in percent (default: 50)",
+    )
 
 
 def policy_of(options: argparse.Namespace) -> Policy:
@@ -83,7 +100,7 @@ def rules_of(options: argparse.Namespace) -> RulesOf:
         rules = Rules(policy_of(options), Limits(**given), allow)
         return lambda _: rules
     if options.policy is not None or given:
-        raise UsageError("--config says policy and limits already", "leave out --policy and the limits")
+        raise UsageError("--config already sets policy and limits", "leave out --policy and the limits")
 
     def configured(database: str) -> Rules:
         settings = config.read_database(directory, database)

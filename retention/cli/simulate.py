@@ -17,26 +17,48 @@ _MOST_BACKUPS = 100_000
 
 def add(commands: Commands) -> None:
     """Add the command of this module."""
-    command = add_command(commands, "simulate", _simulate, "Show what a policy would keep over a time.")
-    add_policy(command)
-    command.add_argument("--every", type=duration, help="the schedule's interval (default: the first tier's)")
-    command.add_argument("--days", type=int, default=30, help="how long (default: 30)")
-    command.add_argument("--start", type=moment, default=_START, help="when the first backup is due")
-    command.add_argument("--jitter", type=duration, default=timedelta(0), help="the most that a start is late")
-    command.add_argument("--fail-percent", type=int, default=0, metavar="N", help="how many of a hundred runs fail")
-    command.add_argument("--manual", type=int, default=0, metavar="N", help="backups made by hand each day, besides")
-    command.add_argument("--size", type=size, default=0, metavar="SIZE", help="of the first archive, as 200Mi")
-    command.add_argument(
-        "--growth-percent", type=float, default=0.0, metavar="N", help="by how much archives grow in 30 days"
+    command = add_command(
+        commands, "simulate", _simulate, "Simulate a schedule and show what a policy would keep over time."
     )
-    command.add_argument("--seed", type=int, default=0, help="chooses what is random")
+    add_policy(command)
+    command.add_argument(
+        "--every", type=duration, metavar="2h", help="interval of the schedule (default: that of the first tier)"
+    )
+    command.add_argument("--days", type=int, default=30, metavar="N", help="days to simulate (default: 30)")
+    command.add_argument(
+        "--start",
+        type=moment,
+        default=_START,
+        metavar="TIME",
+        help="time of the first backup (default: 2026-01-01T00:00:00Z)",
+    )
+    command.add_argument(
+        "--jitter",
+        type=duration,
+        default=timedelta(0),
+        metavar="10m",
+        help="start each backup up to this much late, at random",
+    )
+    command.add_argument(
+        "--fail-percent", type=int, default=0, metavar="N", help="percentage of runs that fail, at random"
+    )
+    command.add_argument(
+        "--manual", type=int, default=0, metavar="N", help="additional backups per day, at random times"
+    )
+    command.add_argument(
+        "--size", type=size, default=0, metavar="SIZE", help="size of the first archive, such as 200Mi"
+    )
+    command.add_argument(
+        "--growth-percent", type=float, default=0.0, metavar="N", help="growth of the archives in 30 days, in percent"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed for what is random (default: 0)")
     command.add_argument(
         "--outage",
         type=_outage,
         action="append",
         default=[],
         metavar="10d+24h",
-        help="no backups from 10 days after the start, for 24 hours; may be repeated",
+        help="make no backups for 24 hours, beginning 10 days after the start; can be repeated",
     )
     add_format(command, "text", "json", "svg", "html")
 
@@ -44,7 +66,7 @@ def add(commands: Commands) -> None:
 def _outage(text: str) -> simulate.Outage:
     begin, plus, length = text.partition("+")
     if not plus:
-        raise argparse.ArgumentTypeError(f"{text!r} is not begin+length such as 10d+24h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a start and a length, such as 10d+24h")
     return simulate.Outage(duration(begin), duration(length))
 
 
@@ -52,10 +74,10 @@ def _simulate(options: argparse.Namespace) -> int:
     policy = policy_of(options)
     every: timedelta = options.every or policy.tiers[0].every
     if options.days < 1:
-        raise UsageError(f"--days {options.days} is less than a day", "give 1 or more")
+        raise UsageError(f"--days {options.days} is too few", "give 1 or more")
     if options.days > _MOST_BACKUPS * (every / timedelta(days=1)):
         raise UsageError(
-            f"--days {options.days} at every {format_duration(every)} are more than {_MOST_BACKUPS} backups",
+            f"--days {options.days} with a backup every {format_duration(every)} is more than {_MOST_BACKUPS} backups",
             "simulate fewer days",
         )
     for flag, value, most in (
@@ -64,7 +86,7 @@ def _simulate(options: argparse.Namespace) -> int:
         ("--growth-percent", options.growth_percent, 1000),
     ):
         if not 0 <= value <= most:
-            raise UsageError(f"{flag} {value}", f"give 0 to {most}")
+            raise UsageError(f"{flag} {value} is out of range", f"give 0 to {most}")
     scenario = simulate.Scenario(
         policy=policy,
         start=options.start,

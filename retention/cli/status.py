@@ -27,7 +27,7 @@ from retention.volume.folder import Folder
 
 def add(commands: Commands) -> None:
     """Add the command of this module."""
-    command = add_command(commands, "status", _status, "Show how each database stands, and how its last run ended.")
+    command = add_command(commands, "status", _status, "Show the backups of each database and how its last run ended.")
     command.add_argument("path", metavar="PATH", help=DIRECTORY)
     add_format(command, "text", "json")
 
@@ -74,7 +74,7 @@ def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
         return {}
     databases = {} if content is None else report.read_status(content)
     if databases is None:
-        print_error(f"{real / STATUS}: cannot be understood; the next finish writes it anew")
+        print_error(f"{real / STATUS}: cannot be understood; the next run replaces it")
         return {}
     return {name: entry for name, entry in databases.items() if is_database(name) and isinstance(entry, dict)}
 

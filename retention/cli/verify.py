@@ -19,7 +19,12 @@ from retention.volume.directory import Directory
 
 def add(commands: Commands) -> None:
     """Add the command of this module."""
-    command = add_command(commands, "verify", _verify, "Read archives again, whole; a bad one counts no more.")
+    command = add_command(
+        commands,
+        "verify",
+        _verify,
+        "Re-read archives in full and compare checksums; damaged ones are renamed to .bad and ignored.",
+    )
     command.add_argument("path", metavar="PATH", help=ARCHIVE_OR_DIRECTORY)
     add_format(command, "text", "json", "names")
     add_lock_timeout(command)
@@ -48,5 +53,5 @@ def _verify(options: argparse.Namespace) -> int:
             print(name)
     else:
         count = sum(len(checks) for _, checks in visit.results)
-        print(f"{count} archives read, {len(wrong)} not good")
+        print(f"{count} archives read, {len(wrong)} bad or unreadable")
     return ExitCode.FAILED if wrong else visit.code

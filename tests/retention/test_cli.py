@@ -176,7 +176,7 @@ def test_diff_tells_what_another_policy_would_do_today(world: World) -> None:
     assert all(change["before"] and not change["after"] for change in document["changes"] if change["name"] in deleted)
     assert "would be deleted at once" in document["refused"]
     text = retention_here("diff", "--to", one_each(world), *AT, world.root / "app").out
-    assert f"deletes {len(deleted)} that would stay (" in text
+    assert f"deletes {len(deleted)} more backups (" in text
     assert "prune will refuse" in text
     assert world.names("app") == before, "a diff has changed something"
 
@@ -438,7 +438,7 @@ def test_closed_output_is_no_traceback() -> None:
     process.stdout.close()
     _, err = process.communicate(given.encode(), timeout=60)
     assert process.returncode == 1
-    assert err.decode().splitlines() == ["retention: standard output was closed before all was written"]
+    assert err.decode().splitlines() == ["retention: standard output was closed before everything was written"]
 
 
 def test_full_output_is_one_line() -> None:

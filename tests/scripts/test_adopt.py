@@ -243,7 +243,7 @@ def test_what_counts_already_is_not_touched_again(pod: Pod, foreign: Foreign) ->
     adopt(pod)
     before = state(archive.parent)
     assert read(pod) == ""
-    assert settle(pod, 0) == "no archive lacks its sidecars\n"
+    assert settle(pod, 0) == "nothing to adopt: every archive has its sidecars\n"
     assert state(archive.parent) == before
     settle(pod, 1, path=archive)
 
