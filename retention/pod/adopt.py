@@ -22,9 +22,11 @@ from retention.rule import decide
 from retention.rule.backup import Finding
 from retention.rule.decide import Candidate, Decision
 from retention.rule.policy import Limits, Policy
+from retention.volume.checksum import digest, parse_sha256, sha256_line
 from retention.volume.directory import Directory
-from retention.volume.folder import Folder, digest
-from retention.volume.sidecars import METADATA_SCHEMA, parse_sha256, read_pin
+from retention.volume.folder import Folder
+from retention.volume.metadata import Metadata, Verification, format_metadata
+from retention.volume.sidecars import read_pin
 
 ADOPTED, ADOPTABLE, REFUSED = "adopted", "adoptable", "refused"
 
@@ -183,10 +185,10 @@ def _give(
                 f"{metadata} says another size or sha256", f"move {metadata} away, then adopt it again"
             )
         if not has_sums:
-            folder.write(sums, f"{sha256}  {name}\n".encode())
+            folder.write(sums, sha256_line(sha256, name))
             folder.sync()
         if not has_metadata:
-            folder.write(metadata, _metadata(directory.database, base, result, settings, now))
+            folder.write(metadata, format_metadata(_metadata(directory.database, base, result, settings, now)))
         folder.sync()
 
 
@@ -205,45 +207,33 @@ def _fits(content: bytes, sha256: str, size: int) -> bool:
 
 def _metadata(
     database: str, base: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
-) -> bytes:
-    """Return the metadata of an adopted archive: what its head and its reading say, and null for what nobody knows."""
+) -> Metadata:
+    """Return the metadata of an adopted archive: what its head and its reading say; the rest is not known."""
     started = parse_stamp(base[-_STAMP:])
     compression = result.text("compression")
-    document = {
-        "schema": METADATA_SCHEMA,
-        "database": database,
-        "cluster": None if settings is None else settings.cluster,
-        "namespace": None if settings is None else settings.namespace,
-        "dbname": result.text("dbname"),
-        "host": None,
-        "role": None,
-        "server_version": result.text("server_version"),
-        "client_version": result.text("client_version"),
-        "chart_version": None,
-        "started": None if started is None else started.isoformat(),
-        "finished": None,
-        "published": now.isoformat(timespec="seconds"),
-        "bytes": result.number("bytes"),
-        "sha256": result.text("sha256"),
-        "tables": result.number("tables"),
-        "database_bytes": None,
-        "format": "custom",
-        "compression": compression if _COMPRESSION.fullmatch(compression) else "",
-        "rows": result.number("rows"),
-        "globals": False,
-        "dump_seconds": None,
-        "attempts": None,
-        "verification": {
-            "method": "adopted: whole archive read by pg_restore, sha256 taken then and read again from the volume",
-            "seconds": result.number("verify_seconds"),
-            "second_reading_seconds": None,
-        },
-        "staged_as": None,
-        "recovered": False,
-        "adopted": True,
-        "warnings": [],
-    }
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+    return Metadata(
+        database=database,
+        cluster=None if settings is None else settings.cluster,
+        namespace=None if settings is None else settings.namespace,
+        dbname=result.text("dbname"),
+        server_version=result.text("server_version"),
+        client_version=result.text("client_version"),
+        started=None if started is None else started.isoformat(),
+        published=now.isoformat(timespec="seconds"),
+        bytes=result.number("bytes"),
+        sha256=result.text("sha256"),
+        tables=result.number("tables"),
+        format="custom",
+        compression=compression if _COMPRESSION.fullmatch(compression) else "",
+        rows=result.number("rows"),
+        globals=False,
+        verification=Verification(
+            method="adopted: whole archive read by pg_restore, sha256 taken then and read again from the volume",
+            seconds=result.number("verify_seconds"),
+        ),
+        recovered=False,
+        adopted=True,
+    )
 
 
 def next_prune(

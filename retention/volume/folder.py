@@ -6,18 +6,14 @@ elsewhere. Operating-system errors become one sentence with the whole path and a
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 from retention.errors import VolumeError
 from retention.names import temporary_name
-
-_CHUNK = 4 * 1024 * 1024
-
 
 SMALL_FILE = 64 * 1024
 """No sidecar, result or lock is larger than this many bytes."""
@@ -239,34 +235,3 @@ def _write_all(fd: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def digest(folder: Folder, name: str, check: Callable[[], None]) -> tuple[str, int]:
-    """Return the sha256 and the size of a file as the volume has them, not as memory remembers them.
-
-    Args:
-        folder: The directory.
-        name: The file.
-        check: Called between chunks; may raise to end the reading.
-
-    Raises:
-        VolumeError: When it cannot be read.
-    """
-    fd = folder.open_file(name)
-    try:
-        # What is not on disk yet would be read from memory; what is in memory would be too.
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        total, sha256, buffer = 0, hashlib.sha256(), memoryview(bytearray(_CHUNK))
-        while count := os.readv(fd, [buffer]):
-            sha256.update(buffer[:count])
-            # Not to crowd out the databases' memory on the node.
-            os.posix_fadvise(fd, total, count, os.POSIX_FADV_DONTNEED)
-            total += count
-            check()
-        return sha256.hexdigest(), total
-    except OSError as error:
-        raise volume_error(error, folder.path_of(name)) from None
-    finally:
-        os.close(fd)

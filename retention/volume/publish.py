@@ -6,7 +6,6 @@ The staged sidecars go after that, so that a cut at any point leaves either a st
 or a backup and small files that the next run removes.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable
@@ -16,9 +15,10 @@ from datetime import UTC, datetime
 from retention.errors import ConfigError, VolumeError
 from retention.keyvalue import KeyValues, parse
 from retention.names import STAGED_SIDECARS, Kind, file_name, next_second
+from retention.volume.checksum import digest, parse_sha256, sha256_line
 from retention.volume.directory import Directory
-from retention.volume.folder import Folder, digest
-from retention.volume.sidecars import METADATA_SCHEMA, parse_sha256
+from retention.volume.folder import Folder
+from retention.volume.metadata import Metadata, Verification, format_metadata
 
 _MOST_GLOBALS = 256 * 1024 * 1024
 
@@ -100,8 +100,8 @@ def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, w
     if roles is not None:
         folder.write(file_name(base, Kind.GLOBALS), roles)
     archive = file_name(base, Kind.ARCHIVE)
-    folder.write(file_name(base, Kind.SHA256), f"{judged.sha256}  {archive}\n".encode())
-    folder.write(file_name(base, Kind.METADATA), _metadata(judged, base, now, recovered, warnings))
+    folder.write(file_name(base, Kind.SHA256), sha256_line(judged.sha256, archive))
+    folder.write(file_name(base, Kind.METADATA), format_metadata(_metadata(judged, base, now, recovered, warnings)))
     folder.sync()
     folder.rename(file_name(judged.base, Kind.STAGED), archive)
     folder.sync()
@@ -169,42 +169,40 @@ def _staged_result(folder: Folder, base: str) -> KeyValues:
         raise BadArchiveError(error.problem) from None
 
 
-def _metadata(judged: Judged, base: str, now: datetime, recovered: bool, warnings: list[str]) -> bytes:
+def _metadata(judged: Judged, base: str, now: datetime, recovered: bool, warnings: list[str]) -> Metadata:
     result = judged.result
-    document = {
-        "schema": METADATA_SCHEMA,
-        "database": result.text("database"),
-        "cluster": result.text("cluster"),
-        "namespace": result.text("namespace"),
-        "dbname": result.text("dbname"),
-        "host": result.text("host"),
-        "role": result.text("role"),
-        "server_version": result.text("server_version"),
-        "client_version": result.text("client_version"),
-        "chart_version": result.text("chart_version"),
-        "started": _moment(result.text("started")),
-        "finished": _moment(result.text("finished")),
-        "published": now.isoformat(timespec="seconds"),
-        "bytes": judged.bytes,
-        "sha256": judged.sha256,
-        "tables": result.number("tables"),
-        "database_bytes": result.number("database_bytes"),
-        "format": result.text("format"),
-        "compression": result.text("compression"),
-        "rows": result.number("rows"),
-        "globals": result.text("globals") == "yes",
-        "dump_seconds": result.number("dump_seconds"),
-        "attempts": result.number("attempts"),
-        "verification": {
-            "method": "whole archive read by pg_restore, sha256 read again from the volume",
-            "seconds": result.number("verify_seconds"),
-            "second_reading_seconds": round(judged.seconds, 1),
-        },
-        "staged_as": judged.base if judged.base != base else None,
-        "recovered": recovered,
-        "warnings": warnings,
-    }
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+    return Metadata(
+        database=result.text("database"),
+        cluster=result.text("cluster"),
+        namespace=result.text("namespace"),
+        dbname=result.text("dbname"),
+        host=result.text("host"),
+        role=result.text("role"),
+        server_version=result.text("server_version"),
+        client_version=result.text("client_version"),
+        chart_version=result.text("chart_version"),
+        started=_moment(result.text("started")),
+        finished=_moment(result.text("finished")),
+        published=now.isoformat(timespec="seconds"),
+        bytes=judged.bytes,
+        sha256=judged.sha256,
+        tables=result.number("tables"),
+        database_bytes=result.number("database_bytes"),
+        format=result.text("format"),
+        compression=result.text("compression"),
+        rows=result.number("rows"),
+        globals=result.text("globals") == "yes",
+        dump_seconds=result.number("dump_seconds"),
+        attempts=result.number("attempts"),
+        verification=Verification(
+            method="whole archive read by pg_restore, sha256 read again from the volume",
+            seconds=result.number("verify_seconds"),
+            second_reading_seconds=round(judged.seconds, 1),
+        ),
+        staged_as=judged.base if judged.base != base else None,
+        recovered=recovered,
+        warnings=tuple(warnings),
+    )
 
 
 def _moment(text: str) -> str | None:

@@ -7,8 +7,8 @@ from retention.errors import RetentionError, VolumeError
 from retention.names import Kind
 from retention.rule.backup import Backup
 from retention.volume import publish
+from retention.volume.checksum import digest
 from retention.volume.directory import Directory
-from retention.volume.folder import digest
 
 
 @dataclass(frozen=True, slots=True)
