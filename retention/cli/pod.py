@@ -22,7 +22,7 @@ from retention.cli.common import (
     write_termination_message,
 )
 from retention.errors import ExitCode, RetentionError, UsageError
-from retention.pod import choose, config, drill, finish, report
+from retention.pod import choose, config, drill, finish, report, status
 from retention.pod.report import ALLOW_FLAG
 from retention.text import format_age, format_size, shown
 from retention.volume import locks
@@ -84,7 +84,7 @@ def _finish(options: argparse.Namespace) -> int:
     for warning in run.warnings:
         log(f"warning: {warning}")
     if options.format == "json":
-        documents = [report.status_entry(outcome, None, now) for outcome in run.outcomes]
+        documents = [status.entry(outcome, None, now) for outcome in run.outcomes]
         document: dict[str, Any] = {"databases": documents, "warnings": run.warnings, "exit_code": code}
         if run.sizing is not None:
             document["volume"] = dataclasses.asdict(run.sizing)
@@ -207,10 +207,10 @@ def _drill(options: argparse.Namespace) -> int:
     now, holder, log = now_of(options), holder_of(options), Log(silent=False)
     with Folder.open(options.path) as root:
         databases = config.databases_in(options.config)
-        outcomes = drill.record(root, options.results, databases, now=now, holder=holder, say=log)
+        outcomes = drill.record(root, options.results, databases, now=now, holder=holder, log=log)
         warning = drill.write_status(root, outcomes, now=now, holder=holder)
     if warning:
         log(f"warning: {warning}")
     log.write(drill.drill_table(outcomes))
-    write_termination_message(options, drill.last_words(outcomes))
+    write_termination_message(options, drill.termination_message(outcomes))
     return drill.exit_code(outcomes)

@@ -72,7 +72,7 @@ def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
     except VolumeError as error:
         print_error(str(error))
         return {}
-    databases = {} if content is None else report.read_status(content)
+    databases = {} if content is None else status.parse(content)
     if databases is None:
         print_error(f"{real / STATUS}: cannot be understood; the next run replaces it")
         return {}

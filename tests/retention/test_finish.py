@@ -296,7 +296,7 @@ def test_archive_damaged_after_it_was_published_does_not_count_any_more(world: W
     world.stage("app", NOW - 5 * MINUTE)
     ran = world.finish(NOW)
     assert ran.code == 1
-    assert f"{base}.dump does not count any more" in ran.out
+    assert f"{base}.dump no longer counts" in ran.out
     assert f"{base}.dump" in world.names("app"), "what is damaged is for people to look at"
 
 
