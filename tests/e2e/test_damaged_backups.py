@@ -125,7 +125,7 @@ def drill_by_plugin(site: Site) -> str:
 
 
 def drill_by_kubectl(site: Site) -> str:
-    """What the pod printed; the Job has failed, and its last words are in the pod's status."""
+    """What the pod printed; the Job has failed, and its termination message is in the pod's status."""
     done = site.shell(
         "kubectl create job drill --from=cronjob/cnpg-backup-drill -n $N\n"
         "until kubectl logs -f --all-containers job/drill -n $N; do sleep 1; done\n"

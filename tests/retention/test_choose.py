@@ -25,7 +25,7 @@ def world(tmp_path: Path) -> World:
 
 def choose(world: World, backup: str = "newest", database: str = "app", now: object = NOW, *more: str) -> Ran:
     arguments = ("--database", database, "--backup", backup, "--requests", world.results, "--now", now, *more)
-    return retention_here("choose", *arguments, "--termination-log", world.last_words, world.root)
+    return retention_here("choose", *arguments, "--termination-log", world.termination_log, world.root)
 
 
 def request(world: World) -> dict[str, str]:
@@ -71,7 +71,7 @@ def test_words_that_name_nothing_are_one_clear_line(world: World, words: str, co
     assert ran.code == code
     assert told in ran.err
     assert "newest before 2026-01-01T00:00Z" in ran.err, "the remedy says what may be asked for"
-    assert ran.err.strip().removeprefix("retention: ") == world.last_words.read_text()
+    assert ran.err.strip().removeprefix("retention: ") == world.termination_log.read_text()
     assert not list(world.results.iterdir())
 
 

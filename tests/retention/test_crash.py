@@ -288,7 +288,7 @@ def test_killed_at_any_change_and_healed_by_the_next_run(row: Row, quick_path: P
     assert len(changes) > 5, changes
     for number, change in enumerate(changes, 1):
         if row is not ROWS[0] and "/app/" not in change["name"]:
-            # Reports at the root and the last words: the same in each row, and killed in the first.
+            # Reports at the root and the termination message: the same in each row, and killed in the first.
             continue
         for moment in ["before", "half"] if change["operation"] in ("write", "pwrite") else ["before"]:
             where = f"killed {moment} change {number} of {len(changes)}, {change['operation']} {change['name']}"

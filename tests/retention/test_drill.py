@@ -35,7 +35,7 @@ def drill(world: World, results: dict[str, str], now: datetime = NOW) -> Ran:
             text = f"database=app\nbase={base}\nstate={state}\n{more}restore_seconds=7\nrows=12\n"
             (world.results / f"{base}.drill").write_text(text)
     arguments = ("--config", world.config, "--results", world.results, "--now", now)
-    return retention_here("drill", *arguments, "--termination-log", world.last_words, world.root)
+    return retention_here("drill", *arguments, "--termination-log", world.termination_log, world.root)
 
 
 def pins(world: World) -> dict[str, dict[str, object]]:
@@ -118,7 +118,7 @@ def test_drill_that_proves_nothing_is_a_failure_in_status_and_exit_code(world: W
     assert entry["result"] == "failed"
     text = retention_here("status", "--now", NOW, world.root).out
     assert "the drill failed" in text
-    assert "1 of 1 drills failed" in world.last_words.read_text()
+    assert "1 of 1 drills failed" in world.termination_log.read_text()
     assert drill(world, {NEWEST: "proved"}).code == 0
     assert status(world, 0)["drill"] is not None
 

@@ -207,7 +207,7 @@ def test_failed_dump_deletes_nothing_and_says_why(world: World, state: str) -> N
     assert "no password" in ran.out
     assert "make the Secret" in ran.out
     assert world.names("app") == before
-    assert "no password" in world.last_words.read_text()
+    assert "no password" in world.termination_log.read_text()
 
 
 def test_one_failing_database_never_stops_another(world: World) -> None:
@@ -587,12 +587,12 @@ def test_last_success_survives_a_failure_in_the_status(world: World) -> None:
     assert world.status()["app"]["result"] == "failed"
 
 
-def test_last_words_never_exceed_what_kubernetes_keeps(world: World) -> None:
+def test_termination_message_never_exceeds_what_kubernetes_keeps(world: World) -> None:
     for index in range(60):
         world.configure(f"db{index}")
         world.fail(f"db{index}", {"error": "ü" * 300})
     world.finish(NOW)
-    content = world.last_words.read_bytes()
+    content = world.termination_log.read_bytes()
     assert 3000 < len(content) <= 4096
     assert content.decode().startswith("61 of 61 databases failed\n")
 
@@ -615,7 +615,7 @@ def test_sigterm_stops_between_databases_and_says_so(world: World) -> None:
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 143, out
     assert b"stopped by SIGTERM" in out
-    assert b"stopped by SIGTERM" in world.last_words.read_bytes()
+    assert b"stopped by SIGTERM" in world.termination_log.read_bytes()
     assert world.finish(NOW).code == 0
     world.assert_sound("app")
 
@@ -643,7 +643,7 @@ def test_nothing_to_work_on_is_one_clear_line(world: World, change: object, said
     assert ran.code in (1, 2)
     assert said in ran.err
     assert len(ran.err.splitlines()) == 1, ran.err
-    assert said in world.last_words.read_text()
+    assert said in world.termination_log.read_text()
 
 
 @pytest.mark.parametrize(

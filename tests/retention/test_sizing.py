@@ -81,7 +81,7 @@ def test_every_run_says_how_the_volume_stands_and_warns_while_there_is_time(smal
         "warning: the volume will be too small: once all tiers are full a run needs about 1.6 MiB, it has 1.0"
         in ran.out
     )
-    assert b"the volume will be too small" in small.last_words.read_bytes()
+    assert b"the volume will be too small" in small.termination_log.read_bytes()
     small.configure("app", max_bytes="400000")
     small.stage("app", at + 4 * HOUR, content=os.urandom(100_000))
     assert "too small" not in small.finish(at + 4 * HOUR).out

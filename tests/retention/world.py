@@ -89,13 +89,13 @@ class World:
     root: Path = field(init=False)
     config: Path = field(init=False)
     results: Path = field(init=False)
-    last_words: Path = field(init=False)
+    termination_log: Path = field(init=False)
 
     def __post_init__(self) -> None:
         self.root, self.config, self.results = (self.top / name for name in ("backups", "config", "results"))
         for folder in (self.root, self.config, self.results):
             folder.mkdir(exist_ok=True)
-        self.last_words = self.top / "termination-log"
+        self.termination_log = self.top / "termination-log"
         (self.config / "policy.json").write_text(Policy.default().to_json())
 
     def configure(self, database: str, /, **changes: str) -> None:
@@ -181,7 +181,7 @@ class World:
         (self.folder(database_of(base)) / file_name(base, Kind.PIN)).write_text(content)
 
     def finish(self, now: datetime, *more: object) -> Ran:
-        self.last_words.write_bytes(b"")
+        self.termination_log.write_bytes(b"")
         return retention_here(*self.finish_arguments(now), *more)
 
     def finish_arguments(self, now: datetime) -> list[str]:
@@ -190,7 +190,7 @@ class World:
             *("--now", now.isoformat()),
             *("--config", str(self.config)),
             *("--results", str(self.results)),
-            *("--termination-log", str(self.last_words)),
+            *("--termination-log", str(self.termination_log)),
             str(self.root),
         ]
 
