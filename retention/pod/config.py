@@ -1,4 +1,4 @@
-"""What configures a run: `<database>.conf`, the policies beside it, and the results that the dump container left."""
+"""Reads the files of a run that are not on the volume: `<database>.conf`, the policies, and the scripts' results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,8 @@ from retention.volume.folder import SMALL_FILE, volume_error
 
 _SUFFIX = ".conf"
 
-
 EMPTY_REMEDY = "if that is right, set allowEmpty: true for the database"
 """What to do about an archive without a table."""
-
 
 _RENDER_AGAIN = "render the chart again: it writes every key"
 
@@ -33,7 +31,7 @@ class DatabaseConfig:
         may_be_empty: Whether an archive without any table counts.
         fail_on_shrink: Whether an archive of less than half the last one's tables or bytes is a failure.
         allow_large_prune: Whether a prune of more than 3 backups and more than the limits say may go ahead.
-        limits: What stands around its policy.
+        limits: The safety limits around its policy.
     """
 
     database: str
@@ -65,8 +63,8 @@ def _read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        told = volume_error(error, str(path))
-        raise ConfigError(told.problem, told.remedy) from None
+        refusal = volume_error(error, str(path))
+        raise ConfigError(refusal.problem, refusal.remedy) from None
     except ValueError as error:
         raise ConfigError(f"{str(path)!r}: {error}", "check the path") from None
     if len(content) > SMALL_FILE:
@@ -81,16 +79,18 @@ def databases_in(directory: Path) -> list[str]:
     """Return the names of the databases that a directory configures, sorted.
 
     Raises:
-        ConfigError: When it cannot be read, or configures none.
+        ConfigError: When it cannot be read, or configures no database.
     """
     try:
         names = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        told = volume_error(error, str(directory))
-        raise ConfigError(told.problem, told.remedy) from None
+        refusal = volume_error(error, str(directory))
+        raise ConfigError(refusal.problem, refusal.remedy) from None
     databases = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
     if not databases:
-        raise ConfigError(f"{directory}: there is no <database>.conf in it", "check --config and what is mounted there")
+        raise ConfigError(
+            f"{directory}: there is no <database>.conf in it", "check --config, and what is mounted there"
+        )
     return databases
 
 
@@ -145,7 +145,7 @@ def _choice(values: KeyValues, key: str, choices: dict[str, bool]) -> bool:
 
 
 def read_policy(directory: Path, database: str) -> Policy:
-    """Return the policy of one database: its own, or the one of all.
+    """Return the policy of one database: its own, or the common one.
 
     Raises:
         ConfigError: When there is none, or it is wrong (a PolicyError then).

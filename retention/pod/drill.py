@@ -25,23 +25,11 @@ from retention.volume.folder import Folder
 from retention.volume.sidecars import parse_pin, read_document
 
 DRILL_SCHEMA = 1
-
-
 PROVED = "proved"
-
-
 GONE = "gone"
-
-
 PIN_BY = "drill"
-
-
 _PIN_REASON = "the newest backup that a drill has proved"
-
-
 _LOCK_SECONDS = 10
-
-
 _NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
 
 

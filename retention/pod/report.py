@@ -11,20 +11,15 @@ from retention.rule.policy import Limits, Policy
 from retention.text import table
 
 ALLOW_FLAG = "--allow-large-prune"
-
-
 ALLOW_VALUE = "allowLargePrune"
-
 
 REFUSAL_REMEDY = (
     "nothing was deleted; run `plan` to see what would be deleted. A changed policy is the usual cause: if you want "
     f"this, prune with {ALLOW_FLAG}, or set {ALLOW_VALUE}: true for this database until it is done"
 )
 
-
 TERMINATION_BYTES = 4096
 """Kubernetes keeps no more of a container's termination message."""
-
 
 OK, WARNING, REFUSED, FAILED = "ok", "warning", "refused", "failed"
 

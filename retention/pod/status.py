@@ -19,16 +19,9 @@ from retention.volume.scan import scan_root
 
 _Entries = Mapping[str, Any]
 _Merge = Callable[[_Entries], _Entries]
-
-
 _SCHEMA = 1
-
-
 _LOCK_SECONDS = 30
-
-
 _MOST_BYTES = 16 * 1024 * 1024
-
 
 _FORGET_AFTER = timedelta(days=7)
 """How long a database stays in the file that no run names and that has nothing on the volume."""

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from retention.volume.folder import Folder, volume_error
 
 _CHUNK = 4 * 1024 * 1024
-
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -1,4 +1,4 @@
-"""Pins: what keeps a backup besides the tiers, for as long as a person wants."""
+"""Pins: they protect a backup from pruning, for a time or forever."""
 
 import json
 from datetime import datetime
@@ -12,22 +12,22 @@ PIN_SCHEMA = 1
 
 
 def pin(directory: Directory, name: str, *, reason: str, expires: datetime | None, now: datetime) -> None:
-    """Keep a backup besides the tiers; a pin that is there already is replaced.
+    """Protect a backup from pruning; an existing pin is replaced.
 
     Args:
         directory: The database's directory.
         name: The archive's file name.
-        reason: Why, in the person's words.
-        expires: When the pin stops to hold, UTC; None for never.
+        reason: Why, as the user says it.
+        expires: When the pin expires, UTC; None for never.
         now: The moment, UTC.
 
     Raises:
-        RetentionError: When there is no such backup, or the volume refuses.
+        RetentionError: When the backup does not exist, or the volume refuses.
     """
     with directory.locked():
         base = next((backup.base for backup in directory.scan().backups if backup.name == name), None)
         if base is None:
-            raise RetentionError(f"{directory.folder.path_of(name)}: not a backup", "see `list` for what is there")
+            raise RetentionError(f"{directory.folder.path_of(name)}: not a backup", "see `list` for the backups")
         write(directory.folder, base, reason=reason, expires=expires, now=now)
 
 
@@ -41,7 +41,7 @@ def write(
     by: str = "",
     replaced: str = "",
 ) -> None:
-    """Write a pin whatever is there; whoever calls this holds the lock, or knows that nothing is lost without it.
+    """Write a pin, or replace the existing one; the caller holds the lock, or knows that nothing is lost without it.
 
     Raises:
         VolumeError: When the volume refuses.
@@ -59,7 +59,7 @@ def write(
 
 
 def unpin(directory: Directory, name: str) -> bool:
-    """Remove a pin; return False when there was none.
+    """Remove a pin; return False when the backup was not pinned.
 
     Raises:
         RetentionError: When the name is not an archive's, or the volume refuses.
@@ -67,7 +67,7 @@ def unpin(directory: Directory, name: str) -> bool:
     folder = directory.folder
     parsed = Grammar(directory.database).parse(name)
     if parsed is None or parsed.kind is not Kind.ARCHIVE:
-        raise RetentionError(f"{folder.path_of(name)}: not an archive's name", "see `list` for what is there")
+        raise RetentionError(f"{folder.path_of(name)}: not an archive's name", "see `list` for the backups")
     with directory.locked():
         removed = folder.remove(file_name(parsed.base, Kind.PIN))
         folder.sync()

@@ -1,4 +1,4 @@
-"""Reads published archives again, whole, and takes those that no longer are what they were out of view."""
+"""Reads published archives again in full, and renames those that have changed to .bad, so that they no longer count."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Checked:
     Attributes:
         name: Its file name.
         result: `good`, `bad`, `gone` (pruned while it was read) or `unread`.
-        reason: What was found; empty for a good one.
+        reason: Why it is not good; empty for a good one.
     """
 
     name: str
@@ -33,21 +33,21 @@ class Checked:
 def verify(directory: Directory, only: frozenset[str] | None, *, done: Callable[[Checked], None]) -> list[Checked]:
     """Read the archives of a database and compare them with their sha256.
 
-    The reading takes no lock, so that it never delays a dump; only taking a bad archive out of view does.
+    Reading takes no lock, so that it never delays a dump; renaming a bad archive does.
 
     Args:
         directory: The database's directory.
         only: File names of the archives to read, or None for all.
-        done: Told each archive as soon as it is read.
+        done: Called with each archive as soon as it is read.
 
     Raises:
-        RetentionError: When an archive is asked for that is not there, or the directory cannot be read.
+        RetentionError: When one of `only` does not exist, or the directory cannot be read.
     """
     found = directory.scan()
     names = {backup.name for backup in found.backups} | {finding.name for finding in found.damaged}
     for name in sorted((only or frozenset()) - names):
         reason = next((f.reason for f in found.not_counted() if f.name == name), "there is no such archive")
-        raise RetentionError(f"{directory.folder.path_of(name)}: {reason}", "see `list` for what is there")
+        raise RetentionError(f"{directory.folder.path_of(name)}: {reason}", "see `list` for the backups")
     checks = []
     for finding in found.damaged:
         if only is None or finding.name in only:
@@ -76,12 +76,12 @@ def _check(directory: Directory, backup: Backup) -> Checked:
         return Checked(backup.name, "unread", str(error))
     if sha256 == backup.sha256:
         return Checked(backup.name, "good", "")
-    said = f"{size} bytes that sum to {sha256[:12]}…, published as {backup.bytes} bytes and {backup.sha256[:12]}…"
+    found = f"{size} bytes with sha256 {sha256[:12]}…, published as {backup.bytes} bytes with {backup.sha256[:12]}…"
     try:
         with directory.locked():
             if backup not in directory.scan().backups:
-                return Checked(backup.name, "gone", f"{said}; pruned meanwhile")
+                return Checked(backup.name, "gone", f"{found}; pruned meanwhile")
             name = publish.mark_bad(folder, backup.base, Kind.ARCHIVE)
     except RetentionError as error:
-        return Checked(backup.name, "bad", f"{said}; it could not be taken out of view: {error}")
-    return Checked(backup.name, "bad", f"{said}; it is {name} now and does not count")
+        return Checked(backup.name, "bad", f"{found}; it could not be renamed: {error}")
+    return Checked(backup.name, "bad", f"{found}; it is now {name} and no longer counts")

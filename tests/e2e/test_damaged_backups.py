@@ -201,7 +201,7 @@ def test_archive_of_another_sha256_is_not_restored_and_counts_no_more(site: Site
     code, told = restore(site, "--replace", "--yes")
     assert code == 1, told
     assert len(lines := [line for line in told.splitlines() if f"{archive} is bad: " in line]) == 1, told
-    assert f"the one before it is {proved}" in lines[0], lines
+    assert f"restore the one before it, {proved}" in lines[0], lines
     assert site.database() == before
     assert archive not in [backup["name"] for backup in site.backups()]
 

@@ -59,7 +59,7 @@ def test_words_name_the_archive_that_a_person_means(world: World, words: str, ba
     ("words", "code", "told"),
     [
         ("newest before 2026-01-10T18:00Z", 1, "from app-20260110-180000.dump to app-20260110-220000.dump"),
-        ("newest before yesterday", 2, "no date and time"),
+        ("newest before yesterday", 2, "not a date and time"),
         ("oldest", 1, "oldest.dump is not a backup"),
         ("app-20260109-000000", 1, "app-20260109-000000.dump is not a backup"),
         ("../app/app-20260110-200000", 1, "is not a backup"),
@@ -145,7 +145,7 @@ def test_damaged_archive_is_not_restored_and_the_one_before_is_named(world: Worl
     ran = choose(world)
     assert ran.code == 1
     assert "app-20260110-220000.dump is bad" in ran.err
-    assert "the one before it is app-20260110-200000.dump" in ran.err
+    assert "restore the one before it, app-20260110-200000.dump" in ran.err
     assert not list(world.results.iterdir())
     assert choose(world, "app-20260110-220000").code == 1
     assert choose(world).code == 0

@@ -108,7 +108,7 @@ def test_full_volume_publishes_nothing_half_and_heals_once_there_is_room(
             ran = world.finish(NOW)
             assert ran.code == 1
             assert "No space left" in ran.out
-            assert "let the claim grow" in ran.out
+            assert "enlarge its claim" in ran.out
             assert world.archives("app") == set()
             assert file_name(base, Kind.STAGED) in world.names("app")
             ballast.unlink()
@@ -145,7 +145,7 @@ def test_archive_that_cannot_go_stops_its_database_and_nothing_else_is_lost(worl
     obstacle.mkdir()
     ran = retention_here("prune", *arguments)
     assert ran.code == 1
-    assert f"{obstacle.name}: exists already" in ran.err
+    assert f"{obstacle.name}: already exists" in ran.err
     assert len(ran.err.splitlines()) == 1, ran.err
     assert keep | {gone[0]} == world.archives("app")
     assert retention_here("plan", *arguments).out.split() == [gone[0]]

@@ -428,7 +428,7 @@ def test_truncated_archive_is_never_chosen(case: Case) -> None:
     done = case.pod.retention(
         "choose", "--database", case.name, "--requests", str(case.pod.folder / "results"), expect=1
     )
-    assert "there is no backup that is 'newest'" in done.stderr
+    assert "no backup matches 'newest'" in done.stderr
     assert not list((case.pod.folder / "results").iterdir())
 
 
@@ -441,7 +441,7 @@ def test_wrong_sha256_takes_the_archive_out_of_view_and_names_the_one_before(cas
         "choose", "--database", case.name, "--requests", str(case.pod.folder / "results"), expect=1
     )
     assert f"{newest.name} is bad" in done.stderr
-    assert f"the one before it is {older.name}" in done.stderr
+    assert f"restore the one before it, {older.name}" in done.stderr
     assert newest.with_name(f"{newest.name}.bad").exists()
     assert not list((case.pod.folder / "results").iterdir())
 
