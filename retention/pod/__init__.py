@@ -1,1 +1,1 @@
-"""The Python steps of the pods, a module each, and the files that they read and write beside the volume."""
+"""The Python steps of the pods, a module each, and the files that they read and write outside the volume."""

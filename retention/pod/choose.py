@@ -137,7 +137,7 @@ def check(directory: Directory, backup: Backup) -> None:
     if checked.result == "good":
         return
     older = next((other.name for other in directory.scan().backups if other.time < backup.time), None)
-    remedy = f"restore the one before it, {older}" if older else "restore another one: see `list`"
+    remedy = f"restore the one before it, {older}" if older else "there is no older backup; see `list` for newer ones"
     raise RetentionError(f"{checked.name} is {checked.result}: {checked.reason}", remedy)
 
 
