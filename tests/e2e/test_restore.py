@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.node import Cluster, wait_until
 from tests.e2e.release import Release, cnpg_cluster, databases, fill, fingerprint, sql, wait_healthy
-from tests.lab.guide import block
+from tests.lab.guide import block, output, same_but_for_numbers
 
 pytestmark = pytest.mark.e2e
 
@@ -81,6 +81,7 @@ def test_inspector_lists_the_backups_and_reaches_no_database(site: Site) -> None
     found = re.findall(r"authelia-\d{8}-\d{6}\.dump", told)
     assert found, told
     site.newest = found[0]
+    assert site.newest in site.release.shell(f"{site.names()}{block('list-plugin')}")
     script = f"pg_isready -t 3 -h {CLUSTER}-rw.{site.namespace}.svc || echo none"
     told = site.cluster.kubectl("exec", "-n", site.namespace, "job/inspect", "-c", "inspect", "--", "sh", "-c", script)
     assert "none" in told, f"the inspector reaches the database: {told}"
@@ -126,6 +127,14 @@ def test_superuser_restores_beside_with_the_same_command_and_keeps_the_old_datab
     (old,) = site.others()
     assert re.fullmatch(r"authelia_before_\d{8}_\d{6}", old)
     assert site.sql("SELECT to_regclass('wrong') IS NOT NULL", old) == "t", "the old database is not what it was"
+
+
+def test_plugin_restores_with_one_command_and_ends_as_the_guide_shows(site: Site) -> None:
+    site.sql("DELETE FROM items WHERE id % 2 = 0")
+    told = site.release.shell(f"{site.names()}{block('whole-plugin').rstrip()} --yes", seconds=240)
+    shown = output("whole-plugin")
+    assert same_but_for_numbers(shown, told.splitlines()[-len(shown) :]), told
+    assert site.fingerprint() == site.good
 
 
 def test_lost_database_comes_back(site: Site) -> None:

@@ -16,7 +16,6 @@ import pytest
 from tests.e2e.node import Cluster, NodeError, wait_until
 from tests.e2e.release import (
     CONTAINER_RESTRICTED,
-    REPO,
     RESTRICTED,
     STRANGER,
     Release,
@@ -35,6 +34,7 @@ from tests.e2e.release import (
 )
 from tests.e2e.statements import STATEMENTS
 from tests.lab import chart
+from tests.lab.guide import block
 
 pytestmark = pytest.mark.e2e
 shows = pytest.mark.shows
@@ -539,12 +539,6 @@ def test_plugin_backs_up_shows_the_log_and_lists_the_backups(fired: Site, lookin
 # Restore.
 
 
-def page_block(page: str, heading: str) -> str:
-    """The first shell block below a heading of a page of docs/."""
-    text = (REPO / "docs" / page).read_text()
-    return text.split(f"\n## {heading}\n", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0]
-
-
 @shows("restore")
 def test_newest_archive_restores_into_the_same_cluster(fired: Site, looking: Site) -> None:
     before, archive = fired.fingerprint("authelia"), looking.newest("authelia")
@@ -557,7 +551,7 @@ def test_newest_archive_restores_into_the_same_cluster(fired: Site, looking: Sit
     assert literal.returncode != 0
     assert "Peer authentication failed" in literal.stderr, literal.stderr
 
-    fired.release.shell(f"N={fired.namespace} D=authelia\n" + page_block("restore.md", "The whole database"))
+    fired.release.shell(f"N={fired.namespace} D=authelia\n" + block("whole"))
     assert fired.fingerprint("authelia") == before
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'items'"
     assert fired.sql(instance("authelia"), "authelia", owner) == "authelia"

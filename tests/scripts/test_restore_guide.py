@@ -1,4 +1,4 @@
-"""docs/restore.md where Kubernetes is gone: a folder of the copy, PostgreSQL, and what is pasted."""
+"""docs/restore.md without a cluster: what a restore prints at its end, and how a copy is restored by hand."""
 
 from __future__ import annotations
 
@@ -7,15 +7,34 @@ import subprocess
 import pytest
 
 from tests.lab.data import authelia, fingerprint
-from tests.lab.guide import block
+from tests.lab.guide import block, output, same_but_for_numbers
 from tests.lab.postgres import Server
-from tests.scripts.conftest import PASSWORD, Pod
+from tests.scripts.conftest import PASSWORD, Pod, drop_owner
 
 
 @pytest.fixture
 def shell(shell_paths: dict[str, str]) -> str:
     """The pod's own shell."""
     return shell_paths["busybox"]
+
+
+def test_a_good_restore_ends_as_the_guide_shows(pod: Pod, server: Server) -> None:
+    """All but the last line, which is the plugin's own."""
+    server.create_role("authelia", PASSWORD)
+    try:
+        server.create_database("authelia", owner="authelia")
+        server.psql("ALTER ROLE authelia CREATEDB")
+        authelia(server)
+        pod.add("authelia", user="authelia")
+        for key, value in (("owner-username", "authelia"), ("owner-password", PASSWORD)):
+            (pod.folder / "credentials" / "authelia" / key).write_text(value)
+        pod.run()
+        printed = pod.restore("authelia", RESTORE_REPLACE="yes").splitlines()
+        shown = output("whole-plugin")
+        assert shown[-1] == "exit code 0"
+        assert same_but_for_numbers(shown[:-1], printed[-len(shown) + 1 :]), "\n".join(printed)
+    finally:
+        drop_owner(server, "authelia")
 
 
 def test_a_copy_of_the_volume_is_restored_without_kubernetes(pod: Pod, server: Server) -> None:
