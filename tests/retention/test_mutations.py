@@ -88,7 +88,7 @@ BREAKAGES = {
         "marks <= quota.marks:",
         ("tiers_never_exceed_their_places_and_never_run_backwards",),
     ),
-    "a coarse mark is no fine one": Breakage(
+    "a coarse mark is not a fine one": Breakage(
         "or rep < edge:",
         "or rep < edge and (number + 1 == len(self._tiers)\n"
         "                or rep >= self._slot_start(ordered[left + 1], self._tiers[number + 1].every)):",
@@ -99,7 +99,7 @@ BREAKAGES = {
         "while left:",
         ("never_more_than_the_cap_and_always_the_newest",),
     ),
-    "the next tier does not know the slot that the walk has come to": Breakage(
+    "the next tier does not know the slot that the walk has reached": Breakage(
         "self._slot_start(ordered[left], every) if left < len(ordered) else None",
         "None",
         ("equals_the_written_rule",),
@@ -109,7 +109,7 @@ BREAKAGES = {
         "False",
         ("the_oldest_stays_until_the_last_tier_is_full",),
     ),
-    "the oldest is kept for ever": Breakage(
+    "the oldest is kept forever": Breakage(
         " and not self._full",
         "",
         ("the_oldest_stays_until_the_last_tier_is_full",),
