@@ -71,11 +71,11 @@ def render() -> str:
     people = [case for case in ours if case.who != access.STORAGE]
     through = {layer: [case for case in ours if _gets_in(case, layer)] for layer in access.LAYERS}
     lines = [
-        f"{len(ours)} attempts that RBAC lets pass, {len(people)} of them by people of the namespace, the others by a "
-        "storage administrator. So many get in:",
+        f"RBAC lets {len(ours)} attempts pass: {len(people)} by people of the namespace, the others by a storage "
+        "administrator. Of these get in:",
         "",
         f"* without a policy {len(ours)}, with the label alone {len(through['label'])};",
-        f"* with the built-in engine {len(through['builtin'])}, also beside Kyverno;",
+        f"* with the built-in engine {len(through['builtin'])}, also together with Kyverno;",
         f"* with Kyverno alone {sum(case in people for case in through['kyverno'])} by people of the namespace, and "
         f"{sum(case not in people for case in through['kyverno'])} by a storage administrator.",
         "",
@@ -83,13 +83,13 @@ def render() -> str:
         "| --- | --- | --- | --- | --- |",
         *(_row(case, "refused", "**gets in**") for case in parts["attempt"]),
         "",
-        "What admission leaves open, whatever the policy ([below](#what-admission-cannot-close) is what to do):",
+        "What admission leaves open, whatever the policy ([what to do about it](#what-admission-cannot-close)):",
         "",
         "| attempt | by | label alone | built-in | Kyverno |",
         "| --- | --- | --- | --- | --- |",
         *(_row(case, "refused", "gets in") for case in parts["open"]),
         "",
-        "What has to go on, and does:",
+        "What must keep working, and does:",
         "",
         "| request | by | label alone | built-in | Kyverno |",
         "| --- | --- | --- | --- | --- |",

@@ -609,7 +609,7 @@ def attempts() -> Iterator[Case]:
         reason="is, copies",
     )
     yield Case(
-        "claim of the same name, made anew",
+        "claim of the same name, created again",
         DEV,
         lambda p: create(p, claim_object(p.claim)),
         label,
