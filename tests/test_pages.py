@@ -61,7 +61,9 @@ def test_every_path_of_the_rooms_is_in_the_tree() -> None:
 
 def test_every_folder_of_the_tree_has_a_room() -> None:
     rooms = (ROOT / "docs" / "architecture.md").read_text().split("## Rooms\n")[1].split("\n## ")[0]
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     folders = {file.split("/")[0] for file in files if "/" in file and not file.startswith(".")}
     assert [folder for folder in sorted(folders) if f"| `{folder}/` |" not in rooms] == []
 

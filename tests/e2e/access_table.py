@@ -72,7 +72,7 @@ def render() -> str:
     through = {layer: [case for case in ours if _gets_in(case, layer)] for layer in access.LAYERS}
     lines = [
         f"RBAC lets {len(ours)} attempts pass: {len(people)} by people of the namespace, the others by a storage "
-        "administrator. Of these get in:",
+        "administrator. How many of them get in:",
         "",
         f"* without a policy {len(ours)}, with the label alone {len(through['label'])};",
         f"* with the built-in engine {len(through['builtin'])}, also together with Kyverno;",

@@ -35,7 +35,7 @@ _ACCESS = "Access to the claim (Kyverno)"
 _OPERATIONS = "Operations"
 _FILES = "Files reference"
 _LONGHORN = "Longhorn backup"
-_LIFE = "Besides the document: a release's life"
+_LIFE = "Not in the document: a release's life"
 
 STATEMENTS: Mapping[str, Statement] = {
     "clusters": Statement(
@@ -50,9 +50,9 @@ STATEMENTS: Mapping[str, Statement] = {
     "image": Statement(
         _ARCHITECTURE,
         "image postgres:16-alpine",
-        "a database of another major version names its own image, and gets a CronJob of its own",
+        "a database of another major version names its own image, and gets its own CronJob",
     ),
-    "port": Statement(_ARCHITECTURE, "each cluster is asked on port 5432"),
+    "port": Statement(_ARCHITECTURE, "each cluster is dumped over port 5432"),
     "claim": Statement(_ARCHITECTURE, "claim cnpg-backups-pvc of 15Gi"),
     "encrypted": Statement(
         _ARCHITECTURE,
@@ -65,11 +65,11 @@ STATEMENTS: Mapping[str, Statement] = {
     "twelve-hourly": Statement(
         _RETENTION,
         "4 twelve-hourly backups from 12 to 48 hours",
-        "three fit between the two ages; the fourth place is that of a backup on its way to the next tier",
+        "three fit between the two ages; the fourth place is for a backup on its way to the next tier",
     ),
     "daily": Statement(_RETENTION, "5 daily backups older than 48 hours"),
     "reach": Statement(
-        _RETENTION, "back to 7 days ago", "6 to 7 days, by the time of day: five daily ones after two days"
+        _RETENTION, "back to 7 days ago", "6 to 7 days, depending on the time of day: five daily ones after two days"
     ),
     "most": Statement(_RETENTION, "at most 15 backups of a database, 45 of all three"),
     "class": Statement(_STORAGE, "claim cnpg-backups-pvc of the storage class longhorn"),
@@ -77,23 +77,25 @@ STATEMENTS: Mapping[str, Statement] = {
     "guarded": Statement(_STORAGE, "access restricted by a Kyverno policy"),
     "selector": Statement(_NETWORK, "a NetworkPolicy selects the pods with app=cnpg-backup"),
     "ingress": Statement(_NETWORK, "nothing may connect to them"),
-    "dns": Statement(_NETWORK, "they may ask name servers (UDP and TCP 53)", "and 5353, where OpenShift's listen"),
+    "dns": Statement(
+        _NETWORK, "they may ask name servers (UDP and TCP 53)", "and 5353, where OpenShift's name servers listen"
+    ),
     "egress": Statement(_NETWORK, "they may reach the three clusters on port 5432"),
     "no-egress": Statement(_NETWORK, "they may reach nothing else"),
     "policy": Statement(
         _ACCESS,
         "ClusterPolicy restrict-cnpg-backup-pvc-access",
-        "a ValidatingPolicy of that name, as Kyverno 1.17 and newer have it, and a ValidatingAdmissionPolicy, which "
+        "a ValidatingPolicy of that name, which Kyverno 1.17 and newer have, and a ValidatingAdmissionPolicy, which "
         "needs no Kyverno; a ClusterPolicy by value",
     ),
     "enforce": Statement(_ACCESS, "it blocks pods that violate it"),
     "allow": Statement(
         _ACCESS,
         "pods with the label app=cnpg-backup may mount the claim",
-        "those of the CronJob, and those of people who hold a grant: anybody who makes a pod can write the label. With "
+        "those of the CronJob, and those of people who hold a grant: anyone who creates a pod can write the label. With "
         "`accessPolicy.mode: weak-label` it is the label alone; [security.md](security.md) shows what that lets in",
     ),
-    "deny": Statement(_ACCESS, "all other pods may not", "but for those of people who hold the grant"),
+    "deny": Statement(_ACCESS, "all other pods may not", "except those of people who hold the grant"),
     "manual": Statement(
         _OPERATIONS,
         "`kubectl create job --from=cronjob/cnpg-pg-dump-backup cnpg-backup-manual -n default` makes a backup now",
@@ -107,35 +109,37 @@ STATEMENTS: Mapping[str, Statement] = {
     "list": Statement(
         _OPERATIONS,
         'a temporary pod lists the backups: `find /backups -name "*.dump" -exec ls -lh {} \\;`',
-        "for whoever holds the grant; the document's own policy, which goes by the label, would refuse its own pod. "
+        "for anyone who holds the grant; the document's own policy, which goes by the label, would refuse its own pod. "
         "The notes of `helm install` print one that satisfies Pod Security",
         plugin="kubectl cnpg-backup list -n default",
     ),
     "restore": Statement(
         _OPERATIONS,
         "an archive is restored into the cluster that it came from",
-        "`-U authelia` is refused inside a CloudNativePG pod, which knows only the system user; "
-        "[restore.md](restore.md) has the line that works",
+        "a CloudNativePG pod refuses `-U authelia`, because inside it only the system user may connect; "
+        "[restore.md](restore.md) has the command that works",
         plugin="kubectl cnpg-backup restore authelia --replace --yes -n default",
     ),
     "new-cluster": Statement(
         _OPERATIONS,
-        "an archive is copied out with `kubectl cp`, and a new cluster is made from it",
+        "an archive is copied out with `kubectl cp`, and a new cluster is created from it",
         "without `-U authelia`, for the same reason",
         plugin="kubectl cnpg-backup new-cluster authelia --name authelia-2 --yes -n default",
     ),
-    "file-cronjob": Statement(_FILES, "cnpg-backup.cronjob.yaml: the backup job", "chart/templates/cronjob.yaml"),
+    "file-cronjob": Statement(
+        _FILES, "cnpg-backup.cronjob.yaml: the backup job", "chart/templates/cronjob-backup.yaml"
+    ),
     "file-pvc": Statement(_FILES, "cnpg-backup.pvc.yaml: storage for the dumps", "chart/templates/pvc.yaml"),
     "file-network": Statement(
         _FILES, "cnpg-backup.networkpolicy.yaml: network isolation", "chart/templates/networkpolicy.yaml"
     ),
     "file-policy": Statement(
-        _FILES, "cnpg-backup-pvc.policy.yaml: who may mount the claim", "chart/templates/policy.yaml"
+        _FILES, "cnpg-backup-pvc.policy.yaml: who may mount the claim", "chart/templates/access-kyverno.yaml"
     ),
     "longhorn": Statement(
         _LONGHORN,
         "Longhorn backs the volume up to external storage",
-        "Longhorn's work, not shown here; what the chart gives to it, labels of the claim for its recurring jobs, is",
+        "Longhorn's work, not shown here; the labels that the chart sets on the claim for its recurring jobs are shown",
     ),
     "portable": Statement(
         _LONGHORN, "such a backup is unencrypted and portable: the files alone are enough to restore"
@@ -143,10 +147,10 @@ STATEMENTS: Mapping[str, Statement] = {
     "offsite": Statement(
         _LONGHORN,
         "offsite copies are encrypted by the backup target",
-        "a setting of Longhorn, of which the chart has no part",
+        "a setting of Longhorn, not of the chart",
         shown=False,
     ),
-    "helm-test": Statement(_LIFE, "`helm test` says for each database whether it could be dumped now"),
+    "helm-test": Statement(_LIFE, "`helm test` reports for each database whether it could be dumped now"),
     "upgrade": Statement(_LIFE, "`helm upgrade` leaves a run under way alone, and the next one has the new values"),
     "uninstall": Statement(_LIFE, "`helm uninstall` keeps the claim and its backups; a reinstall adopts them"),
     "two": Statement(_LIFE, "two releases in one namespace share nothing, and Helm 3 installs as Helm 4 does"),
