@@ -106,7 +106,7 @@ def page(parts: Sequence[Part], before: str = "") -> str:
         title, _, body = text.partition("\n")
         sections[title] = body.strip()
     sections |= {part.title: "\n".join(part.lines) for part in parts}
-    head = "# Benchmark on a cluster\n\nWritten by `make bench-cluster`, each section when it was measured.\n"
+    head = "# Benchmark on a cluster\n\n`make bench-cluster` wrote this page, each section when it was measured.\n"
     return head + "".join(f"\n## {title}\n\n{sections[title]}\n" for title in sorted(sections))
 
 
@@ -119,8 +119,8 @@ def facts(found: Cluster, load: float) -> str:
         where = f"the single node of `make e2e`, Kyverno {kyverno}"
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, Kubernetes {kubernetes}, {where}, {os.cpu_count()} cores ({processor()}), load "
-        f"{load:.1f} at the start. Everything runs on that machine, clients and servers. Read ratios and differences: "
-        "times are this machine's."
+        f"{load:.1f} at the start.\nEverything runs on that machine, clients and servers.\n"
+        "Compare ratios and differences; the times are specific to this machine."
     )
 
 
@@ -162,7 +162,7 @@ def measure(found: Cluster, pairs: int) -> Part:
     verdict = "met" if met else "**missed**"
     told = (
         f"What the access policy adds to the time in which a pod is admitted, in milliseconds: the median of {pairs} "
-        f"paired requests. The built-in engine adds {worst:.2f} ms, at most {MOST:g} ms: {verdict}."
+        f"paired requests.\nThe built-in engine adds {worst:.2f} ms, at most {MOST:g} ms: {verdict}."
     )
     return Part("Admission", met, [told, "", *rows_of_table])
 

@@ -218,12 +218,12 @@ def document(
     samples: Mapping[str, Sample],
     tiny: Mapping[str, Sample],
     noticed: Sequence[Noticed],
-    facts: str,
+    facts: Sequence[str],
 ) -> str:
     """The page for people."""
     missed = [goal.name for goal in goals if not goal.met]
     missed += [f"damage of {row.compression}, {row.kind}" for row in noticed if min(row.finish, row.verify) < TRIALS]
-    lines = ["# Benchmark", "", "Written by `make bench`. " + facts, ""]
+    lines = ["# Benchmark", "", "`make bench` wrote this page.", *facts, ""]
     lines += [f"**Missed: {'; '.join(missed)}.**" if missed else "All goals were met.", ""]
     lines += ["## Goals", ""]
     lines += [
@@ -248,10 +248,10 @@ def damage_lines(noticed: Sequence[Noticed]) -> list[str]:
     lines += [
         f"{TRIALS} random truncations and {TRIALS} random flips of one bit, of the tiny database's archive, in each",
         "format.",
-        "*After* its sha256 was taken, damage of a staged archive meets `finish`, damage of a published one `verify`.",
-        "*Before*, it meets the read back alone, `pg_restore -f /dev/null`; *silent* is what it lets pass although a",
-        "restore then brings back something else. zstd data carry no checksum; gzip data do, but the table of",
-        "contents has none in either format.",
+        "*After* its sha256 was taken, `finish` checks a staged archive, and `verify` a published one.",
+        "*Before*, only the read back checks it, `pg_restore -f /dev/null`; *silent* is damage that it lets pass",
+        "although a restore then brings back something else.",
+        "zstd data carry no checksum; gzip data do, but the table of contents has none in either format.",
         "",
         "| format | damage | caught by `finish` | caught by `verify` | before: caught by the read | before: silent |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -262,16 +262,18 @@ def damage_lines(noticed: Sequence[Noticed]) -> list[str]:
     return lines
 
 
-def facts_of(server: Server, load: float) -> str:
-    """What was measured on."""
+def facts_of(server: Server, load: float) -> list[str]:
+    """What was measured on, a sentence a line."""
     size = int(server.value("SELECT pg_database_size(current_database())", DATABASE)) / 1e6
     tiny = int(server.value("SELECT pg_database_size(current_database())", TINY)) / 1e6
     version = server.value("SHOW server_version")
-    return (
+    return [
         f"PostgreSQL {version}, server and client on one machine, {os.cpu_count()} cores ({processor()}), "
-        f"load {load:.1f} at the start. All variants connect by TCP with TLS `verify-full`. Large: {size:.0f} MB, "
-        f"made for it; tiny: {tiny:.0f} MB. Read the ratios: seconds are this machine's."
-    )
+        f"load {load:.1f} at the start.",
+        "All variants connect by TCP with TLS `verify-full`.",
+        f"Large: {size:.0f} MB, made for the benchmark; tiny: {tiny:.0f} MB.",
+        "Compare the ratios; the seconds are specific to this machine.",
+    ]
 
 
 def bench(folder: Path, rounds: int, megabytes: int) -> tuple[str, bool]:

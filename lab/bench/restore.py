@@ -107,11 +107,12 @@ class Result:
         verdict = "met" if self.met else "**missed**"
         text = [
             f"A database of {self.database_bytes / 1e6:.0f} MB, an archive of {self.archive_bytes / 1e6:.0f} MB, "
-            f"PostgreSQL {self.server}; both with {JOBS} jobs, by turns, into a database that is not there or empty. "
-            "The release's restore reads the whole archive for its sha256 before anything else, and afterwards "
-            "compares and analyzes; pg_restore does nothing of that.",
+            f"PostgreSQL {self.server}; both with {JOBS} jobs, by turns, into a database that does not exist "
+            "or is empty.",
+            "The release's restore first reads the archive in full for its sha256, and afterwards compares and",
+            "analyzes; pg_restore does none of that.",
             "",
-            f"Ratio without the pods' starts: **{self.ratio(starts=False).text()}**, at most {MOST:g}: {verdict}. "
+            f"Ratio without the pods' starts: **{self.ratio(starts=False).text()}**, at most {MOST:g}: {verdict}.",
             f"With them: {self.ratio(starts=True).text()}.",
             "",
             "| seconds, median [least-most] | without the pod's start | with it |",

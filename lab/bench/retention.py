@@ -491,9 +491,10 @@ def page(
     python = f"Python {sys.version.split()[0]}"
     lines = ["# Benchmark of the retention rule and its commands", ""]
     lines += [
-        f"Written by `make bench-retention`. {python}, {os.cpu_count()} cores ({processor()}), load {load:.1f} at the "
-        "start. Medians of interleaved rounds; read the ratios, the times are this machine's. The rule is measured in "
-        "processor time."
+        "`make bench-retention` wrote this page.",
+        f"{python}, {os.cpu_count()} cores ({processor()}), load {load:.1f} at the start.",
+        "Medians of interleaved rounds. Compare the ratios; the times are specific to this machine.",
+        "The rule is measured in processor time.",
     ]
     lines += ["", f"**Missed: {'; '.join(missed)}.**" if missed else "All goals were met.", ""]
     lines += ["## Goals", "", "| goal | at most | measured | |", "| --- | --- | --- | --- |"]
@@ -501,8 +502,8 @@ def page(
         lines.append(f"| {goal.name} | {goal.most:g} | {goal.measured:.2f} | {'met' if goal.met else '**missed**'} |")
     lines += ["", "## The rule", ""]
     lines += [
-        "Milliseconds from a list of times to the list of what goes. Each peer decides by its own rule, the nearest to",
-        "6/4/5 that it has, on an input in the form that it wants, made beforehand:",
+        "Milliseconds from a list of times to the list of those to delete. Each peer decides by its own rule, the one",
+        "nearest to 6/4/5 that it has, on an input in the form that it needs, prepared before the measurement:",
         "; ".join(f"{peer.name} with {peer.rule}" for peer in found) + ".",
         *(f"Not measured: {why}." for why in missing),
         "",
@@ -518,10 +519,10 @@ def page(
     lines.append(f"| 1000 databases | sorted | 16 each | {' | '.join(cells)} |")
     lines += [
         "",
-        f"From one size to the next, ten times as large, our time grows {_steepest(rows):.1f} times at most: "
+        f"From one size to the next, ten times as large, our time grows {_steepest(rows):.1f} times at most:",
         "a million moments are more than the processor's cache holds.",
     ]
-    lines += ["", "Memory at its highest besides the input, bytes for each of 100,000 backups: "]
+    lines += ["", "Peak memory in addition to the input, bytes for each of 100,000 backups: "]
     lines[-1] += ", ".join(f"{name} {size:.0f}" for name, size in used.items()) + "."
     lines += _command_lines(command, backups)
     return "\n".join(lines) + "\n"
@@ -532,15 +533,16 @@ def _command_lines(command: tuple[Mapping[str, list[Ran]], Mapping[str, list[Ran
         return []
     lines = ["", "## The command", ""]
     lines += [
-        f"A directory of {backups:,} backups, {3 * backups:,} files, in the page cache; each run is a process of its",
-        "own. *Floor* is a loop in Python that does nothing but `os.scandir`, `stat` of every file, and to open, read",
-        "and close both sidecars of each backup.",
+        f"A directory of {backups:,} backups, {3 * backups:,} files, in the page cache; each run is a separate "
+        "process.",
+        "*Floor* is a loop in Python that only calls `os.scandir`, `stat` of every file, and opens, reads and closes",
+        "both sidecar files of each backup.",
         "",
     ]
     lines += _table(command[0])
     lines += [
         "",
-        f"Deletion for real, of all but 15 of {backups // 10:,} backups; the floor here also unlinks the same files.",
+        f"Real deletion of all but 15 of {backups // 10:,} backups; the floor here also unlinks the same files.",
         "The command renames each archive out of view, syncs the directory, writes its log and only then unlinks.",
         "",
     ]

@@ -92,8 +92,8 @@ STATEMENTS: Mapping[str, Statement] = {
     "allow": Statement(
         _ACCESS,
         "pods with the label app=cnpg-backup may mount the claim",
-        "those of the CronJob, and those of people who hold a grant: anyone who creates a pod can write the label. With "
-        "`accessPolicy.mode: weak-label` it is the label alone; [security.md](security.md) shows what that lets in",
+        "those of the CronJob, and those of people who hold a grant: anyone who creates a pod can write the label. "
+        "With `accessPolicy.mode: weak-label` it is the label alone; [security.md](security.md) shows what that allows",
     ),
     "deny": Statement(_ACCESS, "all other pods may not", "except those of people who hold the grant"),
     "manual": Statement(

@@ -19,10 +19,10 @@ _HEAD = """\
 # What the infrastructure document promises, and the test that shows it
 
 cnpg-backup puts into practice one page of infrastructure documentation: three CloudNativePG clusters, dumped every two
-hours to a Longhorn volume, kept in tiers, isolated by a NetworkPolicy and guarded by Kyverno. The tables below list each
-statement of that page, with the tests that show it on a real Kubernetes (`make e2e`) with the chart's default values
-except for the images. Where the page contradicts itself, or what it says cannot work, the last column says what the chart
-does instead. Tests show what people do in two ways: with plain kubectl, and with the plugin.
+hours to a Longhorn volume, kept in tiers, isolated by a NetworkPolicy and guarded by Kyverno. The tables below list
+each statement of that page, with the tests that show it on a real Kubernetes (`make e2e`) with the chart's default
+values except for the images. Where the page contradicts itself, or what it says cannot work, the last column says what
+the chart does instead. Tests show what people do in two ways: with plain kubectl, and with the plugin.
 
 `pytest -m e2e tests/e2e --write-table` writes this page, after a run in which all these tests have passed.
 """
