@@ -1,11 +1,11 @@
-# Everything a developer or CI runs. Each target installs what it needs, into a cache outside the checkout.
+# Everything that a developer or CI runs. Each target installs what it needs into a cache outside the checkout.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .SUFFIXES:
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cnpg-backup
 PYTHON ?= python3
-# The environment is named after its pins: another clone finds it again, a changed pin makes a new one.
+# The environment has the name of its pins: another clone finds it again, a changed pin creates a new one.
 PINS := $(shell { sed -n '/^\(dev\|dependencies\) = \[/,/^\]/p' pyproject.toml; cat constraints.txt; } | sha256sum | cut -c1-12)
 VENV := $(CACHE)/venv-$(PINS)
 PY := $(VENV)/bin/python
@@ -33,7 +33,7 @@ tools: ## Build or install the pinned tools that the tests call
 	@for tool in helm helm3 helm-unittest helm-docs ct policy-check kube-linter; do tools/build $$tool >/dev/null || exit 1; done
 	@tools/venv checkov >/dev/null
 
-test: venv packages tools lint ## Run every test but e2e, and all linters
+test: venv packages tools lint ## Run all linters, and every test except e2e
 	@$(PY) -m pytest -m 'not e2e and not long' -n 4 --dist worksteal
 
 test-long: venv packages tools ## Run the properties with many examples
@@ -52,7 +52,7 @@ sync: ## Write the generated files: the copies in chart/files, and chart/README.
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m lab.bench.dump $(ARGS)
 
-bench-cluster: venv ## Measure what the access policy costs, and restores, on such a cluster; writes docs/benchmark-cluster.md
+bench-cluster: venv ## Measure the cost of the access policy, and restores, on a cluster; writes docs/benchmark-cluster.md
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
 	@$(PY) -m lab.bench.cluster $(ARGS)
 
@@ -66,7 +66,7 @@ e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the clu
 	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
 	@$(PY) -m pytest -m e2e tests/e2e $(if $(E2E_KUBECONFIG),,-n 2 --dist loadfile) $(ARGS)
 
-cluster: venv ## Bring up the same node to play with, and say how to enter and stop it
+cluster: venv ## Start a Kubernetes node like that of e2e, and print how to enter and stop it
 	@$(PY) -m tests.e2e.node up
 
 cluster-shell: venv ## Run a shell with kubectl and helm for that node
