@@ -1,5 +1,6 @@
-"""What `docs/retention.md` says is what happens."""
+"""What `docs/retention.md` and `docs/architecture.md` say is what happens."""
 
+import json
 import re
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from retention.cli.main import main
 from retention.pod.report import ALLOW_FLAG, ALLOW_VALUE
 from retention.rule.decide import FREE_DELETIONS
 from tests.retention.test_mutations import BREAKAGES, FLAWS
-from tests.retention.world import DAY, HOUR, REPOSITORY, T0, retention_here
+from tests.retention.world import DAY, HOUR, REPOSITORY, T0, World, retention_here
 
 TEXT = (REPOSITORY / "docs" / "retention.md").read_text()
 
@@ -106,3 +107,19 @@ def test_every_cell_of_the_comparison_names_its_test_or_its_source() -> None:
 def test_every_breakage_that_is_caught_is_listed() -> None:
     told = re.findall(r"^\* (.+)$", TEXT.split("<!-- breakages -->")[1], re.MULTILINE)
     assert told == [*BREAKAGES, *(f"another rule: {flaw.__name__.replace('_', ' ')}" for flaw in FLAWS)]
+
+
+def fields_of(heading: str) -> set[str]:
+    """The names in the first column of the table below a heading of docs/architecture.md."""
+    text = (REPOSITORY / "docs" / "architecture.md").read_text().split(f"\n### {heading}\n")[1].split("\n#")[0]
+    return {name for row in re.findall(r"^\| (`.*?) \| ", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+
+
+def test_every_field_of_metadata_and_of_status_json_is_in_architecture(world: World) -> None:
+    base = world.stage("app", T0)
+    assert world.finish(T0 + HOUR).code == 0
+    metadata = json.loads((world.folder("app") / f"{base}.json").read_text())
+    assert fields_of("Metadata of an archive: `<base>.json`") - {"adopted"} == set(metadata)
+    status = json.loads((world.root / "status.json").read_text())
+    assert fields_of("State of all databases: `status.json`") == set(status["databases"]["app"])
+    assert set(status) == {"schema", "updated", "databases"}
