@@ -1,24 +1,27 @@
-"""The errors of the package: one base, and what each means for the exit code."""
+"""The errors of the package and of the plugin: one base class, and what each error means for the exit code."""
 
 import enum
 
 
 class ExitCode(enum.IntEnum):
-    """What the commands answer to their caller."""
+    """How the commands of the package and of the plugin end."""
 
     DONE = 0
     FAILED = 1
     USAGE = 2
     REFUSED = 3
+    INTERRUPTED = 130
     STOPPED = 143
 
 
 class RetentionError(Exception):
-    """Something a person has to know: what is wrong, where, and what to do.
+    """A problem that someone has to solve, as one line: what is wrong, where, and what to do.
+
+    The plugin's errors derive from it as well, so that both programs print, log and document problems alike.
 
     Attributes:
         problem: One sentence without a full stop that names the value and its place.
-        remedy: What to do about it, or empty where nothing can be said.
+        remedy: What to do about it, in the imperative; empty where there is no advice to give.
     """
 
     exit_code = ExitCode.FAILED
@@ -39,7 +42,7 @@ class UsageError(RetentionError):
 
 
 class ConfigError(RetentionError):
-    """A file that configures a run cannot be read, or says something impossible."""
+    """A file that configures a run cannot be read, or contains something impossible."""
 
     exit_code = ExitCode.USAGE
 
@@ -49,13 +52,13 @@ class PolicyError(ConfigError):
 
 
 class TimeInputError(RetentionError, ValueError):
-    """The rule was given something else than aware UTC datetimes."""
+    """The rule was given something other than aware UTC datetimes."""
 
     exit_code = ExitCode.USAGE
 
 
 class VolumeError(RetentionError):
-    """The volume refuses an operation; `errno` says why."""
+    """The volume refuses an operation; `errno` is the operating system's reason."""
 
     def __init__(self, problem: str, remedy: str = "", errno: int = 0) -> None:
         super().__init__(problem, remedy)
@@ -63,17 +66,20 @@ class VolumeError(RetentionError):
 
 
 class LockedError(RetentionError):
-    """Somebody else holds the lock, and did not let go in time."""
+    """Another process holds the lock, and did not release it in time."""
 
 
 class StoppedError(RetentionError):
-    """SIGTERM arrived; the work stopped at a point from which the next run goes on."""
+    """SIGTERM arrived; the work stopped at a point from which the next run continues."""
 
     exit_code = ExitCode.STOPPED
 
 
 def unexpected(error: Exception) -> RetentionError:
-    """Return a fault in the program as one line that names its place."""
+    """Return a bug as an error like all others: one line that names the exception and where it was raised.
+
+    The last resort of a program that shows no traceback: `except Exception as error: print(unexpected(error))`.
+    """
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -1,7 +1,7 @@
 """The file names of a database's directory: the one place that knows their grammar.
 
-`<base>` is `<database>-YYYYMMDD-HHMMSS`, the UTC start of the dump. A name counts only when it matches as a whole, for
-the very database whose directory it lies in: `app` never sees a file of `app-prod` or `app_prod`.
+`<base>` is `<database>-YYYYMMDD-HHMMSS`, the UTC start of the dump. A name counts only if all of it matches, and only
+in the directory of its own database: `app` never sees a file of `app-prod` or `app_prod`.
 """
 
 import enum
@@ -10,17 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 _DATABASE = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
-
-
 _STAMP = r"[0-9]{8}-[0-9]{6}"
-
-
 _DATABASE_PATTERN = re.compile(_DATABASE)
-
-
 _ARCHIVE_PATTERN = re.compile(rf"(?P<database>{_DATABASE})-{_STAMP}\.dump")
-
-
 _STAMP_PATTERN = re.compile(_STAMP)
 
 
@@ -42,53 +34,36 @@ class Kind(enum.Enum):
     PARTIAL = ".partial"
     TEMPORARY = ".tmp"
 
-    # Each member exists once. The inherited hash is a function in Python, which three look-ups a file make felt.
+    # Each member exists once. The inherited hash is a Python function, noticeably slow at three look-ups a file.
     __hash__ = object.__hash__
 
 
 SIDECARS = (Kind.SHA256, Kind.METADATA, Kind.GLOBALS, Kind.PIN, Kind.DRILL)
 """Files that mean nothing without the archive (or the bad archive) of the same base."""
 
-
 STAGED_SIDECARS = (Kind.STAGED_SHA256, Kind.STAGED_RESULT, Kind.STAGED_GLOBALS)
 """Files that mean nothing without the staged archive of the same base."""
 
-
 _VISIBLE = {kind.value: kind for kind in (Kind.ARCHIVE, Kind.BAD, *SIDECARS)}
-
-
 _HIDDEN = {kind.value: kind for kind in (Kind.STAGED, Kind.TOMBSTONE, *STAGED_SIDECARS)}
-
-
 _HIDDEN_KINDS = frozenset(_HIDDEN.values())
 
-
 LOCK = ".lock"
-
-
 DELETIONS = "deletions.jsonl"
-
-
 LAST_ERROR = "last-error.log"
-
-
 STATUS = "status.json"
-
-
 STATUS_LOCK = ".status.lock"
 
-
 OWN_FILES = frozenset({LOCK, DELETIONS, LAST_ERROR})
-"""Further files of ours in a database's directory."""
-
+"""The other files of this package in a database's directory."""
 
 OWN_ROOT_FILES = frozenset({STATUS, STATUS_LOCK, f".{STATUS}{Kind.TEMPORARY.value}"})
-"""Files of ours at the root of the volume."""
+"""The files of this package at the root of the volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A file name that is ours.
+    """The file name of a part of a backup.
 
     Attributes:
         base: `<database>-YYYYMMDD-HHMMSS`.
@@ -113,13 +88,13 @@ class Grammar:
         self._pattern = re.compile(rf"(\.?)({re.escape(database)}-({_STAMP}))(\.[a-z0-9.]+)")
 
     def parse(self, name: str) -> Name | None:
-        """Return what a file name says, or None when it is not one of this database's."""
+        """Return the parts of a file name, or None when it does not belong to a backup of this database."""
         parts = self.parts(name)
         time = None if parts is None else parse_stamp(parts[1])
         return None if parts is None or time is None else Name(parts[0], time, parts[2])
 
     def parts(self, name: str) -> tuple[str, str, Kind] | None:
-        """Return base, stamp and kind of a file name, or None; whether the stamp is one is left to `parse_stamp`."""
+        """Return base, stamp and kind of a file name, or None; `parse_stamp` checks whether the stamp is a moment."""
         kind = _VISIBLE.get(name[self.base_length :])
         if kind is not None and name.startswith(self._prefix):
             return name[: self.base_length], name[len(self._prefix) : self.base_length], kind
@@ -131,13 +106,13 @@ class Grammar:
         return None if kind is None else (base, stamp, kind)
 
     def objection(self, name: str) -> str:
-        """Say why a file name is not one of this database's."""
+        """Return why a file name does not belong to a backup of this database."""
         match = self._pattern.fullmatch(name)
         if match is None:
             return f"not a file name of database {self.database}"
         if parse_stamp(match.group(3)) is None:
-            return f"{match.group(3)} is no date and time"
-        return f"{match.group(1)}<base>{match.group(4)} is none of the names in use"
+            return f"{match.group(3)} is not a date and time"
+        return f"{match.group(1)}<base>{match.group(4)} is not a name in use"
 
 
 def _hidden_kind(suffix: str) -> Kind | None:
@@ -148,7 +123,7 @@ def _hidden_kind(suffix: str) -> Kind | None:
 
 
 def is_database(name: str) -> bool:
-    """Tell whether a directory of this name may be a database's."""
+    """Return whether a directory of this name may be a database's."""
     return _DATABASE_PATTERN.fullmatch(name) is not None
 
 
@@ -159,9 +134,9 @@ def database_of_archive(name: str) -> str | None:
 
 
 def parse_stamp(stamp: str) -> datetime | None:
-    """Return the UTC moment of `YYYYMMDD-HHMMSS`, or None when there is no such moment since 1970."""
+    """Return the UTC moment of `YYYYMMDD-HHMMSS`, or None when it is not a moment since 1970."""
     if _STAMP_PATTERN.fullmatch(stamp) is None or not (stamp[:4] >= "1970" and stamp[9:11] <= "23"):
-        # Newer versions of Python would take hour 24 for the next day's midnight.
+        # Newer versions of Python would read hour 24 as the next day's midnight.
         return None
     try:
         return datetime.fromisoformat(f"{stamp}+00:00")
@@ -170,7 +145,7 @@ def parse_stamp(stamp: str) -> datetime | None:
 
 
 def stamp_of(time: datetime) -> str:
-    """Return a UTC moment as `YYYYMMDD-HHMMSS`, the way bases carry it."""
+    """Return a UTC moment as `YYYYMMDD-HHMMSS`, as bases contain it."""
     return f"{time:%Y%m%d-%H%M%S}" if time.year >= 1000 else f"{time.year:04}{time:%m%d-%H%M%S}"
 
 

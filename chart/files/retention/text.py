@@ -1,4 +1,4 @@
-"""Text for people and from people: sizes, durations, ages, moments, tables, and lines that are safe to print."""
+"""Text that people read or write: sizes, durations, ages, moments, tables, and lines that are safe to print."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,10 +7,7 @@ from datetime import UTC, datetime, timedelta
 from retention.errors import PolicyError
 
 LONGEST = timedelta(days=36525)
-
-
 _DURATION = re.compile(r"([0-9]{1,10})([smhdw])")
-
 
 _UNITS = {
     "w": timedelta(weeks=1),
@@ -20,9 +17,7 @@ _UNITS = {
     "s": timedelta(seconds=1),
 }
 
-
 _SIZE = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)([A-Za-z]*)")
-
 
 _SIZES = {
     "": 1,
@@ -30,10 +25,7 @@ _SIZES = {
     **{unit: 1000**power for power, unit in enumerate(("k", "M", "G", "T", "P"), 1)},
 }
 
-
 _LARGEST = 1024**6
-
-
 DURATION_HELP = "write a whole number and one unit of s, m, h, d, w, such as 2h, 90m or 7d"
 
 
@@ -55,7 +47,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Return a duration the way policies write it: hours up to two days, the largest whole unit otherwise."""
+    """Return a duration as policies write it: hours up to two days, the largest whole unit otherwise."""
     if duration <= timedelta(days=2) and duration % _UNITS["h"] == timedelta(0):
         return f"{duration // _UNITS['h']}h"
     for name in ("d", "h", "m"):
@@ -91,7 +83,7 @@ def format_size(size: int) -> str:
 
 
 def parse_moment(text: str) -> datetime | None:
-    """Return the UTC moment of an ISO 8601 date and time with a zone (or without: then UTC), None when it is none."""
+    """Return the UTC moment of an ISO 8601 date and time with a zone (without one: in UTC), or None."""
     try:
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -100,12 +92,12 @@ def parse_moment(text: str) -> datetime | None:
 
 
 def shown(text: str) -> str:
-    """Return a text from the volume as one harmless line: what does not print is escaped."""
+    """Return a text from the volume as one harmless line, in which characters that do not print are escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return aligned columns; the last one is as long as it is."""
+    """Return aligned columns; the last one is not padded."""
     lines = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
     form = "  ".join([*(f"{{:<{width}}}" for width in widths), "{}"])

@@ -1,1 +1,1 @@
-"""The Python half of each pod, a module a container, and what they read and write beside the volume."""
+"""The Python steps of the pods, a module each, and the files that they read and write outside the volume."""

@@ -1,8 +1,9 @@
-"""Gives sidecars to archives that came from elsewhere, so that they count as backups.
+"""Imports existing dumps: gives sidecars to archives that this program has not made, so that they count as backups.
 
-adopt.sh has read each of them whole by pg_restore and left a result, as `key=value` lines: docs/architecture.md. The
-archive itself is never touched: its sidecars appear beside it, first the sum and then the metadata, each whole or not
-at all, and none that is there is replaced. A cut at any point leaves the archive as it was, and as little counted.
+Before, adopt.sh has read each archive in full with pg_restore and left a result, as `key=value` lines:
+docs/architecture.md. The archive itself is never touched. Its sidecars are written next to it, first the sha256 and
+then the metadata, each in one step, and an existing sidecar is never replaced. An interruption at any point leaves the
+archive as it was; it does not count until both sidecars exist.
 """
 
 import json
@@ -15,24 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from retention.errors import RetentionError
-from retention.keyvalue import Result
-from retention.names import LOCK, Grammar, Kind, file_name, parse_stamp
+from retention.keyvalue import KeyValues
+from retention.names import Grammar, Kind, file_name, parse_stamp
 from retention.pod import config
 from retention.rule import decide
-from retention.rule.backup import Finding, Scan
+from retention.rule.backup import Finding
 from retention.rule.decide import Candidate, Decision
 from retention.rule.policy import Limits, Policy
-from retention.volume import locks
-from retention.volume.folder import Folder, digest
-from retention.volume.scan import scan
-from retention.volume.sidecars import METADATA_SCHEMA, parse_sha256, read_pin
+from retention.volume.checksum import digest, parse_sha256, sha256_line
+from retention.volume.directory import Directory
+from retention.volume.folder import Folder
+from retention.volume.metadata import Metadata, Verification, format_metadata
+from retention.volume.sidecars import read_pin
 
 ADOPTED, ADOPTABLE, REFUSED = "adopted", "adoptable", "refused"
-
-
 _STAMP = len("YYYYMMDD-HHMMSS")
-
-
 _COMPRESSION = re.compile(r"[a-z0-9:]*")
 
 
@@ -42,10 +40,10 @@ class Adoption:
 
     Attributes:
         name: Its file name.
-        bytes: Its size; None where it is not looked at.
-        result: `adopted`, `adoptable` (nobody has said yes) or `refused`.
+        bytes: Its size; None for a name that cannot be adopted.
+        result: `adopted`, `adoptable` (not adopted yet) or `refused`.
         reason: Why it is refused; empty otherwise.
-        remedy: What can be done about that.
+        remedy: What to do about that.
     """
 
     name: str
@@ -65,29 +63,29 @@ class Adoption:
         }
 
 
-def examine(folder: Folder, database: str, only: frozenset[str] | None) -> list[Adoption]:
-    """Return the archives that lack sidecars, newest first, and after them those that no name makes a backup.
+def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]:
+    """Return the archives that lack sidecars, newest first, then those whose name no backup can have.
 
     Args:
-        folder: The database's directory.
-        database: Its name.
-        only: File names of the archives to look at, or None for all.
+        directory: The database's directory.
+        only: File names of the archives to examine, or None for all.
 
     Raises:
-        RetentionError: When an archive is asked for that is not there, or counts already.
+        RetentionError: When one of `only` does not exist, or is a backup already.
     """
-    found = scan(folder, database)
+    folder, database = directory.folder, directory.database
+    found = directory.scan()
     names = {finding.name for finding in found.incomplete}
     strangers = [finding for finding in found.ignored if finding.name.endswith(Kind.ARCHIVE.value)]
     for name in sorted((only or frozenset()) - names - {finding.name for finding in strangers}):
         counts = any(backup.name == name for backup in found.backups)
         reason = next((f.reason for f in found.not_counted() if f.name == name), "there is no such archive")
         raise RetentionError(
-            f"{folder.path_of(name)}: {'it is a backup already' if counts else reason}", "see `list` for what is there"
+            f"{folder.path_of(name)}: {'it is a backup already' if counts else reason}", "see `list` for the backups"
         )
     chosen = sorted((name for name in names if only is None or name in only), reverse=True)
     adoptions = [Adoption(name, _size(folder, name), ADOPTABLE) for name in chosen]
-    remedy = f"if it is one of {database}, rename it to {database}-YYYYMMDD-HHMMSS.dump, by the UTC start of its dump"
+    remedy = f"if it belongs to {database}, rename it to {database}-YYYYMMDD-HHMMSS.dump, by the UTC start of its dump"
     adoptions += [
         Adoption(one.name, None, REFUSED, one.reason, remedy)
         for one in sorted(strangers, key=lambda one: one.name)
@@ -102,37 +100,31 @@ def _size(folder: Folder, name: str) -> int | None:
 
 
 def adopt(
-    folder: Folder,
-    database: str,
+    directory: Directory,
     adoptions: Iterable[Adoption],
     results: Path,
     configuration: Path | None,
     *,
     now: datetime,
-    holder: str,
-    lock_seconds: float,
     done: Callable[[Adoption], None],
 ) -> list[Adoption]:
-    """Give sidecars to the archives that adopt.sh has read whole.
+    """Give sidecars to the archives that adopt.sh has read in full.
 
     Args:
-        folder: The database's directory.
-        database: Its name.
+        directory: The database's directory.
         adoptions: What `examine` has found.
-        results: Where adopt.sh's results lie.
-        configuration: The directory of `<database>.conf`, which says whose cluster it is; None where there is none.
+        results: The directory of adopt.sh's results.
+        configuration: The directory of `<database>.conf`, which names the cluster; None if there is none.
         now: The moment, UTC.
-        holder: How the lock names us.
-        lock_seconds: How long to wait for the lock.
-        done: Told each archive as soon as it is done.
+        done: Called with each archive as soon as it is adopted or refused.
     """
     ended = []
     for adoption in adoptions:
         if adoption.result == ADOPTABLE:
             try:
-                settings = _settings(configuration, database)
-                result = _whole(results, adoption, database, settings)
-                _give(folder, database, adoption.name, result, settings, now, holder, lock_seconds)
+                settings = _settings(configuration, directory.database)
+                result = _read_in_full(results, adoption, directory.database, settings)
+                _write_sidecars(directory, adoption.name, result, settings, now)
                 adoption = Adoption(adoption.name, adoption.bytes, ADOPTED)
             except RetentionError as error:
                 adoption = Adoption(adoption.name, adoption.bytes, REFUSED, error.problem, error.remedy)
@@ -141,17 +133,18 @@ def adopt(
     return ended
 
 
-def _whole(results: Path, adoption: Adoption, database: str, settings: config.DatabaseConfig | None) -> Result:
-    """Return what adopt.sh said of an archive that it has read whole."""
+def _read_in_full(
+    results: Path, adoption: Adoption, database: str, settings: config.DatabaseConfig | None
+) -> KeyValues:
+    """Return what adopt.sh reported about an archive that it has read in full."""
     base = adoption.name.removesuffix(Kind.ARCHIVE.value)
     result = config.read_result(results / f"{base}.adopt")
     if result is None or result.text("database") != database or result.text("base") != base:
         raise RetentionError("pg_restore has not read it", "let adopt.sh read it first: docs/restore.md")
     if result.text("state") != "whole":
         raise RetentionError(result.text("error") or "it cannot be read", result.text("remedy"))
-    if result.number("tables") == 0 and not (settings is not None and settings.allow_empty):
-        remedy = "if that is right, set allowEmpty: true for the database and adopt it again"
-        raise RetentionError("it holds no table", remedy)
+    if result.number("tables") == 0 and not (settings is not None and settings.may_be_empty):
+        raise RetentionError("it holds no table", f"{config.EMPTY_REMEDY} and adopt it again")
     return result
 
 
@@ -161,46 +154,40 @@ def _settings(configuration: Path | None, database: str) -> config.DatabaseConfi
     return config.read_database(configuration, database)
 
 
-def _give(
-    folder: Folder,
-    database: str,
-    name: str,
-    result: Result,
-    settings: config.DatabaseConfig | None,
-    now: datetime,
-    holder: str,
-    lock_seconds: float,
+def _write_sidecars(
+    directory: Directory, name: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
 ) -> None:
-    # The reading takes no lock, so that it never delays a dump; that it is the same file still is seen under the lock.
+    folder = directory.folder
+    # Reading takes no lock, so that it never delays a dump; under the lock the file must still be the same.
     before = _identity(folder, name)
     sha256, size = digest(folder, name, lambda: None)
     if sha256 != result.text("sha256") or size != result.number("bytes"):
         raise RetentionError(
-            f"pg_restore has read {result.text('bytes')} bytes that sum to {result.text('sha256')[:12]}…, now there "
-            f"are {size} that sum to {sha256[:12]}…",
-            "somebody writes to it, or the storage is not to be trusted; adopt it again when it lasts",
+            f"pg_restore has read {result.text('bytes')} bytes with sha256 {result.text('sha256')[:12]}…, now it has "
+            f"{size} bytes with sha256 {sha256[:12]}…",
+            "find out what writes to it, or check the storage; then adopt it again",
         )
-    with locks.locked(folder, LOCK, seconds=lock_seconds, holder=holder):
+    with directory.locked():
         if _identity(folder, name) != before:
-            raise RetentionError("it was changed while it was read", "adopt it again when nobody writes to it")
+            raise RetentionError("it was changed while it was read", "stop what writes to it, then adopt it again")
         base = name.removesuffix(Kind.ARCHIVE.value)
         sums, metadata = file_name(base, Kind.SHA256), file_name(base, Kind.METADATA)
         has_sums, has_metadata = folder.exists(sums), folder.exists(metadata)
         if has_sums and has_metadata:
-            raise RetentionError("it has sidecars meanwhile", "see `list` for what it counts as")
+            raise RetentionError("another program has given it sidecars meanwhile", "see `list` for its state")
         if has_sums and parse_sha256(folder.read(sums) or b"") != sha256:
             raise RetentionError(
-                f"{sums} says another sha256", "find out which of the two is right; move the other away"
+                f"{sums} says another sha256", "find out which of the two is right, and move the other away"
             )
         if has_metadata and not _fits(folder.read(metadata) or b"", sha256, size):
             raise RetentionError(
                 f"{metadata} says another size or sha256", f"move {metadata} away, then adopt it again"
             )
         if not has_sums:
-            folder.write(sums, f"{sha256}  {name}\n".encode())
+            folder.write(sums, sha256_line(sha256, name))
             folder.sync()
         if not has_metadata:
-            folder.write(metadata, _metadata(database, base, result, settings, now))
+            folder.write(metadata, format_metadata(_metadata(directory.database, base, result, settings, now)))
         folder.sync()
 
 
@@ -217,51 +204,42 @@ def _fits(content: bytes, sha256: str, size: int) -> bool:
     return isinstance(document, dict) and document.get("sha256") == sha256 and document.get("bytes") == size
 
 
-def _metadata(database: str, base: str, result: Result, settings: config.DatabaseConfig | None, now: datetime) -> bytes:
-    """Return the metadata of an adopted archive: what its head and its reading say, and null for what nobody knows."""
+def _metadata(
+    database: str, base: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
+) -> Metadata:
+    """Return the metadata of an adopted archive, as far as its header and the reading show them."""
     started = parse_stamp(base[-_STAMP:])
     compression = result.text("compression")
-    document = {
-        "schema": METADATA_SCHEMA,
-        "database": database,
-        "cluster": None if settings is None else settings.cluster,
-        "namespace": None if settings is None else settings.namespace,
-        "dbname": result.text("dbname"),
-        "host": None,
-        "role": None,
-        "server_version": result.text("server_version"),
-        "client_version": result.text("client_version"),
-        "chart_version": None,
-        "started": None if started is None else started.isoformat(),
-        "finished": None,
-        "published": now.isoformat(timespec="seconds"),
-        "bytes": result.number("bytes"),
-        "sha256": result.text("sha256"),
-        "tables": result.number("tables"),
-        "database_bytes": None,
-        "format": "custom",
-        "compression": compression if _COMPRESSION.fullmatch(compression) else "",
-        "rows": result.number("rows"),
-        "globals": False,
-        "dump_seconds": None,
-        "attempts": None,
-        "verification": {
-            "method": "adopted: whole archive read by pg_restore, sha256 taken then and read again from the volume",
-            "seconds": result.number("verify_seconds"),
-            "second_reading_seconds": None,
-        },
-        "staged_as": None,
-        "recovered": False,
-        "adopted": True,
-        "warnings": [],
-    }
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+    return Metadata(
+        database=database,
+        cluster=None if settings is None else settings.cluster,
+        namespace=None if settings is None else settings.namespace,
+        dbname=result.text("dbname"),
+        server_version=result.text("server_version"),
+        client_version=result.text("client_version"),
+        started=None if started is None else started.isoformat(),
+        published=now.isoformat(timespec="seconds"),
+        bytes=result.number("bytes"),
+        sha256=result.text("sha256"),
+        tables=result.number("tables"),
+        format="custom",
+        compression=compression if _COMPRESSION.fullmatch(compression) else "",
+        rows=result.number("rows"),
+        globals=False,
+        verification=Verification(
+            method="adopted: whole archive read by pg_restore, sha256 taken then and read again from the volume",
+            seconds=result.number("verify_seconds"),
+        ),
+        recovered=False,
+        adopted=True,
+    )
 
 
 def next_prune(
-    folder: Folder, found: Scan, adoptions: Sequence[Adoption], policy: Policy, limits: Limits, *, now: datetime
+    directory: Directory, adoptions: Sequence[Adoption], policy: Policy, limits: Limits, *, now: datetime
 ) -> Decision:
-    """Return what the next prune would do if those that can be adopted are."""
+    """Return what the next prune would do once all archives that can be adopted are."""
+    folder, found = directory.folder, directory.scan()
     grammar, candidates = Grammar(found.database), []
     there = {backup.name for backup in found.backups}
     for adoption in adoptions:

@@ -1,4 +1,4 @@
-"""Chooses archives to restore, keeps them from being pruned meanwhile, and says what is known about them.
+"""Chooses archives to restore, pins them for that time, and writes down what is known about them.
 
 A request is a file of `key=value` lines, `<base>.request`, which restore.sh and drill.sh read: docs/architecture.md.
 """
@@ -10,39 +10,36 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from retention.errors import ConfigError, LockedError, RetentionError, UsageError, VolumeError
+from retention.keyvalue import format_lines
 from retention.names import Kind, file_name
 from retention.rule.backup import Backup, Scan
 from retention.text import parse_moment, shown
 from retention.volume import pins, verify
-from retention.volume.folder import Folder, volume_error
-from retention.volume.scan import scan
+from retention.volume.directory import Directory
+from retention.volume.folder import volume_error
 from retention.volume.sidecars import read_document
 
 NEWEST, PINNED = "newest", "pinned"
-
-
 _BEFORE = "newest before "
 
-
 WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name"
-"""What may be asked for, for messages."""
+"""What --backup accepts, for messages."""
 
-
-_PIN_LOCK_SECONDS = 10
-
+LOCK_SECONDS = 10
+"""How long a restore waits for the lock of a database before it goes on without it."""
 
 _RESTORE_PER_DUMP = 3
-"""A restore takes two to four times as long as the dump did; indexes are built then."""
+"""A restore takes two to four times as long as the dump did; it also builds the indexes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An archive to restore, and what its sidecars say about it.
+    """The request to restore an archive, with the facts from its sidecars.
 
     Attributes:
         database: Whose archive it is.
         backup: The archive.
-        facts: What the metadata say, as text; missing where they do not.
+        facts: Facts from the metadata, as text; what they lack is missing.
     """
 
     database: str
@@ -50,7 +47,7 @@ class Request:
     facts: Mapping[str, str]
 
     def text(self) -> str:
-        """Return the request as its file holds it."""
+        """Return the content of the request's file."""
         values = {
             "database": self.database,
             "base": self.backup.base,
@@ -58,19 +55,19 @@ class Request:
             "sha256": self.backup.sha256,
             **self.facts,
         }
-        return "".join(f"{key}={shown(value)}\n" for key, value in values.items())
+        return format_lines(values)
 
 
 def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
-    """Return the published backup that a person's words name.
+    """Return the published backup that --backup names.
 
     Args:
-        found: What lies in the database's directory.
+        found: The scan of the database's directory.
         wanted: `newest`, `newest before TIME`, `pinned` (the newest pinned one), or an archive's name.
-        now: The moment, UTC: what is dated after it is never the newest.
+        now: The moment, UTC; a backup that is dated after it is never the newest.
 
     Raises:
-        UsageError: When the words mean nothing.
+        UsageError: When the words cannot be understood.
         RetentionError: When there is no such backup.
     """
     words = " ".join(wanted.split())
@@ -81,12 +78,12 @@ def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
     elif words.startswith(_BEFORE):
         moment = parse_moment(words.removeprefix(_BEFORE))
         if moment is None:
-            raise UsageError(f"{wanted!r}: no date and time such as 2026-01-01T00:00Z", f"give {WORDS}")
+            raise UsageError(f"{wanted!r}: not a date and time such as 2026-01-01T00:00Z", f"give {WORDS}")
         candidates = [backup for backup in found.backups if backup.time < moment]
     else:
         return _named(found, wanted.strip())
     if not candidates:
-        raise RetentionError(f"{found.database}: there is no backup that is {words!r}", _what_is_there(found))
+        raise RetentionError(f"{found.database}: no backup matches {words!r}", _what_is_there(found))
     return candidates[0]
 
 
@@ -104,60 +101,49 @@ def _named(found: Scan, name: str) -> Backup:
 
 def _what_is_there(found: Scan) -> str:
     if not found.backups:
-        return "there is none at all: is this the right claim, and the right database?"
+        return "the database has no backups: check that this is the right claim and the right database"
     newest, oldest = found.backups[0].name, found.backups[-1].name
-    return f"there are {len(found.backups)}, from {oldest} to {newest}; give {WORDS}"
+    return f"{len(found.backups)} backups are available, from {oldest} to {newest}; give {WORDS}"
 
 
-def protect(folder: Folder, database: str, backup: Backup, *, now: datetime, length: timedelta, holder: str) -> str:
-    """Pin an archive for the time of its restore; return what somebody should know, or nothing.
+def protect(directory: Directory, backup: Backup, *, now: datetime, length: timedelta) -> str:
+    """Pin an archive while it is restored; return a warning, or nothing.
 
-    A pin that is there already and holds as long stays as it is. A run that holds the lock is not waited for: a dump
-    may take long, and nobody restores at leisure. A volume that refuses the pin refuses the prune as well.
+    An existing pin that holds long enough stays as it is. If a run holds the lock, the archive is pinned without it: a
+    dump may take long, and a restore is urgent. A volume that refuses the pin refuses the prune as well.
     """
     expires = now + length
     if backup.pin is not None and backup.pin.holds(expires):
         return ""
-    reason = f"being restored by {holder}"
+    reason = f"being restored by {directory.holder}"
     try:
         try:
-            pins.pin(
-                folder,
-                database,
-                backup.name,
-                reason=reason,
-                expires=expires,
-                now=now,
-                holder=holder,
-                lock_seconds=_PIN_LOCK_SECONDS,
-            )
+            pins.pin(directory, backup.name, reason=reason, expires=expires, now=now)
         except LockedError:
-            pins.write(folder, backup.base, reason=reason, expires=expires, now=now)
-            return "a run holds the database's lock; it is not waited for"
+            pins.write(directory.folder, backup.base, reason=reason, expires=expires, now=now)
+            return "a run holds the database's lock; the restore does not wait for it"
     except VolumeError as error:
-        return f"the archive could not be pinned for the time of its restore: {error}"
+        return f"the archive could not be pinned while it is restored: {error}"
     return ""
 
 
-def check(folder: Folder, database: str, backup: Backup, *, holder: str) -> None:
-    """Read an archive whole and compare it with its sha256.
+def check(directory: Directory, backup: Backup) -> None:
+    """Read an archive in full and compare it with its sha256.
 
     Raises:
-        RetentionError: When it is damaged (it is out of view then), or cannot be read.
+        RetentionError: When it is damaged (it is then renamed to .bad), or cannot be read.
     """
-    only = frozenset({backup.name})
-    (checked,) = verify.verify(
-        folder, database, only, holder=holder, lock_seconds=_PIN_LOCK_SECONDS, done=lambda _: None
-    )
+    (checked,) = verify.verify(directory, frozenset({backup.name}), done=lambda _: None)
     if checked.result == "good":
         return
-    older = next((other.name for other in scan(folder, database).backups if other.time < backup.time), None)
-    remedy = f"the one before it is {older}" if older else "there is no older one; see `list` for newer ones"
+    older = next((other.name for other in directory.scan().backups if other.time < backup.time), None)
+    remedy = f"restore the one before it, {older}" if older else "there is no older backup; see `list` for newer ones"
     raise RetentionError(f"{checked.name} is {checked.result}: {checked.reason}", remedy)
 
 
-def request(folder: Folder, database: str, backup: Backup) -> Request:
-    """Return the request for an archive, with what its metadata and its last drill say."""
+def request(directory: Directory, backup: Backup) -> Request:
+    """Return the request for an archive, with facts from its metadata and its last drill."""
+    folder = directory.folder
     document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
     facts = {
         key: str(document[key])
@@ -170,12 +156,12 @@ def request(folder: Folder, database: str, backup: Backup) -> Request:
         seconds = max(1, dumped * _RESTORE_PER_DUMP) if isinstance(dumped, int) else None
     if seconds is not None:
         facts["expected_seconds"] = str(seconds)
-    return Request(database, backup, facts)
+    return Request(directory.database, backup, facts)
 
 
-def sample(folder: Folder, database: str, *, now: datetime, chance: random.Random) -> list[Backup]:
-    """Return what a drill restores of a database: the newest backup, and another one at random."""
-    backups = [backup for backup in scan(folder, database).backups if backup.time <= now]
+def sample(directory: Directory, *, now: datetime, chance: random.Random) -> list[Backup]:
+    """Return the backups of a database that a drill restores: the newest, and another one at random."""
+    backups = [backup for backup in directory.scan().backups if backup.time <= now]
     return [*backups[:1], *chance.sample(backups[1:], min(1, len(backups) - 1 if backups else 0))]
 
 
@@ -190,5 +176,5 @@ def write(requests: Path, chosen: Iterable[Request]) -> None:
         try:
             path.write_text(one.text())
         except OSError as error:
-            told = volume_error(error, str(path))
-            raise ConfigError(told.problem, told.remedy) from None
+            refusal = volume_error(error, str(path))
+            raise ConfigError(refusal.problem, refusal.remedy) from None

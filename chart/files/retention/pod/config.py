@@ -1,69 +1,44 @@
-"""What configures a run: `<database>.conf`, the policies beside it, and the results that the dump container left."""
+"""Reads the files of a run that are not on the volume: `<database>.conf`, the policies, and the scripts' results."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from retention.errors import ConfigError, PolicyError
-from retention.keyvalue import Result, _pairs, parse_result
+from retention.keyvalue import KeyValues, parse
 from retention.names import is_database
 from retention.rule.policy import Limits, Policy
 from retention.volume.folder import SMALL_FILE, volume_error
 
-_SINGLE_KEYS = frozenset(
-    {
-        "database",
-        "cluster",
-        "namespace",
-        "dbname",
-        "host",
-        "standby_host",
-        "port",
-        "sslmode",
-        "username",
-        "compression",
-        "timeout",
-        "wait_timeout",
-        "lock_timeout",
-        "lock_wait_timeout",
-        "retries",
-        "allow_empty",
-        "count_rows",
-        "on_shrink",
-        "allow_large_prune",
-        "large_prune_percent",
-        "max_bytes",
-        "min_backups",
-        "most_backups",
-    }
-)
+_SUFFIX = ".conf"
 
+EMPTY_REMEDY = "if that is right, set allowEmpty: true for the database"
+"""What to do about an archive without a table."""
 
-_MANY_KEYS = frozenset({"extra_arg"})
-
-
-_ALL_SUFFIX = ".conf"
+_RENDER_AGAIN = "render the chart again: it writes every key"
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
-    """What `finish` needs to know about a database.
+    """What the steps of a pod need to know about a database.
+
+    Its file has more keys than these: those are read by dump.sh and ignored here.
 
     Attributes:
         database: The name of its directory and the prefix of its files.
         cluster: The cluster it belongs to, for messages.
         namespace: The cluster's namespace, for messages.
         lock_timeout: Seconds to wait for the lock on the volume.
-        allow_empty: Whether an archive without any table counts.
+        may_be_empty: Whether an archive without any table counts.
         fail_on_shrink: Whether an archive of less than half the last one's tables or bytes is a failure.
         allow_large_prune: Whether a prune of more than 3 backups and more than the limits say may go ahead.
-        limits: What stands around its policy.
+        limits: The safety limits around its policy.
     """
 
     database: str
     cluster: str
     namespace: str
     lock_timeout: int
-    allow_empty: bool
+    may_be_empty: bool
     fail_on_shrink: bool
     allow_large_prune: bool
     limits: Limits
@@ -88,8 +63,8 @@ def _read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        told = volume_error(error, str(path))
-        raise ConfigError(told.problem, told.remedy) from None
+        refusal = volume_error(error, str(path))
+        raise ConfigError(refusal.problem, refusal.remedy) from None
     except ValueError as error:
         raise ConfigError(f"{str(path)!r}: {error}", "check the path") from None
     if len(content) > SMALL_FILE:
@@ -104,16 +79,18 @@ def databases_in(directory: Path) -> list[str]:
     """Return the names of the databases that a directory configures, sorted.
 
     Raises:
-        ConfigError: When it cannot be read, or configures none.
+        ConfigError: When it cannot be read, or configures no database.
     """
     try:
         names = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        told = volume_error(error, str(directory))
-        raise ConfigError(told.problem, told.remedy) from None
-    databases = [name.removesuffix(_ALL_SUFFIX) for name in names if name.endswith(_ALL_SUFFIX)]
+        refusal = volume_error(error, str(directory))
+        raise ConfigError(refusal.problem, refusal.remedy) from None
+    databases = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
     if not databases:
-        raise ConfigError(f"{directory}: there is no <database>.conf in it", "check --config and what is mounted there")
+        raise ConfigError(
+            f"{directory}: there is no <database>.conf in it", "check --config, and what is mounted there"
+        )
     return databases
 
 
@@ -123,38 +100,52 @@ def read_database(directory: Path, database: str) -> DatabaseConfig:
     Raises:
         ConfigError: Naming the file, the key and what it should be.
     """
-    path = directory / f"{database}{_ALL_SUFFIX}"
-    values = _single_values(path)
-    for key in sorted(_SINGLE_KEYS - values.keys()):
-        raise ConfigError(f"{path}: {key} is missing", "every key has to be there; render the chart again")
-    if values["database"] != database or not is_database(database):
+    path = directory / f"{database}{_SUFFIX}"
+    values = parse(read_text(path), str(path))
+    named = values.require("database", _RENDER_AGAIN)
+    if named != database or not is_database(database):
         raise ConfigError(
-            f"{path}: database is {values['database']!r}", "it has to equal the file's stem and be a safe name"
+            f"{path}: database is {named!r}", "it has to equal the name of the file and be a safe directory name"
         )
+    yes_or_no = {"false": False, "true": True}
     return DatabaseConfig(
         database=database,
-        cluster=values["cluster"],
-        namespace=values["namespace"],
-        lock_timeout=_seconds(path, "lock_timeout", values["lock_timeout"]),
-        allow_empty=_choice(path, "allow_empty", values["allow_empty"], {"false": False, "true": True}),
-        fail_on_shrink=_choice(path, "on_shrink", values["on_shrink"], {"warn": False, "fail": True}),
-        allow_large_prune=_choice(
-            path, "allow_large_prune", values["allow_large_prune"], {"false": False, "true": True}
-        ),
-        limits=_limits(path, values),
+        cluster=values.require("cluster", _RENDER_AGAIN),
+        namespace=values.require("namespace", _RENDER_AGAIN),
+        lock_timeout=_number(values, "lock_timeout", "give a whole number of seconds"),
+        may_be_empty=_choice(values, "allow_empty", yes_or_no),
+        fail_on_shrink=_choice(values, "on_shrink", {"warn": False, "fail": True}),
+        allow_large_prune=_choice(values, "allow_large_prune", yes_or_no),
+        limits=_limits(values),
     )
 
 
-def _limits(path: Path, values: dict[str, str]) -> Limits:
-    numbers = {key: _number(path, key, values[key]) for key in ("large_prune_percent", "max_bytes", "min_backups")}
+def _limits(values: KeyValues) -> Limits:
+    percent, most_bytes, least = (
+        _number(values, key, "give a whole number") for key in ("large_prune_percent", "max_bytes", "min_backups")
+    )
     try:
-        return Limits(numbers["large_prune_percent"], numbers["max_bytes"] or None, numbers["min_backups"])
+        return Limits(percent, most_bytes or None, least)
     except PolicyError as error:
-        raise ConfigError(f"{path}: {error.problem}", error.remedy) from None
+        raise ConfigError(f"{values.source}: {error.problem}", error.remedy) from None
+
+
+def _number(values: KeyValues, key: str, remedy: str) -> int:
+    text, number = values.require(key, _RENDER_AGAIN), values.number(key)
+    if number is None:
+        raise ConfigError(f"{values.source}: {key} is {text!r}", remedy)
+    return number
+
+
+def _choice(values: KeyValues, key: str, choices: dict[str, bool]) -> bool:
+    text = values.require(key, _RENDER_AGAIN)
+    if text not in choices:
+        raise ConfigError(f"{values.source}: {key} is {text!r}", f"give one of {', '.join(choices)}")
+    return choices[text]
 
 
 def read_policy(directory: Path, database: str) -> Policy:
-    """Return the policy of one database: its own, or the one of all.
+    """Return the policy of one database: its own, or the common one.
 
     Raises:
         ConfigError: When there is none, or it is wrong (a PolicyError then).
@@ -169,42 +160,11 @@ def read_policy(directory: Path, database: str) -> Policy:
     )
 
 
-def read_result(path: Path) -> Result | None:
-    """Return the result that the dump container left for a database, or None when it left none.
+def read_result(path: Path) -> KeyValues | None:
+    """Return the result that a container of shell scripts left in a file, or None when it left none.
 
     Raises:
         ConfigError: When it cannot be read or understood.
     """
     text = _read(path)
-    return None if text is None else parse_result(text, str(path))
-
-
-def _single_values(path: Path) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for key, value in _pairs(read_text(path), str(path)):
-        if key in _MANY_KEYS:
-            continue
-        if key not in _SINGLE_KEYS:
-            raise ConfigError(f"{path}: unknown key {key!r}", "check that chart and scripts are of one version")
-        if key in values:
-            raise ConfigError(f"{path}: {key} occurs twice", "keep one of them")
-        values[key] = value
-    return values
-
-
-def _seconds(path: Path, key: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ConfigError(f"{path}: {key} is {text!r}", "give a whole number of seconds")
-    return int(text)
-
-
-def _number(path: Path, key: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise ConfigError(f"{path}: {key} is {text!r}", "give a whole number")
-    return int(text)
-
-
-def _choice(path: Path, key: str, text: str, choices: dict[str, bool]) -> bool:
-    if text not in choices:
-        raise ConfigError(f"{path}: {key} is {text!r}", f"give one of {', '.join(choices)}")
-    return choices[text]
+    return None if text is None else parse(text, str(path))

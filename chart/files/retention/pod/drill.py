@@ -1,8 +1,8 @@
-"""Judges what a drill has restored, and records it: a sidecar for each archive, a pin for the newest proved one.
+"""Records the results of a drill: a sidecar for each archive, and a pin for the newest proved one.
 
 drill.sh leaves a result for each request, as `key=value` lines: docs/architecture.md. An archive is *proved* when it
-was restored into a server of its own and all checks held. The newest proved archive of a database stays pinned until a
-newer one is proved: otherwise a weekly drill that fails would find the one before it long pruned.
+was restored into a server of its own and all checks passed. The newest proved archive of a database stays pinned until
+a newer one is proved: otherwise, when a weekly drill fails, the last proved archive would be pruned long ago.
 """
 
 import contextlib
@@ -14,34 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from retention.errors import ConfigError, ExitCode, LockedError, RetentionError
-from retention.keyvalue import Result
-from retention.names import LOCK, Kind, database_of_archive, file_name
+from retention.keyvalue import KeyValues
+from retention.names import Kind, database_of_archive, file_name
 from retention.pod import config, report, status
 from retention.rule.backup import Backup, Pin
 from retention.text import shown, table
-from retention.volume import locks, pins, verify
+from retention.volume import pins, verify
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder
-from retention.volume.scan import scan
 from retention.volume.sidecars import parse_pin, read_document
 
 DRILL_SCHEMA = 1
-
-
 PROVED = "proved"
-
-
 GONE = "gone"
-
-
 PIN_BY = "drill"
-
-
 _PIN_REASON = "the newest backup that a drill has proved"
-
-
 _LOCK_SECONDS = 10
-
-
 _NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
 
 
@@ -52,13 +40,13 @@ class Drilled:
     Attributes:
         base: The archive's base.
         state: `proved`, `failed`, `damaged`, `gone` (pruned before its turn) or `not-reached`.
-        result: What drill.sh said.
+        result: What drill.sh reported.
         problem: Why it is not proved.
     """
 
     base: str
     state: str
-    result: Result
+    result: KeyValues
     problem: RetentionError | None = None
 
     @property
@@ -68,11 +56,11 @@ class Drilled:
 
     @property
     def failed(self) -> bool:
-        """Whether somebody has to look."""
+        """Whether someone has to look into it."""
         return self.problem is not None and self.state != GONE
 
     def document(self) -> dict[str, Any]:
-        """Return the drill as its sidecar holds it."""
+        """Return the content of the drill's sidecar."""
         return {
             "schema": DRILL_SCHEMA,
             "archive": self.name,
@@ -96,7 +84,7 @@ class DrillOutcome:
         database: Its name.
         drilled: Its archives, newest first.
         pinned: The archive that stays pinned, empty when none was ever proved.
-        warnings: What somebody should know.
+        warnings: What to know about it, though it worked.
     """
 
     database: str
@@ -106,7 +94,7 @@ class DrillOutcome:
 
     @property
     def failed(self) -> bool:
-        """Whether one of its archives is not what it should be."""
+        """Whether the drill of one of its archives failed."""
         return any(one.failed for one in self.drilled)
 
     def status(self, now: datetime) -> dict[str, Any]:
@@ -128,17 +116,17 @@ def _moment(seconds: int | None) -> str | None:
 
 
 def record(
-    root: Folder, results: Path, databases: Iterable[str], *, now: datetime, holder: str, say: Callable[[str], None]
+    root: Folder, results: Path, databases: Iterable[str], *, now: datetime, holder: str, log: Callable[[str], None]
 ) -> list[DrillOutcome]:
     """Record the results of a drill, database by database.
 
     Args:
         root: The volume.
-        results: Where the requests and drill.sh's results lie.
+        results: The directory of the requests and of drill.sh's results.
         databases: Those that were to be drilled.
         now: The moment, UTC.
         holder: How locks name us.
-        say: Told each thing as it happens.
+        log: Called with each event as it happens.
 
     Raises:
         ConfigError: When the results cannot be read.
@@ -150,27 +138,28 @@ def record(
         outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
         if root.stat(database) is not None:
             with root.child(database) as folder:
-                _settle(folder, outcome, now=now, holder=holder, say=say)
+                _record(Directory(folder, database, holder, _LOCK_SECONDS), outcome, now=now, log=log)
         outcomes.append(outcome)
     return outcomes
 
 
 def _requested(results: Path) -> dict[str, str]:
-    """Return the bases that were asked for, each with its database."""
+    """Return the requested bases, each with its database."""
     requests = {}
     for path in results.glob("*.request"):
         database = database_of_archive(f"{path.stem}{Kind.ARCHIVE.value}")
         if database is None:
-            raise ConfigError(f"{path}: not the name of a request", "this file was not written by `choose`")
+            raise ConfigError(f"{path}: not the name of a request", "remove it: `choose` did not write it")
         requests[path.stem] = database
     return requests
 
 
 def _drilled(results: Path, base: str) -> Drilled:
-    result = config.read_result(results / f"{base}.drill")
+    path = results / f"{base}.drill"
+    result = config.read_result(path)
     if result is None:
         problem = RetentionError("the drill container reported nothing about it", "see its log (container drill)")
-        return Drilled(base, "failed", Result({}, ()), problem)
+        return Drilled(base, "failed", KeyValues(str(path), {}, {}), problem)
     state = result.text("state")
     if state == PROVED:
         return Drilled(base, state, result)
@@ -178,64 +167,64 @@ def _drilled(results: Path, base: str) -> Drilled:
     return Drilled(base, state, result, problem)
 
 
-def _settle(folder: Folder, outcome: DrillOutcome, *, now: datetime, holder: str, say: Callable[[str], None]) -> None:
+def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: Callable[[str], None]) -> None:
+    folder = directory.folder
     for one in outcome.drilled:
         try:
             if one.state == "damaged":
-                _look_again(folder, outcome.database, one, holder)
-            # Beside an archive only: a sidecar without one is swept away.
+                _verify_again(directory, one)
+            # Only next to an archive: the next run removes a sidecar without one.
             if folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD)):
                 content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
                 folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
                 folder.sync()
         except RetentionError as error:
             outcome.warnings.append(f"{one.name}: {error}")
-        say(f"{outcome.database}: {one.name} {one.state}{f': {one.problem}' if one.problem else ''}")
+        log(f"{outcome.database}: {one.name} {one.state}{f': {one.problem}' if one.problem else ''}")
     try:
-        outcome.pinned = _pin_newest(folder, outcome.database, now=now, holder=holder)
+        outcome.pinned = _pin_newest(directory, now=now)
     except RetentionError as error:
         outcome.warnings.append(f"the newest proved backup could not be pinned: {error}")
     for warning in outcome.warnings:
-        say(f"{outcome.database}: warning: {warning}")
+        log(f"{outcome.database}: warning: {warning}")
 
 
-def _look_again(folder: Folder, database: str, one: Drilled, holder: str) -> None:
-    """Read an archive that drill.sh found damaged once more; it is out of view when that is so."""
-    checks = verify.verify(
-        folder, database, frozenset({one.name}), holder=holder, lock_seconds=_LOCK_SECONDS, done=lambda _: None
-    )
-    for checked in checks:
+def _verify_again(directory: Directory, one: Drilled) -> None:
+    """Read an archive again that drill.sh found damaged; if it is, it is renamed and no longer counts."""
+    for checked in verify.verify(directory, frozenset({one.name}), done=lambda _: None):
         if checked.result == "good":
             one.problem = RetentionError(
                 "its sha256 was wrong in the drill and is right now",
-                "the storage below the volume is not to be trusted",
+                "check the storage below the volume: it returns different data for the same file",
             )
         else:
-            one.problem = RetentionError(checked.reason, "look into the storage, then remove it")
+            one.problem = RetentionError(checked.reason, "check the storage, then remove the archive")
 
 
-def _pin_newest(folder: Folder, database: str, *, now: datetime, holder: str) -> str:
+def _pin_newest(directory: Directory, *, now: datetime) -> str:
     """Pin the newest backup that a drill has proved, and take such a pin from all others; return its name."""
+    folder = directory.folder
     with contextlib.ExitStack() as stack:
-        # A dump may hold the lock for long; a pin does no harm without it.
+        # A dump may hold the lock for a long time; a pin is safe without it.
         with contextlib.suppress(LockedError):
-            stack.enter_context(locks.locked(folder, LOCK, seconds=_LOCK_SECONDS, holder=holder))
-        backups = scan(folder, database).backups
+            stack.enter_context(directory.locked())
+        backups = directory.scan().backups
         newest = next((backup for backup in backups if _proved(folder, backup)), None)
         if newest is None:
             return ""
         if newest.pin is None or newest.pin.expires is not None:
-            # A person's pin that ends some day comes back when this one goes.
+            # A pin that someone has set for a limited time comes back when this one is removed.
             replaced = (folder.read(file_name(newest.base, Kind.PIN)) or b"").decode(errors="replace")
             pins.write(folder, newest.base, reason=_PIN_REASON, expires=None, now=now, by=PIN_BY, replaced=replaced)
         for backup in backups:
             if backup is not newest and backup.pin is not None and backup.pin.by == PIN_BY:
-                _give_back(folder, backup, backup.pin, now)
+                _restore_pin(folder, backup, backup.pin, now)
         folder.sync()
         return newest.name
 
 
-def _give_back(folder: Folder, backup: Backup, pin: Pin, now: datetime) -> None:
+def _restore_pin(folder: Folder, backup: Backup, pin: Pin, now: datetime) -> None:
+    """Put back the pin that a drill's pin has replaced, if it still holds."""
     replaced = pin.replaced.encode(errors="replace")
     if replaced and parse_pin(replaced).holds(now):
         folder.write(file_name(backup.base, Kind.PIN), replaced)
@@ -251,7 +240,7 @@ def _proved(folder: Folder, backup: Backup) -> bool:
 def write_status(root: Folder, outcomes: list[DrillOutcome], *, now: datetime, holder: str) -> str:
     """Put the drills into status.json; return a warning, or nothing."""
     drills = {outcome.database: outcome.status(now) for outcome in outcomes}
-    return status.update(root, lambda earlier: (report.merge_drills(earlier, drills, now), ""), holder=holder)
+    return status.write_drills(root, drills, now=now, holder=holder)
 
 
 def exit_code(outcomes: Iterable[DrillOutcome]) -> ExitCode:
@@ -259,20 +248,20 @@ def exit_code(outcomes: Iterable[DrillOutcome]) -> ExitCode:
     return ExitCode.FAILED if any(outcome.failed for outcome in outcomes) else ExitCode.DONE
 
 
-def last_words(outcomes: list[DrillOutcome]) -> bytes:
-    """Return the pod's last words, worst first."""
+def termination_message(outcomes: list[DrillOutcome]) -> bytes:
+    """Return the pod's termination message, worst database first."""
     failed = sum(outcome.failed for outcome in outcomes)
     lines = [f"{failed} of {len(outcomes)} drills failed" if failed else f"{len(outcomes)} databases proved"]
     for outcome in sorted(outcomes, key=lambda outcome: not outcome.failed):
-        told = "; ".join(
+        archives = "; ".join(
             f"{one.name} {one.state}{f': {one.problem.problem}' if one.problem else ''}" for one in outcome.drilled
         )
-        lines.append(f"{outcome.database}: {told or 'there was no backup to drill'}")
+        lines.append(f"{outcome.database}: {archives or 'there was no backup to drill'}")
     return report.cut(shown_lines(lines))
 
 
 def shown_lines(lines: Iterable[str]) -> bytes:
-    """Return lines as bytes in which nothing but the line ends is a control character."""
+    """Return lines as bytes without any control characters but the line ends."""
     return "\n".join(shown(line) for line in lines).encode(errors="replace")
 
 

@@ -1,7 +1,7 @@
-"""The second half of a backup run: judge what was staged, publish it, prune, report.
+"""The second half of a backup run: judge the staged archives, publish them, prune, report.
 
-Each database is on its own: what goes wrong with one never stops another. Each step leaves a state from which the next
-run goes on, so that a run may be cut off anywhere.
+Each database is independent: a problem with one never stops another. Each step leaves a state from which the next run
+continues, so that a run may be interrupted anywhere.
 """
 
 import contextlib
@@ -12,18 +12,19 @@ from datetime import datetime
 from pathlib import Path
 
 from retention.errors import ConfigError, LockedError, RetentionError, VolumeError, unexpected
-from retention.keyvalue import Result
-from retention.names import LOCK, STATUS, Grammar, Kind, file_name
-from retention.pod import config, report, status
+from retention.keyvalue import KeyValues
+from retention.names import STATUS, Grammar, Kind, file_name
+from retention.pod import config, status
 from retention.pod.report import REFUSAL_REMEDY, RunOutcome
 from retention.rule import decide, sizing
 from retention.rule.backup import Backup, Scan
 from retention.rule.policy import Policy
 from retention.text import format_size
 from retention.volume import locks, publish
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 from retention.volume.prune import carry_out, clean
-from retention.volume.scan import scan, scan_root
+from retention.volume.scan import scan_root
 
 _SHRINK = 2
 """An archive with less than one part in this many of the last one's tables or bytes has shrunk."""
@@ -31,7 +32,7 @@ _SHRINK = 2
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run was told.
+    """The options of a run.
 
     Attributes:
         root: The volume.
@@ -39,7 +40,7 @@ class Settings:
         results: The directory where the dump container left its results.
         now: The moment of the run, UTC.
         holder: How locks name this run.
-        allow_large_prune: Whether a person has said yes to a large prune, for all databases.
+        allow_large_prune: Whether large prunes may go ahead, for all databases.
     """
 
     root: Path
@@ -52,7 +53,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Run:
-    """How a run ended: one outcome a database, and what concerns the volume as a whole."""
+    """How a run ended: one outcome for each database, and what concerns the whole volume."""
 
     outcomes: list[RunOutcome]
     warnings: list[str]
@@ -60,17 +61,17 @@ class Run:
     sizing: sizing.Sizing | None
 
 
-def run(settings: Settings, stop: locks.Stop, say: Callable[[str], None]) -> Run:
+def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run:
     """Finish all databases that are configured.
 
     Args:
-        settings: What the run was told.
+        settings: The options of the run.
         stop: Ends the run at the next point where nothing is half done.
-        say: Told each thing as it happens.
+        log: Called with each event as it happens.
 
     Raises:
-        ConfigError: When nothing is configured at all.
-        VolumeError: When the volume cannot be read at all.
+        ConfigError: When no database is configured.
+        VolumeError: When the volume cannot be read.
     """
     names = config.databases_in(settings.config)
     with Folder.open(settings.root) as root:
@@ -78,14 +79,15 @@ def run(settings: Settings, stop: locks.Stop, say: Callable[[str], None]) -> Run
         outcomes = {name: RunOutcome(name) for name in names}
         started = time.monotonic()
         waiting: list[str] = []
-        # First those that nobody holds, then those that were locked: their waiting overlaps.
+        # First the databases whose lock is free, then the others: one wait serves them all.
         for patient, databases in ((False, names), (True, waiting)):
             for database in list(databases):
-                work = _Work(settings, root, outcomes[database], stop, say)
+                work = _Work(settings, root, outcomes[database], stop, log)
                 if not work.attempt(started, patient=patient):
                     waiting.append(database)
         ended = [outcomes[name] for name in names]
-        warnings += _write_status(settings, root, ended)
+        if warning := status.write_run(root, ended, now=settings.now, holder=settings.holder):
+            warnings.append(warning)
         sized = _size(root, ended, settings.now, warnings)
     return Run(ended, warnings, stop.requested, sized)
 
@@ -94,25 +96,25 @@ class _Work:
     """The work on one database."""
 
     def __init__(
-        self, settings: Settings, root: Folder, outcome: RunOutcome, stop: locks.Stop, say: Callable[[str], None]
+        self, settings: Settings, root: Folder, outcome: RunOutcome, stop: locks.Stop, log: Callable[[str], None]
     ) -> None:
         self._settings = settings
         self._root = root
         self._outcome = outcome
         self._stop = stop
-        self._say = say
+        self._log = log
         self._database = outcome.database
-        # The staged bases that this run has judged, and the names of those that were bad.
+        # The staged bases that this run has judged, the names of those that it has marked bad, the published bases.
         self._judged: set[str] = set()
-        self._set_aside: set[str] = set()
+        self._marked_bad: set[str] = set()
         self._own: set[str] = set()
         self._may_prune = True
 
     def attempt(self, started: float, *, patient: bool) -> bool:
-        """Do the work; return False when it has to be tried again because somebody holds the lock.
+        """Do the work; return False when it has to be tried again because the lock is held.
 
         Args:
-            started: When the run began; the waiting for locks is counted from there.
+            started: When the run began, from which the wait for locks is counted.
             patient: Whether to wait for the lock.
         """
         begun = time.monotonic()
@@ -138,29 +140,29 @@ class _Work:
             self._compare_with_result([], self._result())
             return
         with self._root.child(self._database) as folder:
-            lock = locks.locked(folder, LOCK, seconds=seconds, holder=self._settings.holder, stop=self._stop)
-            with lock:
+            directory = Directory(folder, self._database, self._settings.holder, seconds)
+            with directory.locked(self._stop):
                 try:
-                    self._finish(folder, settings)
+                    self._finish(directory, settings)
                 finally:
-                    self._take_stock(folder)
+                    self._take_stock(directory)
 
-    def _finish(self, folder: Folder, settings: config.DatabaseConfig) -> None:
-        found = scan(folder, self._database)
-        for name in clean(folder, found, now=self._settings.now):
-            self._say(f"{self._database}: removed {name}, left over from an interrupted run")
+    def _finish(self, directory: Directory, settings: config.DatabaseConfig) -> None:
+        found = directory.scan()
+        for name in clean(directory.folder, found, now=self._settings.now):
+            self._log(f"{self._database}: removed {name}, left over from an interrupted run")
         result = self._result()
         backups = list(found.backups)
         for base in found.staged:
             self._stop.check()
-            self._settle(folder, base, result, backups, settings)
-        found = scan(folder, self._database)
+            self._judge(directory, base, result, backups, settings)
+        found = directory.scan()
         self._compare_with_result(found.backups, result)
         self._stop.check()
-        self._prune(folder, settings, found)
+        self._prune(directory.folder, settings, found)
 
-    def _result(self) -> Result | None:
-        """Return what this run's dump container said; a database that it said nothing about has failed."""
+    def _result(self) -> KeyValues | None:
+        """Return what this run's dump container reported; a database that it did not report has failed."""
         try:
             result = config.read_result(self._settings.results / f"{self._database}.result")
         except ConfigError as error:
@@ -170,56 +172,58 @@ class _Work:
             self._fail(
                 RetentionError(
                     "the dump container reported nothing",
-                    "see its log (container dump): it was killed, or never came to this database",
+                    "see its log (container dump): it was killed, or never reached this database",
                 )
             )
         return result
 
-    def _settle(
+    def _judge(
         self,
-        folder: Folder,
+        directory: Directory,
         base: str,
-        result: Result | None,
+        result: KeyValues | None,
         backups: list[Backup],
         settings: config.DatabaseConfig,
     ) -> None:
-        """Judge one staged archive: publish it, or set it aside as bad."""
+        """Judge one staged archive: publish it, or mark it bad."""
         try:
-            judged = publish.judge(folder, self._database, base, self._stop.check, result)
+            judged = publish.judge(directory, base, self._stop.check, result)
         except publish.BadArchiveError as error:
-            name = publish.mark_bad(folder, base, Kind.STAGED)
+            name = publish.mark_bad(directory.folder, base, Kind.STAGED)
             self._judged.add(base)
-            self._set_aside.add(name)
+            self._marked_bad.add(name)
             self._fail(
                 RetentionError(
                     f"archive {file_name(base, Kind.ARCHIVE)} is bad and does not count: {error}",
-                    f"it is kept as {name}; look into the storage, then remove it",
+                    f"it is kept as {name}; check the storage, then remove it",
                 )
             )
             return
         recovered = result is None or result.text("base") != base
         warnings = [*judged.result.warnings, *self._shrinkage(judged, backups, settings)]
-        published = publish.publish(folder, judged, now=self._settings.now, recovered=recovered, warnings=warnings)
-        self._tell_published(judged, published, recovered, warnings)
+        published = publish.publish(
+            directory.folder, judged, now=self._settings.now, recovered=recovered, warnings=warnings
+        )
+        self._note_published(judged, published, recovered, warnings)
         self._judged.add(base)
         self._own.add(published)
 
-    def _tell_published(self, judged: publish.Judged, published: str, recovered: bool, warnings: Sequence[str]) -> None:
+    def _note_published(self, judged: publish.Judged, published: str, recovered: bool, warnings: Sequence[str]) -> None:
         name = file_name(published, Kind.ARCHIVE)
         self._outcome.published.append(name)
         tables = judged.result.number("tables")
-        told = f"published {name} ({format_size(judged.bytes)}, {'?' if tables is None else tables} tables)"
+        note = f"published {name} ({format_size(judged.bytes)}, {'?' if tables is None else tables} tables)"
         if published != judged.base:
-            told += f", staged as {judged.base}, whose name was taken"
+            note += f", staged as {judged.base}, whose name was taken"
         if recovered:
             self._outcome.recovered.append(name)
-            told = told.replace("published", "recovered from an earlier run and published", 1)
-        self._outcome.notes.append(told)
+            note = note.replace("published", "recovered from an earlier run and published", 1)
+        self._outcome.notes.append(note)
         self._outcome.warnings += warnings
-        self._say(f"{self._database}: {told}")
+        self._log(f"{self._database}: {note}")
 
     def _shrinkage(self, judged: publish.Judged, backups: list[Backup], settings: config.DatabaseConfig) -> list[str]:
-        """Compare an archive with the last backup before it, then let it be the last one."""
+        """Compare an archive with the last backup, then make it the last one for the next comparison."""
         previous = max(
             (backup for backup in backups if backup.time <= self._settings.now),
             key=lambda backup: backup.time,
@@ -237,13 +241,13 @@ class _Work:
             self._fail(
                 RetentionError(
                     f"{warnings[0]}; it is published, and nothing is pruned in this run",
-                    "see whether data was lost; pin the last good backup; on_shrink says whether this is a failure",
+                    "check whether data was lost, and pin the last good backup; if it is meant, set onShrink: warn",
                 )
             )
         return warnings
 
-    def _compare_with_result(self, backups: list[Backup], result: Result | None) -> None:
-        """Say whether this run has brought what its dump container promised."""
+    def _compare_with_result(self, backups: list[Backup], result: KeyValues | None) -> None:
+        """Check that this run has published, or marked bad, what its dump container staged."""
         if result is None:
             return
         state, base = result.text("state"), result.text("base")
@@ -252,7 +256,11 @@ class _Work:
                 self._outcome.warnings.append(warning)
             self._fail(RetentionError(result.text("error") or f"the dump is {state}", result.text("remedy")))
         elif state != "staged":
-            self._fail(RetentionError(f"its result has the unknown state {state!r}", "use one version of the chart"))
+            self._fail(
+                RetentionError(
+                    f"its result has the unknown state {state!r}", "run the dump and finish of one version of the chart"
+                )
+            )
         elif base not in self._judged:
             if any(backup.sha256 == result.text("sha256") for backup in backups):
                 self._outcome.notes.append(f"another run has published {file_name(base, Kind.ARCHIVE)}")
@@ -260,12 +268,12 @@ class _Work:
                 self._fail(
                     RetentionError(
                         f"archive {file_name(base, Kind.ARCHIVE)} was staged, and is neither staged nor published now",
-                        "see who else removes files on the volume",
+                        "find out what else removes files on the volume",
                     )
                 )
 
     def _prune(self, folder: Folder, settings: config.DatabaseConfig, found: Scan) -> None:
-        """Prune when this run has published something; a refusal is told at every run for as long as it stands."""
+        """Prune when this run has published something; a refusal is reported by every run until it is resolved."""
         policy: Policy = config.read_policy(self._settings.config, self._database)
         self._outcome.kept_by = policy, settings.limits
         decision = decide.decide_scan(
@@ -275,7 +283,7 @@ class _Work:
             self._outcome.warnings.append(decision.over_budget)
         if decision.refusal and not (settings.allow_large_prune or self._settings.allow_large_prune):
             self._outcome.refusal = RetentionError(decision.refusal, REFUSAL_REMEDY)
-            self._say(f"{self._database}: refused: {decision.refusal}")
+            self._log(f"{self._database}: refused: {decision.refusal}")
             return
         if not (self._own and self._may_prune):
             return
@@ -286,37 +294,41 @@ class _Work:
             for gone in decision.delete:
                 if not folder.exists(gone.name):
                     self._outcome.deleted.append(gone)
-                    self._say(f"{self._database}: deleted {gone.name}: {gone.reason}")
+                    self._log(f"{self._database}: deleted {gone.name}: {gone.reason}")
 
-    def _take_stock(self, folder: Folder) -> None:
-        """Note what is there in the end, and what of it is not right."""
-        found = scan(folder, self._database)
+    def _take_stock(self, directory: Directory) -> None:
+        """Note which backups there are at the end, and which archives are bad."""
+        found = directory.scan()
         self._outcome.backups = found.backups
         for base in found.bad:
             name = file_name(base, Kind.BAD)
             self._outcome.bad.append(name)
-            if name not in self._set_aside:
-                self._fail(RetentionError(f"a bad archive lies on the volume: {name}", "look into it, then remove it"))
+            if name not in self._marked_bad:
+                self._fail(
+                    RetentionError(
+                        f"there is a bad archive on the volume: {name}", "find out why it is bad, then remove it"
+                    )
+                )
         for finding in found.damaged:
             self._outcome.bad.append(finding.name)
             self._fail(
                 RetentionError(
-                    f"{finding.name} does not count any more: {finding.reason}",
+                    f"{finding.name} no longer counts: {finding.reason}",
                     "restore it from a copy of the volume, or remove it together with its sidecars",
                 )
             )
         for finding in (*found.incomplete, *found.ignored):
-            self._say(f"{self._database}: ignored {finding.name}: {finding.reason}")
+            self._log(f"{self._database}: ignored {finding.name}: {finding.reason}")
         self._outcome.warnings += [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
         future = sum(backup.time > self._settings.now for backup in found.backups)
         if future:
             self._outcome.warnings.append(
-                f"{future} backups are dated after now and are set aside; check the clocks of the nodes"
+                f"{future} backups are dated after now and exempt from pruning; check the clocks of the nodes"
             )
 
     def _fail(self, error: RetentionError) -> None:
         self._outcome.problems.append(error)
-        self._say(f"{self._database}: failed: {error.problem}")
+        self._log(f"{self._database}: failed: {error.problem}")
 
 
 def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
@@ -331,7 +343,7 @@ def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
 
 
 def _first_run(root: Folder) -> list[str]:
-    """Warn when nothing was ever published here: a first run, or the wrong claim."""
+    """Warn when no backup was ever published here: a first run, or the wrong claim."""
     if root.exists(STATUS):
         return []
     for database in scan_root(root).databases:
@@ -341,11 +353,11 @@ def _first_run(root: Folder) -> list[str]:
                 name = grammar.parse(entry.name)
                 if name is not None and name.kind is Kind.ARCHIVE:
                     return []
-    return ["empty volume: this is the first run, or another claim than before"]
+    return ["empty volume: this is the first run, or a different claim than before"]
 
 
 def _size(root: Folder, outcomes: list[RunOutcome], now: datetime, warnings: list[str]) -> sizing.Sizing | None:
-    """Say how the volume stands, with a warning where it will be too small; None where it cannot be asked."""
+    """Return how full the volume is and will be, with a warning if it is too small; None if that is not known."""
     try:
         capacity, used = root.space()
     except VolumeError as error:
@@ -357,16 +369,6 @@ def _size(root: Folder, outcomes: list[RunOutcome], now: datetime, warnings: lis
         if outcome.backups is not None and outcome.kept_by is not None
     ]
     sized = sizing.assess(capacity, used, holdings, now)
-    if told := sized.warning():
-        warnings.append(told)
+    if warning := sized.warning():
+        warnings.append(warning)
     return sized
-
-
-def _write_status(settings: Settings, root: Folder, outcomes: list[RunOutcome]) -> list[str]:
-    """Merge the outcomes into status.json; return warnings."""
-
-    def merged(earlier: bytes | None) -> tuple[bytes, str]:
-        return report.merge_status(earlier, outcomes, scan_root(root).databases, settings.now)
-
-    warning = status.update(root, merged, holder=settings.holder)
-    return [warning] if warning else []

@@ -1,41 +1,25 @@
-"""What a run tells people and machines: tables, `status.json`, the pod's termination message."""
+"""How a run ended, as its log and its pod's termination message say it; `status.json` is in retention/pod/status.py."""
 
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import datetime
 
 from retention.errors import ExitCode, RetentionError
 from retention.rule.backup import Backup
 from retention.rule.decide import Delete
 from retention.rule.policy import Limits, Policy
-from retention.text import parse_moment, table
+from retention.text import table
 
 ALLOW_FLAG = "--allow-large-prune"
-
-
 ALLOW_VALUE = "allowLargePrune"
 
-
 REFUSAL_REMEDY = (
-    "nothing was deleted; see what would go with `plan`. A changed policy is the usual cause: if this is meant, "
-    f"prune with {ALLOW_FLAG}, or set {ALLOW_VALUE}: true for this database until it is done"
+    "nothing was deleted; run `plan` to see what would be deleted. A changed policy is the usual cause: if you want "
+    f"this, prune with {ALLOW_FLAG}, or set {ALLOW_VALUE}: true for this database until it is done"
 )
 
-
 TERMINATION_BYTES = 4096
-"""Kubernetes keeps no more of a container's last words."""
-
-
-STATUS_SCHEMA = 1
-
-
-FORGET_AFTER = timedelta(days=7)
-"""How long `status.json` tells of a database that no run names and that has nothing on the volume."""
-
+"""Kubernetes keeps no more of a container's termination message."""
 
 OK, WARNING, REFUSED, FAILED = "ok", "warning", "refused", "failed"
 
@@ -51,14 +35,14 @@ class RunOutcome:
         published: Archive names that this run has published, oldest first.
         recovered: Those among them that an earlier run had staged.
         deleted: What this run has deleted, newest first.
-        backups: What is there at the end, newest first; None when nobody could look.
+        backups: The backups at the end, newest first; None when the directory could not be scanned.
         bad: Names of archives on the volume that are bad or damaged.
         problems: Why it failed.
-        refusal: Why nothing was deleted although the policy says so.
-        warnings: What somebody should know, though it worked.
+        refusal: Why nothing was deleted although the policy asks for it.
+        warnings: What to know about it, though it worked.
         notes: What happened, in order, for the table's last column.
         seconds: How long it took.
-        kept_by: Its policy, and what stands around that; None when nobody could read them.
+        kept_by: Its policy and limits; None when they could not be read.
     """
 
     database: str
@@ -90,7 +74,7 @@ class RunOutcome:
         return next((backup for backup in self.backups or () if backup.time <= now), None)
 
     def why(self) -> str:
-        """Return the table's last column: the first thing a person has to know."""
+        """Return the table's last column: the first thing to know."""
         if self.problems:
             return self.problems[0].problem
         if self.refusal is not None:
@@ -126,7 +110,7 @@ def finish_table(outcomes: Sequence[RunOutcome], now: datetime) -> str:
 
 
 def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str], now: datetime) -> bytes:
-    """Return the pod's last words, worst first, cut to what Kubernetes keeps."""
+    """Return the pod's termination message, worst database first, cut to what Kubernetes keeps."""
     order = {FAILED: 0, REFUSED: 1, WARNING: 2, OK: 3}
     ranked = sorted(outcomes, key=lambda outcome: order[outcome.result])
     failed = sum(outcome.result == FAILED for outcome in outcomes)
@@ -134,8 +118,8 @@ def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str],
     lines += warnings
     for outcome in ranked:
         newest = outcome.newest(now)
-        told = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
-        lines.append(f"{outcome.database} {outcome.result} ({told}): {outcome.why()}")
+        age = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
+        lines.append(f"{outcome.database} {outcome.result} ({age}): {outcome.why()}")
     return cut("\n".join(lines).encode(errors="replace"))
 
 
@@ -145,115 +129,3 @@ def cut(content: bytes) -> bytes:
         return content
     ellipsis = "…".encode()
     return content[: TERMINATION_BYTES - len(ellipsis)].decode(errors="ignore").encode() + ellipsis
-
-
-def status_entry(outcome: RunOutcome, previous: object, now: datetime) -> dict[str, Any]:
-    """Return what `status.json` says about a database after a run."""
-    newest = outcome.newest(now)
-    at = now.isoformat(timespec="seconds")
-    earlier = previous if isinstance(previous, dict) else {}
-    # Where nobody could look, what was refused before is refused still.
-    refused = earlier.get("refused") if outcome.backups is None and outcome.refusal is None else outcome.refusal
-    return {
-        "database": outcome.database,
-        "cluster": outcome.cluster,
-        "namespace": outcome.namespace,
-        "result": outcome.result,
-        "last_run": at,
-        "last_success": at if outcome.result in (OK, WARNING, REFUSED) else earlier.get("last_success"),
-        "newest": None
-        if newest is None
-        else {"name": newest.name, "time": newest.time.isoformat(), "bytes": newest.bytes, "tables": newest.tables},
-        "kept": None if outcome.backups is None else len(outcome.backups),
-        "bytes": None if outcome.backups is None else sum(backup.bytes for backup in outcome.backups),
-        "pinned": None if outcome.backups is None else sum(_pinned(backup, now) for backup in outcome.backups),
-        "published": outcome.published,
-        "recovered": outcome.recovered,
-        "deleted": [{"name": gone.name, "reason": gone.reason} for gone in outcome.deleted],
-        "bad": outcome.bad,
-        "refused": None if refused is None else str(refused),
-        "problems": [{"problem": error.problem, "remedy": error.remedy} for error in outcome.problems],
-        "warnings": outcome.warnings,
-        "seconds": round(outcome.seconds, 1),
-        # Of a drill, which writes here too.
-        "drill": previous.get("drill") if isinstance(previous, dict) else None,
-    }
-
-
-def _pinned(backup: Backup, now: datetime) -> bool:
-    return backup.pin is not None and backup.pin.holds(now)
-
-
-def merge_status(
-    content: bytes | None, outcomes: Sequence[RunOutcome], present: Iterable[str], now: datetime
-) -> tuple[bytes, str]:
-    """Return `status.json` after a run, and a warning (or nothing) about what was there before.
-
-    Several CronJobs share the file: each replaces the entries of its own databases. The entry of a database that is
-    neither in this run nor on the volume goes a week after its last run: until then it may be one of another CronJob
-    that has failed from its first run on.
-    """
-    databases, warning = _earlier(content)
-    ours = {outcome.database for outcome in outcomes}
-    staying = ours.union(present)
-    merged = {name: entry for name, entry in databases.items() if name in staying or _ran_lately(entry, now)}
-    for outcome in outcomes:
-        merged[outcome.database] = status_entry(outcome, databases.get(outcome.database), now)
-    return _status_document(merged, now), warning
-
-
-def _ran_lately(entry: object, now: datetime) -> bool:
-    last_run = entry.get("last_run") if isinstance(entry, dict) else None
-    moment = parse_moment(last_run) if isinstance(last_run, str) else None
-    return moment is not None and abs(now - moment) < FORGET_AFTER
-
-
-def merge_drills(content: bytes | None, drills: Mapping[str, Any], now: datetime) -> bytes:
-    """Return `status.json` after a drill: of each drilled database the entry with its drill, all else as it was."""
-    databases, _ = _earlier(content)
-    merged = dict(databases)
-    for database, drill in drills.items():
-        entry = databases.get(database)
-        merged[database] = {**(entry if isinstance(entry, dict) else {"database": database}), "drill": drill}
-    return _status_document(merged, now)
-
-
-def _status_document(databases: Mapping[str, Any], now: datetime) -> bytes:
-    document = {
-        "schema": STATUS_SCHEMA,
-        "updated": now.isoformat(timespec="seconds"),
-        "databases": dict(sorted(databases.items())),
-    }
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
-
-
-def _earlier(content: bytes | None) -> tuple[Mapping[str, Any], str]:
-    if content is None:
-        return {}, ""
-    databases = read_status(content)
-    if databases is None:
-        return {}, "status.json could not be understood and was written anew"
-    return databases, ""
-
-
-def read_status(content: bytes) -> dict[str, Any] | None:
-    """Return the databases that `status.json` tells of, or None when it cannot be understood."""
-    try:
-        databases = json.loads(content)["databases"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return None
-    return databases if isinstance(databases, dict) else None
-
-
-def write_termination_log(path: Path, content: bytes) -> str:
-    """Write the pod's last words; return a warning (or nothing), since a report must not fail what it reports."""
-    try:
-        # The kubelet has made this file and mounted it: it is written in place, never replaced.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, content)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        return f"{path}: the termination message was not written: {error.strerror}"
-    return ""

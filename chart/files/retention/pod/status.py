@@ -1,20 +1,34 @@
-"""Reads and changes `status.json`, which all runs and drills of a volume share: docs/architecture.md."""
+"""`status.json`, which all runs and drills of a volume share: read, merged and written here alone.
 
-from collections.abc import Callable
+Its fields are in docs/architecture.md. Several CronJobs share the file: each replaces what concerns its own databases.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 from retention.errors import RetentionError
 from retention.names import STATUS, STATUS_LOCK
+from retention.pod.report import OK, REFUSED, WARNING, RunOutcome
+from retention.rule.backup import Backup
+from retention.text import parse_moment
 from retention.volume import locks
 from retention.volume.folder import Folder
+from retention.volume.scan import scan_root
 
+_Entries = Mapping[str, Any]
+_Merge = Callable[[_Entries], _Entries]
+_SCHEMA = 1
 _LOCK_SECONDS = 30
-
-
 _MOST_BYTES = 16 * 1024 * 1024
+
+_FORGET_AFTER = timedelta(days=7)
+"""How long a database stays in the file that no run names and that has nothing on the volume."""
 
 
 def read(root: Folder) -> bytes | None:
-    """Return the file's content, or None when there is none.
+    """Return the file's content, or None when there is no such file.
 
     Raises:
         VolumeError: When it cannot be read.
@@ -22,22 +36,140 @@ def read(root: Folder) -> bytes | None:
     return root.read(STATUS, _MOST_BYTES)
 
 
-def update(root: Folder, change: Callable[[bytes | None], tuple[bytes, str]], *, holder: str) -> str:
-    """Change the file under its lock.
+def parse(content: bytes) -> dict[str, Any] | None:
+    """Return the file's entries by database, or None when it cannot be understood."""
+    try:
+        databases = json.loads(content)["databases"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return databases if isinstance(databases, dict) else None
+
+
+def write_run(root: Folder, outcomes: Iterable[RunOutcome], *, now: datetime, holder: str) -> str:
+    """Put the outcomes of a run into the file.
 
     Args:
         root: The volume.
-        change: Gives the new content for the earlier one, and a warning or nothing.
+        outcomes: One for each database of the run.
+        now: The moment of the run, UTC.
         holder: How the lock names us.
 
     Returns:
-        A warning, or nothing: a report must not fail what it reports.
+        A warning, or nothing: a report must not fail the run that it reports.
     """
+    return _update(
+        root, lambda earlier: merge_run(earlier, list(outcomes), scan_root(root).databases, now), now, holder
+    )
+
+
+def write_drills(root: Folder, drills: Mapping[str, Any], *, now: datetime, holder: str) -> str:
+    """Put the drills of databases into the file, by their names; all else stays as it was.
+
+    Args:
+        root: The volume.
+        drills: What the file says about the drill of each database.
+        now: The moment of the drill, UTC.
+        holder: How the lock names us.
+
+    Returns:
+        A warning, or nothing: a report must not fail the drill that it reports.
+    """
+    return _update(root, lambda earlier: merge_drills(earlier, drills), now, holder)
+
+
+def _update(root: Folder, merge: _Merge, now: datetime, holder: str) -> str:
+    """Change the file under its lock; return a warning, or nothing."""
     try:
         with locks.locked(root, STATUS_LOCK, seconds=_LOCK_SECONDS, holder=holder):
-            content, warning = change(read(root))
-            root.write(STATUS, content)
+            content = read(root)
+            earlier = {} if content is None else parse(content)
+            root.write(STATUS, _format(merge(earlier or {}), now))
             root.sync()
     except RetentionError as error:
         return f"status.json was not written: {error}"
-    return warning
+    return "status.json could not be understood and was written from scratch" if earlier is None else ""
+
+
+def _format(databases: Mapping[str, Any], now: datetime) -> bytes:
+    document = {
+        "schema": _SCHEMA,
+        "updated": now.isoformat(timespec="seconds"),
+        "databases": dict(sorted(databases.items())),
+    }
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+
+
+def merge_run(earlier: _Entries, outcomes: Iterable[RunOutcome], present: Iterable[str], now: datetime) -> _Entries:
+    """Return the entries after a run.
+
+    The entry of a database that is neither in this run nor on the volume goes a week after its last run: until then the
+    database may belong to another CronJob that has failed from its first run on.
+
+    Args:
+        earlier: The entries before it.
+        outcomes: One for each database of the run.
+        present: The databases on the volume.
+        now: The moment of the run, UTC.
+    """
+    ours = {outcome.database: entry(outcome, earlier.get(outcome.database), now) for outcome in outcomes}
+    staying = {*ours, *present}
+    others = {name: one for name, one in earlier.items() if name in staying or _ran_lately(one, now)}
+    return {**others, **ours}
+
+
+def _ran_lately(earlier: object, now: datetime) -> bool:
+    last_run = earlier.get("last_run") if isinstance(earlier, dict) else None
+    moment = parse_moment(last_run) if isinstance(last_run, str) else None
+    return moment is not None and abs(now - moment) < _FORGET_AFTER
+
+
+def merge_drills(earlier: _Entries, drills: Mapping[str, Any]) -> _Entries:
+    """Return the entries after a drill: each drilled database has its drill, all else is as it was."""
+    merged = dict(earlier)
+    for database, drill in drills.items():
+        before = earlier.get(database)
+        merged[database] = {**(before if isinstance(before, dict) else {"database": database}), "drill": drill}
+    return merged
+
+
+def entry(outcome: RunOutcome, previous: object, now: datetime) -> dict[str, Any]:
+    """Return the entry of a database after a run.
+
+    Args:
+        outcome: How the run ended for it.
+        previous: Its entry before, or None.
+        now: The moment of the run, UTC.
+    """
+    newest = outcome.newest(now)
+    at = now.isoformat(timespec="seconds")
+    earlier = previous if isinstance(previous, dict) else {}
+    # If the directory could not be scanned, an earlier refusal still holds.
+    refused = earlier.get("refused") if outcome.backups is None and outcome.refusal is None else outcome.refusal
+    return {
+        "database": outcome.database,
+        "cluster": outcome.cluster,
+        "namespace": outcome.namespace,
+        "result": outcome.result,
+        "last_run": at,
+        "last_success": at if outcome.result in (OK, WARNING, REFUSED) else earlier.get("last_success"),
+        "newest": None
+        if newest is None
+        else {"name": newest.name, "time": newest.time.isoformat(), "bytes": newest.bytes, "tables": newest.tables},
+        "kept": None if outcome.backups is None else len(outcome.backups),
+        "bytes": None if outcome.backups is None else sum(backup.bytes for backup in outcome.backups),
+        "pinned": None if outcome.backups is None else sum(_pinned(backup, now) for backup in outcome.backups),
+        "published": outcome.published,
+        "recovered": outcome.recovered,
+        "deleted": [{"name": gone.name, "reason": gone.reason} for gone in outcome.deleted],
+        "bad": outcome.bad,
+        "refused": None if refused is None else str(refused),
+        "problems": [{"problem": error.problem, "remedy": error.remedy} for error in outcome.problems],
+        "warnings": outcome.warnings,
+        "seconds": round(outcome.seconds, 1),
+        # Drills write this field; a run keeps it.
+        "drill": earlier.get("drill"),
+    }
+
+
+def _pinned(backup: Backup, now: datetime) -> bool:
+    return backup.pin is not None and backup.pin.holds(now)

@@ -1,1 +1,1 @@
-"""Which backups stay. Values in, values out: nothing here reads a disk, a clock or the environment."""
+"""Which backups to keep. Values in, values out: nothing here reads a disk, a clock or the environment."""

@@ -1,4 +1,4 @@
-"""Values: what a backup, a pin and a directory of them are. Nothing here reads a disk."""
+"""Values: a backup, its pin, and the scan of a directory. Nothing here reads a disk."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,13 +9,13 @@ from retention.names import Kind, file_name
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """Why and for how long a person keeps a backup besides the tiers.
+    """Why and for how long a backup is protected from pruning.
 
     Attributes:
-        reason: The person's words, or why the pin cannot be read (it holds all the same).
-        expires: When it stops to hold; None for never.
-        by: What has made it, empty for a person; a drill takes only its own pins away.
-        replaced: The pin that it stands in place of, as its file held it; empty for none.
+        reason: As the user gave it, or why the pin cannot be read (it holds all the same).
+        expires: When it expires; None for never.
+        by: `drill` for the pin of a drill, empty for a user's; a drill removes only its own pins.
+        replaced: The content of the pin's file before a drill replaced it; empty for none.
     """
 
     reason: str
@@ -24,7 +24,7 @@ class Pin:
     replaced: str = ""
 
     def holds(self, now: datetime) -> bool:
-        """Tell whether the pin still keeps its backup."""
+        """Return whether the pin still protects its backup."""
         return self.expires is None or now < self.expires
 
 
@@ -35,9 +35,9 @@ class Backup(NamedTuple):
         base: `<database>-YYYYMMDD-HHMMSS`.
         time: When the dump began, UTC, by its name.
         bytes: The archive's size.
-        sha256: What the archive's content has to sum to.
-        tables: How many tables are in it; None where the metadata does not say.
-        compression: As given to pg_dump; empty where the metadata does not say.
+        sha256: The expected sha256 of the archive's content.
+        tables: How many tables are in it; None if the metadata lacks that.
+        compression: As given to pg_dump; empty if the metadata lacks that.
         pin: The pin, also one that has expired.
     """
 
@@ -65,19 +65,19 @@ class Finding:
 
 @dataclass(slots=True)
 class Scan:
-    """All that lies in a database's directory.
+    """Everything in a database's directory.
 
     Attributes:
         database: Whose directory it is.
-        backups: What was published and is whole, newest first.
-        damaged: Archives that were published and have another size than their metadata say, or sidecars in discord.
-        incomplete: Archives without their sidecars: they count for nothing and are left alone.
+        backups: The published archives that agree with their sidecars, newest first.
+        damaged: Published archives whose size differs from their metadata, or whose sidecars contradict each other.
+        incomplete: Archives without their sidecars: they do not count and are left alone.
         bad: Bases of archives that were judged bad.
-        staged: Bases of archives that nobody has judged yet, oldest first.
-        partial: Names of dumps that were cut off, or are under way.
-        tombstones: Bases of archives whose deletion was cut off.
+        staged: Bases of archives that are not judged yet, oldest first.
+        partial: Names of dumps that were interrupted, or are under way.
+        tombstones: Bases of archives whose deletion was interrupted.
         leftovers: Names of sidecars without an archive, and of half-written small files.
-        ignored: What is not ours.
+        ignored: All other names.
     """
 
     database: str
@@ -92,13 +92,13 @@ class Scan:
     ignored: list[Finding] = field(default_factory=list)
 
     def not_counted(self) -> list[Finding]:
-        """Return every name that no plan counts, each with its reason, sorted."""
+        """Return every name that does not count as a backup, each with its reason, sorted."""
         found = [*self.damaged, *self.incomplete, *self.ignored]
-        found += [Finding(file_name(base, Kind.BAD), "judged bad: look into it, then remove it") for base in self.bad]
+        found += [Finding(file_name(base, Kind.BAD), "judged bad: find out why, then remove it") for base in self.bad]
         found += [Finding(file_name(base, Kind.STAGED), "staged: the next finish judges it") for base in self.staged]
         found += [Finding(name, "partial: the next dump removes it") for name in self.partial]
         found += [
-            Finding(file_name(base, Kind.TOMBSTONE), "deletion was cut off: the next finish completes it")
+            Finding(file_name(base, Kind.TOMBSTONE), "its deletion was interrupted: the next finish completes it")
             for base in self.tombstones
         ]
         found += [Finding(name, "left over: the next finish removes it") for name in self.leftovers]

@@ -1,8 +1,8 @@
-"""What is decided about the backups of a database: the guards that stand around the rule.
+"""Decides about the backups of a database: the rule, and the safety limits around it.
 
-Around the rule, never changing it: backups that are pinned or dated after now are exempt; the newest backup
-and the one made by this run are never deleted; only published backups are planned. A budget of bytes takes the oldest
-of what the rule keeps, down to a floor.
+The limits never change the rule: backups that are pinned or dated after now are exempt; the newest backup and the one
+made by this run are never deleted; only published backups are planned. A budget of bytes deletes the oldest backups
+that the rule keeps, but leaves a minimum number of them.
 """
 
 from collections.abc import Iterable, Sequence, Set
@@ -17,15 +17,14 @@ from retention.rule.policy import DEFAULT_LIMITS, Limits, Policy
 from retention.text import format_size
 
 FREE_DELETIONS = 3
-"""A prune of this many backups is never refused: one new backup can push out that many."""
-
+"""A prune of this many backups is never refused: one new backup can replace that many."""
 
 BUDGET_RULE = "budget"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a decision needs to know of a backup, where there is only its name; a size of None is not known."""
+    """What a decision needs to know about a backup of which only the name is given; a size of None is not known."""
 
     name: str
     base: str
@@ -36,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """A backup that is decided about, as one sees it from outside."""
+    """A backup that was decided about."""
 
     backup: Candidate | Backup
 
@@ -83,11 +82,11 @@ class Decision:
 
     Attributes:
         database: Whose backups they are.
-        keep: What stays, newest first.
-        delete: What goes, newest first.
+        keep: The backups that stay, newest first.
+        delete: The backups that go, newest first.
         ignored: What does not count, and why.
-        refusal: Why this must not be carried out without a person's yes; empty when it may.
-        over_budget: Why what stays takes more than it may; empty when it does not.
+        refusal: Why this must not be carried out unless large prunes are allowed; empty when it may be.
+        over_budget: Why the backups that stay take more than the budget; empty when they do not.
     """
 
     database: str
@@ -136,33 +135,33 @@ def decide(
         candidates: All published ones, in any order.
         ignored: What does not count; passed through.
         policy: The retention policy.
-        now: Backups dated later are set aside.
+        now: Backups dated later are exempt.
         own: Bases of backups that the calling run has made.
-        limits: What stands around the policy.
+        limits: The safety limits around the policy.
     """
-    aside: list[Keep] = []
+    exempted: list[Keep] = []
     planned: list[Candidate | Backup] = []
     for candidate in candidates:
-        kept_aside = None if candidate.pin is None and candidate.time <= now else _exempt(candidate, now)
-        if kept_aside is None:
+        exempt = None if candidate.pin is None and candidate.time <= now else _exempt(candidate, now)
+        if exempt is None:
             planned.append(candidate)
         else:
-            aside.append(kept_aside)
+            exempted.append(exempt)
     planned.sort(key=_time_of, reverse=True)
     protected = own.union(candidate.base for candidate in planned[:1])
     keep, delete = _by_rule(planned, policy, protected)
     over = ""
     if limits.max_bytes is not None:
-        over = _by_budget(keep, delete, sum(kept.bytes or 0 for kept in aside), protected, limits, limits.max_bytes)
+        over = _by_budget(keep, delete, sum(kept.bytes or 0 for kept in exempted), protected, limits, limits.max_bytes)
     refusal = _refusal(database, delete, planned, limits)
-    everything = sorted([*keep, *aside], key=_time_of, reverse=True)
+    everything = sorted([*keep, *exempted], key=_time_of, reverse=True)
     return Decision(database, tuple(everything), tuple(delete), tuple(ignored), refusal, over)
 
 
 def _by_rule(
     planned: Sequence[Candidate | Backup], policy: Policy, protected: Set[str]
 ) -> tuple[list[Keep], list[Delete]]:
-    """Return what the rule keeps and what it deletes, all newest first; what is protected is kept besides."""
+    """Return what the rule keeps, and the protected backups with it, and what it deletes; both newest first."""
     result = plan([candidate.time for candidate in planned], policy)
     places = iter(result.keep)
     causes = ((rule.name.lower().replace("_", "-"), reason) for rule, reason, times in result.grouped() for _ in times)
@@ -184,14 +183,14 @@ def _by_rule(
 
 
 def _by_budget(
-    keep: list[Keep], delete: list[Delete], aside: int, protected: Set[str], limits: Limits, most: int
+    keep: list[Keep], delete: list[Delete], exempt_bytes: int, protected: Set[str], limits: Limits, most: int
 ) -> str:
-    """Move from `keep` to `delete` what a budget takes: the oldest, down to the floor.
+    """Move from `keep` to `delete` the oldest backups that exceed the budget, but leave the minimum number.
 
     Returns:
-        Why what stays still takes more than the budget, or nothing.
+        Why the backups that stay still take more than the budget, or nothing.
     """
-    total = aside + sum(kept.bytes or 0 for kept in keep)
+    total = exempt_bytes + sum(kept.bytes or 0 for kept in keep)
     victims: set[str] = set()
     for kept in reversed(keep[limits.min_backups :]):
         if total <= most:
@@ -207,7 +206,7 @@ def _by_budget(
         return ""
     return (
         f"the archives take {format_size(total)} and may take {format_size(most)}: the newest {limits.min_backups}, "
-        "pinned ones and those dated after now are never deleted for that"
+        "pinned ones and those dated after now are never deleted to save space"
     )
 
 
@@ -221,7 +220,7 @@ def _exempt(candidate: Candidate | Backup, now: datetime) -> Keep | None:
             reason += f" (until {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
         return Keep(candidate, "pinned", reason)
     if candidate.time > now:
-        reason = f"dated after now ({stamp_of(now)}): a clock was wrong; set aside and kept until then"
+        reason = f"dated after now ({stamp_of(now)}): a clock was wrong; exempt from pruning until then"
         return Keep(candidate, "future", reason)
     return None
 
@@ -233,14 +232,14 @@ def _with_pin(reason: str, candidate: Candidate | Backup) -> str:
 
 
 def _refusal(database: str, delete: Sequence[Delete], planned: Sequence[Candidate | Backup], limits: Limits) -> str:
-    """Say why a prune is large: backups that are pinned or dated after now are no part of either share."""
+    """Return why a prune is large, or nothing; pinned backups and those dated after now count in neither share."""
     if len(delete) <= FREE_DELETIONS:
         return ""
     count, total = len(delete), len(planned)
     size, sizes = sum(gone.bytes or 0 for gone in delete), sum(one.bytes or 0 for one in planned)
-    told = f"would be deleted at once, more than {FREE_DELETIONS} and more than {limits.large_percent} %"
+    large = f"would be deleted at once, more than {FREE_DELETIONS} and more than {limits.large_percent} %"
     if 100 * count > limits.large_percent * total:
-        return f"{database}: {count} of {total} backups {told}"
+        return f"{database}: {count} of {total} backups {large}"
     if 100 * size > limits.large_percent * sizes:
-        return f"{database}: {count} backups with {format_size(size)} of {format_size(sizes)} {told} of the bytes"
+        return f"{database}: {count} backups with {format_size(size)} of {format_size(sizes)} {large} of the bytes"
     return ""

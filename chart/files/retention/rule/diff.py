@@ -1,4 +1,4 @@
-"""What another policy would do to the backups that are there: two decisions, and how they differ."""
+"""What another policy would do to the existing backups: two decisions, and how they differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ DELETE, KEEP, MOVE = "delete", "keep", "move"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A backup that fares differently.
+    """A backup about which two policies decide differently.
 
     Attributes:
         what: `delete` (it would stay, and goes), `keep` (it would go, and stays), or `move` (to another tier).
@@ -39,7 +39,7 @@ class Difference:
     Attributes:
         database: Whose backups they are.
         changes: Newest first.
-        refusal: Why the new policy's deletions would need a person's yes; empty when they would not.
+        refusal: Why the deletions of the new policy would be refused as a large prune; empty when they would not.
     """
 
     database: str

@@ -1,7 +1,7 @@
-"""A simulation as a picture: a row a day, the ages of what is there on a logarithmic axis, gaps made visible.
+"""A simulation as a picture: a row a day, the ages of the backups on a logarithmic axis, gaps made visible.
 
-Tiers differ by shape as well as by colour. The colours are chosen so that people who see red, green or blue less tell
-them apart, on light paper and, where the reader's system asks for it, on dark.
+Tiers differ by shape as well as by colour. The colours can be distinguished by people with impaired vision of red,
+green or blue, on a light background and, if the reader's system prefers it, on a dark one.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from itertools import pairwise
 from textwrap import wrap
 
 from retention.rule.policy import Tier
-from retention.rule.simulate import Day, Simulation, longest_age, place, summary, told
+from retention.rule.simulate import Day, Simulation, format_span, longest_age, place, summary
 from retention.text import format_duration, format_size
 
 LIGHT = {
@@ -23,7 +23,6 @@ LIGHT = {
     "tiers": ("#2a5ae0", "#a58a1a", "#06401c", "#b44ab8", "#3a1440"),
 }
 
-
 DARK = {
     "paper": "#10151c",
     "ink": "#e9eef5",
@@ -33,35 +32,22 @@ DARK = {
     "tiers": ("#7a6cff", "#e8a020", "#8cf5a8", "#d79af0", "#f2f8ff"),
 }
 
-
 _WIDTH, _LEFT, _RIGHT = 960, 72, 28
-
-
 _LINE, _ROW, _MOST_ROWS = 20, 15, 42
-
 
 _MIDDLE, _LAST = 235, 590
 """Where the second and the third column of the legend begin."""
 
-
 _TICK_ROOM = 46
-
-
-_TOLD_LENGTH = 112
-
-
+_SUMMARY_LENGTH = 112
 _LONGEST_NAME = 13
-
-
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
-
 
 _TICKS = (
     *((hours * _HOUR, f"{hours}h") for hours in (1, 2, 3, 6, 12)),
     *((days * _DAY, f"{days}d") for days in (1, 2, 4, 7, 14, 30, 60, 90, 180)),
     *((365 * years * _DAY, f"{years}y") for years in (1, 2, 3, 5, 10, 20, 50, 100)),
 )
-
 
 # Drawn around the origin, all of about the same area.
 _SHAPES = (
@@ -87,7 +73,7 @@ def to_html(simulation: Simulation) -> str:
     rows = []
     for day in simulation.days:
         cells = [str(day.day), *(str(day.kept.get(name, 0)) for name in names), str(day.total), str(day.made)]
-        cells += [str(day.deleted), told(day.reach), told(max(day.gaps.values(), default=timedelta(0)))]
+        cells += [str(day.deleted), format_span(day.reach), format_span(max(day.gaps.values(), default=timedelta(0)))]
         cells += [format_size(day.bytes)] if scenario.size else []
         rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     lines = [
@@ -166,32 +152,33 @@ class _Drawing:
 
     def _head(self, y: float) -> float:
         self._text(_RIGHT, y, _title(self._simulation), "title")
-        for line in self._told():
-            for part in wrap(line, _TOLD_LENGTH):
+        for line in self._summary():
+            for part in wrap(line, _SUMMARY_LENGTH):
                 y += _LINE
                 self._text(_RIGHT, y, part, "faint")
         return y
 
-    def _told(self) -> Iterator[str]:
+    def _summary(self) -> Iterator[str]:
         scenario = self._simulation.scenario
-        disturbed = [f"starts up to {told(scenario.jitter)} late"] if scenario.jitter else []
+        disturbed = [f"starts up to {format_span(scenario.jitter)} late"] if scenario.jitter else []
         disturbed += [f"{scenario.fail_percent} % of the runs fail"] if scenario.fail_percent else []
         disturbed += [f"{scenario.manual} by hand each day"] if scenario.manual else []
         disturbed += [
-            f"none for {told(outage.length)} from day {outage.begin // _DAY + 1} on" for outage in scenario.outages
+            f"none for {format_span(outage.length)} from day {outage.begin // _DAY + 1} on"
+            for outage in scenario.outages
         ]
         if disturbed:
             text = "; ".join(disturbed)
-            yield text if len(text) <= 3 * _TOLD_LENGTH else f"{text[: 3 * _TOLD_LENGTH]}…"
+            yield text if len(text) <= 3 * _SUMMARY_LENGTH else f"{text[: 3 * _SUMMARY_LENGTH]}…"
         steady = self._simulation.steady
         if steady is None:
             yield summary(self._simulation)[0]
             return
-        low, high = (told(reach) for reach in steady.reach)
+        low, high = (format_span(reach) for reach in steady.reach)
         most = f"At most {self._simulation.most_kept} backups"
         size = f", {format_size(self._simulation.most_bytes)}" if self._simulation.most_bytes else ""
         yield (
-            f"{most}{size}. Full after {told(steady.since)}; from then on it reaches back {low} to {high}, "
+            f"{most}{size}. Full after {format_span(steady.since)}; from then on it reaches back {low} to {high}, "
             f"and one run deletes at most {steady.most_deleted}."
         )
 
@@ -207,7 +194,9 @@ class _Drawing:
             if steady is not None:
                 least, most = steady.kept[tier.name]
                 count = str(least) if least == most else f"{least} to {most}"
-                self._text(_RIGHT + _LAST, y, f"when full: {count} kept, gaps up to {told(steady.gaps[tier.name])}")
+                self._text(
+                    _RIGHT + _LAST, y, f"when full: {count} kept, gaps up to {format_span(steady.gaps[tier.name])}"
+                )
         y += _LINE
         self._mark(_RIGHT + 6, y - 4.5, "o")
         self._text(_RIGHT + 22, y, "oldest", "strong")

@@ -8,8 +8,8 @@ The rule, in the words of `docs/retention.md`:
 * `slot = floor((time - phase) / every)`. In a slot of the first tier only the newest backup is a candidate, a *rep*. A
   rep is a *mark* of a tier when it is the newest rep of its slot of that tier's width.
 * The walk goes from the newest rep to the oldest. A tier takes the marks of its own width until its places for marks
-  are full; the next tier begins with the next older rep. Until then it takes, besides, the newest reps that are marks
-  of the tier before but not of its own, as many as it has places in transit.
+  are full; the next tier begins with the next older rep. Until then it also takes the newest reps that are marks of the
+  tier before but not of its own, as many as it has places in transit.
 * When the walk ends and the last tier has free places, the oldest backup of all is kept too.
 """
 
@@ -29,16 +29,12 @@ from retention.rule.policy import Policy, Quota
 from retention.text import format_duration
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-
-
 _ZERO: Final = timedelta(0)
 
 
 class Place(enum.Enum):
-    """In what capacity a backup is kept."""
+    """The kind of place in its tier that a backup has."""
 
     MARK = "mark"
     TRANSIT = "transit"
@@ -46,7 +42,7 @@ class Place(enum.Enum):
 
 
 class Rule(enum.Enum):
-    """Why a backup goes."""
+    """Why a backup is deleted."""
 
     SAME_SLOT = "a newer backup in the same slot of the first tier"
     NOT_A_MARK = "not the newest of its slot in the tier that it has come to"
@@ -55,12 +51,12 @@ class Rule(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A backup that stays.
+    """A backup that is kept.
 
     Attributes:
         time: When the backup began.
         tier: The tier's name, or `oldest`.
-        place: In what capacity.
+        place: The kind of place that it has there.
         reason: One short sentence for people.
     """
 
@@ -72,7 +68,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A backup that goes: by which rule, and one short sentence for people."""
+    """A backup that is deleted: by which rule, and one short sentence for people."""
 
     time: datetime
     rule: Rule
@@ -81,7 +77,7 @@ class Deleted:
 
 @dataclass(slots=True)
 class _Cause:
-    """Why `count` deleted backups in a row go."""
+    """Why `count` backups in a row are deleted."""
 
     rule: Rule
     tier: int
@@ -90,7 +86,7 @@ class _Cause:
 
 
 _Kept = tuple[datetime, int, Place, int]
-"""What stays: its time, the number of its tier, its place, and the how many-th such place of the tier it takes."""
+"""A kept backup: its time, the number of its tier, its kind of place, and its number among those of the tier."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class Plan:
 
     Attributes:
         policy: The policy.
-        delete: The times of what goes, newest first; `explain` says why.
+        delete: The times of the deleted backups, newest first; `explain` adds the reasons.
     """
 
     policy: Policy
@@ -109,23 +105,23 @@ class Plan:
 
     @cached_property
     def keep(self) -> tuple[Kept, ...]:
-        """What stays, newest first."""
+        """The kept backups, newest first."""
         quotas = self.policy.quotas()
         return tuple(self._explained(one, quotas[one[1]]) for one in self._kept)
 
     @property
     def kept(self) -> frozenset[datetime]:
-        """The times of what stays."""
+        """The times of the kept backups."""
         return frozenset(time for time, *_ in self._kept)
 
     def explain(self) -> Iterator[Deleted]:
-        """Yield what goes, newest first, each with its reason."""
+        """Yield the deleted backups, newest first, each with its reason."""
         for rule, reason, times in self.grouped():
             for time in times:
                 yield Deleted(time, rule, reason)
 
     def grouped(self) -> Iterator[tuple[Rule, str, Sequence[datetime]]]:
-        """Yield what goes, newest first: backups in a row that go by the same rule, for the same reason."""
+        """Yield the deleted backups, newest first, grouped where backups in a row have the same rule and reason."""
         begin = 0
         for cause in self._causes:
             end = begin + cause.count
@@ -169,7 +165,7 @@ def plan(times: Iterable[datetime], policy: Policy) -> Plan:
         The plan. Every time is in it exactly once, and the newest is always kept.
 
     Raises:
-        TimeInputError: When a time is naive, or in another zone than UTC.
+        TimeInputError: When a time is naive, or not in UTC.
     """
     walk = _Walk(_oldest_first(times), policy)
     for number, quota in enumerate(policy.quotas()):
@@ -188,7 +184,7 @@ class _Walk:
         # Widths nest, so that a slot begins here for every one of them.
         self._origin = _EPOCH + policy.phase % policy.tiers[-1].every
         self._finest = policy.tiers[0].every
-        # Oldest first; of these as many are left to decide about.
+        # Oldest first; the first `_left` of these are not decided about yet.
         self._ordered = ordered
         self._left = len(ordered)
         self._full = False
@@ -197,7 +193,7 @@ class _Walk:
         self.causes: list[_Cause] = []
 
     def fill(self, number: int, quota: Quota) -> None:
-        """Go on until all places for marks of a tier are taken, or no backup is left."""
+        """Walk on until all places for marks of a tier are taken, or no backup is left."""
         ordered, left, every = self._ordered, self._left, self._tiers[number].every
         # A rep is a mark when it is older than the slot that the next newer one is in.
         edge = self._slot_start(ordered[left], every) if left < len(ordered) else None
@@ -223,7 +219,7 @@ class _Walk:
         self._full = marks == quota.marks
 
     def end(self) -> None:
-        """Let go what is older than full tiers; keep the oldest of all where the last tier has free places."""
+        """Delete what is older than full tiers; keep the oldest of all if the last tier has free places."""
         last = len(self._tiers) - 1
         if self._left:
             self._drop(0, self._left, Rule.TIERS_FULL, last, self.kept[-1][0])
@@ -232,7 +228,7 @@ class _Walk:
             self.kept.append((self.delete.pop(), last, Place.OLDEST, 1))
 
     def _drop_slot(self, rep: datetime, left: int) -> int:
-        """Let go what is in the same slot of the first tier as a rep; return how many are left then."""
+        """Delete what is in the same slot of the first tier as a rep; return how many are left then."""
         begin = bisect_left(self._ordered, self._slot_start(rep, self._finest), 0, left)
         if begin < left:
             self._drop(begin, left, Rule.SAME_SLOT, 0, rep)
@@ -245,7 +241,7 @@ class _Walk:
         self._note(rule, tier, winner, len(times))
 
     def _newest_of_slot(self, edge: datetime, every: timedelta) -> datetime:
-        """Return the newest rep of a slot that an earlier tier has come to; a mark of each tier, it is kept."""
+        """Return the newest rep of a slot that an earlier tier has reached; it is kept, being a mark of each tier."""
         older = (time for time, *_ in reversed(self.kept))
         return max(takewhile(lambda time: self._slot_start(time, every) == edge, older))
 
@@ -254,11 +250,11 @@ class _Walk:
         try:
             return time - (time - self._origin) % every
         except OverflowError:
-            # The slot began before the first moment that a datetime can tell.
+            # The slot began before the first moment that a datetime can express.
             return _BEGINNING
 
     def _note(self, rule: Rule, tier: int, winner: datetime, count: int) -> None:
-        """Put the last deletions down to a rule; what goes in a row for one reason is noted once."""
+        """Note the rule of the last deletions; a row of them with one reason is noted once."""
         last = self.causes[-1] if self.causes else None
         if last is not None and last.winner is winner and last.rule is rule and last.tier == tier:
             last.count += count

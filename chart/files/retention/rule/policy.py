@@ -2,7 +2,8 @@
 
 A *tier* keeps `keep` backups, one per `every`, up to the age `until`; the last tier has no end. Tiers are listed finest
 first and their widths nest. Part of a tier's places are *marks* (the newest backup of each slot of `every`), the rest
-are places *in transit*: for what has left the tier before and is not yet a mark of this one.
+are places *in transit*: for backups that have left the tier before and are not yet marks of this one.
+A new option of a tier begins here: a field of `Tier`, its check, and its form as JSON.
 """
 
 import json
@@ -14,16 +15,12 @@ from retention.errors import PolicyError
 from retention.text import DURATION_HELP, LONGEST, format_duration, parse_duration
 
 RESERVED_NAMES: Final = frozenset({"newest", "oldest", "pinned", "future"})
-"""What a plan says in a tier's place for backups that no tier keeps."""
-
+"""What a plan says instead of a tier's name for backups that no tier keeps."""
 
 DEFAULT_PHASE: Final = timedelta(seconds=-900)
 """Slots begin a quarter of an hour before the schedule's minute, so that a late start falls in its own slot."""
 
-
 _SECOND = timedelta(seconds=1)
-
-
 _MOST = 1_000_000
 
 
@@ -46,7 +43,7 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How a tier's places divide: `marks` for the newest of each slot, `transit` for what is on its way there."""
+    """How a tier's places divide: `marks` for the newest of each slot, `transit` for backups on their way there."""
 
     marks: int
     transit: int
@@ -72,7 +69,7 @@ class Policy:
 
     @classmethod
     def default(cls) -> Self:
-        """Return the policy that holds where none is given: 6 Hourly, 4 12-Hourly, 5 Daily."""
+        """Return the default policy: 6 Hourly, 4 12-Hourly, 5 Daily."""
         hour = timedelta(hours=1)
         return cls(
             (
@@ -128,12 +125,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What stands around the policy of one database; it never changes the rule.
+    """The safety limits around the policy of one database; they never change the rule.
 
     Attributes:
         large_percent: More than this share of the backups, or of their bytes, is a large prune; 1 to 99.
         max_bytes: The most that all archives may take together; None for no budget.
-        min_backups: How many of the newest backups the budget never takes, 1 or more.
+        min_backups: How many of the newest backups the budget never deletes, 1 or more.
 
     Raises:
         PolicyError: Naming the limit and what it should be.
@@ -178,7 +175,7 @@ def _check(policy: Policy) -> None:
 def _check_name(policy: Policy, index: int, place: str) -> None:
     name = policy.tiers[index].name
     if not name.strip() or not name.isprintable() or len(name) > 63:
-        raise PolicyError(f"{place}: this is not a name", "give it 1 to 63 printable characters")
+        raise PolicyError(f"{place}: this is not a valid name", "give it 1 to 63 printable characters")
     if name in RESERVED_NAMES:
         raise PolicyError(f"{place}: the name is reserved for backups outside the tiers", "choose another name")
     if name in (tier.name for tier in policy.tiers[:index]):
@@ -207,7 +204,7 @@ def _check_range(policy: Policy, index: int, place: str, begin: timedelta) -> ti
             raise PolicyError(f"{place}: the last tier has an until", "leave it out: the last tier ends by count alone")
         return begin
     if tier.until is None:
-        raise PolicyError(f"{place}: until is missing", "say at which age the next tier begins; only the last has none")
+        raise PolicyError(f"{place}: until is missing", "give the age at which the next tier begins")
     if tier.until > LONGEST:
         raise PolicyError(f"{place}: until is longer than a century", "give less")
     span, rest = divmod(tier.until - begin, tier.every)

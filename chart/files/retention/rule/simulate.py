@@ -1,6 +1,6 @@
-"""What a policy would keep, day by day: a schedule with all that disturbs it, pruned after each backup.
+"""Simulates what a policy would keep, day by day: a schedule with its disturbances, pruned after each backup.
 
-The simulation runs the very rule that prunes; nothing here decides anything.
+The simulation runs the same rule that prunes; nothing here decides anything.
 """
 
 import math
@@ -16,16 +16,9 @@ from retention.rule.policy import Policy
 from retention.text import format_duration, format_size, table
 
 _DAY = timedelta(days=1)
-
-
 _MONTH = timedelta(days=30)
-
-
 _SECOND = timedelta(seconds=1)
-
-
 _ZERO = timedelta(0)
-
 
 _LINE = 60
 """Characters of a timeline."""
@@ -33,7 +26,7 @@ _LINE = 60
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time without backups: when it begins, counted from the start of the simulation, and how long it lasts."""
+    """A period without backups: when it begins, counted from the start of the simulation, and how long it lasts."""
 
     begin: timedelta
     length: timedelta
@@ -51,10 +44,10 @@ class Scenario:
         jitter: The most that a start is late; each is late by a random part of it.
         outages: When no backup is made.
         fail_percent: How many of a hundred runs fail, at random.
-        manual: How many backups are made by hand each day, besides, at random minutes.
-        size: Bytes of the first archive; 0 when nobody asks.
+        manual: How many additional backups are made by hand each day, at random minutes.
+        size: Bytes of the first archive; 0 to leave sizes out.
         growth_percent: By how much archives grow in thirty days.
-        seed: Chooses what is random; the same seed gives the same.
+        seed: Of the random numbers; the same seed gives the same simulation.
     """
 
     policy: Policy
@@ -109,7 +102,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """What never changes once the tiers are full for the first time.
+    """The bounds that hold once the tiers are full for the first time.
 
     Attributes:
         since: How long after the start that was.
@@ -310,33 +303,33 @@ def to_text(simulation: Simulation) -> str:
             *(str(day.kept.get(name, 0)) for name in names),
             str(day.total),
             str(day.deleted),
-            told(day.reach),
+            format_span(day.reach),
             *([format_size(day.bytes)] if sized else []),
-            told(max(day.gaps.values(), default=_ZERO)),
+            format_span(max(day.gaps.values(), default=_ZERO)),
             _timeline(scenario, day, longest),
         )
         for day in simulation.days
     ]
     header = ("DAY", *names, "TOTAL", "DELETED", "REACH", *(["SIZE"] if sized else []), "LARGEST GAP", "AGES")
     letters = ", ".join(f"{_letter(index)} {name}" for index, name in enumerate(names))
-    parts = [table(header, rows), f"ages from 0 to {told(longest)}, logarithmic: {letters}, o oldest", ""]
+    parts = [table(header, rows), f"ages from 0 to {format_span(longest)}, logarithmic: {letters}, o oldest", ""]
     parts += summary(simulation)
     return "\n".join(parts)
 
 
 def summary(simulation: Simulation) -> list[str]:
-    """Return what a person takes away from a simulation, a line each."""
+    """Return the summary of a simulation, line by line."""
     names = [tier.name for tier in simulation.scenario.policy.tiers]
     steady, lines = simulation.steady, []
     if steady is None:
         lines.append("the tiers were never full: simulate more days, or look for a tier that the schedule cannot fill")
     else:
-        lines.append(f"full after {told(steady.since)}; from then on:")
+        lines.append(f"full after {format_span(steady.since)}; from then on:")
         for name in names:
             low, high = steady.kept[name]
             count = str(low) if low == high else f"{low} to {high}"
-            lines.append(f"  {name}: {count} kept, largest gap {told(steady.gaps[name])}")
-        lines.append(f"  reach: {told(steady.reach[0])} to {told(steady.reach[1])}")
+            lines.append(f"  {name}: {count} kept, largest gap {format_span(steady.gaps[name])}")
+        lines.append(f"  reach: {format_span(steady.reach[0])} to {format_span(steady.reach[1])}")
         lines.append(f"  deleted by one run: at most {steady.most_deleted}")
     most = f"at most {simulation.most_kept} backups at any time"
     lines.append(f"{most}, {format_size(simulation.most_bytes)}" if simulation.most_bytes else most)
@@ -360,7 +353,7 @@ def _seconds(duration: timedelta) -> int:
     return duration // _SECOND
 
 
-def told(duration: timedelta) -> str:
+def format_span(duration: timedelta) -> str:
     """Return a duration for people, to the minute."""
     if duration % timedelta(hours=1) == _ZERO:
         return format_duration(duration) if duration else "0h"

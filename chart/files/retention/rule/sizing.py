@@ -1,8 +1,8 @@
 """Whether the volume is large enough for what the policies keep once all their tiers are full.
 
-The last archive of each database stands for those to come. A run stages the new archives of all its databases before it
-prunes, so that each of them needs one place more than its policy keeps. What else lies on the volume, such as the
-databases of other runs, stays as it is.
+Future archives of a database are assumed to be as large as its newest one. A run stages the new archives of all its
+databases before it prunes, so that each of them needs one place more than its policy keeps. Everything else on the
+volume, such as the databases of other runs, is assumed to stay as it is.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,10 +16,10 @@ from retention.text import format_size
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """How the volume stands.
+    """How full the volume is and will be.
 
     Attributes:
-        capacity: Bytes that the backups' user can ever have on it.
+        capacity: The most bytes that the backups' user can use on it.
         used: Bytes that are used now.
         full: Bytes that will be used at most, during a run with all tiers full.
     """
@@ -34,12 +34,12 @@ class Sizing:
         return "volume: {}, {} used; about {} once all tiers are full".format(*sizes)
 
     def warning(self) -> str:
-        """Return what a person has to know before it is too late; empty when the volume is large enough."""
+        """Return a warning that the volume will be too small; empty when it is large enough."""
         if self.full <= self.capacity:
             return ""
         return (
             f"the volume will be too small: once all tiers are full a run needs about {format_size(self.full)}, "
-            f"it has {format_size(self.capacity)}; let the claim grow, keep less, or set maxBytes"
+            f"it has {format_size(self.capacity)}; enlarge the claim, keep fewer backups, or set maxBytes"
         )
 
 
@@ -49,7 +49,7 @@ def of_database(newest: int, policy: Policy, limits: Limits) -> int:
     Args:
         newest: Size of the newest archive, in bytes.
         policy: What is kept.
-        limits: What stands around the policy; its budget never takes the newest few.
+        limits: The safety limits; their budget never deletes the newest few.
     """
     kept = policy.most * newest
     if limits.max_bytes is not None:
@@ -59,12 +59,12 @@ def of_database(newest: int, policy: Policy, limits: Limits) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What lies on the volume of one database, and by what it is kept.
+    """The backups of one database, and the policy that keeps them.
 
     Attributes:
         backups: Its backups, newest first.
         policy: The retention policy.
-        limits: What stands around the policy.
+        limits: The safety limits around the policy.
     """
 
     backups: Sequence[Backup]
@@ -73,10 +73,10 @@ class Holding:
 
 
 def assess(capacity: int, used: int, holdings: Iterable[Holding], now: datetime) -> Sizing:
-    """Return how the volume stands at the end of a run.
+    """Return how full the volume is at the end of a run, and will be.
 
     Args:
-        capacity: Bytes that the backups' user can ever have on the volume.
+        capacity: The most bytes that the backups' user can use on the volume.
         used: Bytes that are used now.
         holdings: The databases whose policy and archives are known; all else on the volume counts as it is now.
         now: The moment of the run, UTC.

@@ -1,1 +1,1 @@
-"""What lies on the volume, and every change to it."""
+"""The files of the backups on the volume, and every change to them."""

@@ -1,43 +1,35 @@
 """Directories and files of the volume, reached without ever following a link.
 
-Every operation names a file relative to an open directory, so that nobody who swaps a path for a link can lead it
-elsewhere. Operating-system errors become one sentence with the whole path and a remedy.
+Every operation names a file relative to an open directory, so that a path which is swapped for a link cannot lead it
+elsewhere. Operating-system errors become one sentence with the full path and a remedy.
 """
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 from retention.errors import VolumeError
 from retention.names import temporary_name
 
-_CHUNK = 4 * 1024 * 1024
-
-
 SMALL_FILE = 64 * 1024
 """No sidecar, result or lock is larger than this many bytes."""
 
-
-# A device or a pipe in a file's place must not hold anybody up.
+# A device or a pipe in the place of a file must not block the reader.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
 _FIRST_READ = 4096
 
-
 _REMEDIES = {
-    errno.EROFS: "mount the volume read-write; if it turned read-only by itself, the storage below it has a fault",
-    errno.ENOSPC: "free space on the volume or let the claim grow",
+    errno.EROFS: "mount the volume read-write; if it became read-only by itself, its storage has a fault",
+    errno.ENOSPC: "free space on the volume, or enlarge its claim",
     errno.EDQUOT: "raise the quota or free space",
-    errno.EACCES: "let the user that runs this own the files (fsGroup of the pod)",
-    errno.EPERM: "let the user that runs this own the files, and see that they are not immutable",
-    errno.EIO: "the storage reports a fault: check the volume before anything else",
-    errno.ELOOP: "a link is never followed here: put a real file or directory in its place",
+    errno.EACCES: "make the user that runs this the owner of the files (fsGroup of the pod)",
+    errno.EPERM: "make the user that runs this the owner of the files, and check that they are not immutable",
+    errno.EIO: "the storage reports a fault: check the volume first",
+    errno.ELOOP: "links are not followed here: put a real file or directory in its place",
     errno.ENOTDIR: "give a directory",
     errno.EISDIR: "a directory is in the place of a file: move it away",
     errno.ENOENT: "check the path",
@@ -52,7 +44,7 @@ def volume_error(error: OSError, path: str) -> VolumeError:
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _volume_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -70,12 +62,12 @@ class Folder:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a directory that a person or the pod names; this one path may lead through links.
+        """Open a directory that the user or the pod names; this one path may lead through links.
 
         Raises:
             VolumeError: When it is not a directory that can be read.
         """
-        with _told(str(path)):
+        with _volume_errors(str(path)):
             try:
                 return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), str(path))
             except ValueError as error:
@@ -84,7 +76,7 @@ class Folder:
     def child(self, name: str) -> "Folder":
         """Open a directory inside this one; a link in its place is an error."""
         path = self.path_of(name)
-        with _told(path):
+        with _volume_errors(path):
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             return Folder(os.open(name, flags, dir_fd=self._fd), path)
 
@@ -95,40 +87,40 @@ class Folder:
         os.close(self._fd)
 
     def path_of(self, name: str) -> str:
-        """Return the whole path of a file, for messages."""
+        """Return the full path of a file, for messages."""
         return f"{self.path.rstrip('/')}/{name}"
 
     def space(self) -> tuple[int, int]:
-        """Return the bytes that this user can have on the file system at most, and those that are used."""
-        with _told(self.path):
+        """Return the most bytes that this user can use on the file system, and the bytes that are used."""
+        with _volume_errors(self.path):
             found = os.fstatvfs(self._fd)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
         return used + found.f_bavail * found.f_frsize, used
 
     def entries(self) -> Iterator["os.DirEntry[str]"]:
-        """Yield all directory entries, in no order; change nothing in the directory meanwhile."""
-        with _told(self.path), os.scandir(self._fd) as entries:
+        """Yield all directory entries, in no order; do not change the directory while this runs."""
+        with _volume_errors(self.path), os.scandir(self._fd) as entries:
             yield from entries
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Return the status of a name itself (never of what a link points to), or None when there is none."""
-        with _told(self.path_of(name)):
+        """Return the status of a name itself (never of a link's target), or None when it does not exist."""
+        with _volume_errors(self.path_of(name)):
             try:
                 return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
             except FileNotFoundError:
                 return None
 
     def exists(self, name: str) -> bool:
-        """Tell whether anything has this name, be it a dangling link."""
+        """Return whether anything has this name, even a dangling link."""
         return self.stat(name) is not None
 
     def open_file(self, name: str) -> int:
         """Return a descriptor for reading a regular file; the caller closes it.
 
         Raises:
-            VolumeError: When it is missing, no regular file, or cannot be read.
+            VolumeError: When it is missing, is not a regular file, or cannot be read.
         """
-        with _told(self.path_of(name)):
+        with _volume_errors(self.path_of(name)):
             fd = os.open(name, _READING, dir_fd=self._fd)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -136,7 +128,7 @@ class Folder:
         return fd
 
     def read(self, name: str, most: int = SMALL_FILE, *, regular: bool = False) -> bytes | None:
-        """Return the content of a small file, or None when there is none.
+        """Return the content of a small file, or None when it does not exist.
 
         Args:
             name: The file's name.
@@ -144,7 +136,7 @@ class Folder:
             regular: Whether the caller has seen that it is a regular file.
 
         Raises:
-            VolumeError: When it cannot be read, is no regular file, or is larger than `most` bytes.
+            VolumeError: When it cannot be read, is not a regular file, or is larger than `most` bytes.
         """
         try:
             fd = os.open(name, _READING, dir_fd=self._fd)
@@ -156,7 +148,7 @@ class Folder:
             if not regular and not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise self._irregular(name)
             content = chunk = os.read(fd, _FIRST_READ)
-            # A regular file gives less than it was asked for at its end alone.
+            # Only at its end does a regular file return fewer bytes than requested.
             while len(chunk) >= _FIRST_READ and len(content) <= most:
                 chunk = os.read(fd, max(_FIRST_READ, most + 1 - len(content)))
                 content += chunk
@@ -166,7 +158,7 @@ class Folder:
             os.close(fd)
         if len(content) > most:
             raise VolumeError(
-                f"{self.path_of(name)}: larger than {most} bytes", "this is not a file of ours: move it away"
+                f"{self.path_of(name)}: larger than {most} bytes", "this program writes no such file: move it away"
             )
         return content
 
@@ -174,9 +166,9 @@ class Folder:
         return VolumeError(f"{self.path_of(name)}: not a regular file", "move it away")
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a small file in place in one step, on disk before it has its name; `sync` makes the name last too."""
+        """Write a small file in one step: its content is on disk before it has its name; `sync` makes the name last."""
         temporary = temporary_name(name)
-        with _told(self.path_of(name)):
+        with _volume_errors(self.path_of(name)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=self._fd)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -189,40 +181,42 @@ class Folder:
             os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def append(self, name: str, content: bytes) -> None:
-        """Add whole lines to a log; a line that a crash has torn stays a line of its own."""
-        with _told(self.path_of(name)):
+        """Append complete lines to a log; a line that a crash has cut off remains a line of its own."""
+        with _volume_errors(self.path_of(name)):
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             fd = os.open(name, flags, 0o600, dir_fd=self._fd)
             try:
                 size = os.fstat(fd).st_size
-                torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-                _write_all(fd, b"\n" + content if torn else content)
+                cut_off = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+                _write_all(fd, b"\n" + content if cut_off else content)
                 os.fsync(fd)
             finally:
                 os.close(fd)
 
     def open_lock(self, name: str) -> int:
         """Return a descriptor of a lock file, made when missing; the caller closes it."""
-        with _told(self.path_of(name)):
+        with _volume_errors(self.path_of(name)):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             return os.open(name, flags, 0o600, dir_fd=self._fd)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name, which must be free.
+        """Rename a file; the new name must be free.
 
-        The check and the rename are two steps: whoever calls this holds the directory's lock.
+        The check and the rename are two steps: the caller holds the directory's lock.
 
         Raises:
             VolumeError: When the new name is taken, or the system refuses.
         """
         if self.exists(new):
-            raise VolumeError(f"{self.path_of(new)}: exists already", "nothing was renamed; move one of the two away")
-        with _told(self.path_of(old)):
+            raise VolumeError(
+                f"{self.path_of(new)}: already exists", "nothing was renamed: move one of the two files away"
+            )
+        with _volume_errors(self.path_of(old)):
             os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def remove(self, name: str) -> bool:
-        """Remove a file or a link itself; return False when there was none."""
-        with _told(self.path_of(name)):
+        """Remove a file, or a link itself; return False when it did not exist."""
+        with _volume_errors(self.path_of(name)):
             try:
                 os.unlink(name, dir_fd=self._fd)
             except FileNotFoundError:
@@ -231,7 +225,7 @@ class Folder:
 
     def sync(self) -> None:
         """Return once every name in this directory is on disk."""
-        with _told(self.path):
+        with _volume_errors(self.path):
             os.fsync(self._fd)
 
 
@@ -239,34 +233,3 @@ def _write_all(fd: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def digest(folder: Folder, name: str, check: Callable[[], None]) -> tuple[str, int]:
-    """Return the sha256 and the size of a file as the volume has them, not as memory remembers them.
-
-    Args:
-        folder: The directory.
-        name: The file.
-        check: Called between chunks; may raise to end the reading.
-
-    Raises:
-        VolumeError: When it cannot be read.
-    """
-    fd = folder.open_file(name)
-    try:
-        # What is not on disk yet would be read from memory; what is in memory would be too.
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        total, sha256, buffer = 0, hashlib.sha256(), memoryview(bytearray(_CHUNK))
-        while count := os.readv(fd, [buffer]):
-            sha256.update(buffer[:count])
-            # Not to crowd out the databases' memory on the node.
-            os.posix_fadvise(fd, total, count, os.POSIX_FADV_DONTNEED)
-            total += count
-            check()
-        return sha256.hexdigest(), total
-    except OSError as error:
-        raise volume_error(error, folder.path_of(name)) from None
-    finally:
-        os.close(fd)

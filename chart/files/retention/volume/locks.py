@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.2
 
 
 class Stop:
-    """Whether somebody asked for a stop; asked at each point where stopping leaves nothing half done."""
+    """Whether a stop was requested; checked at each point where stopping leaves nothing half done."""
 
     __slots__ = ("requested",)
 
@@ -23,13 +23,13 @@ class Stop:
         self.requested = False
 
     def request(self, *_: object) -> None:
-        """Ask for a stop; fit to be a signal handler."""
+        """Request a stop; can be used as a signal handler."""
         self.requested = True
 
     def check(self) -> None:
-        """Raise StoppedError once a stop was asked for."""
+        """Raise StoppedError once a stop was requested."""
         if self.requested:
-            raise StoppedError("stopped by SIGTERM", "the next run goes on from here")
+            raise StoppedError("stopped by SIGTERM", "the next run continues from here")
 
 
 @contextlib.contextmanager
@@ -40,13 +40,13 @@ def locked(folder: Folder, name: str, *, seconds: float, holder: str, stop: Stop
         folder: The directory.
         name: The lock file's name in it.
         seconds: How long to try; 0 tries once.
-        holder: Who we are, for the messages of others.
+        holder: How the lock names us, for the messages of others.
         stop: Ends the waiting early.
 
     Raises:
-        LockedError: When somebody held it all the time; names that holder.
-        VolumeError: When there can be no lock file, as on a read-only volume.
-        StoppedError: When the waiting was stopped.
+        LockedError: When another process held it all the time; names that holder.
+        VolumeError: When the lock file cannot be made, as on a read-only volume.
+        StoppedError: When a stop was requested.
     """
     deadline = time.monotonic() + seconds
     while (fd := _try(folder, name)) is None:
@@ -55,7 +55,7 @@ def locked(folder: Folder, name: str, *, seconds: float, holder: str, stop: Stop
         if time.monotonic() >= deadline:
             raise LockedError(
                 f"{folder.path_of(name)}: locked for {round(seconds)}s by {_holder(folder, name)}",
-                "wait until that run has ended; a lock vanishes with the process that held it",
+                "wait until that run has ended; its lock ends with its process",
             )
         time.sleep(_POLL_SECONDS)
     try:
@@ -66,7 +66,7 @@ def locked(folder: Folder, name: str, *, seconds: float, holder: str, stop: Stop
 
 
 def _try(folder: Folder, name: str) -> int | None:
-    """Return the descriptor that holds the lock, or None when somebody else does."""
+    """Return the descriptor that holds the lock, or None when another process holds it."""
     fd = folder.open_lock(name)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,7 +75,7 @@ def _try(folder: Folder, name: str) -> int | None:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
             return None
         raise volume_error(error, folder.path_of(name)) from None
-    # Somebody may have removed the file by hand: a lock on a file without its name keeps nobody out.
+    # The file may have been removed by hand: a lock on a file without a name keeps no other process out.
     status = folder.stat(name)
     if status is None or not os.path.samestat(status, os.fstat(fd)):
         os.close(fd)
@@ -84,7 +84,7 @@ def _try(folder: Folder, name: str) -> int | None:
 
 
 def _write_holder(fd: int, holder: str) -> None:
-    # Only for messages: a full volume must not keep anybody from pruning.
+    # Only for messages: a full volume must not prevent a prune.
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{holder} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode(), 0)
@@ -96,4 +96,4 @@ def _holder(folder: Folder, name: str) -> str:
         text = "".join(char for char in " ".join(words) if char.isprintable())
         if text:
             return text[:200]
-    return "somebody who left no name"
+    return "an unknown process"

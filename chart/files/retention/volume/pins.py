@@ -1,48 +1,34 @@
-"""Pins: what keeps a backup besides the tiers, for as long as a person wants."""
+"""Pins: they protect a backup from pruning, for a time or forever."""
 
 import json
 from datetime import datetime
 
 from retention.errors import RetentionError
-from retention.names import LOCK, Grammar, Kind, file_name
-from retention.volume import locks
+from retention.names import Grammar, Kind, file_name
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder
-from retention.volume.scan import scan
 
 PIN_SCHEMA = 1
 
 
-def pin(
-    folder: Folder,
-    database: str,
-    name: str,
-    *,
-    reason: str,
-    expires: datetime | None,
-    now: datetime,
-    holder: str,
-    lock_seconds: float,
-) -> None:
-    """Keep a backup besides the tiers; a pin that is there already is replaced.
+def pin(directory: Directory, name: str, *, reason: str, expires: datetime | None, now: datetime) -> None:
+    """Protect a backup from pruning; an existing pin is replaced.
 
     Args:
-        folder: The database's directory.
-        database: Its name.
+        directory: The database's directory.
         name: The archive's file name.
-        reason: Why, in the person's words.
-        expires: When the pin stops to hold, UTC; None for never.
+        reason: Why, as the user says it.
+        expires: When the pin expires, UTC; None for never.
         now: The moment, UTC.
-        holder: How the lock names us.
-        lock_seconds: How long to wait for the lock.
 
     Raises:
-        RetentionError: When there is no such backup, or the volume refuses.
+        RetentionError: When the backup does not exist, or the volume refuses.
     """
-    with locks.locked(folder, LOCK, seconds=lock_seconds, holder=holder):
-        base = next((backup.base for backup in scan(folder, database).backups if backup.name == name), None)
+    with directory.locked():
+        base = next((backup.base for backup in directory.scan().backups if backup.name == name), None)
         if base is None:
-            raise RetentionError(f"{folder.path_of(name)}: not a backup", "see `list` for what is there")
-        write(folder, base, reason=reason, expires=expires, now=now)
+            raise RetentionError(f"{directory.folder.path_of(name)}: not a backup", "see `list` for the backups")
+        write(directory.folder, base, reason=reason, expires=expires, now=now)
 
 
 def write(
@@ -55,7 +41,7 @@ def write(
     by: str = "",
     replaced: str = "",
 ) -> None:
-    """Write a pin whatever is there; whoever calls this holds the lock, or knows that nothing is lost without it.
+    """Write a pin, or replace the existing one; the caller holds the lock, or knows that nothing is lost without it.
 
     Raises:
         VolumeError: When the volume refuses.
@@ -72,16 +58,17 @@ def write(
     folder.sync()
 
 
-def unpin(folder: Folder, database: str, name: str, *, holder: str, lock_seconds: float) -> bool:
-    """Remove a pin; return False when there was none.
+def unpin(directory: Directory, name: str) -> bool:
+    """Remove a pin; return False when the backup was not pinned.
 
     Raises:
         RetentionError: When the name is not an archive's, or the volume refuses.
     """
-    parsed = Grammar(database).parse(name)
+    folder = directory.folder
+    parsed = Grammar(directory.database).parse(name)
     if parsed is None or parsed.kind is not Kind.ARCHIVE:
-        raise RetentionError(f"{folder.path_of(name)}: not an archive's name", "see `list` for what is there")
-    with locks.locked(folder, LOCK, seconds=lock_seconds, holder=holder):
+        raise RetentionError(f"{folder.path_of(name)}: not an archive's name", "see `list` for the backups")
+    with directory.locked():
         removed = folder.remove(file_name(parsed.base, Kind.PIN))
         folder.sync()
         return removed

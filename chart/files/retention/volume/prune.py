@@ -1,4 +1,4 @@
-"""How backups leave a volume: what a decision deletes, and what an interrupted run has left behind."""
+"""Deletes backups: those that a decision deletes, and what an interrupted run has left over."""
 
 import json
 from datetime import UTC, datetime
@@ -11,16 +11,16 @@ from retention.volume.folder import Folder
 
 
 def carry_out(folder: Folder, decision: Decision, *, now: datetime) -> list[RetentionError]:
-    """Delete what a decision deletes; the caller holds the lock, and has decided under it.
+    """Delete the backups that a decision deletes; the caller holds the lock, and has decided under it.
 
-    Each backup vanishes in one rename. Only when that lasts do its sidecars go, then the archive itself: a cut at any
-    point leaves no archive without its sidecars, and nothing that the next `clean` does not find.
+    One rename deletes a backup. Once that is on disk its sidecars are removed, then the archive itself: an interruption
+    at any point leaves no archive without its sidecars, and nothing that the next `clean` does not find.
 
     Returns:
-        What went wrong beside the deletions themselves: the log could not be written.
+        Problems other than the deletions themselves: the log could not be written.
 
     Raises:
-        VolumeError: When the volume refuses; what is deleted by then is in the log.
+        VolumeError: When the volume refuses; the backups that were deleted before are in the log.
     """
     gone: list[Delete] = []
     try:
@@ -42,16 +42,16 @@ def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list
         _bury(folder, delete.base, with_sidecars=True)
     folder.sync()
     if problem is not None:
-        # A full volume has room now.
+        # A volume that was full has room now.
         problem = _log(folder, lines)
     return [] if problem is None else [problem]
 
 
 def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
-    """Complete what an earlier run had begun to delete, and remove our own leftovers; the caller holds the lock.
+    """Complete the deletions of an interrupted run, and remove what it left over; the caller holds the lock.
 
     Returns:
-        The names of what was removed.
+        The names of the removed files.
 
     Raises:
         VolumeError: When the volume refuses.
@@ -65,7 +65,7 @@ def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
             now, file_name(base, Kind.ARCHIVE), "interrupted", "completes an earlier run", event="completed"
         )
         _log(folder, line.encode())
-        # Whether its sidecars are still its own was settled by the scan: those that are went with the leftovers.
+        # Its sidecars were removed above: the scan lists those that no other archive owns among the leftovers.
         _bury(folder, base, with_sidecars=False)
         removed.append(file_name(base, Kind.TOMBSTONE))
     if removed:

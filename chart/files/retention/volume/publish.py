@@ -1,12 +1,11 @@
-"""Judges staged archives, and publishes those that are whole.
+"""Judges staged archives, and publishes the good ones: this is where a dump gets its final name.
 
-Order is everything here. A staged archive is read again from the volume before anything else. Its sidecars get their
-final names first and are made to last; the archive's own rename is the last step, and the one that makes it a backup.
-The staged sidecars go after that, so that a cut at any point leaves either a staged archive that can be judged again,
-or a backup and small files that the next run removes.
+Order is everything here. First a staged archive is read again from the volume. Then its sidecars get their final names
+and are synced to disk; the archive's own rename is the last step, and the one that makes it a backup. The staged
+sidecars are removed after that, so that an interruption at any point leaves either a staged archive that can be judged
+again, or a backup and small files that the next run removes.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable
@@ -14,66 +13,62 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from retention.errors import ConfigError, VolumeError
-from retention.keyvalue import Result, parse_result
+from retention.keyvalue import KeyValues, parse
 from retention.names import STAGED_SIDECARS, Kind, file_name, next_second
-from retention.volume.folder import Folder, digest
-from retention.volume.sidecars import METADATA_SCHEMA, parse_sha256
+from retention.volume.checksum import digest, parse_sha256, sha256_line
+from retention.volume.directory import Directory
+from retention.volume.folder import Folder
+from retention.volume.metadata import Metadata, Verification, format_metadata
 
 _MOST_GLOBALS = 256 * 1024 * 1024
-
-
 _MOST_SECONDS_TAKEN = 86400
-
-
 _UNIX_TIME = re.compile(r"[0-9]{1,11}")
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A staged archive that is whole.
+    """A staged archive that is good.
 
     Attributes:
         base: The base under which it is staged.
         bytes: Its size.
-        sha256: What it sums to, read from the volume.
+        sha256: Its sha256, read from the volume.
         seconds: How long the reading took.
-        result: What the dump container said about it.
+        result: What the dump container reported about it.
     """
 
     base: str
     bytes: int
     sha256: str
     seconds: float
-    result: Result
+    result: KeyValues
 
 
 class BadArchiveError(Exception):
-    """A staged or published archive is not what its sidecars say; the text says how."""
+    """A staged archive is not what its sidecars say; the text says why."""
 
 
-def judge(
-    folder: Folder, database: str, base: str, check: Callable[[], None], reported: Result | None = None
-) -> Judged:
-    """Read a staged archive again and compare it with all that was said about it.
+def judge(directory: Directory, base: str, check: Callable[[], None], reported: KeyValues | None = None) -> Judged:
+    """Read a staged archive again and compare it with its sidecars and with what the dump container reported.
 
     Args:
-        folder: The database's directory.
-        database: Its name.
+        directory: The database's directory.
         base: The base under which the archive is staged.
         check: Called between chunks; may raise to end the reading.
-        reported: What the dump container of this very run said, apart from the volume.
+        reported: What the dump container of this run reported; unlike the sidecars, it was never on the volume.
 
     Raises:
-        BadArchiveError: When it is not whole, or nobody can know whether it is.
-        VolumeError: When the volume cannot be read; this says nothing about the archive.
+        BadArchiveError: When it is damaged, or cannot be checked.
+        VolumeError: When the volume cannot be read; the archive may be good all the same.
     """
+    folder = directory.folder
     sha256 = parse_sha256(_sidecar(folder, base, Kind.STAGED_SHA256))
     if sha256 is None:
-        raise BadArchiveError(f"{file_name(base, Kind.STAGED_SHA256)} holds no sha256")
+        raise BadArchiveError(f"{file_name(base, Kind.STAGED_SHA256)} does not contain a sha256")
     result = _staged_result(folder, base)
-    for key, expected in (("database", database), ("base", base), ("state", "staged"), ("sha256", sha256)):
+    for key, expected in (("database", directory.database), ("base", base), ("state", "staged"), ("sha256", sha256)):
         if result.text(key) != expected:
-            raise BadArchiveError(f"its result says {key} {result.text(key)!r}, its name and sha256 say {expected!r}")
+            raise BadArchiveError(f"its result has {key} {result.text(key)!r} instead of {expected!r}")
     if reported is not None and reported.text("base") == base and reported.text("sha256") != sha256:
         raise BadArchiveError("its sha256 is not the one that the dump container reported")
     started = time.monotonic()
@@ -88,21 +83,21 @@ def judge(
 def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, warnings: list[str]) -> str:
     """Turn a judged archive into a backup; return the base that it has now.
 
-    The base is another one than before when its name was taken, as after a clock was set back.
+    The base differs from the staged one when its name was taken, for example after a clock was set back.
 
     Raises:
         VolumeError: When the volume refuses; the archive is still staged then.
     """
     base = free_base(folder, judged.base)
     for kind in (Kind.PIN, Kind.DRILL, Kind.GLOBALS):
-        # Of an archive that had this name long ago and is gone.
+        # They belong to a deleted archive that had this name.
         folder.remove(file_name(base, kind))
     roles = folder.read(file_name(judged.base, Kind.STAGED_GLOBALS), _MOST_GLOBALS)
     if roles is not None:
         folder.write(file_name(base, Kind.GLOBALS), roles)
     archive = file_name(base, Kind.ARCHIVE)
-    folder.write(file_name(base, Kind.SHA256), f"{judged.sha256}  {archive}\n".encode())
-    folder.write(file_name(base, Kind.METADATA), _metadata(judged, base, now, recovered, warnings))
+    folder.write(file_name(base, Kind.SHA256), sha256_line(judged.sha256, archive))
+    folder.write(file_name(base, Kind.METADATA), format_metadata(_metadata(judged, base, now, recovered, warnings)))
     folder.sync()
     folder.rename(file_name(judged.base, Kind.STAGED), archive)
     folder.sync()
@@ -111,7 +106,7 @@ def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, w
 
 
 def mark_bad(folder: Folder, base: str, kind: Kind) -> str:
-    """Rename an archive (staged or published) that is bad, so that it counts no more; return its new name.
+    """Rename a bad archive (staged or published) to .bad, so that it no longer counts; return its new name.
 
     Raises:
         VolumeError: When the volume refuses.
@@ -130,17 +125,17 @@ def mark_bad(folder: Folder, base: str, kind: Kind) -> str:
 
 
 def drop_staged_sidecars(folder: Folder, base: str) -> None:
-    """Remove what lay beside a staged archive that is staged no more."""
+    """Remove the sidecars of an archive that is no longer staged."""
     for kind in STAGED_SIDECARS:
         folder.remove(file_name(base, kind))
     folder.sync()
 
 
 def free_base(folder: Folder, base: str) -> str:
-    """Return the first base from this one on whose name no archive has.
+    """Return the first base, from this one on, that no archive has.
 
     Raises:
-        VolumeError: When a whole day of names is taken.
+        VolumeError: When the names of a full day are taken.
     """
     candidate = base
     for _ in range(_MOST_SECONDS_TAKEN):
@@ -150,7 +145,7 @@ def free_base(folder: Folder, base: str) -> str:
         if not any(folder.exists(name) for name in names):
             return candidate
         candidate = next_second(candidate)
-    raise VolumeError(f"{folder.path_of(base)}: the names of a whole day are taken", "check the clock of the nodes")
+    raise VolumeError(f"{folder.path_of(base)}: every name of a full day is taken", "check the clocks of the nodes")
 
 
 def _sidecar(folder: Folder, base: str, kind: Kind) -> bytes:
@@ -160,52 +155,50 @@ def _sidecar(folder: Folder, base: str, kind: Kind) -> bytes:
     return content
 
 
-def _staged_result(folder: Folder, base: str) -> Result:
+def _staged_result(folder: Folder, base: str) -> KeyValues:
     name = file_name(base, Kind.STAGED_RESULT)
     try:
-        return parse_result(_sidecar(folder, base, Kind.STAGED_RESULT).decode(), name)
+        return parse(_sidecar(folder, base, Kind.STAGED_RESULT).decode(), name)
     except UnicodeDecodeError:
         raise BadArchiveError(f"{name} is not UTF-8") from None
     except ConfigError as error:
         raise BadArchiveError(error.problem) from None
 
 
-def _metadata(judged: Judged, base: str, now: datetime, recovered: bool, warnings: list[str]) -> bytes:
+def _metadata(judged: Judged, base: str, now: datetime, recovered: bool, warnings: list[str]) -> Metadata:
     result = judged.result
-    document = {
-        "schema": METADATA_SCHEMA,
-        "database": result.text("database"),
-        "cluster": result.text("cluster"),
-        "namespace": result.text("namespace"),
-        "dbname": result.text("dbname"),
-        "host": result.text("host"),
-        "role": result.text("role"),
-        "server_version": result.text("server_version"),
-        "client_version": result.text("client_version"),
-        "chart_version": result.text("chart_version"),
-        "started": _moment(result.text("started")),
-        "finished": _moment(result.text("finished")),
-        "published": now.isoformat(timespec="seconds"),
-        "bytes": judged.bytes,
-        "sha256": judged.sha256,
-        "tables": result.number("tables"),
-        "database_bytes": result.number("database_bytes"),
-        "format": result.text("format"),
-        "compression": result.text("compression"),
-        "rows": result.number("rows"),
-        "globals": result.text("globals") == "yes",
-        "dump_seconds": result.number("dump_seconds"),
-        "attempts": result.number("attempts"),
-        "verification": {
-            "method": "whole archive read by pg_restore, sha256 read again from the volume",
-            "seconds": result.number("verify_seconds"),
-            "second_reading_seconds": round(judged.seconds, 1),
-        },
-        "staged_as": judged.base if judged.base != base else None,
-        "recovered": recovered,
-        "warnings": warnings,
-    }
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
+    return Metadata(
+        database=result.text("database"),
+        cluster=result.text("cluster"),
+        namespace=result.text("namespace"),
+        dbname=result.text("dbname"),
+        host=result.text("host"),
+        role=result.text("role"),
+        server_version=result.text("server_version"),
+        client_version=result.text("client_version"),
+        chart_version=result.text("chart_version"),
+        started=_moment(result.text("started")),
+        finished=_moment(result.text("finished")),
+        published=now.isoformat(timespec="seconds"),
+        bytes=judged.bytes,
+        sha256=judged.sha256,
+        tables=result.number("tables"),
+        database_bytes=result.number("database_bytes"),
+        format=result.text("format"),
+        compression=result.text("compression"),
+        rows=result.number("rows"),
+        globals=result.text("globals") == "yes",
+        dump_seconds=result.number("dump_seconds"),
+        attempts=result.number("attempts"),
+        verification=Verification(
+            method="whole archive read by pg_restore, sha256 read again from the volume",
+            seconds=result.number("verify_seconds"),
+            second_reading_seconds=round(judged.seconds, 1),
+        ),
+        staged_as=judged.base if judged.base != base else None,
+        recovered=recovered,
+        warnings=tuple(warnings),
+    )
 
 
 def _moment(text: str) -> str | None:

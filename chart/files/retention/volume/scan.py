@@ -1,7 +1,7 @@
-"""What lies in a database's directory: a reading that changes nothing and follows no link.
+"""Finds the backups in a database's directory, and everything else there; changes nothing and follows no links.
 
 A backup *is* a `<base>.dump` with `<base>.dump.sha256` and `<base>.json` that agree with each other and with its size.
-All that is ours has a state; all else is *ignored*: reported with a reason, never touched.
+Each file with one of our names has a state; all others are *ignored*: reported with a reason, never touched.
 """
 
 import os
@@ -25,27 +25,17 @@ from retention.text import shown
 from retention.volume.folder import Folder
 from retention.volume.sidecars import DamagedError, read_backup, read_pin
 
-# Which files a base has is a sum of bits, which costs less to note for each file than a set does.
+# The files of a base are noted as a sum of bits, which is faster than a set; see the goal in volume/metadata.py.
 _BITS = {kind: 1 << index for index, kind in enumerate(Kind)}
-
-
 _VISIBLE_BITS = {kind.value: _BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, *SIDECARS)}
-
-
 _ARCHIVE = _BITS[Kind.ARCHIVE]
-
-
 _NEEDED = _BITS[Kind.SHA256] | _BITS[Kind.METADATA]
-
-
 _PUBLISHED = sum(_BITS[kind] for kind in (Kind.ARCHIVE, *SIDECARS))
-
-
 _NAMED = _BITS[Kind.PARTIAL] | _BITS[Kind.TEMPORARY]
 
 
 def scan(folder: Folder, database: str) -> Scan:
-    """Return all that lies in a database's directory.
+    """Return everything in a database's directory.
 
     Raises:
         VolumeError: When the directory, or a sidecar in it, cannot be read.
@@ -56,10 +46,10 @@ def scan(folder: Folder, database: str) -> Scan:
 
 
 class _Reading:
-    """A reading of a database's directory: first all names, then what each base amounts to.
+    """One scan of a database's directory: first all names, then the state of each base.
 
-    Hundreds of thousands of files pass through here: what is usual (a published archive, its sidecars) is recognised by
-    a slice and a look-up, everything else in full.
+    Hundreds of thousands of files pass through here: the usual ones (a published archive, its sidecars) are recognised
+    by a slice and a look-up, all others by the full grammar.
     """
 
     def __init__(self, folder: Folder, database: str) -> None:
@@ -70,11 +60,11 @@ class _Reading:
         self._times: dict[str, datetime] = {}
         self._kinds: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
-        # Names of ours that are no files. Their sidecars are left alone: whoever put it here meant something by it.
+        # Names of ours that are not regular files. Their sidecars are left alone: someone put them there on purpose.
         self._blocked: set[str] = set()
 
     def take(self) -> None:
-        """Note all directory entries: files of ours, and what is to be ignored."""
+        """Note all directory entries: the files of backups, and those to be ignored."""
         kinds, sizes, end = self._kinds, self._sizes, self._grammar.base_length
         for entry in self._folder.entries():
             name = entry.name
@@ -101,7 +91,7 @@ class _Reading:
                 kinds[base] |= bit
 
     def _recognise(self, entry: "os.DirEntry[str]") -> tuple[str, int] | None:
-        """Return base and kind (as a bit) of a name; one that is not ours is put among the ignored."""
+        """Return base and kind (as a bit) of a name; any other name is noted as ignored."""
         parts = self._grammar.parts(entry.name)
         time = None if parts is None else parse_stamp(parts[1])
         if parts is None or time is None:
@@ -120,15 +110,15 @@ class _Reading:
             self._blocked.discard(entry.name)
             return
         except OSError as error:
-            reason = f"cannot be looked at: {error.strerror}"
+            reason = f"cannot be examined: {error.strerror}"
         else:
             reason = self._grammar.objection(entry.name) if stat.S_ISREG(mode) else f"{_type_of(mode)}, not a file"
         self._result.ignored.append(Finding(shown(entry.name), reason))
 
     def sorted(self) -> Scan:
-        """Return everything that was taken, each base looked into."""
+        """Return everything that was noted, with the state of each base."""
         result = self._result
-        # All bases have one database and so one length: their order is that of their moments.
+        # All bases have the same database and so the same length: they sort by their moments.
         for base in sorted(self._kinds, reverse=True):
             kinds = self._kinds[base]
             if kinds & _ARCHIVE:
@@ -142,7 +132,7 @@ class _Reading:
         return result
 
     def _sort_others(self, base: str, kinds: int) -> None:
-        """Sort what is no published archive, and the sidecars that have no owner."""
+        """Sort the archives that are not published, and the sidecars without an archive."""
         result = self._result
         for kind, bases in ((Kind.BAD, result.bad), (Kind.STAGED, result.staged), (Kind.TOMBSTONE, result.tombstones)):
             if kinds & _BITS[kind]:
@@ -175,11 +165,11 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What lies at the root of a volume.
+    """What is at the root of a volume.
 
     Attributes:
         databases: The names of the directories that are databases', sorted.
-        ignored: What is not ours.
+        ignored: All other names, except our own files, each with a reason.
     """
 
     databases: tuple[str, ...]
@@ -201,7 +191,7 @@ def scan_root(folder: Folder) -> Root:
 
 
 def is_database_folder(folder: Folder, name: str) -> bool:
-    """Tell whether a directory of this name is a database's, rather than the root of a volume."""
+    """Return whether a directory of this name is a database's, rather than the root of a volume."""
     if not is_database(name):
         return False
     grammar = Grammar(name)

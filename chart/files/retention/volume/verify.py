@@ -1,14 +1,14 @@
-"""Reads published archives again, whole, and takes those that no longer are what they were out of view."""
+"""Reads published archives again in full, and renames those that have changed to .bad, so that they no longer count."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from retention.errors import RetentionError, VolumeError
-from retention.names import LOCK, Kind
+from retention.names import Kind
 from retention.rule.backup import Backup
-from retention.volume import locks, publish
-from retention.volume.folder import Folder, digest
-from retention.volume.scan import scan
+from retention.volume import publish
+from retention.volume.checksum import digest
+from retention.volume.directory import Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Checked:
     Attributes:
         name: Its file name.
         result: `good`, `bad`, `gone` (pruned while it was read) or `unread`.
-        reason: What was found; empty for a good one.
+        reason: Why it is not good; empty for a good one.
     """
 
     name: str
@@ -30,41 +30,30 @@ class Checked:
         return {"name": self.name, "result": self.result, "reason": self.reason}
 
 
-def verify(
-    folder: Folder,
-    database: str,
-    only: frozenset[str] | None,
-    *,
-    holder: str,
-    lock_seconds: float,
-    done: Callable[[Checked], None],
-) -> list[Checked]:
+def verify(directory: Directory, only: frozenset[str] | None, *, done: Callable[[Checked], None]) -> list[Checked]:
     """Read the archives of a database and compare them with their sha256.
 
-    The reading takes no lock, so that it never delays a dump; only taking a bad archive out of view does.
+    Reading takes no lock, so that it never delays a dump; renaming a bad archive does.
 
     Args:
-        folder: The database's directory.
-        database: Its name.
+        directory: The database's directory.
         only: File names of the archives to read, or None for all.
-        holder: How the lock names us.
-        lock_seconds: How long to wait for the lock.
-        done: Told each archive as soon as it is read.
+        done: Called with each archive as soon as it is read.
 
     Raises:
-        RetentionError: When an archive is asked for that is not there, or the directory cannot be read.
+        RetentionError: When one of `only` does not exist, or the directory cannot be read.
     """
-    found = scan(folder, database)
+    found = directory.scan()
     names = {backup.name for backup in found.backups} | {finding.name for finding in found.damaged}
     for name in sorted((only or frozenset()) - names):
         reason = next((f.reason for f in found.not_counted() if f.name == name), "there is no such archive")
-        raise RetentionError(f"{folder.path_of(name)}: {reason}", "see `list` for what is there")
+        raise RetentionError(f"{directory.folder.path_of(name)}: {reason}", "see `list` for the backups")
     checks = []
     for finding in found.damaged:
         if only is None or finding.name in only:
             checks.append(_report(Checked(finding.name, "bad", finding.reason), done))
     for backup in _chosen(found.backups, only):
-        checks.append(_report(_check(folder, database, backup, holder, lock_seconds), done))
+        checks.append(_report(_check(directory, backup), done))
     return checks
 
 
@@ -77,7 +66,8 @@ def _report(checked: Checked, done: Callable[[Checked], None]) -> Checked:
     return checked
 
 
-def _check(folder: Folder, database: str, backup: Backup, holder: str, lock_seconds: float) -> Checked:
+def _check(directory: Directory, backup: Backup) -> Checked:
+    folder = directory.folder
     try:
         sha256, size = digest(folder, backup.name, lambda: None)
     except VolumeError as error:
@@ -86,12 +76,12 @@ def _check(folder: Folder, database: str, backup: Backup, holder: str, lock_seco
         return Checked(backup.name, "unread", str(error))
     if sha256 == backup.sha256:
         return Checked(backup.name, "good", "")
-    said = f"{size} bytes that sum to {sha256[:12]}…, published as {backup.bytes} bytes and {backup.sha256[:12]}…"
+    found = f"{size} bytes with sha256 {sha256[:12]}…, published as {backup.bytes} bytes with {backup.sha256[:12]}…"
     try:
-        with locks.locked(folder, LOCK, seconds=lock_seconds, holder=holder):
-            if backup not in scan(folder, database).backups:
-                return Checked(backup.name, "gone", f"{said}; pruned meanwhile")
+        with directory.locked():
+            if backup not in directory.scan().backups:
+                return Checked(backup.name, "gone", f"{found}; pruned meanwhile")
             name = publish.mark_bad(folder, backup.base, Kind.ARCHIVE)
     except RetentionError as error:
-        return Checked(backup.name, "bad", f"{said}; it could not be taken out of view: {error}")
-    return Checked(backup.name, "bad", f"{said}; it is {name} now and does not count")
+        return Checked(backup.name, "bad", f"{found}; it could not be renamed: {error}")
+    return Checked(backup.name, "bad", f"{found}; it is now {name} and no longer counts")

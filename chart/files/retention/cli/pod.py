@@ -1,0 +1,216 @@
+"""`finish`, `choose` and `drill`: what the chart's pods run."""
+
+import argparse
+import dataclasses
+import json
+import random
+import signal
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from retention.cli.common import (
+    Commands,
+    Log,
+    add_command,
+    add_format,
+    add_termination_log,
+    duration,
+    holder_of,
+    now_of,
+    write_error_message,
+    write_termination_message,
+)
+from retention.errors import ExitCode, RetentionError, UsageError
+from retention.pod import choose, config, drill, finish, report, status
+from retention.pod.report import ALLOW_FLAG
+from retention.text import format_age, format_size, shown
+from retention.volume import locks
+from retention.volume.directory import Directory
+from retention.volume.folder import Folder
+from retention.volume.scan import scan_root
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of this module."""
+    _add_finish(commands)
+    _add_choose(commands)
+    _add_drill(commands)
+
+
+def _add_root(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", type=Path, metavar="ROOT", help="root of the volume")
+
+
+def _add_finish(commands: Commands) -> None:
+    command = add_command(
+        commands, "finish", _finish, "Check and publish the new dumps, prune, report: the second half of a backup run."
+    )
+    _add_root(command)
+    command.add_argument(
+        "--config", type=Path, required=True, metavar="DIR", help="directory with <database>.conf and policy.json"
+    )
+    command.add_argument(
+        "--results",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="directory with <database>.result, as dump.sh wrote it",
+    )
+    add_termination_log(command)
+    command.add_argument(ALLOW_FLAG, action="store_true", help="allow a large prune of every database")
+    add_format(command, "text", "json")
+
+
+def _finish(options: argparse.Namespace) -> int:
+    stop = locks.Stop()
+    # The kernel does not deliver SIGTERM to the first process of a container unless it has a handler.
+    signal.signal(signal.SIGTERM, stop.request)
+    now, log = now_of(options), Log(silent=options.format == "json")
+    settings = finish.Settings(
+        root=options.path,
+        config=options.config,
+        results=options.results,
+        now=now,
+        holder=holder_of(options),
+        allow_large_prune=options.allow_large_prune,
+    )
+    try:
+        run = finish.run(settings, stop, log)
+    except RetentionError as error:
+        write_error_message(options, error)
+        raise
+    code = ExitCode.STOPPED if run.stopped else report.exit_code(run.outcomes)
+    for warning in run.warnings:
+        log(f"warning: {warning}")
+    if options.format == "json":
+        documents = [status.entry(outcome, None, now) for outcome in run.outcomes]
+        document: dict[str, Any] = {"databases": documents, "warnings": run.warnings, "exit_code": code}
+        if run.sizing is not None:
+            document["volume"] = dataclasses.asdict(run.sizing)
+        log.write(json.dumps(document, indent=2))
+    else:
+        _print_report(log, run, now)
+    write_termination_message(options, report.termination_message(run.outcomes, run.warnings, now))
+    if log.lost:
+        code = code or ExitCode.FAILED
+    return code
+
+
+def _print_report(log: Log, run: finish.Run, now: datetime) -> None:
+    """End the log: one line per database, then remedies and warnings; the rest was printed as it happened."""
+    log.write(report.finish_table(run.outcomes, now))
+    if run.sizing is not None:
+        log(run.sizing.line())
+    for outcome in run.outcomes:
+        for error in (*outcome.problems, *([outcome.refusal] if outcome.refusal else [])):
+            if error.remedy:
+                log(f"{outcome.database}: remedy: {error.remedy}")
+        for warning in outcome.warnings:
+            log(f"{outcome.database}: warning: {warning}")
+
+
+def _add_choose(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "choose",
+        _choose,
+        "Select the archive to restore, or the archives to drill (first step of either pod).",
+    )
+    _add_root(command)
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--database", metavar="NAME", help="database to restore")
+    which.add_argument(
+        "--drill",
+        type=Path,
+        metavar="DIR",
+        help="for a drill: select the newest archive and one other at random for each <database>.conf in DIR",
+    )
+    command.add_argument(
+        "--backup", default=choose.NEWEST, help=f"archive to restore: {choose.WORDS} (default: {choose.NEWEST})"
+    )
+    command.add_argument("--requests", type=Path, required=True, metavar="DIR", help="directory for <base>.request")
+    command.add_argument(
+        "--look", action="store_true", help="only report which archive it is: do not pin it, do not check it"
+    )
+    add_termination_log(command, "file for the pod's termination message, written on an error")
+    command.add_argument(
+        "--pin-for",
+        type=duration,
+        default=timedelta(days=1),
+        metavar="1d",
+        help="pin the archive for this long while it is restored (default: 1d)",
+    )
+
+
+def _choose(options: argparse.Namespace) -> int:
+    try:
+        return _choose_archive(options) if options.drill is None else _choose_sample(options)
+    except RetentionError as error:
+        write_error_message(options, error)
+        raise
+
+
+def _choose_archive(options: argparse.Namespace) -> int:
+    now, database = now_of(options), options.database
+    with Folder.open(options.path) as root:
+        databases = scan_root(root).databases
+        if database not in databases:
+            raise UsageError(
+                f"database {shown(database)!r} has no directory on the volume",
+                f"available: {', '.join(databases)}"
+                if databases
+                else "the volume has no databases: check that this is the right claim",
+            )
+        with root.child(database) as folder:
+            directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
+            backup = choose.select(directory.scan(), options.backup, now=now)
+            age = format_age(now - backup.time)
+            print(f"{database}: selected {backup.name}, {age} old, {format_size(backup.bytes)}", flush=True)
+            if not options.look:
+                warning = choose.protect(directory, backup, now=now, length=options.pin_for)
+                if warning:
+                    print(f"{database}: warning: {warning}", flush=True)
+                choose.check(directory, backup)
+            choose.write(options.requests, [choose.request(directory, backup)])
+    if not options.look:
+        print(f"{database}: {backup.name} read in full, its sha256 is correct", flush=True)
+    return ExitCode.DONE
+
+
+def _choose_sample(options: argparse.Namespace) -> int:
+    now, chance = now_of(options), random.SystemRandom()
+    with Folder.open(options.path) as root:
+        for database in config.databases_in(options.drill):
+            if root.stat(database) is None:
+                print(f"{database}: there is no backup yet", flush=True)
+                continue
+            with root.child(database) as folder:
+                directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
+                chosen = choose.sample(directory, now=now, chance=chance)
+                choose.write(options.requests, [choose.request(directory, backup) for backup in chosen])
+            print(f"{database}: selected {', '.join(backup.name for backup in chosen) or 'nothing'}", flush=True)
+    return ExitCode.DONE
+
+
+def _add_drill(commands: Commands) -> None:
+    command = add_command(commands, "drill", _drill, "Record the results of a drill (last step of the drill pod).")
+    _add_root(command)
+    command.add_argument("--config", type=Path, required=True, metavar="DIR", help="directory with <database>.conf")
+    command.add_argument(
+        "--results", type=Path, required=True, metavar="DIR", help="directory with <base>.request and <base>.drill"
+    )
+    add_termination_log(command)
+
+
+def _drill(options: argparse.Namespace) -> int:
+    now, holder, log = now_of(options), holder_of(options), Log(silent=False)
+    with Folder.open(options.path) as root:
+        databases = config.databases_in(options.config)
+        outcomes = drill.record(root, options.results, databases, now=now, holder=holder, log=log)
+        warning = drill.write_status(root, outcomes, now=now, holder=holder)
+    if warning:
+        log(f"warning: {warning}")
+    log.write(drill.drill_table(outcomes))
+    write_termination_message(options, drill.termination_message(outcomes))
+    return drill.exit_code(outcomes)

@@ -1,0 +1,120 @@
+"""Policy and limits of a command: from its own options, or from the configuration of the runs."""
+
+import argparse
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+from retention.cli.common import size
+from retention.errors import UsageError
+from retention.pod import config
+from retention.rule import decide
+from retention.rule.backup import Scan
+from retention.rule.decide import Decision
+from retention.rule.policy import Limits, Policy, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides about a database's backups: policy, limits, and whether a large prune may go ahead."""
+
+    policy: Policy
+    limits: Limits
+    allow: bool
+
+    def decide(self, found: Scan, now: datetime) -> Decision:
+        """Return what these rules make of a database's directory."""
+        return decide.decide_scan(found, self.policy, now=now, limits=self.limits)
+
+    def refusal(self, decision: Decision) -> str:
+        """Return why a prune must not carry out a decision, or nothing."""
+        return "" if self.allow else decision.refusal
+
+
+RulesOf: TypeAlias = Callable[[str], Rules]
+"""Returns the rules of a database, by its name."""
+
+
+UNCONFIGURED = Rules(Policy((Tier("unpruned", timedelta(seconds=1), 1_000_000),)), Limits(), allow=False)
+"""Keeps everything, for databases that no run backs up any more: two backups never share a second."""
+
+
+def add_policy(command: argparse.ArgumentParser) -> None:
+    """Add --policy; see `policy_of`."""
+    command.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE.json",
+        help="retention policy (default: 6 every 2h, 4 every 12h, 5 every 24h)",
+    )
+
+
+def add_rules(command: argparse.ArgumentParser) -> None:
+    """Add --policy, --config and the limits; see `rules_of`."""
+    add_policy(command)
+    command.add_argument(
+        "--config",
+        type=Path,
+        metavar="DIR",
+        help="directory with <database>.conf and policy.json: use the policy and limits of each database from there",
+    )
+    command.add_argument(
+        "--max-bytes", type=size, metavar="SIZE", help="limit for all archives of a database together, such as 4Gi"
+    )
+    command.add_argument(
+        "--min-backups", type=int, metavar="N", help="keep at least N backups, whatever --max-bytes says (default: 3)"
+    )
+    command.add_argument(
+        "--large-prune-percent",
+        type=int,
+        metavar="N",
+        help="largest share of the backups that one prune may delete, in percent (default: 50)",
+    )
+
+
+def policy_of(options: argparse.Namespace) -> Policy:
+    """Return the policy of --policy, or the default one."""
+    if options.policy is None:
+        return Policy.default()
+    return Policy.from_json(config.read_text(options.policy), str(options.policy))
+
+
+def rules_of(options: argparse.Namespace) -> RulesOf:
+    """Return the rules of each database; errors of the command line come before any work.
+
+    Raises:
+        UsageError: When both --config and what it replaces are given.
+    """
+    flags = {
+        "max_bytes": options.max_bytes,
+        "min_backups": options.min_backups,
+        "large_percent": options.large_prune_percent,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    allow = bool(getattr(options, "allow_large_prune", False))
+    directory: Path | None = options.config
+    if directory is None:
+        rules = Rules(policy_of(options), Limits(**given), allow)
+        return lambda _: rules
+    if options.policy is not None or given:
+        raise UsageError("--config already sets policy and limits", "leave out --policy and the limits")
+
+    def configured(database: str) -> Rules:
+        settings = config.read_database(directory, database)
+        return Rules(config.read_policy(directory, database), settings.limits, allow or settings.allow_large_prune)
+
+    return configured
+
+
+def sparing_rules_of(options: argparse.Namespace) -> RulesOf:
+    """Return the rules of each database, with `UNCONFIGURED` for those that the configuration does not name."""
+    rules = rules_of(options)
+    directory: Path | None = options.config
+    if directory is None:
+        return rules
+    # Read at the first database, which is then named in the error.
+    configured = functools.cache(lambda: frozenset(config.databases_in(directory)))
+    return lambda database: rules(database) if database in configured() else UNCONFIGURED

@@ -1,0 +1,147 @@
+"""`status`: the backups of each database and how its last run ended, from the volume and from `status.json`."""
+
+import argparse
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from retention.cli.common import (
+    DIRECTORY,
+    Commands,
+    add_command,
+    add_format,
+    now_of,
+    print_error,
+    print_json,
+    real_path,
+    visit_databases,
+)
+from retention.errors import ExitCode, VolumeError
+from retention.names import STATUS, Kind, is_database
+from retention.pod import report, status
+from retention.rule.backup import Scan
+from retention.text import format_age, format_size, shown, table
+from retention.volume.directory import Directory
+from retention.volume.folder import Folder
+
+
+def add(commands: Commands) -> None:
+    """Add the command of this module."""
+    command = add_command(commands, "status", _status, "Show the backups of each database and how its last run ended.")
+    command.add_argument("path", metavar="PATH", help=DIRECTORY)
+    add_format(command, "text", "json")
+
+
+def _status(options: argparse.Namespace) -> int:
+    now = now_of(options)
+    visit = visit_databases(options, Directory.scan)
+    space = _space(options.path)
+    last = _last_runs(options.path, is_root=visit.is_root)
+    entries = [_entry(found, last.get(found.database), now) for found in visit.results]
+    if visit.is_root:
+        # A database that has failed since its first day has no directory, but its failure must be seen here.
+        there = {found.database for found in visit.results}
+        entries += [_entry(Scan(name), last[name], now) for name in sorted(last) if name not in there]
+    if options.format == "json":
+        print_json(visit.shaped([{**entry, **space} for entry in entries]))
+    else:
+        _print_status(entries)
+    results = {entry["result"] for entry in entries}
+    if visit.code or report.FAILED in results:
+        return ExitCode.FAILED
+    return ExitCode.REFUSED if report.REFUSED in results else ExitCode.DONE
+
+
+def _space(path: str) -> dict[str, int | None]:
+    """Return how much of the volume the backups' user can ever use, and how much is used; None if it is unknown."""
+    try:
+        with Folder.open(real_path(path)) as folder:
+            capacity, used = folder.space()
+    except VolumeError as error:
+        print_error(str(error))
+        return {"volume_bytes": None, "volume_used_bytes": None}
+    return {"volume_bytes": capacity, "volume_used_bytes": used}
+
+
+def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
+    """Return what `status.json` says about the last run of each database."""
+    real = real_path(path)
+    try:
+        with Folder.open(real if is_root else real.parent) as root:
+            content = status.read(root)
+    except VolumeError as error:
+        print_error(str(error))
+        return {}
+    databases = {} if content is None else status.parse(content)
+    if databases is None:
+        print_error(f"{real / STATUS}: cannot be understood; the next run replaces it")
+        return {}
+    return {name: entry for name, entry in databases.items() if is_database(name) and isinstance(entry, dict)}
+
+
+def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
+    newest = next((backup for backup in found.backups if backup.time <= now), None)
+    last = last or {}
+    bad = [*(f"{base}{Kind.BAD.value}" for base in found.bad), *(finding.name for finding in found.damaged)]
+    drilled = last.get("drill")
+    drilled = drilled if isinstance(drilled, dict) else None
+    failed = bad or (drilled is not None and drilled.get("result") == "failed")
+    result = report.FAILED if failed else str(last.get("result", "unknown"))
+    return {
+        "database": found.database,
+        "result": result,
+        "newest": None if newest is None else newest.name,
+        "newest_age_seconds": None if newest is None else (now - newest.time) // timedelta(seconds=1),
+        "backups": len(found.backups),
+        "bytes": sum(backup.bytes for backup in found.backups),
+        "pinned": sum(backup.pin is not None and backup.pin.holds(now) for backup in found.backups),
+        "future": sum(backup.time > now for backup in found.backups),
+        "staged": len(found.staged),
+        "bad": bad,
+        "last_run": last.get("last_run"),
+        "last_success": last.get("last_success"),
+        "problems": last.get("problems", []),
+        "refused": last.get("refused"),
+        "warnings": last.get("warnings", []),
+        "drill": drilled,
+    }
+
+
+def _print_status(entries: Iterable[dict[str, Any]]) -> None:
+    rows = []
+    for entry in entries:
+        age = entry["newest_age_seconds"]
+        rows.append(
+            (
+                entry["database"],
+                entry["result"],
+                "none" if age is None else format_age(timedelta(seconds=age)),
+                str(entry["backups"]),
+                format_size(entry["bytes"]),
+                str(entry["pinned"]),
+                str(entry["last_run"] or "never"),
+                _last_drill(entry["drill"]),
+                _why(entry),
+            )
+        )
+    print(table(("DATABASE", "RESULT", "NEWEST", "BACKUPS", "SIZE", "PINNED", "LAST RUN", "DRILL", "WHY"), rows))
+
+
+def _last_drill(drilled: dict[str, Any] | None) -> str:
+    return "never" if drilled is None else shown(f"{drilled.get('result')} {str(drilled.get('at'))[:10]}")
+
+
+def _why(entry: dict[str, Any]) -> str:
+    if entry["bad"]:
+        return f"bad archives: {', '.join(entry['bad'])}"
+    drilled = entry["drill"]
+    if drilled is not None and drilled.get("result") == "failed":
+        return shown(f"the drill failed: {drilled.get('problem')}; {drilled.get('remedy')}")
+    problems = [
+        shown(f"{problem.get('problem')}; {problem.get('remedy')}")
+        for problem in entry["problems"]
+        if isinstance(problem, dict)
+    ]
+    # A refusal is shown even next to a worse problem.
+    first = [*problems[:1], *([shown(str(entry["refused"]))] if entry["refused"] else [])]
+    return "; ".join(first or [shown(str(text)) for text in entry["warnings"]][:1])
