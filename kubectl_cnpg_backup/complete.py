@@ -1,7 +1,7 @@
 """Completion: kubectl calls this program with the words so far and shows what it prints.
 
-One candidate a line, its description after a tab; the last line is a colon and a number: 4 for "no file names", 0 for
-"file names, too".
+It prints one candidate a line, with its description after a tab; the last line is a colon and a number: 4 for "no file
+names", 0 for "file names as well".
 """
 
 import argparse
@@ -31,10 +31,10 @@ def _option(parser: argparse.ArgumentParser, word: str) -> "argparse.Action | No
 
 
 def candidates(words: Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
-    """Return what may follow: candidates with their descriptions, and whether file names may, too.
+    """Return what may follow: candidates with their descriptions, and whether a file name may follow as well.
 
     Args:
-        words: The words after `kubectl cnpg-backup`; the last one is being written and may be empty.
+        words: The words after `kubectl cnpg-backup`; the last one is being typed and may be empty.
     """
     parser, last = build_parser(), words[-1] if words else ""
     before = list(words[:-1])

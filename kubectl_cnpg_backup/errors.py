@@ -1,32 +1,13 @@
-"""What goes wrong in the plugin, as one line for a person: what, and what to do."""
+"""What goes wrong in the plugin, as one line: what, and what to do about it."""
 
-import enum
+from retention.errors import ExitCode, RetentionError
 
-
-class ExitCode(enum.IntEnum):
-    """The plugin's exit codes; they agree with those of `python3 -m retention`."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    REFUSED = 3
-    INTERRUPTED = 130
+INTERRUPTED = 130
+"""The exit code after Ctrl-C; the others are those of `python3 -m retention`."""
 
 
-class PluginError(Exception):
-    """Something could not be done.
-
-    Attributes:
-        problem: What, naming the object.
-        remedy: What a person can do about it; empty where there is nothing to say.
-    """
-
-    exit_code = ExitCode.FAILED
-
-    def __init__(self, problem: str, remedy: str = "") -> None:
-        super().__init__(f"{problem}; {remedy}" if remedy else problem)
-        self.problem = problem
-        self.remedy = remedy
+class PluginError(RetentionError):
+    """Something could not be done."""
 
 
 class UsageError(PluginError):
@@ -40,10 +21,10 @@ class ForbiddenError(PluginError):
 
 
 class NotFoundError(PluginError):
-    """An object is not there."""
+    """An object does not exist."""
 
 
 class RefusedError(PluginError):
-    """A person, or a safety rule, said no."""
+    """The user, or a safety rule, said no."""
 
     exit_code = ExitCode.REFUSED

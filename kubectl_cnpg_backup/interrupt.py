@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both unwind the stack, so that what was started is cleaned up, and cleaning up is not cut off."""
+"""Ctrl-C and SIGTERM: both unwind the stack, so that the plugin cleans up, and neither interrupts the clean-up."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 
 class StoppedError(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: ends like Ctrl-C."""
+    """SIGTERM or SIGHUP arrived: it ends the program as Ctrl-C does."""
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a handler's signature
@@ -17,7 +17,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a
 
 
 def install() -> None:
-    """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does."""
+    """Make SIGTERM and SIGHUP unwind the stack as Ctrl-C does."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop)
         signal.signal(signal.SIGHUP, _stop)
@@ -25,7 +25,7 @@ def install() -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold off all three while something is cleaned up."""
+    """Ignore all three signals while something is cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -109,7 +109,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_changed(site: Site) -> N
     before = site.cluster.get("cluster", OLD, "-n", site.namespace)["metadata"]["generation"]
     done = site.plugin("new-cluster", "authelia", "--name", OLD, "--yes")
     assert done.returncode == 3, done.stderr
-    assert f"error: cluster {OLD} is there already in namespace {site.namespace}; nothing was changed" in done.stderr
+    assert f"error: cluster {OLD} exists already in namespace {site.namespace}; nothing was changed" in done.stderr
     assert site.cluster.get("cluster", OLD, "-n", site.namespace)["metadata"]["generation"] == before
     assert site.restoring() == []
     assert site.fingerprint(OLD) == site.good
@@ -125,7 +125,7 @@ def test_nobody_there_to_ask_makes_nothing(site: Site) -> None:
 
 def test_what_cloudnativepg_would_refuse_is_told_before_anything_is_made(site: Site) -> None:
     for image, code, told in (
-        ("localhost/postgresql:15", 2, "is of PostgreSQL 15, what restores into it of 17"),
+        ("localhost/postgresql:15", 2, "is PostgreSQL 15, but the programs that restore into it are 17"),
         ("localhost/postgresql:latest", 1, "latest"),
     ):
         done = site.plugin("new-cluster", "authelia", "--name", "authelia-2", "--image", image, "--yes")
@@ -195,9 +195,7 @@ def test_a_stranger_is_told_the_rule_that_is_missing(site: Site, tmp_path: Path)
         )
         done = site.plugin("new-cluster", "authelia", "--name", "authelia-9", "--yes", kubeconfig=who)
     assert done.returncode == 1, done.stderr
-    assert re.search(r"error: user \S+half may not \w+ \S+ in namespace .*; it takes the rule", done.stderr), (
-        done.stderr
-    )
+    assert re.search(r"error: user \S+half may not \w+ \S+ in namespace .*; ask for the rule", done.stderr), done.stderr
     assert "authelia-9" not in site.names("clusters")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_cnpg_backup.doctor import NEW_CLUSTER_RIGHTS, RIGHTS, Right
+from kubectl_cnpg_backup.model.doctor import NEW_CLUSTER_RIGHTS, RIGHTS, Right
 from tests.e2e import apiserver
 from tests.e2e.apiserver import ApiServer
 from tests.e2e.node import wait_until
@@ -99,14 +99,14 @@ def test_a_stopped_restore_takes_back_its_job_which_owns_the_way(server: ApiServ
 def test_a_taken_name_is_refused_before_anything_is_started(server: ApiServer) -> None:
     done = plugin(server, "new-cluster", "kutt", "--name", "kutt-2", "--yes")
     assert done.returncode == 3, done.stderr
-    assert "error: cluster kutt-2 is there already in namespace default; nothing was changed" in done.stderr
+    assert "error: cluster kutt-2 exists already in namespace default; nothing was changed" in done.stderr
     assert jobs(server) == []
 
 
 def test_a_cluster_that_is_not_there_cannot_be_restored_into(server: ApiServer) -> None:
     done = plugin(server, "restore", "kutt", "--cluster", "kutt-3")
     assert done.returncode == 1, done.stderr
-    assert "there is no cluster 'kutt-3' in namespace default" in done.stderr
+    assert "namespace default has no cluster 'kutt-3'" in done.stderr
     assert jobs(server) == []
 
 

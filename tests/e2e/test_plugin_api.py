@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_cnpg_backup.doctor import RIGHTS
+from kubectl_cnpg_backup.model.doctor import RIGHTS
 from tests.e2e import apiserver
 from tests.e2e.apiserver import ApiServer
 from tests.e2e.node import wait_until
@@ -230,7 +230,7 @@ def test_doctor_names_each_right_that_is_missing(server: ApiServer) -> None:
     left_out = ("create", "pods/exec")
     done = plugin(server, "doctor", "-o", "json", kubeconfig=grant(server, "half", left_out))
     missing = [one["found"] for one in json.loads(done.stdout) if one["subject"] == "your rights"]
-    assert missing == ["you may not create pods/exec, needed for: all that looks at the volume"]
+    assert missing == ["you may not create pods/exec, needed for: every command that reads the volume"]
 
 
 def test_json_goes_through_a_pipe_untouched(server: ApiServer) -> None:

@@ -1,4 +1,4 @@
-"""What the plugin's tests share: the chart's own objects, as the API server would hand them out."""
+"""What the plugin's tests share: the chart's own objects, as the API server would return them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kubectl_cnpg_backup.release import Release, releases
+from kubectl_cnpg_backup.model.release import Release, releases
 from tests.lab import chart
 
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
@@ -59,7 +59,7 @@ def config_of(cronjob_name: str, values: str = "default", name: str = "cnpg-back
 def job(
     name: str, cronjob: str, *, state: str = "Complete", started: str, finished: str = "", reason: str = ""
 ) -> dict[str, Any]:
-    """A Job of a CronJob, as the API server hands it out."""
+    """A Job of a CronJob, as the API server returns it."""
     labels = {"app": "cnpg-backup", "app.kubernetes.io/component": "backup"}
     status: dict[str, Any] = {"startTime": started}
     if state:
@@ -89,6 +89,6 @@ def pod(job_name: str, code: int, message: str) -> dict[str, Any]:
 
 
 def backup(name: str, age: timedelta, size: int, **more: Any) -> Mapping[str, Any]:
-    """A backup as `retention list --format json` tells it."""
+    """A backup as `retention list --format json` prints it."""
     common = {"tier": "Hourly", "reason": "newest of its slot", "pin": None, "drill": None, "verified": None}
     return {"name": name, "age_seconds": int(age.total_seconds()), "bytes": size, **common, **more}

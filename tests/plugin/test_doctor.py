@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from kubectl_cnpg_backup import doctor
-from kubectl_cnpg_backup.doctor import Facts, Level, Unreadable, examine
-from kubectl_cnpg_backup.release import read_runs
+from kubectl_cnpg_backup.model import doctor
+from kubectl_cnpg_backup.model.doctor import Facts, Level, Unreadable, examine
+from kubectl_cnpg_backup.model.objects import major_of, selects
+from kubectl_cnpg_backup.model.release import read_runs
 from tests.lab import chart
 from tests.plugin.common import NOW, ago, job, objects, pod, release
 
@@ -102,13 +103,13 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
     "claim that is growing": (
         {"claim": {**claim(), "status": {"phase": "Bound", "capacity": {"storage": "10Gi"}}}},
         Level.CAREFUL,
-        "15Gi asked for, 10Gi there",
+        "15Gi requested, 10Gi provided",
         "describe pvc",
     ),
     "Longhorn without source": (
         {"claim": claim(**{"recurring-job.longhorn.io/nightly": "enabled"})},
         Level.WRONG,
-        "not heeded",
+        "ignores label",
         "kubectl label pvc",
     ),
     "Longhorn without jobs": ({"claim": claim()}, Level.CAREFUL, "no recurring job", "persistence.longhorn"),
@@ -148,7 +149,7 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
     "another major": (
         {"servers": {"default/kutt-postgresql-cnpg": "ghcr.io/cloudnative-pg/postgresql:17"}},
         Level.WRONG,
-        "PostgreSQL 17, dumped by 16",
+        "PostgreSQL 17, dumped with 16",
         "17-alpine",
     ),
     "no cluster": ({"servers": {}}, Level.WRONG, "does not exist", "correct `cluster`"),
@@ -177,8 +178,8 @@ def test_what_is_wrong_is_found_with_its_remedy(what: str) -> None:
 )
 def test_selectors_are_read_as_kubernetes_reads_them(expression: dict[str, Any], selected: bool) -> None:
     policy = {"spec": {"podSelector": {"matchLabels": {"app": "a"}, "matchExpressions": [expression]}}}
-    assert doctor.selects(policy, {"app": "a", "component": "backup"}) is selected
-    assert doctor.selects(policy, {"app": "b", "component": "backup"}) is False
+    assert selects(policy, {"app": "a", "component": "backup"}) is selected
+    assert selects(policy, {"app": "b", "component": "backup"}) is False
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_selectors_are_read_as_kubernetes_reads_them(expression: dict[str, Any],
     ],
 )
 def test_majors_are_read_from_tags(image: str, major: int | None) -> None:
-    assert doctor.major_of(image) == major
+    assert major_of(image) == major
 
 
 def test_the_charts_role_grants_what_the_plugin_needs_and_nothing_else_but_the_claim() -> None:

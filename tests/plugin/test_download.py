@@ -11,10 +11,10 @@ from typing import cast
 
 import pytest
 
-from kubectl_cnpg_backup.cluster import Executed
-from kubectl_cnpg_backup.download import Archive, fetch, part_of, prepare
+from kubectl_cnpg_backup.cluster.api import Executed
+from kubectl_cnpg_backup.cluster.download import Archive, fetch, part_of, prepare
+from kubectl_cnpg_backup.cluster.inspector import ROOT, Inspector
 from kubectl_cnpg_backup.errors import PluginError, RefusedError
-from kubectl_cnpg_backup.inspector import ROOT, Inspector
 
 NAME = "app-20261122-140000.dump"
 CONTENT = bytes(range(256)) * 5000
@@ -89,7 +89,7 @@ def test_a_stream_that_brings_nothing_is_given_up(volume: Path, tmp_path: Path) 
 def test_what_is_not_the_archive_gets_no_name(volume: Path, tmp_path: Path) -> None:
     target = tmp_path / NAME
     part_of(target).write_bytes(b"x" * 10)
-    with pytest.raises(PluginError, match=r"came with sha256 .* not .*kubectl cnpg-backup verify"):
+    with pytest.raises(PluginError, match=r"arrived with sha256 .* not .*kubectl cnpg-backup verify"):
         bring(Here(volume), target)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "volume"]
 

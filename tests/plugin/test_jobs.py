@@ -8,8 +8,8 @@ import kubernetes_validate
 import pytest
 
 from kubectl_cnpg_backup.errors import UsageError
-from kubectl_cnpg_backup.jobs import PLUGIN, STARTED_BY, choose_databases, job_from, only_databases
-from kubectl_cnpg_backup.release import BACKUP, databases_in
+from kubectl_cnpg_backup.model.jobs import PLUGIN, STARTED_BY, databases_per_cronjob, job_from, only_databases
+from kubectl_cnpg_backup.model.release import BACKUP, databases_in
 from tests.plugin.common import config_of, release
 
 
@@ -52,15 +52,15 @@ def test_a_run_of_one_database_mounts_the_configuration_of_no_other() -> None:
 def test_a_database_is_run_by_the_cronjob_that_has_it() -> None:
     cronjobs = release("two-images").of(BACKUP)
     configured = {one.name: databases_in(config_of(one.name, "two-images")) for one in cronjobs}
-    assert choose_databases(["shop"], cronjobs, configured) == {"cnpg-pg-dump-backup-17": ("shop",)}
-    assert choose_databases([], cronjobs, configured) == {one.name: () for one in cronjobs}
-    with pytest.raises(UsageError, match="database 'sho' is not configured; there is authelia, shop"):
-        choose_databases(["shop", "sho"], cronjobs, configured)
+    assert databases_per_cronjob(["shop"], cronjobs, configured) == {"cnpg-pg-dump-backup-17": ("shop",)}
+    assert databases_per_cronjob([], cronjobs, configured) == {one.name: () for one in cronjobs}
+    with pytest.raises(UsageError, match="database 'sho' is not configured; available: authelia, shop"):
+        databases_per_cronjob(["shop", "sho"], cronjobs, configured)
 
 
 def test_a_suspended_schedule_runs_only_what_is_named() -> None:
     cronjobs = release("suspended").of(BACKUP)
     configured = {one.name: databases_in(config_of(one.name, "suspended")) for one in cronjobs}
     with pytest.raises(UsageError, match="every CronJob of the release is suspended"):
-        choose_databases([], cronjobs, configured)
-    assert choose_databases(["kutt"], cronjobs, configured) == {"cnpg-pg-dump-backup": ("kutt",)}
+        databases_per_cronjob([], cronjobs, configured)
+    assert databases_per_cronjob(["kutt"], cronjobs, configured) == {"cnpg-pg-dump-backup": ("kutt",)}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from kubectl_cnpg_backup.cluster.inspector import config_option, container_with
 from kubectl_cnpg_backup.errors import NotFoundError, UsageError
-from kubectl_cnpg_backup.inspector import config_option, container_with
-from kubectl_cnpg_backup.release import (
+from kubectl_cnpg_backup.model.release import (
     BACKUP,
     INSPECTOR,
-    choose,
     databases_in,
     exit_code_of,
     parse_verdicts,
     read_runs,
     releases,
+    select_release,
     worst,
 )
 from retention.errors import RetentionError
@@ -25,14 +25,14 @@ from tests.plugin.common import NOW, THREE, ago, config_of, job, objects, pod, r
 def test_the_only_release_of_a_namespace_is_taken_and_several_are_named() -> None:
     found = releases([*objects("CronJob"), *objects("CronJob", name="nightly")], "default")
     assert [one.name for one in found] == ["cnpg-backup", "nightly"]
-    assert choose(found[:1], "", "default") == found[0]
-    assert choose(found, "nightly", "default") == found[1]
+    assert select_release(found[:1], "", "default") == found[0]
+    assert select_release(found, "nightly", "default") == found[1]
     with pytest.raises(UsageError, match="several releases: cnpg-backup, nightly; choose one with --release"):
-        choose(found, "", "default")
-    with pytest.raises(UsageError, match="no release 'weekly' in namespace default; there is cnpg-backup, nightly"):
-        choose(found, "weekly", "default")
-    with pytest.raises(UsageError, match="no release of cnpg-backup in namespace elsewhere"):
-        choose([], "", "elsewhere")
+        select_release(found, "", "default")
+    with pytest.raises(UsageError, match="namespace default has no release 'weekly'; available: cnpg-backup, nightly"):
+        select_release(found, "weekly", "default")
+    with pytest.raises(UsageError, match="namespace elsewhere has no release of cnpg-backup"):
+        select_release([], "", "elsewhere")
 
 
 def test_other_peoples_cronjobs_are_no_release() -> None:
@@ -50,7 +50,7 @@ def test_the_charts_cronjobs_are_read_as_what_they_are() -> None:
         found.template("weather")
 
 
-def test_the_last_words_of_a_run_are_read_back_as_the_package_wrote_them() -> None:
+def test_the_termination_message_of_a_run_is_read_back_as_the_package_wrote_them() -> None:
     good, bad = RunOutcome("authelia", notes=["published it"]), RunOutcome("kutt (odd): name")
     bad.problems.append(RetentionError("the server does not answer", "start it"))
     outcomes = [good, RunOutcome("plausible", problems=[RetentionError("no Secret", "make it")])]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kubectl_cnpg_backup.errors import PluginError
-from kubectl_cnpg_backup.schedule import due_before, is_late, next_run
+from kubectl_cnpg_backup.model.schedule import due_before, is_late, next_run
 from tests.plugin.common import NOW
 
 

@@ -10,10 +10,8 @@ from datetime import datetime, timedelta
 import pytest
 from rich.console import Console
 
-from kubectl_cnpg_backup import tables
-from kubectl_cnpg_backup.screen import Screen
-from retention.errors import RetentionError
-from retention.pod.report import RunOutcome, finish_table
+from kubectl_cnpg_backup.output import tables
+from kubectl_cnpg_backup.output.screen import Screen
 from tests.plugin.common import NOW, backup
 
 NAME = "authelia-20261122-140002.dump"
@@ -67,24 +65,11 @@ def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None
     assert "\x1b[3" not in printed(80, terminal=True, monkeypatch=monkeypatch)
 
 
-def test_the_table_that_ends_a_run_is_read_back_as_the_package_printed_it() -> None:
-    failed = RunOutcome("kutt", seconds=12.34)
-    failed.problems.append(RetentionError("no Secret: it does not exist", "make it"))
-    log = ["kutt: dumping", *finish_table([RunOutcome("authelia", notes=["nothing new"]), failed], NOW).splitlines()]
-    log.append("volume: 957.4 MiB, 3.6 MiB used; about 37.0 MiB once all tiers are full")
-    rows = tables.parse_run_table(log)
-    assert rows[0] == ["authelia", "ok", "none", "?", "0", "0.0", "nothing new"]
-    assert rows[1][:2] == ["kutt", "failed"]
-    assert rows[1][-1] == "no Secret: it does not exist"
-    assert len(rows) == 2, "what follows the table was taken for a part of it"
-    assert tables.parse_run_table(["kutt: dumping"]) == []
-
-
 @pytest.mark.parametrize(
     ("pin", "told"),
     [
         (None, "-"),
-        ({"reason": "", "expires": None, "holds": True}, "for ever"),
+        ({"reason": "", "expires": None, "holds": True}, "forever"),
         ({"reason": "", "expires": "2026-11-01T00:00:00+00:00", "holds": False}, "expired"),
     ],
 )

@@ -1,17 +1,24 @@
-"""What the API server knows of a release: its CronJobs, its runs, and how each database ended. Values in, values out.
-
-Objects are taken as the API's JSON has them.
-"""
+"""What the API server knows about a release: its CronJobs, its runs, and how each database ended."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from kubectl_cnpg_backup.errors import NotFoundError, PluginError, UsageError
-
-Object = Mapping[str, Any]
+from kubectl_cnpg_backup.errors import NotFoundError, UsageError
+from kubectl_cnpg_backup.model.objects import (
+    Object,
+    condition,
+    dig,
+    job_state,
+    labels,
+    name_of,
+    owner_of,
+    parse_time,
+    pods_of,
+    termination_of,
+)
+from retention import keyvalue
 
 NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
@@ -37,9 +44,9 @@ class CronJob:
         name: Its name.
         component: What its pods are for: `backup`, `inspect`, `restore`, `drill`.
         schedule: The cron expression.
-        time_zone: An IANA name; `Etc/UTC` where the object says nothing.
+        time_zone: An IANA name; `Etc/UTC` where the object names none.
         suspended: Whether the schedule is off.
-        last_schedule: When it was last due and started, UTC.
+        last_schedule: When it last started a Job on schedule, UTC.
         last_success: When a run last ended well, UTC.
         source: The whole object.
     """
@@ -56,21 +63,21 @@ class CronJob:
     @property
     def pod_spec(self) -> Object:
         """The spec of its pods."""
-        return _dig(self.source, "spec", "jobTemplate", "spec", "template", "spec")
+        return dig(self.source, "spec", "jobTemplate", "spec", "template", "spec")
 
     @property
     def config_map(self) -> str:
         """Name of the ConfigMap with the databases' configuration; empty where its pods mount none."""
         for volume in self.pod_spec.get("volumes") or ():
             if volume.get("name") == CONFIG_VOLUME:
-                return str(_dig(volume, "configMap").get("name") or "")
+                return str(dig(volume, "configMap").get("name") or "")
         return ""
 
     @property
     def claim(self) -> str:
         """Name of the claim that its pods mount; empty where they mount none."""
         for volume in self.pod_spec.get("volumes") or ():
-            claim = _dig(volume, "persistentVolumeClaim").get("claimName")
+            claim = dig(volume, "persistentVolumeClaim").get("claimName")
             if claim:
                 return str(claim)
         return ""
@@ -113,7 +120,7 @@ class Release:
         if not found:
             raise NotFoundError(
                 f"release {self.name} in namespace {self.namespace} has no CronJob for '{component}'",
-                "upgrade the release to a chart that has it, and see whether its values switch it off",
+                "upgrade the release to a chart that has one, and check that its values do not switch it off",
             )
         return found[0]
 
@@ -125,7 +132,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a run ended for one database, by the pod's termination message.
+    """How a run ended for one database, according to the pod's termination message.
 
     Attributes:
         database: Its name.
@@ -146,15 +153,15 @@ class Run:
 
     Attributes:
         job: Its name.
-        cronjob: Name of the CronJob that it was made from; empty where that is not known.
+        cronjob: Name of the CronJob that it was made from; empty where that is unknown.
         component: What it is for.
         state: running, succeeded or failed.
         started: When it started, UTC; None while it has not.
         finished: When it ended, UTC.
-        exit_code: Of the program that has the last word; None while there is none, or the pod is gone.
-        reason: Why Kubernetes says that it failed.
-        message: The pod's last words; empty when the pod is gone.
-        verdicts: What they say of each database.
+        exit_code: Of the container that decides; None while it runs, or when the pod is gone.
+        reason: Why it failed, according to Kubernetes.
+        message: The pod's termination message; empty when the pod is gone.
+        verdicts: What the message says about each database.
     """
 
     job: str
@@ -169,39 +176,10 @@ class Run:
     verdicts: tuple[Verdict, ...]
 
 
-def parse_time(text: object) -> datetime | None:
-    """Return the moment of one of the API's timestamps, UTC."""
-    if isinstance(text, datetime):
-        return text.astimezone(UTC)
-    if not isinstance(text, str):
-        return None
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return None
-
-
-def labels(item: Object) -> Object:
-    """Return an object's labels."""
-    return _dig(item, "metadata", "labels")
-
-
-def name_of(item: Object) -> str:
-    """Return an object's name."""
-    return str(_dig(item, "metadata").get("name") or "")
-
-
-def _dig(item: Any, *path: str) -> Object:
-    """Return the map below a path, empty where there is none."""
-    for step in path:
-        item = (item or {}).get(step)
-    return item if isinstance(item, Mapping) else {}
-
-
 def read_cronjob(item: Object) -> CronJob:
     """Return a CronJob from the API's object."""
-    spec, status = _dig(item, "spec"), _dig(item, "status")
-    own, template = labels(item), _dig(spec, "jobTemplate", "metadata", "labels")
+    spec, status = dig(item, "spec"), dig(item, "status")
+    own, template = labels(item), dig(spec, "jobTemplate", "metadata", "labels")
     return CronJob(
         name_of(item),
         str(own.get(COMPONENT_LABEL) or template.get(COMPONENT_LABEL) or BACKUP),
@@ -230,16 +208,16 @@ def releases(cronjobs: Iterable[Object], namespace: str) -> list[Release]:
     return result
 
 
-def choose(found: Sequence[Release], wanted: str, namespace: str) -> Release:
-    """Return the release that is meant: the wanted one, or the only one.
+def select_release(found: Sequence[Release], wanted: str, namespace: str) -> Release:
+    """Return the wanted release, or the only one.
 
     Raises:
-        UsageError: When there is none, or no such one, or several to choose from.
+        UsageError: When there is none, none of that name, or several to choose from.
     """
     names = ", ".join(release.name for release in found)
     if not found:
         raise UsageError(
-            f"there is no release of {CHART} in namespace {namespace}", "name its namespace with --namespace"
+            f"namespace {namespace} has no release of {CHART}", "give the release's namespace with --namespace"
         )
     if not wanted:
         if len(found) == 1:
@@ -252,23 +230,27 @@ def choose(found: Sequence[Release], wanted: str, namespace: str) -> Release:
     if matching:
         several = ", ".join(release.name for release in matching)
         raise UsageError(f"release {wanted!r} has several parts: {several}", "choose one of them with --release")
-    raise UsageError(f"there is no release {wanted!r} in namespace {namespace}", f"there is {names}")
+    raise UsageError(f"namespace {namespace} has no release {wanted!r}", f"available: {names}")
 
 
 def databases_in(config: Object) -> tuple[str, ...]:
-    """Return the databases that a configuration's ConfigMap has a file for, sorted."""
-    names = _dig(config, "data")
+    """Return the databases for which a ConfigMap has a configuration file, sorted."""
+    names = dig(config, "data")
     return tuple(sorted(name.removesuffix(_CONF_SUFFIX) for name in names if name.endswith(_CONF_SUFFIX)))
 
 
 def read_conf(config: Object, database: str) -> dict[str, str]:
-    """Return the settings of one database, `key=value` a line; the last one wins."""
-    text = str(_dig(config, "data").get(f"{database}{_CONF_SUFFIX}") or "")
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    """Return the settings of one database; empty where the ConfigMap has no file for it.
+
+    Raises:
+        ConfigError: When a line is not `key=value`, or a key occurs twice.
+    """
+    file = f"{database}{_CONF_SUFFIX}"
+    return keyvalue.parse_result(str(dig(config, "data").get(file) or ""), file).values
 
 
 def parse_verdicts(message: str) -> tuple[Verdict, ...]:
-    """Return what a pod's termination message says of each database; what was cut off is left out."""
+    """Return what a pod's termination message says about each database, without a line that was cut off."""
     verdicts = []
     for line in message.splitlines():
         match = _VERDICT.fullmatch(line)
@@ -280,64 +262,13 @@ def parse_verdicts(message: str) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
-def owner_of(item: Object, kind: str) -> str:
-    """Return the name of the owner of a kind, or nothing."""
-    for reference in _dig(item, "metadata").get("ownerReferences") or ():
-        if reference.get("kind") == kind:
-            return str(reference.get("name") or "")
-    return ""
-
-
-def condition(item: Object, *types: str) -> Object | None:
-    """Return the first true condition of one of these types."""
-    for entry in _dig(item, "status").get("conditions") or ():
-        if entry.get("type") in types and entry.get("status") == "True":
-            found: Object = entry
-            return found
-    return None
-
-
-def job_state(job: Object) -> str:
-    """Return how a Job stands: running, succeeded or failed."""
-    ended = condition(job, "Complete", "Failed")
-    if ended is None:
-        return "running"
-    return "succeeded" if ended["type"] == "Complete" else "failed"
-
-
-def container_statuses(pod: Object) -> list[Object]:
-    """Return the states of a pod's containers in the order in which they run."""
-    status = _dig(pod, "status")
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-
-def last_words(pod: Object) -> tuple[int | None, str]:
-    """Return exit code and termination message of a pod: of the first container that failed, or of the last one."""
-    code: int | None = None
-    message = ""
-    for status in container_statuses(pod):
-        ended = _dig(status, "state", "terminated")
-        if not ended:
-            continue
-        code, message = int(ended.get("exitCode", 0)), str(ended.get("message") or "")
-        if code:
-            break
-    return code, message
-
-
-def pods_of(job: str, pods: Iterable[Object]) -> list[Object]:
-    """Return a Job's pods, oldest first."""
-    own = [pod for pod in pods if labels(pod).get("batch.kubernetes.io/job-name") == job]
-    return sorted(own, key=lambda pod: str(_dig(pod, "metadata").get("creationTimestamp") or ""))
-
-
 def read_runs(jobs: Iterable[Object], pods: Sequence[Object]) -> list[Run]:
     """Return the Jobs of a release, newest first."""
     runs = []
     for job in jobs:
-        name, status = name_of(job), _dig(job, "status")
+        name, status = name_of(job), dig(job, "status")
         own = pods_of(name, pods)
-        code, message = last_words(own[-1]) if own else (None, "")
+        code, message = termination_of(own[-1]) if own else (None, "")
         state = job_state(job)
         ended = condition(job, "Complete", "Failed")
         failed = ended if state == "failed" and ended is not None else {}
@@ -360,7 +291,7 @@ def read_runs(jobs: Iterable[Object], pods: Sequence[Object]) -> list[Run]:
 
 
 def exit_code_of(run: Run) -> int:
-    """Return what a run that has ended comes to: the program's own exit code, or 1 where Kubernetes ended it."""
+    """Return the exit code of a run that has ended: its program's own, or 1 where Kubernetes ended it."""
     if run.state == "succeeded":
         return 0
     return run.exit_code or 1
@@ -373,17 +304,3 @@ def worst(codes: Iterable[int]) -> int:
         if code in present:
             return code
     return max(present, default=0)
-
-
-def claim_problem(item: Object) -> PluginError | None:
-    """Return what is wrong with a claim, or None when it is bound."""
-    phase = str(_dig(item, "status").get("phase") or "unknown")
-    if phase == "Bound" and not _dig(item, "metadata").get("deletionTimestamp"):
-        return None
-    if _dig(item, "metadata").get("deletionTimestamp"):
-        return PluginError(
-            f"claim {name_of(item)} is being deleted", "copy the backups elsewhere before the last pod lets go of it"
-        )
-    return PluginError(
-        f"claim {name_of(item)} is {phase}", "see `kubectl describe pvc` for what its storage class lacks"
-    )

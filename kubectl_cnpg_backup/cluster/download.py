@@ -1,4 +1,4 @@
-"""Brings one archive to this machine: streamed, resumed where it was cut, named only when its sha256 is right."""
+"""Downloads one archive: as a stream, resumed where it broke, renamed to its final name once its sha256 matches."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubectl_cnpg_backup.cluster.inspector import ROOT, Inspector
 from kubectl_cnpg_backup.errors import PluginError, RefusedError
-from kubectl_cnpg_backup.inspector import ROOT, Inspector
 
 _BLOCK = 1024 * 1024
 _ATTEMPTS = 5
@@ -17,7 +17,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive on the volume: whose it is, its name, size in bytes, and what its content sums to."""
+    """An archive on the volume: its database, name, size in bytes, and sha256."""
 
     database: str
     name: str
@@ -26,22 +26,20 @@ class Archive:
 
 
 def part_of(target: Path) -> Path:
-    """Return the file that holds what has come so far."""
+    """Return the file that holds what has arrived so far."""
     return target.with_name(f"{target.name}.part")
 
 
 def prepare(archive: Archive, target: Path) -> bool:
-    """Look at what is there already; return True when the archive itself is.
+    """Check which files exist already; return True when the archive itself is among them.
 
     Raises:
-        RefusedError: When another file has its name, or the part is of something longer.
+        RefusedError: When another file has its name, or the partial file is longer than the archive.
     """
     if target.exists():
         if target.is_file() and _digest(target) == archive.sha256:
             return True
-        raise RefusedError(
-            f"{target} exists and is not this archive", "move it away, or choose another place with --to"
-        )
+        raise RefusedError(f"{target} exists and is not this archive", "move it away, or choose another path with --to")
     part = part_of(target)
     if part.exists() and part.stat().st_size > archive.bytes:
         raise RefusedError(f"{part} is longer than the archive", "remove it, then start again")
@@ -49,16 +47,16 @@ def prepare(archive: Archive, target: Path) -> bool:
 
 
 def fetch(inspector: Inspector, archive: Archive, target: Path, progress: Callable[[int], None]) -> None:
-    """Bring an archive to `target`, from where an earlier attempt ended; its `.sha256` lies beside it afterwards.
+    """Download an archive to `target`, from where an earlier attempt ended, and write its `.sha256` next to it.
 
     Args:
-        inspector: Sees the volume.
-        archive: What to bring.
-        target: Where to; `prepare` has looked at it.
-        progress: Gets the number of bytes that are here, again and again.
+        inspector: A pod that mounts the volume.
+        archive: The archive.
+        target: The file to write; `prepare` has checked it.
+        progress: Receives the number of bytes of each part that arrives.
 
     Raises:
-        PluginError: When it cannot be written, the stream keeps breaking, or what came is not the archive.
+        PluginError: When it cannot be written, the stream keeps breaking, or the content is not the archive's.
     """
     part = part_of(target)
     try:
@@ -69,14 +67,16 @@ def fetch(inspector: Inspector, archive: Archive, target: Path, progress: Callab
         if (found := _digest(part)) != archive.sha256:
             part.unlink()
             raise PluginError(
-                f"{archive.name} came with sha256 {found[:12]}…, not {archive.sha256[:12]}…; what came is removed",
-                f"see whether it is still good there: kubectl cnpg-backup verify {archive.name}",
+                f"{archive.name} arrived with sha256 {found[:12]}…, not {archive.sha256[:12]}…; the copy was removed",
+                f"check the archive on the volume: kubectl cnpg-backup verify {archive.name}",
             )
         sums = target.with_name(f"{target.name}.sha256")
         sums.write_text(f"{archive.sha256}  {target.name}\n")
         part.rename(target)
     except OSError as error:
-        raise PluginError(f"{part}: {error.strerror}", "what has come so far stays; start again to go on") from None
+        raise PluginError(
+            f"{part}: {error.strerror}", "start again to continue: what has arrived so far was kept"
+        ) from None
 
 
 def _stream(
@@ -102,13 +102,13 @@ def _stream(
             if fruitless >= _ATTEMPTS:
                 raise PluginError(
                     f"the stream of {archive.name} keeps breaking: {error}",
-                    "start again later: it goes on where it was",
+                    "start again later: it continues where it stopped",
                 ) from None
             continue
         if done.code or part.stat().st_size == here:
             raise PluginError(
                 f"{archive.name} cannot be read: {done.errors.strip() or 'it is shorter than its metadata say'}",
-                "see `kubectl cnpg-backup list` for what is there",
+                "see `kubectl cnpg-backup list` for the archives that exist",
             )
 
 
@@ -118,7 +118,7 @@ def _digest(path: Path) -> str:
 
 
 def free_of(path: Path) -> int | None:
-    """Return the free bytes where a path lies, None where that cannot be asked."""
+    """Return the free bytes of a path's file system, None where that is unknown."""
     with suppress(OSError):
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize

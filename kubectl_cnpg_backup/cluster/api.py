@@ -1,7 +1,7 @@
-"""The one place that speaks to the API server; its answers are plain JSON, its refusals one line.
+"""The only module that calls the API server; answers are plain JSON, refusals are errors of one line.
 
-Exec reads its frames one by one: the client's own reader gathers whatever has arrived, which for an archive is more
-than the machine's memory.
+Exec reads its frames one by one: the client's own reader keeps everything that has arrived, which for an archive may be
+more than this machine's memory.
 """
 
 import json
@@ -24,9 +24,9 @@ from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginErro
 _TIMEOUT = (10, 60)
 """Seconds to connect, and to wait for an answer."""
 _FOLLOW_TIMEOUT = (10, 600)
-"""The same for a log that is followed; one that is silent for longer is asked for again."""
+"""The same for a log that is followed; one that is silent for longer is requested again."""
 _EXEC_SILENCE = 900
-"""Seconds without a byte after which an exec counts as lost; reading a large archive again is silent for long."""
+"""Seconds without a byte after which an exec counts as lost; reading a large archive prints nothing for a long time."""
 _CHANNEL_STDOUT, _CHANNEL_STDERR, _CHANNEL_ERROR = 1, 2, 3
 _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
@@ -37,7 +37,7 @@ _HANDSHAKE = re.compile(r"Handshake status (?P<status>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What a command in a container did: its exit code, and what it printed."""
+    """The exit code of a command in a container, and what it printed."""
 
     code: int
     output: bytes
@@ -48,8 +48,8 @@ class Cluster:
     """A namespace of a cluster, as the kubeconfig's user sees it.
 
     Attributes:
-        namespace: All namespaced requests go there.
-        context: Name of the kubeconfig's context, empty inside of a cluster.
+        namespace: The namespace of all requests that need one.
+        context: Name of the kubeconfig's context.
     """
 
     def __init__(self, api: client.ApiClient, namespace: str, context: str) -> None:
@@ -65,17 +65,17 @@ class Cluster:
 
     @classmethod
     def connect(cls, kubeconfig: str | None, context: str | None, namespace: str | None) -> "Cluster":
-        """Return the cluster and namespace that kubeconfig, context and namespace name, each with kubectl's defaults.
+        """Return the cluster and namespace that these options name; each has the same default as in kubectl.
 
         Raises:
-            UsageError: When there is no such configuration.
+            UsageError: When the configuration does not exist or cannot be used.
         """
         try:
             contexts, active = config.list_kube_config_contexts(kubeconfig)
             chosen = active if context is None else next((one for one in contexts if one["name"] == context), None)
             if chosen is None:
                 names = ", ".join(one["name"] for one in contexts)
-                raise UsageError(f"the kubeconfig has no context {context!r}", f"there is {names}")
+                raise UsageError(f"the kubeconfig has no context {context!r}", f"available: {names}")
             api = config.new_client_from_config(kubeconfig, context=chosen["name"])
         except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError) as error:
             what = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -140,7 +140,7 @@ class Cluster:
         return found
 
     def custom(self, group: str, version: str, plural: str, name: str, namespace: str = "") -> dict[str, Any]:
-        """Return an object of a custom resource; of the whole cluster without a namespace."""
+        """Return an object of a custom resource; without a namespace, one of the cluster's scope."""
         if namespace:
             found = self._ask(self._custom.get_namespaced_custom_object, group, version, namespace, plural, name)
         else:
@@ -152,7 +152,7 @@ class Cluster:
         return str(self._ask(client.VersionApi(self._api).get_code)["gitVersion"])
 
     def may(self, verb: str, group: str, resource: str, name: str = "") -> bool:
-        """Tell whether this user may do something in the namespace; a subresource stands after a slash."""
+        """Tell whether this user may do something in the namespace; a subresource follows a slash."""
         resource, _, subresource = resource.partition("/")
         attributes = {
             "verb": verb,
@@ -171,7 +171,7 @@ class Cluster:
         return bool(answer["status"]["allowed"])
 
     def events_of(self, kind: str, name: str) -> list[dict[str, Any]]:
-        """Return the events of an object, oldest first; none when they may not be read."""
+        """Return the events of an object, oldest first; none when this user may not read them."""
         selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         try:
             found = self._list(self._core.list_namespaced_event, self.namespace, field_selector=selector)
@@ -180,23 +180,23 @@ class Cluster:
         return sorted(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
 
     def create_job(self, job: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Create a Job and return it; with `dry_run` the API server only says whether it would."""
-        made: dict[str, Any] = self._ask(self._batch.create_namespaced_job, self.namespace, job, **_only_tried(dry_run))
+        """Create a Job and return it; with `dry_run` the API server only checks that it would accept it."""
+        made: dict[str, Any] = self._ask(self._batch.create_namespaced_job, self.namespace, job, **_dry_run(dry_run))
         return made
 
     def create_network_policy(self, policy: dict[str, Any], *, dry_run: bool = False) -> None:
-        """Create a NetworkPolicy; with `dry_run` the API server only says whether it would."""
-        self._ask(self._network.create_namespaced_network_policy, self.namespace, policy, **_only_tried(dry_run))
+        """Create a NetworkPolicy; with `dry_run` the API server only checks that it would accept it."""
+        self._ask(self._network.create_namespaced_network_policy, self.namespace, policy, **_dry_run(dry_run))
 
     def create_custom(
         self, group: str, version: str, plural: str, item: dict[str, Any], *, dry_run: bool = False
     ) -> None:
-        """Create an object of a custom resource; with `dry_run` the API server only says whether it would."""
+        """Create an object of a custom resource; with `dry_run` the API server only checks that it would accept it."""
         make = self._custom.create_namespaced_custom_object
-        self._ask(make, group, version, self.namespace, plural, item, **_only_tried(dry_run))
+        self._ask(make, group, version, self.namespace, plural, item, **_dry_run(dry_run))
 
     def delete_job(self, name: str) -> None:
-        """Delete a Job and its pods; one that is gone is no error."""
+        """Delete a Job and its pods, if it still exists."""
         try:
             self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
         except NotFoundError:
@@ -206,7 +206,7 @@ class Cluster:
         """Yield the lines of a container's log, after the first `skip`.
 
         Raises:
-            ConnectionError: When the stream broke; ask again and skip what was seen.
+            ConnectionError: When the stream broke; call again and skip the lines that came.
         """
         try:
             answer: Any = self._core.read_namespaced_pod_log(
@@ -249,10 +249,10 @@ class Cluster:
             pod: Name of the pod.
             container: Name of the container.
             command: Program and arguments.
-            sink: Gets the standard output as it comes; without one it is in the result.
+            sink: Receives the standard output as it arrives; without one it is in the result.
 
         Raises:
-            ConnectionError: When the connection was lost before the command's end.
+            ConnectionError: When the connection was lost before the command ended.
             PluginError: When the API server refuses, or the command cannot be started.
         """
         try:
@@ -278,12 +278,12 @@ class Cluster:
             socket.sock.shutdown()
 
 
-def _only_tried(dry_run: bool) -> dict[str, str]:
+def _dry_run(dry_run: bool) -> dict[str, str]:
     return {"dry_run": "All"} if dry_run else {}
 
 
 def _conversation(socket: Any, sink: Callable[[bytes], None] | None) -> Executed:
-    """Read the frames of an exec until its end."""
+    """Read the frames of an exec until it ends."""
     output, errors, ending = bytearray(), bytearray(), bytearray()
     while True:
         try:
@@ -312,7 +312,7 @@ def _conversation(socket: Any, sink: Callable[[bytes], None] | None) -> Executed
 
 
 def _exit_code(ending: bytes) -> int:
-    """Return the exit code that the last message of an exec tells."""
+    """Return the exit code in the last message of an exec."""
     status = json.loads(ending)
     if status.get("status") == "Success":
         return 0
@@ -323,19 +323,19 @@ def _exit_code(ending: bytes) -> int:
 
 
 def _explained(error: ApiException) -> PluginError:
-    """Return an answer of the API server as one line."""
+    """Return an error of the API server as one line."""
     status, text = error.status, str(error.body or error.reason or "")
     handshake = _HANDSHAKE.search(text)
     if handshake is not None:
         status, text = int(handshake["status"]), text.replace('\\\\"', '"').replace('\\"', '"')
     message = _message(text)
     if status == 401:
-        return PluginError("the API server does not know this user", "log in again; see `kubectl auth whoami`")
+        return PluginError("the API server does not know this user", "log in again; check with `kubectl auth whoami`")
     if status == 403:
         return forbidden(message)
     if status == 404:
         return NotFoundError(message or "not found")
-    return PluginError(f"the API server says {status}: {message or error.reason}")
+    return PluginError(f"the API server answered {status}: {message or error.reason}")
 
 
 def _message(text: str) -> str:
@@ -348,7 +348,7 @@ def _message(text: str) -> str:
 
 
 def forbidden(message: str) -> ForbiddenError:
-    """Return a refusal of the API server with the rule that is missing; a policy's refusal as the policy says it."""
+    """Return a refusal with the RBAC rule that is missing; the refusal of an admission policy stays as it is."""
     match = _FORBIDDEN.search(message)
     if match is None:
         return ForbiddenError(message)
@@ -357,12 +357,12 @@ def forbidden(message: str) -> ForbiddenError:
     kind = "Role" if namespace else "ClusterRole"
     return ForbiddenError(
         f"user {match['user']} may not {match['verb']} {match['resource']} {where}",
-        f"it takes the rule {{apiGroups: [{json.dumps(group)}], resources: [{match['resource']}], "
-        f"verbs: [{match['verb']}]}} of a {kind}; the chart's own is <release>-operator",
+        f"ask for the rule {{apiGroups: [{json.dumps(group)}], resources: [{match['resource']}], "
+        f"verbs: [{match['verb']}]}} in a {kind}; the chart's own Role is <release>-operator",
     )
 
 
 def _unreachable(error: Exception) -> PluginError:
     reason = getattr(error, "reason", None)
     cause = str(reason or error).rsplit("> ", 1)[-1].splitlines()[0]
-    return PluginError(f"the API server does not answer: {cause}", "see `kubectl cluster-info`")
+    return PluginError(f"the API server does not answer: {cause}", "check it with `kubectl cluster-info`")

@@ -1,27 +1,29 @@
-"""A new CloudNativePG cluster for a backup, and a restore that goes there. Values in, values out.
+"""A new CloudNativePG cluster for a backup, and a restore into it.
 
-The manifest asks for what the archive needs. Of a cluster that is still there it takes how it runs (image, storage,
-parameters), never what ties it to its own past: a WAL archive belongs to one cluster, a second one would damage it.
+The manifest asks for what the archive needs. If the old cluster still exists, the manifest takes over how it runs
+(image, storage, parameters), never what ties it to its past: a WAL archive belongs to one cluster, and a second one
+would damage it.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from kubectl_cnpg_backup.doctor import major_of, selects
 from kubectl_cnpg_backup.errors import PluginError, UsageError
-from kubectl_cnpg_backup.jobs import with_environment
-from kubectl_cnpg_backup.release import Object, labels, name_of
+from kubectl_cnpg_backup.model.jobs import with_environment
+from kubectl_cnpg_backup.model.objects import Object, condition, dig, labels, major_of, name_of, selects
+from retention.errors import RetentionError
+from retention.text import parse_size
 
 GROUP, VERSION, PLURAL = "postgresql.cnpg.io", "v1", "clusters"
 _IMAGE = "ghcr.io/cloudnative-pg/postgresql:{major}-standard-trixie"
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
-"""What CloudNativePG takes: services and pods are named after it."""
+"""What CloudNativePG accepts: services and pods are named after the cluster."""
 _CREDENTIALS = "credentials"
 _SECRETS = {"owner-": "app", "superuser-": "superuser", "ca.crt": "ca"}
-"""How the files of a restore's credentials begin, and how CloudNativePG's Secrets end."""
+"""How the file names of a restore's credentials begin, and how the names of CloudNativePG's Secrets end."""
 _HOW_IT_RUNS = (
     "imagePullPolicy",
     "imagePullSecrets",
@@ -56,9 +58,6 @@ _HOW_IT_BEGAN = (
     "walSegmentSize",
 )
 _GIBIBYTE = 1 << 30
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15} | {
-    f"{letter}i": 1 << 10 * power for power, letter in enumerate("KMGTP", 1)
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +67,11 @@ class Contents:
     Attributes:
         archive: Its name.
         dbname: The database's name in PostgreSQL.
-        owner: The role that owned the database; empty where the archive does not tell.
-        server_version: Of the server that it was dumped from.
-        database_bytes: The database's size then; 0 where that is not known.
-        tables: How many there are; None where that is not known.
-        extensions: What it needs, sorted.
+        owner: The role that owned the database; empty where the archive does not name it.
+        server_version: Version of the server that was dumped.
+        database_bytes: The database's size at that time; 0 where that is unknown.
+        tables: How many it has; None where that is unknown.
+        extensions: The extensions it needs, sorted.
     """
 
     archive: str
@@ -85,16 +84,16 @@ class Contents:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a person wants of the new cluster; empty is no wish.
+class Options:
+    """What the command line says about the new cluster; empty or 0 where it says nothing.
 
     Attributes:
         name: Its name.
-        namespace: The release's, whose pods mount the Secrets that CloudNativePG makes there.
-        image: Of PostgreSQL.
-        instances: How many; 0 is no wish.
-        storage: Size of each instance's volume, as 10Gi.
-        storage_class: Its storage class.
+        namespace: The release's, because its pods mount the Secrets that CloudNativePG makes there.
+        image: The image of PostgreSQL.
+        instances: How many instances it has.
+        storage: Size of each instance's volume, such as 10Gi.
+        storage_class: Storage class of these volumes.
     """
 
     name: str
@@ -106,66 +105,53 @@ class Wishes:
 
 
 def check_name(name: str) -> str:
-    """Return a name that a cluster may have.
+    """Return a name after checking that a cluster may have it.
 
     Raises:
-        UsageError: When it may not.
+        UsageError: When CloudNativePG would refuse it.
     """
     if _NAME.fullmatch(name) is None:
         raise UsageError(
-            f"{name!r} is no name for a cluster",
-            "it takes at most 50 small letters, digits and dashes, a letter first, as authelia-2",
+            f"{name!r} is not a valid cluster name",
+            "use at most 50 lowercase letters, digits and dashes, beginning with a letter, such as authelia-2",
         )
     return name
 
 
-def bytes_of(quantity: str) -> int:
-    """Return a quantity such as 1.5Gi in bytes, rounded up.
-
-    Raises:
-        UsageError: When it is none.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]{0,2})", quantity)
-    if match is None or match[2] not in _UNITS:
-        raise UsageError(f"{quantity!r} is no size", "give one such as 10Gi")
-    return -int(-float(match[1]) * _UNITS[match[2]] // 1)
-
-
 def storage_for(database_bytes: int) -> str:
-    """Return the size of a volume for a database: twice its size then, and 2 GiB for WAL while it is restored."""
+    """Return the size of a volume for a database: twice its size when dumped, and 2 GiB for WAL during the restore."""
     needed = 2 * database_bytes + 2 * _GIBIBYTE
     return f"{-(-needed // _GIBIBYTE)}Gi"
 
 
-def read_contents(request: str, listing: str) -> Contents:
+def read_contents(request: Mapping[str, str], listing: str) -> Contents:
     """Return what a request of `retention choose` and the archive's table of contents say.
 
     Args:
-        request: `key=value` lines, see docs/architecture.md.
+        request: The keys and values of the request, see docs/architecture.md.
         listing: What `pg_restore -C -l` prints.
 
     Raises:
         PluginError: When the request lacks what every archive has.
     """
-    facts = dict(line.split("=", 1) for line in request.splitlines() if "=" in line)
-    missing = [key for key in ("base", "dbname", "server_version") if not facts.get(key)]
+    missing = [key for key in ("base", "dbname", "server_version") if not request.get(key)]
     if missing:
-        raise PluginError(f"the archive's metadata do not tell its {missing[0]}", "take another one with --backup")
+        raise PluginError(f"the archive's metadata lack {missing[0]}", "choose another archive with --backup")
     owner, extensions = "", set()
     for line in listing.splitlines():
         entry = re.fullmatch(r"\d+; \d+ \d+ (DATABASE|EXTENSION) - (.*)", line)
         if entry is None:
             continue
-        if entry[1] == "DATABASE" and entry[2].startswith(f"{facts['dbname']} "):
-            owner = owner or entry[2].removeprefix(f"{facts['dbname']} ")
+        if entry[1] == "DATABASE" and entry[2].startswith(f"{request['dbname']} "):
+            owner = owner or entry[2].removeprefix(f"{request['dbname']} ")
         elif entry[1] == "EXTENSION":
             extensions.add(entry[2].split(" ")[0])
-    size, tables = facts.get("database_bytes", ""), facts.get("tables", "")
+    size, tables = request.get("database_bytes", ""), request.get("tables", "")
     return Contents(
-        f"{facts['base']}.dump",
-        facts["dbname"],
+        f"{request['base']}.dump",
+        request["dbname"],
         owner,
-        facts["server_version"],
+        request["server_version"],
         int(size) if size.isdigit() else 0,
         int(tables) if tables.isdigit() else None,
         tuple(sorted(extensions)),
@@ -173,44 +159,47 @@ def read_contents(request: str, listing: str) -> Contents:
 
 
 def target_major(contents: Contents, client: str) -> int:
-    """Return the major that the new cluster must have: that of the programs which restore into it.
+    """Return the major version that the new cluster must have: that of the programs that restore into it.
 
     Args:
-        contents: Of the archive.
+        contents: What the archive holds.
         client: What `pg_restore --version` prints.
 
     Raises:
-        PluginError: When these are older than the archive.
+        PluginError: When these programs are older than the archive.
     """
     found = re.search(r"\(PostgreSQL\) (\d+)", client)
     archive = int(re.match(r"\d*", contents.server_version)[0] or 0)  # type: ignore[index]
     if found is None:
-        raise PluginError(f"pg_restore calls itself {client.strip()!r}", "see the image of this database in values")
+        raise PluginError(
+            f"pg_restore --version printed {client.strip()!r}, which names no PostgreSQL version",
+            "correct the image of this database in values",
+        )
     if int(found[1]) < archive:
         raise PluginError(
-            f"{contents.archive} is of PostgreSQL {contents.server_version}, the image of this database in values of "
-            f"{found[1]}: never into an older major",
+            f"{contents.archive} was dumped from PostgreSQL {contents.server_version}, but the image of this database "
+            f"in values is PostgreSQL {found[1]}: an archive cannot be restored into an older major version",
             f"set its image.tag to {archive}-alpine",
         )
     return int(found[1])
 
 
-def manifest(contents: Contents, wishes: Wishes, major: int, old: Object | None) -> tuple[dict[str, Any], list[str]]:
-    """Return the `Cluster` for an archive, and what a person should know about it.
+def manifest(contents: Contents, options: Options, major: int, old: Object | None) -> tuple[dict[str, Any], list[str]]:
+    """Return the `Cluster` for an archive, and notes for whoever makes it.
 
     Args:
-        contents: Of the archive.
-        wishes: What is wanted; it beats all else.
-        major: Of PostgreSQL.
-        old: The cluster that the archive came from, where it is still there.
+        contents: What the archive holds.
+        options: What the command line says; it overrides everything else.
+        major: Major version of PostgreSQL.
+        old: The cluster that the archive came from, where it still exists.
     """
     notes: list[str] = []
     had: Mapping[str, Any] = (old or {}).get("spec") or {}
     spec: dict[str, Any] = {"instances": 1}
-    spec.update(_image(wishes, major, old or {}, notes))
+    spec.update(_image(options, major, old or {}, notes))
     spec.update({key: deepcopy(had[key]) for key in _HOW_IT_RUNS if key in had})
-    if wishes.instances:
-        spec["instances"] = wishes.instances
+    if options.instances:
+        spec["instances"] = options.instances
         for key in ("minSyncReplicas", "maxSyncReplicas"):
             spec.pop(key, None)
         spec.get("postgresql", {}).pop("synchronous", None)
@@ -219,7 +208,7 @@ def manifest(contents: Contents, wishes: Wishes, major: int, old: Object | None)
         spec["managed"] = {"roles": deepcopy(roles)}
     # As the superuser a restore makes missing roles and every extension, and brings back owners and grants.
     spec["enableSuperuserAccess"] = True
-    spec["storage"] = _storage(contents, wishes, had.get("storage") or {})
+    spec["storage"] = _storage(contents, options, had.get("storage") or {})
     began: Mapping[str, Any] = (had.get("bootstrap") or {}).get("initdb") or {}
     owner = contents.owner if contents.owner not in ("", "postgres") else str(began.get("owner") or contents.dbname)
     spec["bootstrap"] = {
@@ -231,22 +220,22 @@ def manifest(contents: Contents, wishes: Wishes, major: int, old: Object | None)
     }
     if had.get("backup") or had.get("plugins"):
         notes.append(
-            f"WAL archive and base backups of {name_of(old or {})} are left out: give the new cluster its own "
-            "(spec.backup, spec.plugins), under another server name"
+            f"the settings of {name_of(old or {})} for WAL archive and base backups are left out: configure the new "
+            "cluster's own (spec.backup, spec.plugins) under another server name"
         )
-    metadata = {"name": wishes.name, "namespace": wishes.namespace}
+    metadata = {"name": options.name, "namespace": options.namespace}
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": "Cluster", "metadata": metadata, "spec": spec}, notes
 
 
-def _image(wishes: Wishes, major: int, old: Object, notes: list[str]) -> dict[str, Any]:
-    if wishes.image:
-        told = major_of(wishes.image)
-        if told is not None and told != major:
+def _image(options: Options, major: int, old: Object, notes: list[str]) -> dict[str, Any]:
+    if options.image:
+        asked = major_of(options.image)
+        if asked is not None and asked != major:
             raise UsageError(
-                f"--image {wishes.image} is of PostgreSQL {told}, what restores into it of {major}",
-                f"give an image of {major}, or set image.tag of this database in values to {told}-alpine",
+                f"--image {options.image} is PostgreSQL {asked}, but the programs that restore into it are {major}",
+                f"give an image of {major}, or set image.tag of this database in values to {asked}-alpine",
             )
-        return {"imageName": wishes.image}
+        return {"imageName": options.image}
     had = old.get("spec") or {}
     if had.get("imageCatalogRef"):
         return {"imageCatalogRef": {**had["imageCatalogRef"], "major": major}}
@@ -256,36 +245,39 @@ def _image(wishes: Wishes, major: int, old: Object, notes: list[str]) -> dict[st
     chosen = _IMAGE.format(major=major)
     if image:
         notes.append(
-            f"image {image} of {name_of(old)} is not of PostgreSQL {major}; --image chooses another than {chosen}"
+            f"image {image} of {name_of(old)} is not PostgreSQL {major}: using {chosen} unless --image names another"
         )
     return {"imageName": chosen}
 
 
-def _storage(contents: Contents, wishes: Wishes, had: Mapping[str, Any]) -> dict[str, Any]:
-    size = wishes.storage
+def _storage(contents: Contents, options: Options, had: Mapping[str, Any]) -> dict[str, Any]:
+    size = options.storage
     if not size:
         size, before = storage_for(contents.database_bytes), str(had.get("size") or "")
-        if before and bytes_of(before) > bytes_of(size):
-            size = before
-    name = wishes.storage_class or had.get("storageClass")
+        try:
+            if before and parse_size(before) > parse_size(size):
+                size = before
+        except RetentionError as error:
+            raise PluginError(f"storage.size of the old cluster: {error.problem}", "give --storage") from None
+    name = options.storage_class or had.get("storageClass")
     return {"size": size, **({"storageClass": name} if name else {})}
 
 
 def image_of(cluster: Object) -> str:
-    """Return the image that a manifest asks for, as a person reads it."""
+    """Return the image that a manifest asks for, in words."""
     spec = cluster["spec"]
     catalog = spec.get("imageCatalogRef") or {}
     return str(spec.get("imageName") or f"PostgreSQL {catalog.get('major')} of catalog {catalog.get('name')}")
 
 
-def aimed(job: dict[str, Any], database: str, cluster: str, namespace: str) -> dict[str, Any]:
-    """Return a restore's Job that goes to another cluster: its Secrets alone are mounted, and its name is told.
+def pointed_at_cluster(job: dict[str, Any], database: str, cluster: str, namespace: str) -> dict[str, Any]:
+    """Return a restore's Job that restores into another cluster: it mounts only that cluster's Secrets.
 
     Args:
-        job: Made from the chart's template.
-        database: Whose backup is restored.
+        job: A Job made from the chart's template.
+        database: The database whose backup is restored.
         cluster: The other cluster's name.
-        namespace: Its namespace, which is the Job's own: a pod mounts no Secret of another one.
+        namespace: Its namespace, which is the Job's own: a pod cannot mount Secrets of another namespace.
     """
     changed = with_environment(job, {"RESTORE_CLUSTER": f"{namespace}/{cluster}"})
     (credentials,) = [one for one in changed["spec"]["template"]["spec"]["volumes"] if one["name"] == _CREDENTIALS]
@@ -299,27 +291,26 @@ def aimed(job: dict[str, Any], database: str, cluster: str, namespace: str) -> d
         items = [{"key": file.rpartition("-")[2], "path": path} for file, path in zip(files, paths, strict=True)]
         sources.append({"secret": {**source["secret"], "name": f"{cluster}-{ending}", "items": items}})
     credentials["projected"]["sources"] = sources
-    # Whoever ends this program by force leaves the Job, and with it the way to the database, for no longer than this.
+    # When this program is killed, the Job and its NetworkPolicy stay no longer than this after the Job's end.
     changed["spec"]["ttlSecondsAfterFinished"] = 3600
     return changed
 
 
-def needs_way(job: Object, policies: Iterable[Object]) -> bool:
-    """Tell whether a NetworkPolicy narrows where a Job's pod may go; where none does, ours would be the first to."""
+def needs_network_policy(job: Object, policies: Iterable[Object]) -> bool:
+    """Tell whether a NetworkPolicy restricts where a Job's pod may connect; if none does, ours would be the first."""
     template = labels(job["spec"]["template"])
     return any(
-        selects(policy, template) and "Egress" in ((policy.get("spec") or {}).get("policyTypes") or ())
-        for policy in policies
+        selects(policy, template) and "Egress" in (dig(policy, "spec").get("policyTypes") or ()) for policy in policies
     )
 
 
-def way(job: Object, cluster: str) -> dict[str, Any]:
-    """Return the NetworkPolicy that lets a Job's pod reach a cluster's databases; it goes with the Job, which owns it.
+def network_policy_for(job: Object, cluster: str) -> dict[str, Any]:
+    """Return the NetworkPolicy that lets a Job's pod reach a cluster's databases; the Job owns it and takes it along.
 
-    Name servers are the business of the policy that is there already.
+    Name servers are allowed by the policy that exists already.
 
     Args:
-        job: As the API server has it, or, to be shown, without a uid.
+        job: The Job as the API server returned it; without a uid where the policy is only shown.
         cluster: A cluster of the Job's namespace.
     """
     metadata = job["metadata"]
@@ -349,30 +340,29 @@ def way(job: Object, cluster: str) -> dict[str, Any]:
 
 
 def is_ready(cluster: Object) -> bool:
-    """Tell whether CloudNativePG calls a cluster ready."""
-    conditions: Sequence[Object] = (cluster.get("status") or {}).get("conditions") or ()
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+    """Tell whether CloudNativePG reports a cluster as ready."""
+    return condition(cluster, "Ready") is not None
 
 
-def stands(cluster: Object) -> str:
-    """Return how a cluster stands, as a few words."""
-    status = cluster.get("status") or {}
-    ready, wanted = status.get("readyInstances") or 0, (cluster.get("spec") or {}).get("instances") or 1
-    return f"{status.get('phase') or 'not begun'}, {ready} of {counted(wanted)} ready"
+def describe(cluster: Object) -> str:
+    """Return the state of a cluster in a few words."""
+    status = dig(cluster, "status")
+    ready, wanted = status.get("readyInstances") or 0, dig(cluster, "spec").get("instances") or 1
+    return f"{status.get('phase') or 'not started'}, {ready} of {counted(wanted)} ready"
 
 
 def counted(instances: int) -> str:
-    """Return a number of instances, as a person reads it."""
+    """Return a number of instances in words."""
     return f"{instances} instance{'' if instances == 1 else 's'}"
 
 
 def reason_of(cluster: Object) -> str:
-    """Return why CloudNativePG says that a cluster stands as it does; empty where it does not say."""
-    return str((cluster.get("status") or {}).get("phaseReason") or "").rstrip(". ")
+    """Return the reason that CloudNativePG gives for a cluster's state; empty where it gives none."""
+    return str(dig(cluster, "status").get("phaseReason") or "").rstrip(". ")
 
 
 def values_for(database: str, cluster: str, namespace: str, conf: Mapping[str, str]) -> dict[str, Any]:
-    """Return what to change of a database in values, so that its new cluster is backed up from now on."""
+    """Return the entry of a database in values with which its new cluster is backed up from now on."""
     entry = {"name": database, "cluster": cluster}
     if conf.get("namespace") != namespace:
         entry["namespace"] = namespace

@@ -1,11 +1,12 @@
-"""Jobs made from the chart's CronJobs, the way `kubectl create job --from` makes them. Values in, values out."""
+"""Jobs made from the chart's CronJobs, the way `kubectl create job --from` makes them."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
 from kubectl_cnpg_backup.errors import UsageError
-from kubectl_cnpg_backup.release import CONFIG_VOLUME, CronJob, Object, name_of
+from kubectl_cnpg_backup.model.objects import Object, name_of
+from kubectl_cnpg_backup.model.release import CONFIG_VOLUME, CronJob
 
 STARTED_BY = "app.kubernetes.io/managed-by"
 PLUGIN = "kubectl-cnpg_backup"
@@ -15,7 +16,7 @@ _SHARED_FILES = ("policy.json",)
 
 
 def job_from(cronjob: CronJob, suffix: str) -> dict[str, Any]:
-    """Return a Job made from a CronJob's template, owned by it, so that its history limits hold for the Job, too.
+    """Return a Job made from a CronJob's template, owned by it, so that its history limits apply to the Job as well.
 
     Args:
         cronjob: Where it comes from.
@@ -47,11 +48,11 @@ def job_from(cronjob: CronJob, suffix: str) -> dict[str, Any]:
 
 
 def only_databases(job: dict[str, Any], databases: Iterable[str], config: Object) -> dict[str, Any]:
-    """Return a Job that knows some of its databases alone: the others' configuration is not mounted.
+    """Return a Job that backs up or drills only some databases: the configuration of the others is not mounted.
 
     Args:
         job: A Job from a CronJob of backups or drills.
-        databases: Those that it is for.
+        databases: The ones it is for.
         config: The ConfigMap that its pod mounts as configuration.
     """
     wanted = list(databases)
@@ -67,7 +68,7 @@ def only_databases(job: dict[str, Any], databases: Iterable[str], config: Object
 
 
 def with_environment(job: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """Return a Job whose containers have these environment variables; a variable that is there is replaced."""
+    """Return a Job whose containers have these environment variables; one that exists is replaced."""
     changed = deepcopy(job)
     spec = changed["spec"]["template"]["spec"]
     for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
@@ -76,7 +77,7 @@ def with_environment(job: dict[str, Any], values: Mapping[str, str]) -> dict[str
     return changed
 
 
-def choose_databases(
+def databases_per_cronjob(
     wanted: Iterable[str],
     cronjobs: Iterable[CronJob],
     configured: Mapping[str, tuple[str, ...]],
@@ -88,12 +89,12 @@ def choose_databases(
     Args:
         wanted: Names of databases; all when empty.
         cronjobs: The release's CronJobs of one component.
-        configured: The databases that each of them has, by its name.
-        with_suspended: Whether a suspended one runs, too, when no database is named.
+        configured: The databases of each CronJob, by its name.
+        with_suspended: Whether a suspended one runs as well when no database is named.
 
     Returns:
-        By the CronJob's name: its databases, or an empty tuple for all of them. A CronJob that is suspended is left
-        out unless one of its databases is named.
+        By the CronJob's name: its databases, or an empty tuple for all of them. A suspended CronJob is left out
+        unless one of its databases is named.
 
     Raises:
         UsageError: When a database is not configured, or nothing is left to run.
@@ -108,7 +109,7 @@ def choose_databases(
     known = sorted({database for databases in configured.values() for database in databases})
     for name in names:
         if name not in known:
-            raise UsageError(f"database {name!r} is not configured", f"there is {', '.join(known) or 'none at all'}")
+            raise UsageError(f"database {name!r} is not configured", f"available: {', '.join(known) or 'none'}")
     chosen = {job.name: tuple(name for name in names if name in configured.get(job.name, ())) for job in jobs}
     return {name: databases for name, databases in chosen.items() if databases}
 

@@ -8,11 +8,14 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from kubectl_cnpg_backup import newcluster
 from kubectl_cnpg_backup.errors import PluginError, UsageError
-from kubectl_cnpg_backup.jobs import job_from
-from kubectl_cnpg_backup.newcluster import Contents, Wishes
-from kubectl_cnpg_backup.release import RESTORE
+from kubectl_cnpg_backup.model import new_cluster
+from kubectl_cnpg_backup.model.jobs import job_from
+from kubectl_cnpg_backup.model.new_cluster import Contents, Options
+from kubectl_cnpg_backup.model.release import RESTORE
+from retention import keyvalue
+from retention.errors import ExitCode, RetentionError
+from retention.text import parse_size
 from tests.plugin.common import objects, release
 
 REQUEST = (
@@ -31,7 +34,7 @@ LISTING = """\
 215; 1259 16402 TABLE public DATABASE authelia
 """  # noqa: W291 - as pg_restore prints it
 CONTENTS = Contents("a-20261122-140000.dump", "authelia", "authelia", "16.10", 3 * 10**9, 7, ())
-WISHES = Wishes("authelia-2", "default")
+OPTIONS = Options("authelia-2", "default")
 
 
 def old(**spec: Any) -> dict[str, Any]:
@@ -40,35 +43,38 @@ def old(**spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": "authelia-postgresql-cnpg"}, "spec": {**common, **spec}}
 
 
-def made(found: Any = None, wishes: Wishes = WISHES, contents: Contents = CONTENTS, major: int = 16) -> dict[str, Any]:
+def made(
+    found: Any = None, options: Options = OPTIONS, contents: Contents = CONTENTS, major: int = 16
+) -> dict[str, Any]:
     """The spec of the new cluster."""
-    spec: dict[str, Any] = newcluster.manifest(contents, wishes, major, found)[0]["spec"]
+    spec: dict[str, Any] = new_cluster.manifest(contents, options, major, found)[0]["spec"]
     return spec
 
 
+def read(request: str, listing: str) -> Contents:
+    return new_cluster.read_contents(keyvalue.parse_result(request, "request").values, listing)
+
+
 def test_an_archive_tells_its_database_owner_size_and_extensions() -> None:
-    assert newcluster.read_contents(REQUEST, LISTING) == Contents(
+    assert read(REQUEST, LISTING) == Contents(
         "authelia-20261122-140000.dump", "Auth 2", "the owner", "16.10", 3000000000, 7, ("citext", "pg_trgm")
     )
-    bare = newcluster.read_contents("base=a-20261122-140000\ndbname=a\nserver_version=16.10", "")
+    bare = read("base=a-20261122-140000\ndbname=a\nserver_version=16.10", "")
     assert (bare.owner, bare.database_bytes, bare.tables) == ("", 0, None)
-    with pytest.raises(PluginError, match="do not tell its server_version"):
-        newcluster.read_contents("base=a\ndbname=a", "")
+    with pytest.raises(PluginError, match="metadata lack server_version"):
+        read("base=a\ndbname=a", "")
 
 
 @pytest.mark.parametrize("name", ["", "2a", "A", "a_b", "a.b", "a-", "a" * 51, "a\n"])
 def test_a_name_that_cloudnativepg_would_refuse_is_refused_first(name: str) -> None:
-    with pytest.raises(UsageError, match="is no name for a cluster"):
-        newcluster.check_name(name)
-    assert newcluster.check_name("a" * 50) == "a" * 50
+    with pytest.raises(UsageError, match="is not a valid cluster name"):
+        new_cluster.check_name(name)
+    assert new_cluster.check_name("a" * 50) == "a" * 50
 
 
 def test_the_volume_has_room_for_the_database_twice() -> None:
-    assert newcluster.storage_for(0) == "2Gi"
-    assert newcluster.bytes_of(newcluster.storage_for(3 * 10**9)) >= 6 * 10**9
-    assert [newcluster.bytes_of(text) for text in ("10", "1.5Gi", "2G", "512Mi")] == [10, 3 << 29, 2 * 10**9, 1 << 29]
-    with pytest.raises(UsageError, match="'10 GB' is no size"):
-        newcluster.bytes_of("10 GB")
+    assert new_cluster.storage_for(0) == "2Gi"
+    assert parse_size(new_cluster.storage_for(3 * 10**9)) >= 6 * 10**9
 
 
 def test_a_cluster_that_is_gone_is_made_from_what_the_archive_tells() -> None:
@@ -106,19 +112,19 @@ def test_a_cluster_that_is_still_there_lends_how_it_runs_and_nothing_of_its_past
         "initdb": {"database": "authelia", "owner": "authelia", "localeCollate": "de_DE.UTF-8"}
     }
     assert not {"backup", "plugins", "replica", "externalClusters", "certificates"} & set(spec)
-    _, notes = newcluster.manifest(CONTENTS, WISHES, 16, found)
+    _, notes = new_cluster.manifest(CONTENTS, OPTIONS, 16, found)
     assert any("WAL archive" in note for note in notes)
-    assert "synchronous" not in str(newcluster.manifest(CONTENTS, WISHES, 16, old())[1])
+    assert "synchronous" not in str(new_cluster.manifest(CONTENTS, OPTIONS, 16, old())[1])
 
 
 def test_a_volume_that_was_too_small_for_the_restore_grows() -> None:
     assert made(old(storage={"size": "4Gi"}))["storage"] == {"size": "8Gi"}
 
 
-def test_wishes_beat_the_old_cluster() -> None:
+def test_options_beat_the_old_cluster() -> None:
     found = old(minSyncReplicas=1, postgresql={"synchronous": {"number": 1}, "parameters": {}})
-    wishes = replace(WISHES, image="mine:16", instances=1, storage="1Gi", storage_class="slow")
-    spec = made(found, wishes)
+    options = replace(OPTIONS, image="mine:16", instances=1, storage="1Gi", storage_class="slow")
+    spec = made(found, options)
     assert (spec["imageName"], spec["instances"]) == ("mine:16", 1)
     assert spec["storage"] == {"size": "1Gi", "storageClass": "slow"}
     assert "minSyncReplicas" not in spec, "one instance waits for no other"
@@ -129,14 +135,16 @@ def test_wishes_beat_the_old_cluster() -> None:
 def test_the_image_is_of_the_major_that_restores_into_it() -> None:
     newer = old(imageName="registry/pg:17.2")
     assert made(newer)["imageName"] == "ghcr.io/cloudnative-pg/postgresql:16-standard-trixie"
-    assert any("registry/pg:17.2" in note for note in newcluster.manifest(CONTENTS, WISHES, 16, newer)[1])
+    assert any("registry/pg:17.2" in note for note in new_cluster.manifest(CONTENTS, OPTIONS, 16, newer)[1])
     catalog = {"kind": "ImageCatalog", "name": "ours", "major": 17}
     assert made(old(imageName=None, imageCatalogRef=catalog))["imageCatalogRef"] == {**catalog, "major": 16}
-    with pytest.raises(UsageError, match="is of PostgreSQL 17, what restores into it of 16"):
-        made(None, replace(WISHES, image="mine:17.2"))
-    assert newcluster.target_major(CONTENTS, "pg_restore (PostgreSQL) 17.2 (Debian)") == 17
-    with pytest.raises(PluginError, match=r"never into an older major; set its image\.tag to 16-alpine"):
-        newcluster.target_major(CONTENTS, "pg_restore (PostgreSQL) 15.9")
+    with pytest.raises(UsageError, match="is PostgreSQL 17, but the programs that restore into it are 16"):
+        made(None, replace(OPTIONS, image="mine:17.2"))
+    assert new_cluster.target_major(CONTENTS, "pg_restore (PostgreSQL) 17.2 (Debian)") == 17
+    with pytest.raises(
+        PluginError, match=r"cannot be restored into an older major version; set its image\.tag to 16-alpine"
+    ):
+        new_cluster.target_major(CONTENTS, "pg_restore (PostgreSQL) 15.9")
 
 
 def restore_job(values: str = "default") -> dict[str, Any]:
@@ -151,7 +159,7 @@ def secrets_of(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_a_restore_elsewhere_mounts_the_new_clusters_secrets_and_no_others() -> None:
     template = restore_job()
-    job = newcluster.aimed(template, "kutt", "kutt-2", "default")
+    job = new_cluster.pointed_at_cluster(template, "kutt", "kutt-2", "default")
     kubernetes_validate.validate(job, "1.34", strict=True)
     paths = {item["path"]: (one["name"], item["key"]) for one in secrets_of(job) for item in one["items"]}
     assert paths == {
@@ -170,7 +178,7 @@ def test_a_restore_elsewhere_mounts_the_new_clusters_secrets_and_no_others() -> 
 
 def test_a_restore_elsewhere_runs_as_the_template_does() -> None:
     """All that the access policies and the restricted profile judge: it may differ in Secrets and environment alone."""
-    template, job = restore_job(), newcluster.aimed(restore_job(), "kutt", "kutt-2", "default")
+    template, job = restore_job(), new_cluster.pointed_at_cluster(restore_job(), "kutt", "kutt-2", "default")
     for one in (template, job):
         spec = one["spec"]["template"]["spec"]
         spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != "credentials"]
@@ -181,9 +189,9 @@ def test_a_restore_elsewhere_runs_as_the_template_does() -> None:
 
 
 def test_the_way_to_the_new_cluster_is_the_jobs_own_and_goes_with_it() -> None:
-    job = newcluster.aimed(restore_job(), "kutt", "kutt-2", "default")
+    job = new_cluster.pointed_at_cluster(restore_job(), "kutt", "kutt-2", "default")
     job["metadata"]["uid"] = "the-uid"
-    policy = newcluster.way(job, "kutt-2")
+    policy = new_cluster.network_policy_for(job, "kutt-2")
     kubernetes_validate.validate(policy, "1.34", strict=True)
     (owner,) = policy["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == ("Job", job["metadata"]["name"], "the-uid")
@@ -200,24 +208,46 @@ def test_the_way_to_the_new_cluster_is_the_jobs_own_and_goes_with_it() -> None:
 def test_no_way_is_opened_where_none_is_shut() -> None:
     """The first policy that selects a pod shuts all that it does not name, name servers among it."""
     job, policies = restore_job(), objects("NetworkPolicy")
-    assert newcluster.needs_way(job, policies)
-    assert not newcluster.needs_way(job, [])
+    assert new_cluster.needs_network_policy(job, policies)
+    assert not new_cluster.needs_network_policy(job, [])
     inward = [{**one, "spec": {**one["spec"], "policyTypes": ["Ingress"]}} for one in policies]
-    assert not newcluster.needs_way(job, inward)
+    assert not new_cluster.needs_network_policy(job, inward)
 
 
 def test_a_cluster_is_ready_when_cloudnativepg_says_so() -> None:
-    assert not newcluster.is_ready({"metadata": {"name": "a"}})
+    assert not new_cluster.is_ready({"metadata": {"name": "a"}})
     status = {"phase": "Setting up primary", "conditions": [{"type": "Ready", "status": "False"}]}
-    assert not newcluster.is_ready({"status": status})
+    assert not new_cluster.is_ready({"status": status})
     assert (
-        newcluster.stands({"spec": {"instances": 3}, "status": status}) == "Setting up primary, 0 of 3 instances ready"
+        new_cluster.describe({"spec": {"instances": 3}, "status": status})
+        == "Setting up primary, 0 of 3 instances ready"
     )
-    assert newcluster.is_ready({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+    assert new_cluster.is_ready({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
 
 
 def test_values_name_the_new_cluster_and_its_namespace_where_it_is_another_one() -> None:
     entry = {"name": "kutt", "cluster": "kutt-2"}
-    assert newcluster.values_for("kutt", "kutt-2", "backups", {"namespace": "backups"}) == entry
-    other = newcluster.values_for("kutt", "kutt-2", "backups", {"namespace": "apps"})
+    assert new_cluster.values_for("kutt", "kutt-2", "backups", {"namespace": "backups"}) == entry
+    other = new_cluster.values_for("kutt", "kutt-2", "backups", {"namespace": "apps"})
     assert other == {**entry, "namespace": "backups"}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("10", 10), ("1.5Gi", 3 << 29), ("2G", 2 * 10**9), ("512Mi", 1 << 29), ("1Pi", 1 << 50), ("7k", 7000), ("0.5", 1)],
+)
+def test_a_size_is_a_quantity_of_kubernetes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["10 GB", "10GB", "ten", "-1Gi", "1e9", "10Ki5", "0", "Gi", "1.Gi", "10m", "1Ei"])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(RetentionError, match=r"is not (a size|between)") as raised:
+        parse_size(text)
+    assert raised.value.exit_code == ExitCode.USAGE
+
+
+def test_an_old_size_that_means_nothing_here_is_named() -> None:
+    with pytest.raises(PluginError, match=r"storage\.size of the old cluster: '1e9' is not a size; give --storage"):
+        made(old(storage={"size": "1e9"}))
+    assert made(old(storage={"size": "1e9"}), replace(OPTIONS, storage="5Gi"))["storage"] == {"size": "5Gi"}

@@ -1,4 +1,4 @@
-"""What a person sees: results on standard output, what is going on meanwhile on standard error."""
+"""The screen: results go to standard output, notes about the progress to standard error."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from rich.status import Status
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from kubectl_cnpg_backup.tables import Table
+from kubectl_cnpg_backup.output.tables import Table
 from retention.text import table as plain_table
 
 TABLE, JSON, YAML = "table", "json", "yaml"
@@ -36,25 +36,25 @@ class Screen:
 
     @property
     def is_table(self) -> bool:
-        """Whether people read the result, rather than programs."""
+        """Whether the result is for people rather than programs."""
         return self.form == TABLE
 
     def document(self, document: object) -> None:
-        """Print a result for machines."""
+        """Print a result for programs."""
         if self.form == YAML:
             print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
         else:
             print(json.dumps(document, indent=2, ensure_ascii=False))
 
     def manifests(self, manifests: Sequence[object]) -> None:
-        """Print objects of Kubernetes, which `kubectl apply -f -` reads in every form."""
+        """Print objects of Kubernetes in a form that `kubectl apply -f -` reads."""
         if self.form == JSON:
             self.document({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
         else:
             print(yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True), end="")
 
     def table(self, table: Table, title: str = "") -> None:
-        """Print a table that fits the terminal; into a pipe all of it, one row a line."""
+        """Print a table that fits the terminal; into a pipe print all of it, one row a line."""
         if title:
             self.line(title, style="bold")
         if not table.rows:
@@ -86,7 +86,7 @@ class Screen:
             print(text, flush=True)
 
     def log(self, text: str) -> None:
-        """Print a line of a pod's log: part of what people read, beside what machines do."""
+        """Print a line of a pod's log: part of the result for people, a note next to the document for programs."""
         if self.is_table:
             self.line(text)
         else:
@@ -94,7 +94,7 @@ class Screen:
                 print(text, file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        """Say what is going on: in place in a terminal, a line elsewhere."""
+        """Print a note about the progress: in a terminal it replaces the one before, elsewhere it is a line."""
         with self._lock:
             if self._status is not None:
                 self._status.update(Text(text))
@@ -105,7 +105,7 @@ class Screen:
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Show that something is going on while the block runs."""
+        """Show that the plugin is working while the block runs."""
         if not self.errors.is_terminal:
             yield
             return
@@ -118,7 +118,7 @@ class Screen:
 
     @contextmanager
     def transfer(self, name: str, total: int, here: int) -> Iterator[Any]:
-        """Show the progress of a download; gives what to call with each number of bytes that came."""
+        """Show the progress of a download; yields what to call with the number of bytes of each part."""
         progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -133,7 +133,7 @@ class Screen:
             yield lambda count: progress.update(task, advance=count)
 
     def confirm(self, question: str) -> bool:
-        """Ask a person; without a terminal the answer is no."""
+        """Ask the user; without a terminal the answer is no."""
         if not sys.stdin.isatty():
             return False
         self.errors.print(Text(f"{question} [y/N] ", style="bold"), end="")

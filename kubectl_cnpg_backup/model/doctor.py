@@ -1,4 +1,4 @@
-"""Whether a release is as it should be: one finding for each thing, with its remedy. Values in, findings out."""
+"""Whether an installation is in order: one finding for each thing checked, with its remedy."""
 
 import enum
 import re
@@ -7,20 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kubectl_cnpg_backup import schedule, tables
-from kubectl_cnpg_backup.errors import PluginError
-from kubectl_cnpg_backup.release import (
-    BACKUP,
-    CronJob,
-    Object,
-    Release,
-    Run,
-    claim_problem,
-    labels,
-    name_of,
-    parse_time,
-)
-from kubectl_cnpg_backup.tables import CAREFUL, GOOD, QUIET, WRONG, Column, Table
+from kubectl_cnpg_backup.model.objects import Object, claim_problem, dig, labels, major_of, name_of, parse_time, selects
+from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, Run
+from kubectl_cnpg_backup.model.schedule import assess
+from retention.text import format_age
 
 _LONGHORN_SOURCE = "recurring-job.longhorn.io/source"
 _LONGHORN_JOB = re.compile(r"recurring-job(-group)?\.longhorn\.io/.+")
@@ -29,7 +19,7 @@ _OLDEST_KUBERNETES = (1, 30)
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A rule of RBAC that the plugin needs, and what for."""
+    """An RBAC rule that the plugin needs, and what it needs it for."""
 
     verb: str
     group: str
@@ -41,26 +31,26 @@ RIGHTS = (
     Right("list", "batch", "cronjobs", "every command"),
     Right("list", "batch", "jobs", "status, logs"),
     Right("get", "batch", "jobs", "run"),
-    Right("create", "batch", "jobs", "run, and all that looks at the volume"),
-    Right("delete", "batch", "jobs", "cleaning up after itself"),
-    Right("list", "", "pods", "status, logs, and all that looks at the volume"),
+    Right("create", "batch", "jobs", "run, and every command that reads the volume"),
+    Right("delete", "batch", "jobs", "run, and every command that reads the volume"),
+    Right("list", "", "pods", "status, logs, and every command that reads the volume"),
     Right("get", "", "pods", "inspect"),
     Right("get", "", "pods/log", "run, logs"),
-    Right("get", "", "pods/exec", "all that looks at the volume"),
-    Right("create", "", "pods/exec", "all that looks at the volume"),
-    Right("get", "", "configmaps", "the databases of a CronJob"),
-    Right("list", "", "events", "why a pod does not start"),
+    Right("get", "", "pods/exec", "every command that reads the volume"),
+    Right("create", "", "pods/exec", "every command that reads the volume"),
+    Right("get", "", "configmaps", "which databases a CronJob backs up"),
+    Right("list", "", "events", "the reason why a pod does not start"),
     Right("get", "", "persistentvolumeclaims", "doctor"),
     Right("list", "networking.k8s.io", "networkpolicies", "doctor"),
 )
-"""What the plugin needs, and the chart's Role grants with `accessPolicy.operatorRights`; no Secret is among it."""
+"""What the plugin needs, which the chart's Role grants with `accessPolicy.operatorRights`; Secrets are not included."""
 
 NEW_CLUSTER_RIGHTS = (
     Right("get", "postgresql.cnpg.io", "clusters", "new-cluster"),
     Right("create", "postgresql.cnpg.io", "clusters", "new-cluster"),
     Right("create", "networking.k8s.io", "networkpolicies", "new-cluster"),
 )
-"""What one command needs besides, and the Role grants with `accessPolicy.newClusterRights`; most people never do."""
+"""What one command needs in addition, which the Role grants with `accessPolicy.newClusterRights`."""
 
 
 class Level(enum.Enum):
@@ -74,7 +64,7 @@ class Level(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at, how it is, and what to do about it."""
+    """One thing that was checked, its state, and what to do about it."""
 
     level: Level
     subject: str
@@ -84,14 +74,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Something that could not be looked at, and why."""
+    """Something that could not be read, and why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found in the cluster; `Unreadable` where this user may not look.
+    """What was found in the cluster; `Unreadable` where this user may not read it.
 
     Attributes:
         release: The release.
@@ -99,10 +89,10 @@ class Facts:
         kubernetes: The API server's version.
         plugin: The plugin's own version.
         runs: The release's Jobs, newest first.
-        claim: The claim, None when there is none.
+        claim: The claim, None when it does not exist.
         policies: The namespace's NetworkPolicies.
         access: What the chart recorded about its access policies; None when it recorded nothing.
-        access_policies: Whether each admission policy of the record is there, by name.
+        access_policies: Whether each admission policy of the record exists, by name.
         secrets: The keys of each Secret that a run reads, by name; None for one that is missing.
         wanted_secrets: The keys that a run reads, by the Secret's name.
         servers: The image of each CNPG cluster, by `namespace/name`.
@@ -127,11 +117,11 @@ class Facts:
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """Return a finding for each thing that was looked at, in the order in which a person would look."""
+    """Return a finding for each thing that was checked, in the order in which an operator would check."""
     return [
         *_versions(facts),
         *_rights(facts),
-        *(finding for cronjob in facts.release.of(BACKUP) for finding in _cronjob(cronjob, facts)),
+        *(_cronjob(cronjob, facts) for cronjob in facts.release.of(BACKUP)),
         *_claim(facts),
         *_longhorn(facts),
         *_network(facts),
@@ -156,13 +146,13 @@ def _versions(facts: Facts) -> list[Finding]:
     found.append(
         Finding(Level.GOOD, "chart", f"{chart}, plugin {plugin}")
         if same
-        else Finding(Level.UNKNOWN, "chart", f"{chart}; the plugin is not installed, so that it has no version")
+        else Finding(Level.UNKNOWN, "chart", f"{chart}; the plugin's version is unknown, because it is not installed")
         if not plugin
         else Finding(
             Level.CAREFUL,
             "chart",
             f"{chart}, plugin {plugin}",
-            "install the plugin from the checkout that the release came from: pipx install --force .",
+            "install the plugin from the release's version of the repository: pipx install --force .",
         )
     )
     return found
@@ -177,54 +167,38 @@ def _rights(facts: Facts) -> list[Finding]:
             Level.CAREFUL,
             "your rights",
             f"you may not {right.verb} {right.resource}, needed for: {right.purpose}",
-            f"a Role in namespace {namespace} with apiGroups [{right.group!r}], resources [{right.resource}], "
-            f"verbs [{right.verb}]; the chart's own is {facts.release.name}-operator",
+            f"bind a Role in namespace {namespace} with apiGroups [{right.group!r}], resources [{right.resource}], "
+            f"verbs [{right.verb}]; the chart's own Role is {facts.release.name}-operator",
         )
         for right in facts.missing_rights
     ]
 
 
-def _cronjob(cronjob: CronJob, facts: Facts) -> list[Finding]:
+def _cronjob(cronjob: CronJob, facts: Facts) -> Finding:
     subject = f"cronjob/{cronjob.name}"
-    if cronjob.suspended:
-        return [
-            Finding(
-                Level.CAREFUL,
-                subject,
-                "suspended: it makes no backups by itself",
-                "set suspend: false (of the release, or of its databases) and upgrade, unless this is meant",
-            )
-        ]
-    try:
-        following = schedule.next_run(cronjob.schedule, cronjob.time_zone, facts.now)
-        due = schedule.due_before(cronjob.schedule, cronjob.time_zone, facts.now, 2)
-    except PluginError as error:
-        return [Finding(Level.WRONG, subject, error.problem, error.remedy)]
-    last = next((run for run in facts.runs if run.cronjob == cronjob.name and run.state != "running"), None)
-    when = "never" if following is None else tables.since(following, facts.now)
-    if last is None:
-        missed = cronjob.last_schedule is not None and due is not None and cronjob.last_schedule < due
-        return [
-            Finding(
-                Level.WRONG if missed else Level.CAREFUL,
-                subject,
-                "no run of it is left to see" if cronjob.last_schedule else f"it has not run yet; due {when}",
-                "try one: kubectl cnpg-backup run",
-            )
-        ]
-    if last.state == "failed":
-        why = next((v.why for v in last.verdicts if v.result in ("failed", "refused")), last.reason or last.message)
-        return [Finding(Level.WRONG, subject, f"job/{last.job} failed: {why}", f"kubectl cnpg-backup logs {last.job}")]
-    if cronjob.last_schedule is not None and due is not None and cronjob.last_schedule < due:
-        return [
-            Finding(
-                Level.WRONG,
-                subject,
-                f"it was due {tables.since(due, facts.now)} ago and did not start",
-                f"see `kubectl describe cronjob {cronjob.name}`",
-            )
-        ]
-    return [Finding(Level.GOOD, subject, f"last run ended well, next {when}")]
+    found = assess(cronjob, facts.runs, facts.now)
+    if (suspension := found.suspension()) is not None:
+        return Finding(Level.CAREFUL, subject, suspension.problem, suspension.remedy)
+    if found.invalid is not None:
+        return Finding(Level.WRONG, subject, found.invalid.problem, found.invalid.remedy)
+    when = "never" if found.next_run is None else format_age(facts.now - found.next_run)
+    if found.last is None:
+        return Finding(
+            Level.CAREFUL if found.missed is None else Level.WRONG,
+            subject,
+            "none of its runs is left" if cronjob.last_schedule else f"it has not run yet; next {when}",
+            "try one: kubectl cnpg-backup run",
+        )
+    if (failure := found.failure()) is not None:
+        return Finding(Level.WRONG, subject, failure.problem, failure.remedy)
+    if found.missed is not None:
+        return Finding(
+            Level.WRONG,
+            subject,
+            f"it was due {format_age(facts.now - found.missed)} ago and did not start",
+            f"see `kubectl describe cronjob {cronjob.name}`",
+        )
+    return Finding(Level.GOOD, subject, f"last run succeeded, next {when}")
 
 
 def _claim(facts: Facts) -> list[Finding]:
@@ -232,7 +206,9 @@ def _claim(facts: Facts) -> list[Finding]:
     if isinstance(facts.claim, Unreadable):
         return [Finding(Level.UNKNOWN, subject, facts.claim.reason)]
     if facts.claim is None:
-        return [Finding(Level.WRONG, subject, "it does not exist", "helm upgrade makes it; is the namespace right?")]
+        return [
+            Finding(Level.WRONG, subject, "it does not exist", "check the namespace; `helm upgrade` creates the claim")
+        ]
     problem = claim_problem(facts.claim)
     if problem is not None:
         return [Finding(Level.WRONG, subject, problem.problem, problem.remedy)]
@@ -243,19 +219,19 @@ def _claim(facts: Facts) -> list[Finding]:
             Finding(
                 Level.CAREFUL,
                 subject,
-                "made again since the last backup: another, empty volume",
-                "the older backups are on the old one, if its reclaim policy has kept it: kubectl get pv",
+                "it was created after the last backup: this is another, empty volume",
+                "look for the old volume, which has the older backups if its reclaim policy kept it: kubectl get pv",
             )
         ]
-    capacity = ((facts.claim.get("status") or {}).get("capacity") or {}).get("storage", "?")
-    wanted = ((facts.claim["spec"].get("resources") or {}).get("requests") or {}).get("storage", "?")
+    capacity = dig(facts.claim, "status", "capacity").get("storage", "?")
+    wanted = dig(facts.claim, "spec", "resources", "requests").get("storage", "?")
     if wanted != capacity:
         return [
             Finding(
                 Level.CAREFUL,
                 subject,
-                f"{wanted} asked for, {capacity} there",
-                "see `kubectl describe pvc` for how far the growth is",
+                f"{wanted} requested, {capacity} provided",
+                f"run `kubectl describe pvc {facts.release.claim}` to see how far the resize is",
             )
         ]
     return [Finding(Level.GOOD, subject, f"bound, {capacity}")]
@@ -272,7 +248,7 @@ def _longhorn(facts: Facts) -> list[Finding]:
             Finding(
                 Level.WRONG,
                 "Longhorn",
-                f"label {jobs[0]} is not heeded: {_LONGHORN_SOURCE} is missing",
+                f"Longhorn ignores label {jobs[0]}, because label {_LONGHORN_SOURCE} is missing",
                 f"kubectl label pvc {name_of(facts.claim)} {_LONGHORN_SOURCE}=enabled, or name the jobs in "
                 "persistence.longhorn",
             )
@@ -284,31 +260,11 @@ def _longhorn(facts: Facts) -> list[Finding]:
             Finding(
                 Level.CAREFUL,
                 "Longhorn",
-                "no recurring job is named: unless the group default backs it up, the dumps are nowhere else",
-                "persistence.longhorn.recurringJobs, see docs/longhorn.md",
+                "the claim names no recurring job: unless Longhorn's default group backs it up, there is no copy",
+                "set persistence.longhorn.recurringJobs, see docs/longhorn.md",
             )
         ]
     return []
-
-
-def selects(policy: Object, pod_labels: Object) -> bool:
-    """Tell whether a NetworkPolicy selects pods with these labels."""
-    selector = (policy.get("spec") or {}).get("podSelector") or {}
-    for key, value in (selector.get("matchLabels") or {}).items():
-        if pod_labels.get(key) != value:
-            return False
-    for expression in selector.get("matchExpressions") or ():
-        key, operator = expression["key"], expression["operator"]
-        value, values = pod_labels.get(key), expression.get("values") or ()
-        holds = {
-            "In": value in values,
-            "NotIn": value not in values,
-            "Exists": value is not None,
-            "DoesNotExist": value is None,
-        }
-        if not holds.get(operator, False):
-            return False
-    return True
 
 
 def _network(facts: Facts) -> list[Finding]:
@@ -326,8 +282,10 @@ def _network(facts: Facts) -> list[Finding]:
             Finding(
                 Level.CAREFUL if selecting else Level.WRONG,
                 "network policy",
-                f"none of the release's; {', '.join(strangers)} selects its pods" if strangers else "none",
-                "networkPolicy.enabled: true, unless other policies do it",
+                f"the release has none; {', '.join(strangers)} selects its pods"
+                if strangers
+                else "none selects the backup pods",
+                "set networkPolicy.enabled: true, unless other policies isolate these pods",
             )
         ]
     if strangers:
@@ -335,13 +293,15 @@ def _network(facts: Facts) -> list[Finding]:
             Finding(
                 Level.CAREFUL,
                 "network policy",
-                f"{', '.join(strangers)} selects the backup pods as well; policies add up",
-                "see what it allows; leave the backup pods out of its selector",
+                f"{', '.join(strangers)} selects the backup pods as well, and allows what it allows in addition",
+                "see what it allows; exclude the backup pods from its selector",
             )
         ]
     return [
         Finding(
-            Level.GOOD, "network policy", f"{', '.join(map(name_of, own))}; that the network enforces it nobody can see"
+            Level.GOOD,
+            "network policy",
+            f"{', '.join(map(name_of, own))}; whether the CNI enforces it cannot be checked from here",
         )
     ]
 
@@ -351,7 +311,7 @@ def _access(facts: Facts) -> list[Finding]:
     if isinstance(facts.access, Unreadable):
         return [Finding(Level.UNKNOWN, subject, facts.access.reason)]
     if facts.access is None:
-        return [Finding(Level.UNKNOWN, subject, "this version of the chart leaves no record of it")]
+        return [Finding(Level.UNKNOWN, subject, "this version of the chart does not record it")]
     mode = facts.access.get("mode", "")
     found = []
     if mode == "none":
@@ -360,7 +320,7 @@ def _access(facts: Facts) -> list[Finding]:
                 Level.WRONG,
                 subject,
                 "none: every pod of the namespace may mount the claim",
-                "accessPolicy.enabled: true, or let an administrator apply the rendered policies",
+                "set accessPolicy.enabled: true, or have an administrator apply the rendered policies",
             )
         )
     elif mode != "grant":
@@ -368,8 +328,8 @@ def _access(facts: Facts) -> list[Finding]:
             Finding(
                 Level.CAREFUL,
                 subject,
-                f"mode {mode}: whoever may write a label may mount the claim",
-                "accessPolicy.mode: grant",
+                f"mode {mode}: everyone who may write a label may mount the claim",
+                "set accessPolicy.mode: grant",
             )
         )
     else:
@@ -379,7 +339,12 @@ def _access(facts: Facts) -> list[Finding]:
             found.append(Finding(Level.UNKNOWN, subject, f"{name}: {there.reason}"))
         elif not there:
             found.append(
-                Finding(Level.WRONG, subject, f"{name} is gone", "helm upgrade brings it back; see who removed it")
+                Finding(
+                    Level.WRONG,
+                    subject,
+                    f"{name} is gone",
+                    "restore it with `helm upgrade`, and find out who removed it",
+                )
             )
     return found
 
@@ -395,8 +360,8 @@ def _secrets(facts: Facts) -> list[Finding]:
                 Finding(
                     Level.WRONG,
                     f"secret/{name}",
-                    "it does not exist: its databases fail",
-                    "CloudNativePG makes it with the cluster; copy it here where the cluster is in another namespace",
+                    "it does not exist, so backups of its databases fail",
+                    "CloudNativePG makes it with the cluster; if the cluster is in another namespace, copy it here",
                 )
             )
         elif keys - there:
@@ -414,19 +379,13 @@ def _secrets(facts: Facts) -> list[Finding]:
             Finding(
                 Level.UNKNOWN,
                 "secrets",
-                f"{unreadable}",
-                "not needed: `helm test` tries them all, without showing them to anybody",
+                unreadable,
+                "run `helm test` instead: it checks all of them without showing them",
             )
         )
     elif not found and facts.wanted_secrets:
-        found.append(Finding(Level.GOOD, "secrets", f"all {len(facts.wanted_secrets)} are there, with their keys"))
+        found.append(Finding(Level.GOOD, "secrets", f"all {len(facts.wanted_secrets)} exist, with their keys"))
     return found
-
-
-def major_of(image: str) -> int | None:
-    """Return PostgreSQL's major version by an image's tag, None where the tag does not begin with a number."""
-    match = re.search(r":(\d+)[^/]*$", image.split("@")[0])
-    return int(match[1]) if match else None
 
 
 def _servers(facts: Facts) -> list[Finding]:
@@ -449,14 +408,18 @@ def _servers(facts: Facts) -> list[Finding]:
             ours, theirs = major_of(client), major_of(server)
             if ours is None or theirs is None:
                 found.append(
-                    Finding(Level.UNKNOWN, subject, f"server {server}, dumped by {client}: no major in the tags")
+                    Finding(
+                        Level.UNKNOWN,
+                        subject,
+                        f"server image {server}, dumped with {client}: the tags name no major version",
+                    )
                 )
             elif ours != theirs:
                 found.append(
                     Finding(
                         Level.WRONG,
                         subject,
-                        f"PostgreSQL {theirs}, dumped by {ours}",
+                        f"PostgreSQL {theirs}, dumped with {ours}",
                         f"set image.tag of its entry in databases to {theirs}-alpine",
                     )
                 )
@@ -478,23 +441,8 @@ def wanted_secrets(release: Release) -> dict[str, frozenset[str]]:
     return {name: frozenset(keys) for name, keys in wanted.items()}
 
 
-_COLUMNS = (
-    Column("RESULT"),
-    Column("WHAT"),
-    Column("FOUND", wraps=True),
-    Column("REMEDY", importance=1, wraps=True),
-)
-_STYLES = {Level.GOOD: GOOD, Level.UNKNOWN: QUIET, Level.CAREFUL: CAREFUL, Level.WRONG: WRONG}
-
-
-def table(findings: Sequence[Finding]) -> Table:
-    """Return findings, one a line."""
-    rows = [[finding.level.value, finding.subject, finding.found, finding.remedy] for finding in findings]
-    return Table(_COLUMNS, rows, {(number, 0): _STYLES[finding.level] for number, finding in enumerate(findings)})
-
-
 def document(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    """Return findings, for machines."""
+    """Return findings, for programs."""
     return [
         {"result": one.level.value, "subject": one.subject, "found": one.found, "remedy": one.remedy}
         for one in findings

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kubectl_cnpg_backup import standing
-from kubectl_cnpg_backup.release import read_runs
-from kubectl_cnpg_backup.standing import Seen, Standing, days_until_full, judge
+from kubectl_cnpg_backup.model import status
+from kubectl_cnpg_backup.model.release import read_runs
+from kubectl_cnpg_backup.model.status import Status, VolumeReport, days_until_full, describe
 from tests.plugin.common import NOW, THREE, ago, backup, job, pod, release
 
 CRONJOB = "cnpg-pg-dump-backup"
@@ -23,11 +23,11 @@ GOOD = "\n".join(
 )
 
 
-def judged(message: str, *, seen: Seen | None = None, values: str = "default", **options: Any) -> Standing:
+def described(message: str, *, report: VolumeReport | None = None, values: str = "default", **options: Any) -> Status:
     state = "Failed" if "failed" in message else "Complete"
     jobs = [job("run", CRONJOB, state=state, started=ago(minutes=30), finished=ago(minutes=28))]
     runs = read_runs(jobs, [pod("run", int(state == "Failed"), message)])
-    return judge(release(values), options.get("configured", CONFIGURED), runs, seen, NOW)
+    return describe(release(values), options.get("configured", CONFIGURED), runs, report, NOW)
 
 
 def entry(name: str = "authelia", **more: Any) -> dict[str, Any]:
@@ -48,14 +48,14 @@ def entry(name: str = "authelia", **more: Any) -> dict[str, Any]:
 
 
 def test_a_good_run_is_seen_without_a_pod_on_the_volume() -> None:
-    result = judged(GOOD)
+    result = described(GOOD)
     assert result.problems == ()
     assert [(one.name, one.state) for one in result.databases] == [(name, "ok") for name in THREE]
     first = result.databases[0]
     assert first.newest == NOW - timedelta(minutes=30)
     assert first.last_success == NOW - timedelta(minutes=28)
     assert first.next_run == NOW.replace(hour=16, minute=0)
-    document = standing.document(result, NOW)
+    document = status.document(result, NOW)
     assert document["ok"] is True
     assert document["databases"][0]["rpo_seconds"] == 1800
     assert document["volume"] is None
@@ -63,13 +63,13 @@ def test_a_good_run_is_seen_without_a_pod_on_the_volume() -> None:
 
 
 def test_a_failed_database_is_wrong_and_says_why() -> None:
-    result = judged("1 of 3 databases failed\nkutt failed (newest 2026-11-22 12:00Z): no Secret\n" + GOOD)
+    result = described("1 of 3 databases failed\nkutt failed (newest 2026-11-22 12:00Z): no Secret\n" + GOOD)
     assert [(one.subject, one.problem) for one in result.problems] == [("kutt", "failed: no Secret")]
-    assert standing.document(result, NOW)["ok"] is False
+    assert status.document(result, NOW)["ok"] is False
 
 
 def test_a_database_whose_backups_have_stopped_is_late_though_its_last_run_was_good() -> None:
-    result = judged(GOOD.replace("14:00Z", "08:00Z"))
+    result = described(GOOD.replace("14:00Z", "08:00Z"))
     assert {one.state for one in result.databases} == {"late"}
     assert len(result.problems) == 3
 
@@ -80,47 +80,47 @@ def test_a_new_release_is_not_late() -> None:
         {**one.source, "metadata": {**one.source["metadata"], "creationTimestamp": ago(hours=1)}}
         for one in fresh.cronjobs
     ]
-    (found,) = standing_releases(made)
-    result = judge(found, CONFIGURED, [], None, NOW)
+    (found,) = releases_of(made)
+    result = describe(found, CONFIGURED, [], None, NOW)
     assert result.problems == ()
     assert {one.state for one in result.databases} == {"unknown"}
 
 
-def standing_releases(cronjobs: list[dict[str, Any]]) -> Any:
-    from kubectl_cnpg_backup.release import releases
+def releases_of(cronjobs: list[dict[str, Any]]) -> Any:
+    from kubectl_cnpg_backup.model.release import releases
 
     return releases(cronjobs, "default")
 
 
 def test_a_suspended_schedule_is_wrong_and_no_reason_to_be_late() -> None:
-    result = judged(GOOD.replace("14:00Z", "08:00Z"), values="suspended")
+    result = described(GOOD.replace("14:00Z", "08:00Z"), values="suspended")
     assert [one.problem for one in result.problems] == ["its schedule is suspended, and it has never run"]
     assert all(one.next_run is None for one in result.databases)
 
 
 def test_a_run_that_kubernetes_ended_is_wrong_though_it_said_nothing() -> None:
     jobs = [job("run", CRONJOB, state="Failed", started=ago(hours=2), finished=ago(hours=1), reason="DeadlineExceeded")]
-    result = judge(release(), {}, read_runs(jobs, []), None, NOW)
+    result = describe(release(), {}, read_runs(jobs, []), None, NOW)
     assert "job/run, failed: DeadlineExceeded" in result.problems[0].problem
 
 
 def test_the_volume_beats_the_last_run() -> None:
-    seen = Seen([entry(bad=["authelia-20261122-120000.dump.bad"], result="failed")], [], None, None)
-    result = judged(GOOD, seen=seen)
+    report = VolumeReport([entry(bad=["authelia-20261122-120000.dump.bad"], result="failed")], [], None, None)
+    result = described(GOOD, report=report)
     assert result.problems[0].problem == "failed: bad archives: authelia-20261122-120000.dump.bad"
     assert result.databases[0].backups == 15
 
 
 def test_a_failed_drill_is_wrong() -> None:
     drill = {"result": "failed", "at": ago(days=1), "problem": "table t cannot be read", "remedy": "restore another"}
-    result = judged(GOOD, seen=Seen([entry(drill=drill, result="failed")], [], None, None))
+    result = described(GOOD, report=VolumeReport([entry(drill=drill, result="failed")], [], None, None))
     assert [(one.problem, one.remedy) for one in result.problems] == [
         ("its last drill failed: table t cannot be read", "restore another")
     ]
 
 
 def test_a_database_that_no_run_has_any_more_is_shown_and_not_wrong() -> None:
-    result = judged(GOOD, seen=Seen([entry("old", newest_age_seconds=9_000_000)], [], None, None))
+    result = described(GOOD, report=VolumeReport([entry("old", newest_age_seconds=9_000_000)], [], None, None))
     assert "old" in [one.name for one in result.databases]
     assert result.problems == ()
 
@@ -134,11 +134,13 @@ def test_a_volume_that_is_full_soon_is_wrong() -> None:
     shrinking = [{"full_bytes": 160, "backups": [backup("new", timedelta(0), 10), backup("old", 2 * day, 20)]}]
     assert days_until_full(shrinking, 1) is None
 
-    def on_volume(total: int) -> Standing:
-        return judged(GOOD, seen=Seen([entry()], listing, total, 6500))
+    def on_volume(total: int) -> Status:
+        return described(GOOD, report=VolumeReport([entry()], listing, total, 6500))
 
-    assert [one.problem for one in on_volume(80_000).problems] == ["the volume is full in 5 days at the present growth"]
-    assert standing.document(on_volume(80_000), NOW)["volume"]["days_until_full"] == 5.0
+    assert [one.problem for one in on_volume(80_000).problems] == [
+        "the volume will be full in 5 days at the current growth"
+    ]
+    assert status.document(on_volume(80_000), NOW)["volume"]["days_until_full"] == 5.0
     assert on_volume(150_000).problems == ()
     (small,) = on_volume(29_000).problems
     assert small.problem.startswith("the volume is too small: once all tiers are full a run needs about 29.3 KiB")

@@ -1,10 +1,12 @@
-"""Tables, as values: what is in them, and which columns stay when a terminal is narrow."""
+"""Tables, as values: what they show, and which columns stay in a narrow terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from kubectl_cnpg_backup.model.doctor import Finding, Level
+from kubectl_cnpg_backup.model.status import Status
 from retention.text import format_age, format_size
 
 GOOD, CAREFUL, WRONG, QUIET = "green", "yellow", "red", "dim"
@@ -18,7 +20,7 @@ _STYLES = {
     "running": CAREFUL,
 }
 _WRAPPING_WIDTH = 24
-"""The fewest characters that a column of sentences gets."""
+"""The least width of a column of sentences."""
 _GAP = 2
 
 
@@ -28,9 +30,9 @@ class Column:
 
     Attributes:
         header: Its title.
-        importance: Columns of the lowest number go first where the terminal is narrow; 0 for one that always stays.
-        wraps: Whether it holds sentences, which are broken into lines.
-        right: Whether it holds numbers.
+        importance: In a narrow terminal, columns with the lowest number are dropped first; 0 for one that always stays.
+        wraps: Whether it holds sentences, which may be broken into lines.
+        right: Whether it is aligned to the right, as numbers are.
     """
 
     header: str
@@ -41,14 +43,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under columns; the style of a row's cell stands in `styles` by row and column."""
+    """Rows of text under columns; `styles` has the style of a cell by row and column."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     styles: Mapping[tuple[int, int], str]
 
     def fitted(self, width: int) -> "Table":
-        """Return the table without columns that are empty, or that a terminal of this width has no room for."""
+        """Return the table without columns that are empty, or for which a terminal of this width has no room."""
         kept = [
             index
             for index, column in enumerate(self.columns)
@@ -77,7 +79,7 @@ class Table:
 
 
 def make(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table whose verdicts are coloured."""
+    """Return a table with coloured results and states."""
     lines = [list(row) for row in rows]
     styles = {}
     for number, row in enumerate(lines):
@@ -105,17 +107,17 @@ def size(number: object) -> str:
 
 
 def pinned(pin: object) -> str:
-    """Return how a backup is pinned: `-`, `for ever`, the moment until which, or `expired`."""
+    """Return how a backup is pinned: `-`, `forever`, until when, or `expired`."""
     if not isinstance(pin, Mapping):
         return "-"
     if not pin.get("holds", True):
         return "expired"
     expires = pin.get("expires")
-    return "for ever" if expires is None else f"to {str(expires)[:16].replace('T', ' ')}Z"
+    return "forever" if expires is None else f"to {str(expires)[:16].replace('T', ' ')}Z"
 
 
 def adopted_lines(entry: Mapping[str, Any]) -> list[str]:
-    """Return what became, or would become, of the archives of a database that lack sidecars; one line each."""
+    """Return what happened, or would happen, to the archives of a database that lack sidecar files; one line each."""
     lines = []
     for one in entry["archives"]:
         why = f": {one['reason']}; {one['remedy']}" if one["reason"] else ""
@@ -153,7 +155,7 @@ _LIST = (
 
 
 def backups(entry: Mapping[str, Any], now: datetime) -> Table:
-    """Return the backups of one database, as `retention list` tells them."""
+    """Return the backups of one database, as `retention list` reports them."""
     return make(
         _LIST,
         (
@@ -173,7 +175,7 @@ def backups(entry: Mapping[str, Any], now: datetime) -> Table:
 
 
 def verified(backup: Mapping[str, Any]) -> str:
-    """Return when a backup was read whole and compared with its sha256; every published one was, once at least."""
+    """Return when a backup was last read in full and compared with its sha256, which publishing it does as well."""
     moment = backup.get("verified")
     return str(moment)[:16].replace("T", " ") + "Z" if moment else "at publication"
 
@@ -216,47 +218,64 @@ def checked(documents: Iterable[Mapping[str, Any]]) -> Table:
     )
 
 
-_RUN = (
+_STATUS = (
     Column("DATABASE"),
-    Column("RESULT"),
-    Column("NEWEST", importance=4),
-    Column("KEPT", importance=3, right=True),
-    Column("DELETED", importance=1, right=True),
-    Column("SECONDS", importance=2, right=True),
-    Column("WHY", wraps=True),
+    Column("STATE"),
+    Column("LAST SUCCESS", importance=4, right=True),
+    Column("RPO NOW", right=True),
+    Column("NEXT RUN", importance=6, right=True),
+    Column("BACKUPS", importance=2, right=True),
+    Column("SIZE", importance=3, right=True),
+    Column("LAST DRILL", importance=5),
+    Column("WHY", importance=1, wraps=True),
 )
 
 
-def parse_run_table(lines: Sequence[str]) -> list[list[str]]:
-    """Return the rows of the table that ends a run's log; none when the log ends in something else."""
-    for number in range(len(lines) - 1, -1, -1):
-        starts = run_table_starts(lines[number])
-        if starts:
-            rows = []
-            for line in lines[number + 1 :]:
-                if not is_row(line, starts):
-                    break
-                rows.append(_cut(line, starts))
-            return rows
-    return []
+def status(found: Status, now: datetime) -> Table:
+    """Return the databases of a release, one a line."""
+    return make(
+        _STATUS,
+        (
+            (
+                database.name,
+                database.state,
+                f"{since(database.last_success, now)} ago" if database.last_success else "-",
+                since(database.newest, now),
+                since(database.next_run, now) if database.next_run else "-",
+                "-" if database.backups is None else str(database.backups),
+                size(database.bytes),
+                drilled(database.last_drill, now),
+                database.why,
+            )
+            for database in found.databases
+        ),
+    )
 
 
-def run_table_starts(line: str) -> list[int]:
-    """Return where the columns of the table that ends a run begin, if a line is its header; nothing otherwise."""
-    headers = [column.header for column in _RUN]
-    return [line.index(header) for header in headers] if line.split() == headers else []
+def volume_line(found: Status) -> str:
+    """Return the state of the volume, as one line."""
+    volume = found.volume
+    if volume is None:
+        return ""
+    growth = "with no growth seen so far"
+    if volume.days_until_full is not None:
+        growth = f"and at the current growth the volume is too small in {volume.days_until_full:.0f} days"
+    free, total = size(volume.bytes - volume.used), size(volume.bytes)
+    return (
+        f"claim {found.release.claim}: {free} of {total} free; full tiers will use about {size(volume.full)}, {growth}"
+    )
 
 
-def is_row(line: str, starts: Sequence[int]) -> bool:
-    """Tell whether a line has gaps where the columns begin; what follows a table has none."""
-    return bool(line.strip()) and all(line[start - _GAP : start].isspace() for start in starts[1:])
+_DOCTOR = (
+    Column("RESULT"),
+    Column("WHAT"),
+    Column("FOUND", wraps=True),
+    Column("REMEDY", importance=1, wraps=True),
+)
+_LEVELS = {Level.GOOD: GOOD, Level.UNKNOWN: QUIET, Level.CAREFUL: CAREFUL, Level.WRONG: WRONG}
 
 
-def _cut(line: str, starts: Sequence[int]) -> list[str]:
-    ends = [*starts[1:], len(line)]
-    return [line[start:end].strip() for start, end in zip(starts, ends, strict=True)]
-
-
-def run(rows: Iterable[Sequence[str]]) -> Table:
-    """Return the table that ends a run."""
-    return make(_RUN, rows)
+def doctor(findings: Sequence[Finding]) -> Table:
+    """Return findings, one a line."""
+    rows = [[finding.level.value, finding.subject, finding.found, finding.remedy] for finding in findings]
+    return Table(_DOCTOR, rows, {(number, 0): _LEVELS[finding.level] for number, finding in enumerate(findings)})

@@ -1,36 +1,34 @@
-"""Follows Jobs to their end: where their pods stand, what they print, how they ended."""
+"""Follows Jobs until they end: what their pods wait for, what they print, how they ended."""
 
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from kubectl_cnpg_backup.cluster import Cluster
 from kubectl_cnpg_backup.errors import NotFoundError, PluginError
-from kubectl_cnpg_backup.release import Object, container_statuses, job_state, name_of, pods_of
+from kubectl_cnpg_backup.model.objects import (
+    Object,
+    condition,
+    container_statuses,
+    dig,
+    job_state,
+    name_of,
+    pods_of,
+    waits_for,
+)
+
+if TYPE_CHECKING:
+    from kubectl_cnpg_backup.cluster.api import Cluster
 
 _EVERY = 1.0
-"""Seconds between two questions about a pod or Job."""
+"""Seconds between two requests about a pod or Job."""
 
 
 def job_selector(job: str) -> str:
-    """Find the pods of a Job."""
+    """Return the selector of a Job's pods."""
     return f"batch.kubernetes.io/job-name={job}"
-
-
-def waits_for(pod: Object) -> str:
-    """Return what a pod that has not begun waits for, as a few words; nothing when it waits for nothing."""
-    status = pod.get("status") or {}
-    for entry in status.get("conditions") or ():
-        if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
-            return f"no node yet: {entry.get('message') or entry.get('reason') or 'unknown reason'}"
-    for state in container_statuses(pod):
-        waiting = (state.get("state") or {}).get("waiting") or {}
-        reason = str(waiting.get("reason") or "")
-        if reason and reason not in ("PodInitializing", "ContainerCreating"):
-            return f"container {state['name']}: {reason}: {waiting.get('message', '')}".rstrip(": ")
-    return ""
 
 
 @dataclass(slots=True)
@@ -40,33 +38,33 @@ class Follower:
     Attributes:
         cluster: Where it runs.
         job: Its name.
-        say: Gets each line of the log.
-        note: Gets what it waits for, once for each change.
+        log: Receives each line of the log.
+        note: Receives what the pod waits for, once for each change.
     """
 
-    cluster: Cluster
+    cluster: "Cluster"
     job: str
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     note: Callable[[str], None]
     problem: PluginError | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _noted: str = ""
 
     def run(self) -> None:
-        """Follow the Job until it has ended, or until `stop`."""
+        """Follow the Job until it ends, or until `stop`."""
         try:
             self._follow()
         except PluginError as error:
             self.problem = error
 
     def stop(self) -> None:
-        """Let `run` return soon."""
+        """Make `run` return soon."""
         self._stop.set()
 
     def _follow(self) -> None:
         seen: set[str] = set()
         while not self._stop.is_set():
-            # Asked before the pods: whatever the Job's last pod has said is there when it has ended.
+            # Requested before the pods: once the Job has ended, everything that its last pod printed is there.
             ended = job_state(self.cluster.job(self.job)) != "running"
             for pod in pods_of(self.job, self.cluster.pods(job_selector(self.job))):
                 if name_of(pod) not in seen and self._follow_pod(name_of(pod)):
@@ -76,7 +74,7 @@ class Follower:
             self._stop.wait(_EVERY)
 
     def _follow_pod(self, name: str) -> bool:
-        """Print what a pod prints, container by container; return False when there is nothing to print yet."""
+        """Print the log of a pod, container by container; return False when there is nothing to print yet."""
         done: set[str] = set()
         while not self._stop.is_set():
             pod = next((one for one in self.cluster.pods(job_selector(self.job)) if name_of(one) == name), None)
@@ -107,11 +105,11 @@ class Follower:
             try:
                 for line in self.cluster.log_lines(pod, container, follow=True, skip=printed):
                     printed += 1
-                    self.say(line)
+                    self.log(line)
                     if self._stop.is_set():
                         return
             except ConnectionError:
-                # The stream broke, the container did not: it goes on where it was.
+                # The stream broke, but the container goes on: continue after the last line that came.
                 self._stop.wait(_EVERY)
                 continue
             except NotFoundError:
@@ -134,7 +132,7 @@ def follow_all(followers: Iterable[Follower]) -> None:
     """Follow Jobs side by side until all have ended.
 
     Raises:
-        PluginError: The first of what went wrong with the following, once all have stopped.
+        PluginError: The first error of a follower, once all have stopped.
     """
     group = list(followers)
     threads = [threading.Thread(target=follower.run, daemon=True) for follower in group]
@@ -152,23 +150,24 @@ def follow_all(followers: Iterable[Follower]) -> None:
             raise follower.problem
 
 
-def wait_ready(cluster: Cluster, job: str, seconds: float, note: Callable[[str], None]) -> Object:
+def wait_ready(cluster: "Cluster", job: str, seconds: float, note: Callable[[str], None]) -> Object:
     """Wait until a Job's pod is ready, and return it.
 
     Raises:
-        PluginError: It ended, or is not ready in time; the message says what it waits for.
+        PluginError: When it ended, or is not ready in time; the message says what it waits for.
     """
     deadline = time.monotonic() + seconds
-    noted = waiting = "no pod was made yet"
+    noted = waiting = "it has no pod yet"
     while True:
         own = pods_of(job, cluster.pods(job_selector(job)))
         pod = own[-1] if own else None
         if pod is not None:
-            status = pod.get("status") or {}
-            if any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or ()):
+            if condition(pod, "Ready") is not None:
                 return pod
-            if status.get("phase") in ("Succeeded", "Failed"):
-                raise PluginError(f"the pod of job/{job} ended before it was of use", f"see `kubectl logs job/{job}`")
+            if dig(pod, "status").get("phase") in ("Succeeded", "Failed"):
+                raise PluginError(
+                    f"the pod of job/{job} exited before it became ready", f"see `kubectl logs job/{job}`"
+                )
             waiting = waits_for(pod)
         if waiting and waiting != noted:
             noted = waiting
@@ -176,13 +175,13 @@ def wait_ready(cluster: Cluster, job: str, seconds: float, note: Callable[[str],
         if time.monotonic() > deadline:
             raise PluginError(
                 f"the pod of job/{job} is not ready after {seconds:g} s: {_why(cluster, job, pod, waiting)}",
-                "a volume that only one node can mount is free when no run holds it; --wait gives it more time",
+                "if a run on another node has the volume mounted, wait until it ends; --wait allows more time",
             )
         time.sleep(_EVERY / 4)
 
 
-def _why(cluster: Cluster, job: str, pod: Object | None, waiting: str) -> str:
-    """Return the newest warning about a Job or its pod, or what the pod says itself."""
+def _why(cluster: "Cluster", job: str, pod: Object | None, waiting: str) -> str:
+    """Return the newest warning about a Job or its pod, or else what the pod waits for."""
     with suppress(PluginError):
         kind, name = ("Job", job) if pod is None else ("Pod", name_of(pod))
         warnings = [event for event in cluster.events_of(kind, name) if event.get("type") == "Warning"]

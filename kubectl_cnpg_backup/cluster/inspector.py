@@ -2,30 +2,33 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kubectl_cnpg_backup import jobs
-from kubectl_cnpg_backup.cluster import Cluster, Executed
-from kubectl_cnpg_backup.doctor import major_of
-from kubectl_cnpg_backup.errors import ExitCode, NotFoundError, PluginError
-from kubectl_cnpg_backup.follow import wait_ready
+from kubectl_cnpg_backup.cluster.follow import wait_ready
+from kubectl_cnpg_backup.errors import NotFoundError, PluginError
 from kubectl_cnpg_backup.interrupt import uninterrupted
-from kubectl_cnpg_backup.release import INSPECTOR, CronJob, Object, Release, name_of
+from kubectl_cnpg_backup.model.jobs import job_from
+from kubectl_cnpg_backup.model.objects import Object, major_of, name_of
+from kubectl_cnpg_backup.model.release import INSPECTOR, CronJob, Release
+from retention.errors import ExitCode
+
+if TYPE_CHECKING:
+    from kubectl_cnpg_backup.cluster.api import Cluster, Executed
 
 ROOT = "/backups"
 RESULTS = "/run/cnpg-backup-results"
-"""A scratch folder that both containers of an inspector see."""
+"""A scratch folder that both containers of an inspector mount."""
 _CONFIG = "/etc/cnpg-backup"
 
 
 def container_with(spec: Object, *, python: bool) -> str:
-    """Return the name of the inspector's container with the retention package, or of that with PostgreSQL's programs.
+    """Return the name of the inspector's container with the retention package, or with PostgreSQL's programs.
 
     Raises:
-        NotFoundError: When there is none.
+        NotFoundError: When it has no such container.
     """
     for container in _containers(spec, python=python):
         return str(container["name"])
@@ -42,7 +45,7 @@ def _containers(spec: Object, *, python: bool) -> list[Object]:
 
 
 def config_option(spec: Object, container: str) -> list[str]:
-    """Return the option by which retention decides as a run would, where the container has the configuration."""
+    """Return the option that makes retention use the policies of a run, if the container has the configuration."""
     for one in spec.get("containers") or ():
         if one.get("name") == container:
             paths = [mount.get("mountPath") for mount in one.get("volumeMounts") or ()]
@@ -55,20 +58,20 @@ class Inspector:
     """A running inspector pod.
 
     Attributes:
-        cluster: Where it runs.
+        cluster: The cluster it runs in.
         pod: Its name.
         container: The container with the retention package.
         programs: The container with PostgreSQL's programs.
         config: The option that names the release's policies, or nothing.
     """
 
-    cluster: Cluster
+    cluster: "Cluster"
     pod: str
     container: str
     programs: str
     config: Sequence[str]
 
-    def execute(self, command: Sequence[str], sink: Callable[[bytes], None] | None = None) -> Executed:
+    def execute(self, command: Sequence[str], sink: Callable[[bytes], None] | None = None) -> "Executed":
         """Run a command in the container with the retention package.
 
         Raises:
@@ -77,7 +80,7 @@ class Inspector:
         return self.cluster.execute(self.pod, self.container, command, sink)
 
     def postgres(self, *command: str) -> str:
-        """Run a program of PostgreSQL's, and return what it prints.
+        """Run one of PostgreSQL's programs, and return what it prints.
 
         Raises:
             PluginError: When it failed, or the connection was lost.
@@ -87,43 +90,73 @@ class Inspector:
         except ConnectionError as error:
             raise PluginError(f"the connection to pod {self.pod} was lost: {error}", "try again") from None
         if done.code:
-            raise PluginError(_last_line(done.errors) or f"{command[0]} ended with {done.code}")
+            raise PluginError(last_line(done.errors) or f"{command[0]} ended with exit code {done.code}")
         return done.output.decode(errors="replace")
 
-    def retention(self, *arguments: str) -> Executed:
-        """Run `python3 -m retention`; what it says about a usage or a fault is an error here.
+    def retention(self, *arguments: str) -> "Executed":
+        """Run `python3 -m retention`.
 
         Raises:
-            PluginError: When it does not know what is asked, or the connection was lost.
+            PluginError: When it refuses its arguments, or the connection was lost.
         """
         try:
             done = self.execute(["python3", "-m", "retention", *arguments])
         except ConnectionError as error:
             raise PluginError(f"the connection to pod {self.pod} was lost: {error}", "try again") from None
         if done.code == ExitCode.USAGE:
-            raise PluginError(_last_line(done.errors), "chart and plugin may be of different versions")
+            raise PluginError(
+                last_line(done.errors), "check that chart and plugin have the same version: kubectl cnpg-backup doctor"
+            )
         return done
 
-    def retention_json(self, *arguments: str, config: bool = False) -> tuple[Any, Executed]:
+    def retention_json(self, *arguments: str, config: bool = False) -> "tuple[Any, Executed]":
         """Run `python3 -m retention … --format json`; return its document, and how it ended.
 
         Raises:
-            PluginError: When it printed none.
+            PluginError: When it printed no document.
         """
         done = self.retention(*arguments[:1], *(self.config if config else ()), "--format", "json", *arguments[1:])
         try:
             return json.loads(done.output), done
         except ValueError:
-            raise PluginError(_last_line(done.errors) or f"retention {arguments[0]} printed nothing") from None
+            raise PluginError(last_line(done.errors) or f"retention {arguments[0]} printed nothing") from None
+
+    def documents(
+        self, paths: Iterable[str], *command: str, config: bool = False
+    ) -> tuple[list[Any], list[int], list[str]]:
+        """Run a command of `python3 -m retention` for several paths.
+
+        Args:
+            paths: Directories or archives on the volume.
+            *command: The command, and its options.
+            config: Whether it uses the policies of a run.
+
+        Returns:
+            One document for each database, the exit codes, and what it printed to standard error.
+        """
+        documents: list[Any] = []
+        codes: list[int] = []
+        errors: list[str] = []
+        for path in paths:
+            document, done = self.retention_json(*command, path, config=config)
+            documents += document if isinstance(document, list) else [document]
+            codes.append(done.code)
+            errors += error_lines(done.errors)
+        return documents, codes, errors
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].removeprefix("retention: ") if lines else ""
+def error_lines(text: str) -> list[str]:
+    """Return the lines that `python3 -m retention` printed to standard error, without its name."""
+    return [line.removeprefix("retention: ") for line in text.splitlines()]
 
 
-def beside(release: Release, restore: CronJob) -> CronJob:
-    """Return the inspector whose programs of PostgreSQL are those of a restore: older ones read no newer archive.
+def last_line(text: str) -> str:
+    """Return the last of these lines, which is the error; empty where there is none."""
+    return next(iter(reversed(error_lines(text.strip()))), "")
+
+
+def template_like(release: Release, restore: CronJob) -> CronJob:
+    """Return the inspector with the same PostgreSQL programs as a restore: older ones cannot read a newer archive.
 
     Raises:
         NotFoundError: When the release has no inspector.
@@ -136,10 +169,10 @@ def beside(release: Release, restore: CronJob) -> CronJob:
 
 
 def newest_template(release: Release) -> CronJob:
-    """Return the inspector whose image names the newest PostgreSQL: it reads the archives of all others.
+    """Return the inspector with the newest PostgreSQL: its programs read the archives of all others.
 
     Raises:
-        NotFoundError: When the release has none.
+        NotFoundError: When the release has no inspector.
     """
 
     def major(cronjob: CronJob) -> int:
@@ -150,10 +183,10 @@ def newest_template(release: Release) -> CronJob:
 
 
 @contextmanager
-def started(cluster: Cluster, template: CronJob, seconds: float, note: Callable[[str], None]) -> Iterator[Object]:
-    """Give a ready inspector pod of our own, which ends with the block; nobody else's, who may end it meanwhile."""
-    job = jobs.job_from(template, secrets.token_hex(3))
-    note("starting a pod that sees the volume")
+def started(cluster: "Cluster", template: CronJob, seconds: float, note: Callable[[str], None]) -> Iterator[Object]:
+    """Yield a ready inspector pod of our own, deleted at the end of the block; someone else's might end at any time."""
+    job = job_from(template, secrets.token_hex(3))
+    note("starting a pod that mounts the volume")
     try:
         cluster.create_job(job)
         yield wait_ready(cluster, name_of(job), seconds, note)
@@ -163,8 +196,10 @@ def started(cluster: Cluster, template: CronJob, seconds: float, note: Callable[
 
 
 @contextmanager
-def inspecting(cluster: Cluster, template: CronJob, seconds: float, note: Callable[[str], None]) -> Iterator[Inspector]:
-    """Give an inspector of the release's volume; see `started`."""
+def inspecting(
+    cluster: "Cluster", template: CronJob, seconds: float, note: Callable[[str], None]
+) -> Iterator[Inspector]:
+    """Yield an inspector of the release's volume; see `started`."""
     with started(cluster, template, seconds, note) as pod:
         container, programs = (container_with(pod["spec"], python=python) for python in (True, False))
         yield Inspector(cluster, name_of(pod), container, programs, config_option(pod["spec"], container))

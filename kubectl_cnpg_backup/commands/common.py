@@ -1,0 +1,176 @@
+"""What several commands share: their options, the paths of databases and archives, questions and answers."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kubectl_cnpg_backup.cluster.inspector import ROOT
+from kubectl_cnpg_backup.errors import RefusedError, UsageError
+from kubectl_cnpg_backup.session import Session
+from retention.errors import RetentionError
+from retention.names import database_of_archive, is_database
+from retention.text import parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from kubectl_cnpg_backup.output.screen import Screen
+
+Commands = Any
+"""What argparse calls `_SubParsersAction`."""
+
+EPILOG = """\
+exit codes: 0 done, 1 a database failed or something is wrong, 2 usage, 3 refused, 130 stopped by Ctrl-C"""
+
+NOTHING_CHANGED = "nothing was changed"
+
+
+def add_command(commands: Commands, name: str, text: str, run: Callable[[Session], int]) -> argparse.ArgumentParser:
+    """Add a command with the options that every command has.
+
+    Args:
+        commands: The parser's commands.
+        name: Its name.
+        text: One line of help.
+        run: Does the work and returns the exit code.
+    """
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text, epilog=EPILOG, allow_abbrev=False
+    )
+    command.set_defaults(run=run)
+    where = command.add_argument_group("which release")
+    where.add_argument("-n", "--namespace", help="namespace of the release (default: that of the context)")
+    where.add_argument("--release", default="", help="name of the release, if the namespace has several")
+    where.add_argument("--context", help="context of the kubeconfig (default: the current one)")
+    where.add_argument("--kubeconfig", help="kubeconfig file (default: KUBECONFIG, or ~/.kube/config)")
+    command.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "json", "yaml"),
+        default="table",
+        help="output format: table for people, json or yaml for programs (default: table)",
+    )
+    return command
+
+
+def add_wait(command: argparse.ArgumentParser) -> None:
+    """Add `--wait`, which every command with an inspector pod has."""
+    command.add_argument(
+        "--wait",
+        type=seconds,
+        default=180.0,
+        metavar="3m",
+        help="how long to wait until a pod that mounts the volume is ready (default: 3m)",
+    )
+
+
+def add_dry_run(command: argparse.ArgumentParser, text: str = "only print what would be done") -> None:
+    """Add `--dry-run`."""
+    command.add_argument("--dry-run", action="store_true", help=text)
+
+
+def add_yes(command: argparse.ArgumentParser) -> None:
+    """Add `--yes`."""
+    command.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
+
+
+def add_databases(command: argparse.ArgumentParser) -> None:
+    """Add the names of databases on the volume."""
+    command.add_argument(
+        "database", nargs="*", metavar="DATABASE", help="only these databases (default: all on the volume)"
+    )
+
+
+def add_archives(command: argparse.ArgumentParser) -> None:
+    """Add the names of archives."""
+    command.add_argument(
+        "archive", nargs="+", metavar="ARCHIVE", help="name of an archive: <database>-YYYYMMDD-HHMMSS.dump"
+    )
+
+
+def add_source(command: argparse.ArgumentParser) -> None:
+    """Add the database to restore, and which of its backups."""
+    command.add_argument("database", metavar="DATABASE", help="database to restore, by its `name` in values.yaml")
+    command.add_argument(
+        "--backup",
+        default="newest",
+        help="'newest' (default), 'newest before TIME', 'pinned', or the name of an archive",
+    )
+    command.add_argument(
+        "--jobs", default="auto", metavar="N", help="number of parallel connections of the restore (default: auto)"
+    )
+
+
+def duration(text: str) -> str:
+    """Return a duration after checking it, as an argument's type."""
+    seconds(text)
+    return text
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of a duration such as 15m, as an argument's type."""
+    try:
+        return parse_duration(text).total_seconds()
+    except RetentionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def size(text: str) -> str:
+    """Return a size such as 10Gi after checking it, as an argument's type."""
+    try:
+        parse_size(text)
+    except RetentionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def count(text: str) -> int:
+    """Return a whole number above 0, as an argument's type."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def directories(databases: Sequence[str]) -> list[str]:
+    """Return the directories of databases, or the root of all when none is named.
+
+    Raises:
+        UsageError: When a name cannot be that of a database.
+    """
+    for name in databases:
+        if not is_database(name):
+            raise UsageError(
+                f"{name!r} is not the name of a database", "see `kubectl cnpg-backup list` for those on the volume"
+            )
+    return [f"{ROOT}/{name}" for name in databases] or [ROOT]
+
+
+def archive_path(name: str) -> str:
+    """Return the path of an archive on the volume.
+
+    Raises:
+        UsageError: When it is not an archive's name.
+    """
+    database = database_of_archive(name)
+    if database is None:
+        raise UsageError(
+            f"{name!r} is not an archive's name (<database>-YYYYMMDD-HHMMSS.dump)",
+            "see `kubectl cnpg-backup list` for the archives on the volume",
+        )
+    return f"{ROOT}/{database}/{name}"
+
+
+def ask(session: Session, question: str) -> None:
+    """Ask the user before something is changed, unless `--yes` was given.
+
+    Raises:
+        RefusedError: When the answer is no, or there is no terminal to ask at.
+    """
+    if not (session.options.yes or session.screen.confirm(question)):
+        raise RefusedError(NOTHING_CHANGED, "answer y, or give --yes")
+
+
+def show(screen: "Screen", document: object, text: str) -> None:
+    """Print a result: a line for people, a document for programs."""
+    if screen.is_table:
+        screen.line(text)
+    else:
+        screen.document(document)

@@ -1,0 +1,127 @@
+"""`doctor`: checks the installation, and prints a fix for every problem."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from kubectl_cnpg_backup.commands.common import Commands, add_command
+from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
+from kubectl_cnpg_backup.model import doctor, new_cluster
+from kubectl_cnpg_backup.model.objects import Object, dig
+from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, databases_in, read_conf
+from kubectl_cnpg_backup.output import tables
+from kubectl_cnpg_backup.session import Session
+from retention.errors import ExitCode
+
+if TYPE_CHECKING:
+    from kubectl_cnpg_backup.cluster.api import Cluster
+
+_T = TypeVar("_T")
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    add_command(
+        commands,
+        "doctor",
+        "Check the installation and print a fix for every problem; exit 1 when something is wrong.",
+        run,
+    )
+
+
+def run(session: Session) -> int:
+    """Check the installation."""
+    screen = session.screen
+    with screen.waiting("doctor: checking the installation"):
+        findings = doctor.examine(_facts(session))
+    wrong = any(finding.level is doctor.Level.WRONG for finding in findings)
+    if screen.is_table:
+        screen.table(tables.doctor(findings))
+    else:
+        screen.document(doctor.document(findings))
+    return ExitCode.FAILED if wrong else ExitCode.DONE
+
+
+def _facts(session: Session) -> doctor.Facts:
+    cluster, release = session.cluster, session.release
+    access = _read(lambda: dig(cluster.config_map(f"{release.name}-access"), "data"))
+    wanted = doctor.wanted_secrets(release)
+    configs = _read(session.configs)
+    clusters = _clusters(release, configs) if isinstance(configs, dict) else {}
+    policies = _read(cluster.network_policies)
+    return doctor.Facts(
+        release=release,
+        now=session.now,
+        kubernetes=cluster.version(),
+        plugin=_version(),
+        runs=session.runs(),
+        claim=_read(lambda: cluster.claim(release.claim)) if release.claim else None,
+        policies=() if policies is None else policies,
+        access=access,
+        access_policies=_access_policies(cluster, access) if isinstance(access, Mapping) else {},
+        secrets={name: _secret_keys(cluster, name) for name in wanted},
+        wanted_secrets=wanted,
+        servers={name: _server_image(cluster, name) for name in clusters},
+        clusters=clusters,
+        missing_rights=[right for right in doctor.RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
+    )
+
+
+def _read(read: Callable[[], _T]) -> _T | doctor.Unreadable | None:
+    """Return what was read, None where it does not exist, or why this user may not read it."""
+    try:
+        return read()
+    except NotFoundError:
+        return None
+    except ForbiddenError as error:
+        return doctor.Unreadable(error.problem)
+
+
+def _clusters(release: Release, configs: Mapping[str, Object]) -> dict[str, str]:
+    """Return the clusters that are backed up, with the image that dumps them."""
+    found = {}
+    for cronjob in release.of(BACKUP):
+        config = configs[cronjob.name]
+        image = _dump_image(cronjob)
+        for database in databases_in(config):
+            conf = read_conf(config, database)
+            if conf.get("cluster"):
+                found[f"{conf.get('namespace', release.namespace)}/{conf['cluster']}"] = image
+    return found
+
+
+def _dump_image(cronjob: CronJob) -> str:
+    containers = cronjob.pod_spec.get("initContainers") or ()
+    return str(containers[0].get("image")) if containers else ""
+
+
+def _server_image(cluster: "Cluster", name: str) -> str | doctor.Unreadable | None:
+    namespace, _, own = name.partition("/")
+    found = _read(lambda: cluster.custom(new_cluster.GROUP, new_cluster.VERSION, new_cluster.PLURAL, own, namespace))
+    if found is None or isinstance(found, doctor.Unreadable):
+        return found
+    return str(dig(found, "status").get("image") or found["spec"].get("imageName") or "")
+
+
+def _secret_keys(cluster: "Cluster", name: str) -> frozenset[str] | doctor.Unreadable | None:
+    found = _read(lambda: cluster.secret(name))
+    return found if found is None or isinstance(found, doctor.Unreadable) else frozenset(dig(found, "data"))
+
+
+def _access_policies(cluster: "Cluster", record: Mapping[str, str]) -> dict[str, bool | doctor.Unreadable]:
+    """Return whether each built-in policy that the chart recorded still exists."""
+    kind, _, names = record.get("builtin", "").partition(" ")
+    found: dict[str, bool | doctor.Unreadable] = {}
+    for name in names.split(", ") if kind == "ValidatingAdmissionPolicy" else ():
+        policy = _read(lambda name=name: cluster.admission_policy(name))  # type: ignore[misc]
+        found[name] = policy if isinstance(policy, doctor.Unreadable) else policy is not None
+    return found
+
+
+def _version() -> str:
+    # Loaded here, since it takes as long as all commands together and --help does without it.
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("cnpg-backup")
+    except importlib.metadata.PackageNotFoundError:
+        return ""

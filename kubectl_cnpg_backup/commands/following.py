@@ -1,0 +1,101 @@
+"""Starts Jobs, follows them until they end, and shows how they ended; when stopped, deletes them again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubectl_cnpg_backup.cluster.follow import Follower, follow_all
+from kubectl_cnpg_backup.commands.common import show
+from kubectl_cnpg_backup.interrupt import uninterrupted
+from kubectl_cnpg_backup.model.jobs import describe
+from kubectl_cnpg_backup.model.new_cluster import needs_network_policy, network_policy_for
+from kubectl_cnpg_backup.model.objects import name_of
+from kubectl_cnpg_backup.model.release import exit_code_of, worst
+from kubectl_cnpg_backup.model.status import run_document
+from kubectl_cnpg_backup.output import tables
+from kubectl_cnpg_backup.session import Session
+from retention.errors import ExitCode
+
+
+def dry_run(session: Session, made: Sequence[dict[str, Any]]) -> int:
+    """Let the API server check Jobs, and print them."""
+    for job in made:
+        session.cluster.create_job(job, dry_run=True)
+    names = ", ".join(describe(job) for job in made)
+    show(session.screen, made, f"would start {names}; the API server accepts it")
+    return ExitCode.DONE
+
+
+def carry_out(
+    session: Session, made: Sequence[dict[str, Any]], *, reaches: str = "", more: Mapping[str, Any] | None = None
+) -> int:
+    """Start Jobs, follow them until they end, and return their exit code; when stopped, delete them.
+
+    Args:
+        session: The call.
+        made: The Jobs.
+        reaches: A cluster to which their pods may connect; the Jobs are deleted at the end, and with them the
+            NetworkPolicies that allow this.
+        more: What a document for programs says in addition.
+    """
+    screen, cluster = session.screen, session.cluster
+    begun: list[str] = []
+    opened: set[str] = set()
+    finished = False
+    try:
+        for job in made:
+            begun.append(name_of(job))
+            created = cluster.create_job(job)
+            screen.note(f"started {describe(job)}")
+            if reaches and needs_network_policy(job, cluster.network_policies()):
+                cluster.create_network_policy(network_policy_for(created, reaches))
+                opened.add(name_of(job))
+                screen.note(f"created networkpolicy/{name_of(job)}, which lets it connect to cluster {reaches}")
+        with screen.waiting("waiting for the pod"):
+            follow_all([_follower(session, name, several=len(made) > 1) for name in begun])
+        code = _conclude(session, begun, more or {})
+        finished = True
+    finally:
+        if not finished or reaches:
+            with uninterrupted():
+                for name in begun:
+                    cluster.delete_job(name)
+                    policy = " and its NetworkPolicy" if name in opened else ""
+                    rest = "" if finished else "; what it completed is kept, the next run cleans up the rest"
+                    screen.note(f"deleted job/{name}{policy}{rest}")
+    return code
+
+
+def _follower(session: Session, job: str, *, several: bool) -> Follower:
+    prefix, screen = f"{job}: " if several else "", session.screen
+    return Follower(
+        session.cluster,
+        job,
+        lambda line: screen.log(f"{prefix}{line}"),
+        lambda text: screen.note(f"{prefix}{text}"),
+    )
+
+
+def _conclude(session: Session, names: Sequence[str], more: Mapping[str, Any]) -> int:
+    """Show how runs have ended, and return their exit code. The log of each ends with its table already."""
+    screen = session.screen
+    by_name = {run.job: run for run in session.runs()}
+    ended = [by_name[name] for name in names if name in by_name]
+    missing = [name for name in names if name not in by_name]
+    code = worst([*(exit_code_of(run) for run in ended), *(ExitCode.FAILED for _ in missing)])
+    if not screen.is_table:
+        documents = [
+            {
+                **run_document(run),
+                "databases": [{"database": v.database, "result": v.result, "why": v.why} for v in run.verdicts],
+            }
+            for run in ended
+        ]
+        screen.document({"exit_code": code, "jobs": documents, **more})
+        return code
+    for run in ended:
+        if run.state == "failed" and run.exit_code is None:
+            screen.line(f"job/{run.job} failed: {run.reason or run.message}", style=tables.WRONG)
+    for name in missing:
+        screen.line(f"job/{name} is gone: someone deleted it", style=tables.WRONG)
+    screen.line(f"exit code {code}", style=tables.WRONG if code else tables.GOOD)
+    return code

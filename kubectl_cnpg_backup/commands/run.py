@@ -1,0 +1,78 @@
+"""`run` and `drill`: start the Jobs of the release's CronJobs now."""
+
+import argparse
+import secrets
+from typing import Any
+
+from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run
+from kubectl_cnpg_backup.commands.following import carry_out, dry_run
+from kubectl_cnpg_backup.model.jobs import databases_per_cronjob, describe, job_from, only_databases
+from kubectl_cnpg_backup.model.objects import name_of
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, databases_in
+from kubectl_cnpg_backup.session import Session
+from retention.errors import ExitCode
+
+
+def add(commands: Commands) -> None:
+    """Add `run`."""
+    command = add_command(commands, "run", "Back up now, and follow the run until it ends.", run_run)
+    _add_database(command, "back up")
+    command.add_argument("--detach", action="store_true", help="start the run without following it")
+    add_dry_run(command)
+
+
+def add_drill(commands: Commands) -> None:
+    """Add `drill`."""
+    command = add_command(
+        commands, "drill", "Restore backups into a throwaway server to check that they can be restored.", run_drill
+    )
+    _add_database(command, "drill")
+    add_dry_run(command)
+
+
+def _add_database(command: argparse.ArgumentParser, verb: str) -> None:
+    command.add_argument(
+        "--database",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"{verb} only this database; may be given several times",
+    )
+
+
+def run_run(session: Session) -> int:
+    """Back up now."""
+    options, screen, cluster = session.options, session.screen, session.cluster
+    made = _jobs_of(session, BACKUP)
+    if options.dry_run:
+        return dry_run(session, made)
+    if options.detach:
+        for job in made:
+            cluster.create_job(job)
+            screen.note(f"started {describe(job)}; follow it with: kubectl cnpg-backup logs -f {name_of(job)}")
+        if not screen.is_table:
+            screen.document([{"job": name_of(job)} for job in made])
+        return ExitCode.DONE
+    return carry_out(session, made)
+
+
+def run_drill(session: Session) -> int:
+    """Check that backups can be restored."""
+    session.release.template(DRILL)
+    made = _jobs_of(session, DRILL)
+    return dry_run(session, made) if session.options.dry_run else carry_out(session, made)
+
+
+def _jobs_of(session: Session, component: str) -> list[dict[str, Any]]:
+    """Return the Jobs that do the work of a component for the databases that the options name."""
+    wanted = session.options.database
+    cronjobs = {cronjob.name: cronjob for cronjob in session.release.of(component)}
+    configs = session.configs(component) if wanted else {}
+    configured = {name: databases_in(config) for name, config in configs.items()}
+    selected = databases_per_cronjob(wanted, cronjobs.values(), configured, with_suspended=component != BACKUP)
+    suffix = f"manual-{secrets.token_hex(3)}"
+    made = []
+    for name, databases in selected.items():
+        job = job_from(cronjobs[name], suffix)
+        made.append(only_databases(job, databases, configs[name]) if databases else job)
+    return made

@@ -1,0 +1,59 @@
+"""`status`: the databases, the volume, and what is wrong."""
+
+from collections.abc import Mapping
+
+from kubectl_cnpg_backup.cluster.inspector import ROOT, error_lines
+from kubectl_cnpg_backup.commands.common import Commands, add_command, add_wait
+from kubectl_cnpg_backup.errors import ForbiddenError
+from kubectl_cnpg_backup.model.release import databases_in
+from kubectl_cnpg_backup.model.status import VolumeReport, describe, document
+from kubectl_cnpg_backup.output import tables
+from kubectl_cnpg_backup.session import Session
+from retention.errors import ExitCode
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    command = add_command(
+        commands, "status", "Show the state of each database and of the volume; exit 1 when something is wrong.", run
+    )
+    command.add_argument("--no-volume", action="store_true", help="start no pod: show only what the API server knows")
+    add_wait(command)
+
+
+def run(session: Session) -> int:
+    """Show the status of the release."""
+    screen = session.screen
+    with screen.waiting("status: asking the API server"):
+        release, runs = session.release, session.runs()
+        try:
+            configured = {name: databases_in(config) for name, config in session.configs().items()}
+        except ForbiddenError as error:
+            configured = {}
+            screen.note(f"cannot read which databases are configured: {error}")
+        report = None if session.options.no_volume else _look(session)
+    found = describe(release, configured, runs, report, session.now)
+    code = ExitCode.FAILED if found.problems else ExitCode.DONE
+    if not screen.is_table:
+        screen.document(document(found, session.now))
+        return code
+    screen.table(tables.status(found, session.now), f"release {release.name} in namespace {release.namespace}")
+    if found.volume is not None:
+        screen.line()
+        screen.line(tables.volume_line(found))
+    if found.problems:
+        screen.line()
+    for problem in found.problems:
+        screen.line(f"wrong: {problem.subject}: {problem.problem}; {problem.remedy}", style=tables.WRONG)
+    return code
+
+
+def _look(session: Session) -> VolumeReport:
+    """Return what an inspector pod finds on the volume."""
+    with session.inspecting() as pod:
+        status, done = pod.retention_json("status", ROOT)
+        listing, _ = pod.retention_json("list", ROOT, config=True)
+        for line in error_lines(done.errors):
+            session.screen.note(line)
+    room: Mapping[str, int] = next((entry for entry in status if entry.get("volume_bytes") is not None), {})
+    return VolumeReport(status, listing, room.get("volume_bytes"), room.get("volume_used_bytes"))

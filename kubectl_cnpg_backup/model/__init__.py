@@ -1,0 +1,1 @@
+"""What the plugin computes: values in, values out. Nothing here speaks to a cluster or prints."""

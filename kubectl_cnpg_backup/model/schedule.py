@@ -1,0 +1,147 @@
+"""When a CronJob is due, and how it does: judged once, for `status` and `doctor`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from kubectl_cnpg_backup.errors import PluginError
+from kubectl_cnpg_backup.model.objects import dig, parse_time
+from kubectl_cnpg_backup.model.release import CronJob, Run
+from retention.text import format_age
+
+_MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+EARLY = timedelta(minutes=15)
+"""How much earlier than its due time a backup may begin; the retention rule of the chart allows the same."""
+
+
+def _simulate(expression: str, zone: str, moment: datetime, *, reverse: bool) -> CronSim:
+    try:
+        local = moment.astimezone(ZoneInfo(zone))
+        return CronSim(_MACROS.get(expression.strip(), expression), local, reverse=reverse)
+    except (CronSimError, ZoneInfoNotFoundError, ValueError) as error:
+        raise PluginError(f"schedule {expression!r} in {zone}: {error}", "correct schedule and timeZone") from None
+
+
+def next_run(expression: str, zone: str, now: datetime) -> datetime | None:
+    """Return when a schedule is next due after `now`, UTC; None when it never is.
+
+    Raises:
+        PluginError: When the expression or the zone is not valid.
+    """
+    moment = next(_simulate(expression, zone, now, reverse=False), None)
+    return None if moment is None else moment.astimezone(UTC)
+
+
+def due_before(expression: str, zone: str, now: datetime, count: int) -> datetime | None:
+    """Return when a schedule was due for the `count`-th last time before `now`, UTC; None when it never was.
+
+    Raises:
+        PluginError: When the expression or the zone is not valid.
+    """
+    moment = None
+    simulation = _simulate(expression, zone, now, reverse=True)
+    for _ in range(count):
+        moment = next(simulation, None)
+    return None if moment is None else moment.astimezone(UTC)
+
+
+def is_late(newest: datetime | None, expression: str, zone: str, now: datetime) -> bool:
+    """Tell whether a backup is overdue: neither the last but one due time nor a later one has a backup.
+
+    The run that was due last may still be in progress, so its backup is not missing yet.
+    """
+    due = due_before(expression, zone, now, 2)
+    if due is None:
+        return False
+    return newest is None or newest < due - EARLY
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """How a CronJob does.
+
+    Attributes:
+        cronjob: The CronJob.
+        now: The moment, UTC.
+        last: Its last run that has ended; None where no such run is left.
+        next_run: When it is due next, UTC; None while it is suspended, or when it never is.
+        missed: When it was due without starting a Job, UTC; None when it has missed nothing.
+        settled: Whether it existed when its last but one run was due, so that a backup can be overdue.
+        invalid: What is wrong with its schedule, None when it is valid.
+    """
+
+    cronjob: CronJob
+    now: datetime
+    last: Run | None
+    next_run: datetime | None
+    missed: datetime | None
+    settled: bool
+    invalid: PluginError | None
+
+    def suspension(self) -> PluginError | None:
+        """Return that its schedule is suspended, None when it is not."""
+        if not self.cronjob.suspended:
+            return None
+        last = self.cronjob.last_schedule
+        return PluginError(
+            f"its schedule is suspended; its last run was {format_age(self.now - last)} ago"
+            if last
+            else "its schedule is suspended, and it has never run",
+            "set suspend: false (of the release, or of its databases) and upgrade, unless this is meant",
+        )
+
+    def failure(self) -> PluginError | None:
+        """Return why its last run failed, None when it did not."""
+        run = self.last
+        if run is None or run.state != "failed":
+            return None
+        why = next((verdict.why for verdict in run.verdicts if verdict.result in ("failed", "refused")), "")
+        why = why or run.reason or run.message or "its pod left no message"
+        return PluginError(
+            f"its last run, job/{run.job}, failed: {why}",
+            f"see `kubectl cnpg-backup logs {run.job}`, or `kubectl describe job {run.job}` if its pod is gone",
+        )
+
+    def is_late(self, newest: datetime | None) -> bool:
+        """Tell whether a backup is overdue, the newest one being of this moment."""
+        cronjob = self.cronjob
+        if self.invalid is not None or cronjob.suspended or not self.settled:
+            return False
+        return is_late(newest, cronjob.schedule, cronjob.time_zone, self.now)
+
+
+def assess(cronjob: CronJob, runs: Iterable[Run], now: datetime) -> Assessment:
+    """Return how a CronJob does.
+
+    Args:
+        cronjob: The CronJob.
+        runs: The release's Jobs, newest first.
+        now: The moment, UTC.
+    """
+    last = next((run for run in runs if run.cronjob == cronjob.name and run.state != "running"), None)
+    try:
+        following = next_run(cronjob.schedule, cronjob.time_zone, now)
+        due = due_before(cronjob.schedule, cronjob.time_zone, now, 2)
+    except PluginError as error:
+        return Assessment(cronjob, now, last, None, None, False, error)
+    started, made = cronjob.last_schedule, parse_time(dig(cronjob.source, "metadata").get("creationTimestamp"))
+    return Assessment(
+        cronjob,
+        now,
+        last,
+        None if cronjob.suspended else following,
+        due if due is not None and started is not None and started < due else None,
+        made is None or due is None or made < due,
+        None,
+    )

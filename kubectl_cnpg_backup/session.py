@@ -1,0 +1,108 @@
+"""One call of the plugin: its options, the cluster that it works on, and the screen that it prints to."""
+
+import argparse
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kubectl_cnpg_backup.cluster import inspector
+from kubectl_cnpg_backup.errors import NotFoundError
+from kubectl_cnpg_backup.model.objects import Object
+from kubectl_cnpg_backup.model.release import (
+    BACKUP,
+    INSPECTOR,
+    SELECTOR,
+    CronJob,
+    Release,
+    Run,
+    read_runs,
+    releases,
+    select_release,
+    worst,
+)
+
+if TYPE_CHECKING:
+    from kubectl_cnpg_backup.cluster.api import Cluster
+    from kubectl_cnpg_backup.cluster.inspector import Inspector
+    from kubectl_cnpg_backup.output.screen import Screen
+
+
+@dataclass
+class Session:
+    """One call of the plugin.
+
+    Attributes:
+        options: The command line.
+        cluster: The cluster and the namespace.
+        screen: Where it prints.
+    """
+
+    options: argparse.Namespace
+    cluster: "Cluster"
+    screen: "Screen"
+
+    @classmethod
+    def open(cls, options: argparse.Namespace) -> "Session":
+        """Connect to the cluster that the options name.
+
+        Raises:
+            UsageError: When the kubeconfig cannot be used.
+        """
+        # The client of Kubernetes takes about two seconds to load: --help and completion do without it.
+        from kubectl_cnpg_backup.cluster.api import Cluster
+        from kubectl_cnpg_backup.output.screen import Screen
+
+        cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace)
+        return cls(options, cluster, Screen(options.output))
+
+    @cached_property
+    def release(self) -> Release:
+        """The release that the options name, or the only one of the namespace."""
+        namespace = self.cluster.namespace
+        found = releases(self.cluster.cronjobs(SELECTOR), namespace)
+        return select_release(found, self.options.release, namespace)
+
+    @cached_property
+    def now(self) -> datetime:
+        """The moment of this call, UTC."""
+        return datetime.now(UTC)
+
+    def runs(self) -> list[Run]:
+        """Return the release's Jobs, newest first."""
+        selector = self.release.selector
+        return read_runs(self.cluster.jobs(selector), self.cluster.pods(selector))
+
+    def configs(self, component: str = BACKUP) -> dict[str, Object]:
+        """Return the ConfigMap of each CronJob of a component, by the CronJob's name; a missing one is empty."""
+        found: dict[str, Object] = {}
+        for cronjob in self.release.of(component):
+            try:
+                found[cronjob.name] = self.cluster.config_map(cronjob.config_map)
+            except NotFoundError:
+                found[cronjob.name] = {}
+        return found
+
+    def inspecting(self, template: CronJob | None = None) -> AbstractContextManager["Inspector"]:
+        """Return a pod that mounts the volume, for the length of a block.
+
+        Args:
+            template: The inspector to make it from; any of the release's without it.
+        """
+        template = template or self.release.template(INSPECTOR)
+        return inspector.inspecting(self.cluster, template, self.options.wait, self.screen.note)
+
+    def retention(self, command: str, paths: Iterable[str], *, config: bool = False) -> tuple[list[Any], int]:
+        """Run a command of `python3 -m retention` for several paths in one pod.
+
+        Returns:
+            One document for each database, and the worst exit code.
+        """
+        with self.screen.waiting(f"{command}: waiting for a pod that mounts the volume"), self.inspecting() as pod:
+            self.screen.note(f"{command}: reading the volume")
+            documents, codes, errors = pod.documents(paths, command, config=config)
+        for line in errors:
+            self.screen.note(line)
+        return documents, worst(codes)
