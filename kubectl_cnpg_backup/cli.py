@@ -34,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line; each command adds its own part, in the order of `--help`."""
+    """Return the parser of the command line; each command adds its own part, in the order of `--help`."""
     parser = _Parser(
         prog="kubectl cnpg-backup",
         description="Make, check, restore and download the backups of CloudNativePG databases.",

@@ -353,7 +353,7 @@ def forbidden(message: str) -> ForbiddenError:
     if match is None:
         return ForbiddenError(message)
     group, namespace = match["group"], match["namespace"]
-    where = f"in namespace {namespace}" if namespace else "in the whole cluster"
+    where = f"in namespace {namespace}" if namespace else "in all namespaces"
     kind = "Role" if namespace else "ClusterRole"
     return ForbiddenError(
         f"user {match['user']} may not {match['verb']} {match['resource']} {where}",

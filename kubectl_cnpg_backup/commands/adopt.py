@@ -50,7 +50,7 @@ def _adopt(session: Session, pod: inspector.Inspector, paths: Sequence[str]) -> 
     found, codes, _ = pod.documents(paths, "adopt", "--dry-run", config=True)
     names = [str(one["name"]) for entry in found for one in entry["archives"] if one["result"] == "adoptable"]
     if session.options.dry_run or not names:
-        _show(screen, found, "there is no archive without sidecar files")
+        _show(screen, found, "every archive has its sidecar files already")
         return worst(codes)
     if not session.options.yes:
         for entry in found:

@@ -46,7 +46,7 @@ def _pick(session: Session) -> Run:
     found = next((run for run in runs if run.component == BACKUP), None)
     if found is None:
         raise NotFoundError(
-            f"release {session.release.name} has no run whose log could be shown",
+            f"release {session.release.name} has no run left",
             "start one: kubectl cnpg-backup run",
         )
     return found

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
         "--storage",
         type=size,
         metavar="10Gi",
-        help="size of each instance's volume (default: twice the database and 2Gi, at least the old cluster's)",
+        help="size of each instance's volume (default: twice the database plus 2Gi, or the old cluster's if larger)",
     )
     command.add_argument(
         "--storage-class",

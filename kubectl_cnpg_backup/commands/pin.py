@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
         "--for", dest="length", metavar="30d", type=duration, help="how long the pin holds (default: forever)"
     )
     until.add_argument("--until", metavar="TIME", help="when the pin expires, such as 2026-01-01T00:00:00Z")
-    command.add_argument("--reason", default="", help="why, in your own words")
+    command.add_argument("--reason", default="", help="why the backups are pinned, in your own words")
     add_dry_run(command)
     add_wait(command)
     command = add_command(commands, "unpin", "Remove the pin; the next run may prune these backups.", run_unpin)

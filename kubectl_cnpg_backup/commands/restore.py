@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
             f"--{what}",
             action="append",
             default=[],
-            help=f"restore only the rows of this {what}, with --into; may be given several times",
+            help=f"restore only the rows of this {what}; needs --into; may be given several times",
         )
     command.add_argument("--owner", default="", metavar="ROLE", help="role that will own everything")
     add_dry_run(command, "check everything in the cluster, change nothing")

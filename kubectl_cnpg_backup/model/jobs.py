@@ -19,7 +19,7 @@ def job_from(cronjob: CronJob, suffix: str) -> dict[str, Any]:
     """Return a Job made from a CronJob's template, owned by it, so that its history limits apply to the Job as well.
 
     Args:
-        cronjob: Where it comes from.
+        cronjob: The CronJob.
         suffix: The end of its name, after a dash; a name that is too long is cut before it.
     """
     source = deepcopy(dict(cronjob.source))
@@ -97,7 +97,7 @@ def databases_per_cronjob(
         unless one of its databases is named.
 
     Raises:
-        UsageError: When a database is not configured, or nothing is left to run.
+        UsageError: When a database is not configured, or there is nothing to run.
     """
     names = list(dict.fromkeys(wanted))
     jobs = list(cronjobs)

@@ -185,7 +185,7 @@ def target_major(contents: Contents, client: str) -> int:
 
 
 def manifest(contents: Contents, options: Options, major: int, old: Object | None) -> tuple[dict[str, Any], list[str]]:
-    """Return the `Cluster` for an archive, and notes for whoever makes it.
+    """Return the `Cluster` for an archive, and notes for the user.
 
     Args:
         contents: What the archive holds.
@@ -245,7 +245,7 @@ def _image(options: Options, major: int, old: Object, notes: list[str]) -> dict[
     chosen = _IMAGE.format(major=major)
     if image:
         notes.append(
-            f"image {image} of {name_of(old)} is not PostgreSQL {major}: using {chosen} unless --image names another"
+            f"image {image} of {name_of(old)} is not PostgreSQL {major}; {chosen} is used unless --image names another"
         )
     return {"imageName": chosen}
 

@@ -48,7 +48,7 @@ class CronJob:
         suspended: Whether the schedule is off.
         last_schedule: When it last started a Job on schedule, UTC.
         last_success: When a run last ended well, UTC.
-        source: The whole object.
+        source: The complete object.
     """
 
     name: str
@@ -138,7 +138,7 @@ class Verdict:
         database: Its name.
         result: ok, warning, refused or failed.
         newest: When its newest backup began, UTC, to the minute; None when there is none.
-        why: One line.
+        why: The most important thing to know, one line.
     """
 
     database: str
@@ -158,7 +158,7 @@ class Run:
         state: running, succeeded or failed.
         started: When it started, UTC; None while it has not.
         finished: When it ended, UTC.
-        exit_code: Of the container that decides; None while it runs, or when the pod is gone.
+        exit_code: Exit code of the pod; None while it runs, or when the pod is gone.
         reason: Why it failed, according to Kubernetes.
         message: The pod's termination message; empty when the pod is gone.
         verdicts: What the message says about each database.

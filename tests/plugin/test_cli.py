@@ -115,7 +115,7 @@ def test_a_missing_rule_is_named() -> None:
     assert error.problem == "user eve may not create pods/exec in namespace default"
     assert '{apiGroups: [""], resources: [pods/exec], verbs: [create]} in a Role' in error.remedy
     whole = forbidden('x is forbidden: User "eve" cannot get resource "nodes" in API group "" at the cluster scope')
-    assert "in the whole cluster" in whole.problem
+    assert "in all namespaces" in whole.problem
     assert "ClusterRole" in whole.remedy
 
 

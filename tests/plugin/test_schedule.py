@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from kubectl_cnpg_backup.errors import PluginError
+from kubectl_cnpg_backup.model.doctor import examine
+from kubectl_cnpg_backup.model.release import BACKUP, read_runs
 from kubectl_cnpg_backup.model.schedule import due_before, is_late, next_run
-from tests.plugin.common import NOW
+from kubectl_cnpg_backup.model.status import describe
+from tests.plugin.common import NOW, ago, job, release
+from tests.plugin.test_doctor import healthy
 
 
 def test_the_next_run_is_the_schedules_in_its_own_zone() -> None:
@@ -33,3 +38,17 @@ def test_the_run_that_was_due_last_may_still_be_under_way() -> None:
 def test_a_schedule_that_means_nothing_is_one_line(expression: str, zone: str) -> None:
     with pytest.raises(PluginError, match="schedule"):
         next_run(expression, zone, NOW)
+
+
+@pytest.mark.parametrize("what", ["suspended", "failed"])
+def test_status_and_doctor_say_the_same_about_a_cronjob(what: str) -> None:
+    found = release("suspended" if what == "suspended" else "default", lastScheduleTime=ago(minutes=30))
+    (cronjob,) = found.of(BACKUP)
+    state = "Complete" if what == "suspended" else "Failed"
+    runs = read_runs([job("run", cronjob.name, state=state, started=ago(hours=1), finished=ago(minutes=50))], [])
+    finding = next(one for one in examine(replace(healthy(), release=found, runs=runs)) if "cronjob" in one.subject)
+    problems = describe(found, {cronjob.name: ()}, runs, None, NOW).problems
+    assert (finding.subject, finding.found, finding.remedy) in {
+        (one.subject, one.problem, one.remedy) for one in problems
+    }
+    assert what in finding.found

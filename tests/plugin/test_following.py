@@ -1,0 +1,127 @@
+"""A run that is followed: its log as it comes, how it ended, and nothing left of what only it needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from kubectl_cnpg_backup.cluster.api import Cluster
+from kubectl_cnpg_backup.commands.following import carry_out
+from kubectl_cnpg_backup.errors import ForbiddenError
+from kubectl_cnpg_backup.model.jobs import job_from
+from kubectl_cnpg_backup.model.objects import name_of
+from kubectl_cnpg_backup.model.release import BACKUP, RESTORE
+from kubectl_cnpg_backup.output.screen import Screen
+from kubectl_cnpg_backup.session import Session
+from retention.errors import RetentionError
+from retention.pod.report import RunOutcome, finish_table, termination_message
+from tests.plugin.common import NOW, ago, objects, pod, release
+
+
+@dataclass
+class Here:
+    """A namespace in which every Job has ended as soon as it is created."""
+
+    code: int = 0
+    message: str = ""
+    log: Sequence[str] = ()
+    may_open: bool = True
+    made: list[dict[str, Any]] = field(default_factory=list)
+    opened: list[dict[str, Any]] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    namespace: str = "default"
+
+    def cronjobs(self, _selector: str) -> list[dict[str, Any]]:
+        return objects("CronJob")
+
+    def create_job(self, job: dict[str, Any]) -> dict[str, Any]:
+        self.made.append({**job, "metadata": {**job["metadata"], "uid": "the-uid"}})
+        return self.made[-1]
+
+    def job(self, name: str) -> dict[str, Any]:
+        return next(one for one in self.jobs("") if name_of(one) == name)
+
+    def jobs(self, _selector: str) -> list[dict[str, Any]]:
+        condition = {"type": "Failed" if self.code else "Complete", "status": "True"}
+        return [{**job, "status": {"startTime": ago(minutes=1), "conditions": [condition]}} for job in self.made]
+
+    def pods(self, _selector: str) -> list[dict[str, Any]]:
+        return [pod(name_of(job), self.code, self.message) for job in self.made]
+
+    def log_lines(self, _name: str, container: str, *, follow: bool, skip: int = 0) -> Iterator[str]:
+        assert follow
+        return iter(self.log[skip:] if container == "retention" else ())
+
+    def network_policies(self) -> list[dict[str, Any]]:
+        return objects("NetworkPolicy")
+
+    def create_network_policy(self, policy: dict[str, Any]) -> None:
+        if not self.may_open:
+            raise ForbiddenError("you may not")
+        self.opened.append(policy)
+
+    def delete_job(self, name: str) -> None:
+        self.deleted.append(name)
+
+
+def session(here: Here, form: str = "table") -> Session:
+    return Session(argparse.Namespace(release=""), cast(Cluster, here), Screen(form))
+
+
+def job(component: str = BACKUP) -> dict[str, Any]:
+    return job_from(release().of(component)[0], "abc")
+
+
+def ended() -> Here:
+    """A run of two databases, one of which failed, as the package prints and reports it."""
+    failed = RunOutcome("kutt", seconds=12.34)
+    failed.problems.append(RetentionError("no Secret: it does not exist", "make it"))
+    outcomes = [RunOutcome("authelia", notes=["nothing new"]), failed]
+    log = ["kutt: dumping", *finish_table(outcomes, NOW).splitlines()]
+    return Here(1, termination_message(outcomes, [], NOW).decode(), log)
+
+
+def test_a_run_ends_with_the_table_that_its_log_ends_with(capsys: pytest.CaptureFixture[str]) -> None:
+    here = ended()
+    assert carry_out(session(here), [job()]) == 1
+    assert capsys.readouterr().out.splitlines() == [*here.log, "exit code 1"]
+    assert here.deleted == [], "its pod is gone, and its log with it"
+
+
+def test_programs_get_what_the_termination_message_says_of_each_database(capsys: pytest.CaptureFixture[str]) -> None:
+    here = ended()
+    assert carry_out(session(here, "json"), [job()], more={"cluster": "a"}) == 1
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert list(document) == ["exit_code", "jobs", "cluster"]
+    (run,) = document["jobs"]
+    assert run["exit_code"] == 1
+    assert run["databases"] == [
+        {"database": "kutt", "result": "failed", "why": "no Secret: it does not exist"},
+        {"database": "authelia", "result": "ok", "why": "nothing new"},
+    ]
+    assert "kutt: dumping" in err
+
+
+def test_a_restore_into_another_cluster_leaves_neither_its_job_nor_its_policy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    here, made = Here(), job(RESTORE)
+    assert carry_out(session(here), [made], reaches="kutt-2") == 0
+    (policy,) = here.opened
+    assert policy["metadata"]["ownerReferences"][0]["uid"] == "the-uid"
+    assert here.deleted == [name_of(made)]
+    assert f"deleted job/{name_of(made)} and its NetworkPolicy\n" in capsys.readouterr().err
+
+
+def test_a_job_that_cannot_be_followed_is_taken_back(capsys: pytest.CaptureFixture[str]) -> None:
+    here, made = Here(may_open=False), job(RESTORE)
+    with pytest.raises(ForbiddenError):
+        carry_out(session(here), [made], reaches="kutt-2")
+    assert here.deleted == [name_of(made)]
+    assert f"deleted job/{name_of(made)}; what it completed is kept" in capsys.readouterr().err
