@@ -160,7 +160,10 @@ def _look(session: Session, pod: Inspector) -> new_cluster.Contents:
 
 
 def _request_archive(pod: Inspector, database: str, backup: str, *how: str) -> dict[str, str]:
-    """Let `retention choose` select an archive, pin it for a day and read it in full; return the request it wrote."""
+    """Let `retention choose` select an archive, pin it for a day and read it in full; return the request it wrote.
+
+    With `--look` it only selects the archive.
+    """
     done = pod.retention(
         "choose", f"--database={database}", f"--backup={backup}", f"--requests={inspector.RESULTS}", *how, ROOT
     )

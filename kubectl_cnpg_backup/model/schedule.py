@@ -1,4 +1,4 @@
-"""When a CronJob is due, and how it does: judged once, for `status` and `doctor`."""
+"""When a CronJob is due, and its state: assessed once, for `status` and `doctor`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def is_late(newest: datetime | None, expression: str, zone: str, now: datetime) 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """How a CronJob does.
+    """The state of a CronJob.
 
     Attributes:
         cronjob: The CronJob.
@@ -122,7 +122,7 @@ class Assessment:
 
 
 def assess(cronjob: CronJob, runs: Iterable[Run], now: datetime) -> Assessment:
-    """Return how a CronJob does.
+    """Return the state of a CronJob.
 
     Args:
         cronjob: The CronJob.

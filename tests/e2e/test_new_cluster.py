@@ -153,8 +153,8 @@ def test_a_lost_cluster_comes_back_under_a_new_name_with_one_command(site: Site)
     assert sql(site.cluster, site.namespace, "authelia-2-1", "authelia", query) == "authelia" + "true"
     extension = "SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'"
     assert sql(site.cluster, site.namespace, "authelia-2-1", "authelia", extension) == "1"
-    wait_until("the Job and its way are gone", lambda: site.restoring() == [], 60)
-    assert "networkpolicy/" in done.stderr, "there was no way of its own"
+    wait_until("the Job and its NetworkPolicy are gone", lambda: site.restoring() == [], 60)
+    assert "networkpolicy/" in done.stderr, "there was no NetworkPolicy of its own"
 
 
 def words(script: str, namespace: str) -> list[str]:
@@ -182,7 +182,7 @@ def test_what_does_not_come_to_its_end_leaves_the_new_cluster_and_says_how_to_go
     again = site.plugin(*command.split())
     assert again.returncode == 0, again.stdout + again.stderr
     assert site.fingerprint(name) == site.good
-    wait_until("the Job and its way are gone", lambda: site.restoring() == [], 60)
+    wait_until("the Job and its NetworkPolicy are gone", lambda: site.restoring() == [], 60)
     site.delete(name)
 
 

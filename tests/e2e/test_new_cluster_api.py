@@ -51,7 +51,7 @@ def nothing_left(server: ApiServer) -> Iterator[None]:
     server.kubectl("delete", "networkpolicies", "-l", "app.kubernetes.io/managed-by=kubectl-cnpg_backup")
 
 
-def ways(server: ApiServer) -> list[dict[str, Any]]:
+def opened(server: ApiServer) -> list[dict[str, Any]]:
     """The NetworkPolicies that the plugin made."""
     selector = "app.kubernetes.io/managed-by=kubectl-cnpg_backup"
     found: list[dict[str, Any]] = server.get("networkpolicies", "-l", selector)["items"]
@@ -76,13 +76,13 @@ def person(server: ApiServer, name: str, rights: Sequence[Right]) -> Path:
     return server.user(name)
 
 
-def test_a_stopped_restore_takes_back_its_job_which_owns_the_way(server: ApiServer) -> None:
+def test_a_stopped_restore_takes_back_its_job_which_owns_the_network_policy(server: ApiServer) -> None:
     with subprocess.Popen(
         command("restore", "kutt", "--cluster", "kutt-2"), env=environment(server), cwd=ROOT,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
-            wait_until("the way is open", lambda: bool(ways(server)), 60)
+            wait_until("the NetworkPolicy is there", lambda: bool(opened(server)), 60)
             (job,) = server.get("jobs")["items"]
             process.terminate()
             _, errors = process.communicate(timeout=60)
@@ -91,8 +91,8 @@ def test_a_stopped_restore_takes_back_its_job_which_owns_the_way(server: ApiServ
     assert process.returncode == 130, errors
     assert jobs(server) == []
     # Nobody collects garbage here; on a cluster the owner's end is the policy's.
-    (way,) = ways(server)
-    (owner,) = way["metadata"]["ownerReferences"]
+    (policy,) = opened(server)
+    (owner,) = policy["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["uid"]) == ("Job", job["metadata"]["uid"])
 
 
@@ -127,7 +127,7 @@ def test_a_missing_right_is_one_line_and_leaves_nothing(server: ApiServer, right
     assert f"user {user} may not {verb} {resource} in namespace default" in error
     assert f"resources: [{resource}], verbs: [{verb}]" in error
     assert jobs(server) == []
-    assert ways(server) == []
+    assert opened(server) == []
 
 
 def test_what_the_role_grants_is_enough(server: ApiServer) -> None:
@@ -137,7 +137,7 @@ def test_what_the_role_grants_is_enough(server: ApiServer) -> None:
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
-            wait_until("the way is open", lambda: bool(ways(server)), 60)
+            wait_until("the NetworkPolicy is there", lambda: bool(opened(server)), 60)
             process.terminate()
             process.communicate(timeout=60)
         finally:

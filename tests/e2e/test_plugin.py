@@ -197,7 +197,7 @@ def test_a_download_goes_on_where_it_was_cut_off_and_is_whole(site: Site, tmp_pa
     path.rename(tmp_path / f"{backup['name']}.part")
     os.truncate(tmp_path / f"{backup['name']}.part", len(content) // 3)
     again = site.run("download", backup["name"], "--to", str(tmp_path))
-    assert "going on after" in again.stderr
+    assert "resuming after" in again.stderr
     assert path.read_bytes() == content
     subprocess.run(["sha256sum", "-c", f"{path.name}.sha256"], cwd=tmp_path, check=True, capture_output=True)
 

@@ -188,7 +188,7 @@ def test_a_restore_elsewhere_runs_as_the_template_does() -> None:
     assert job == template
 
 
-def test_the_way_to_the_new_cluster_is_the_jobs_own_and_goes_with_it() -> None:
+def test_the_network_policy_for_the_new_cluster_is_the_jobs_own_and_goes_with_it() -> None:
     job = new_cluster.pointed_at_cluster(restore_job(), "kutt", "kutt-2", "default")
     job["metadata"]["uid"] = "the-uid"
     policy = new_cluster.network_policy_for(job, "kutt-2")
@@ -205,8 +205,8 @@ def test_the_way_to_the_new_cluster_is_the_jobs_own_and_goes_with_it() -> None:
     assert policy["spec"]["policyTypes"] == ["Egress"]
 
 
-def test_no_way_is_opened_where_none_is_shut() -> None:
-    """The first policy that selects a pod shuts all that it does not name, name servers among it."""
+def test_no_network_policy_is_made_where_none_restricts_the_pod() -> None:
+    """The first policy that selects a pod forbids everything that it does not name, also name servers."""
     job, policies = restore_job(), objects("NetworkPolicy")
     assert new_cluster.needs_network_policy(job, policies)
     assert not new_cluster.needs_network_policy(job, [])
