@@ -260,7 +260,8 @@ def _longhorn(facts: Facts) -> list[Finding]:
             Finding(
                 Level.CAREFUL,
                 "Longhorn",
-                "the claim names no recurring job: unless Longhorn's default group backs it up, there is no copy",
+                "the claim names no recurring job: unless Longhorn's default group backs it up, there is no copy "
+                "elsewhere",
                 "set persistence.longhorn.recurringJobs, see docs/longhorn.md",
             )
         ]
@@ -293,7 +294,7 @@ def _network(facts: Facts) -> list[Finding]:
             Finding(
                 Level.CAREFUL,
                 "network policy",
-                f"{', '.join(strangers)} selects the backup pods as well, and allows what it allows in addition",
+                f"{', '.join(strangers)} selects the backup pods as well; what any policy allows is allowed",
                 "see what it allows; exclude the backup pods from its selector",
             )
         ]

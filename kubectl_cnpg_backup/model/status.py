@@ -141,7 +141,7 @@ def _database(
     on_volume: Mapping[str, Any] | None,
     now: datetime,
 ) -> Database:
-    state, why, newest, last_success = "unknown", "no run of it is left", None, None
+    state, why, newest, last_success = "unknown", "no run of it is known", None, None
     for run in runs:
         for verdict in run.verdicts:
             if verdict.database != name:
