@@ -22,7 +22,7 @@ from kubectl_cnpg_backup.commands import (
     verify,
 )
 from kubectl_cnpg_backup.commands.common import EPILOG
-from kubectl_cnpg_backup.errors import INTERRUPTED, UsageError
+from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode, RetentionError, unexpected
 from retention.text import shown
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = int(options.run(Session.open(options)))
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = _complain("stopped", INTERRUPTED)
+        code = _complain("stopped", ExitCode.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.FAILED

@@ -2,9 +2,6 @@
 
 from retention.errors import ExitCode, RetentionError
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C; the others are those of `python3 -m retention`."""
-
 
 class PluginError(RetentionError):
     """Something could not be done."""

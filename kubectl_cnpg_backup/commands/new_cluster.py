@@ -170,7 +170,7 @@ def _request_archive(pod: Inspector, database: str, backup: str, *how: str) -> d
     if done.code:
         raise PluginError(inspector.last_line(done.errors) or f"choosing an archive ended with exit code {done.code}")
     text = pod.postgres("sh", "-c", f"cat {inspector.RESULTS}/*.request")
-    return keyvalue.parse_result(text, "the request").values
+    return keyvalue.parse(text, "the request").values
 
 
 def _try_to_make(session: Session, plan: _Plan) -> None:

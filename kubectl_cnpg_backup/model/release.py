@@ -246,7 +246,7 @@ def read_conf(config: Object, database: str) -> dict[str, str]:
         ConfigError: When a line is not `key=value`, or a key occurs twice.
     """
     file = f"{database}{_CONF_SUFFIX}"
-    return keyvalue.parse_result(str(dig(config, "data").get(file) or ""), file).values
+    return keyvalue.parse(str(dig(config, "data").get(file) or ""), file).values
 
 
 def parse_verdicts(message: str) -> tuple[Verdict, ...]:

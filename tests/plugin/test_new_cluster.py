@@ -52,7 +52,7 @@ def made(
 
 
 def read(request: str, listing: str) -> Contents:
-    return new_cluster.read_contents(keyvalue.parse_result(request, "request").values, listing)
+    return new_cluster.read_contents(keyvalue.parse(request, "request").values, listing)
 
 
 def test_an_archive_tells_its_database_owner_size_and_extensions() -> None:
