@@ -1,89 +1,102 @@
 {{/*
-Base of all names and value of the label `app`: the release's name. No suffix for the chart's name, since the releases
-`a` and `a-cnpg-backup` would then meet.
+Base of all names and value of the label `app`: the release's name. It has no suffix for the chart's name: the releases `a` and
+`a-cnpg-backup` would then have the same names.
 */}}
 {{- define "cnpg-backup.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride -}}
+  {{- .Values.fullnameOverride -}}
 {{- else if or .Values.nameOverride (not .Chart.IsRoot) -}}
-{{- include "cnpg-backup.shorten" (dict "name" (printf "%s-%s" .Release.Name (.Values.nameOverride | default .Chart.Name)) "max" 53) -}}
+  {{- $name := printf "%s-%s" .Release.Name (.Values.nameOverride | default .Chart.Name) -}}
+  {{- include "cnpg-backup.shorten" (dict "name" $name "max" 53) -}}
 {{- else -}}
-{{- .Release.Name -}}
+  {{- .Release.Name -}}
 {{- end -}}
 {{- end -}}
 
-{{/* A name that fits `max`: as it is, or cut, with a hash of the whole, so that two long names stay two. */}}
+{{/* A name that fits `max`: as it is, or cut, with a hash of the full name, so that two long names stay different. */}}
 {{- define "cnpg-backup.shorten" -}}
 {{- if gt (len .name) (int .max) -}}
-{{- printf "%s-%s" (.name | trunc (int (sub .max 9)) | trimSuffix "-" | trimSuffix ".") (.name | sha256sum | trunc 8) -}}
+  {{- $start := .name | trunc (int (sub .max 9)) | trimSuffix "-" | trimSuffix "." -}}
+  {{- printf "%s-%s" $start (.name | sha256sum | trunc 8) -}}
 {{- else -}}
-{{- .name -}}
+  {{- .name -}}
 {{- end -}}
 {{- end -}}
 
 {{/*
-Name of the CronJob with a suffix. A CronJob's name has at most 52 characters, since its Jobs add 11.
-The release `cnpg-backup` has the name that no other can get: others end in `-pg-dump` before the suffix.
+Name of a CronJob that backs up, with a suffix. A CronJob's name has at most 52 characters, since its Jobs add 11.
+The release `cnpg-backup` has a name that no other release can get: the others end in `-pg-dump` before the suffix.
 */}}
 {{- define "cnpg-backup.cronJobName" -}}
 {{- $fullname := include "cnpg-backup.fullname" .root -}}
 {{- if .root.Values.cronJob.nameOverride -}}
-{{- printf "%s%s" .root.Values.cronJob.nameOverride .suffix -}}
+  {{- printf "%s%s" .root.Values.cronJob.nameOverride .suffix -}}
 {{- else if eq $fullname "cnpg-backup" -}}
-{{- printf "cnpg-pg-dump-backup%s" .suffix -}}
+  {{- printf "cnpg-pg-dump-backup%s" .suffix -}}
 {{- else -}}
-{{- printf "%s-pg-dump%s" (include "cnpg-backup.shorten" (dict "name" $fullname "max" (sub 44 (len .suffix)))) .suffix -}}
+  {{- $start := include "cnpg-backup.shorten" (dict "name" $fullname "max" (sub 44 (len .suffix))) -}}
+  {{- printf "%s-pg-dump%s" $start .suffix -}}
 {{- end -}}
 {{- end -}}
 
 {{/*
-The end of a CronJob's name that says a shard or a database, at most 21 characters. What could be read as something else
-(an image's major, the middle of another release's name) or does not fit has a hash.
+The end of a CronJob's name that marks a shard or a database, at most 21 characters. It has a hash where the name does not fit, or
+could be taken for something else: an image's major version, or the middle of another release's name.
 */}}
 {{- define "cnpg-backup.shardSuffix" -}}
 {{- $safe := regexReplaceAll "[^a-z0-9]+" . "-" -}}
 {{- if or (ne $safe .) (gt (len $safe) 20) (regexMatch "^([0-9]|backup)|pg-dump" $safe) -}}
-{{- $safe = printf "%s-%s" ($safe | trunc 11 | trimSuffix "-") (. | sha256sum | trunc 8) -}}
+  {{- $safe = printf "%s-%s" ($safe | trunc 11 | trimSuffix "-") (. | sha256sum | trunc 8) -}}
 {{- end -}}
 {{- printf "-%s" $safe -}}
+{{- end -}}
+
+{{/*
+Name of the CronJob of a restore, a drill or an inspector: `<release>-restore` and so on, at most 52 characters. No CronJob that
+backs up ends like that, so that no two releases have the same names.
+*/}}
+{{- define "cnpg-backup.operationName" -}}
+{{- $max := sub 52 (len .suffix) -}}
+{{- printf "%s%s" (include "cnpg-backup.shorten" (dict "name" (include "cnpg-backup.fullname" .root) "max" $max)) .suffix -}}
 {{- end -}}
 
 {{/* Name of the claim that is mounted. */}}
 {{- define "cnpg-backup.claimName" -}}
 {{- $fullname := include "cnpg-backup.fullname" . -}}
 {{- if .Values.persistence.existingClaim -}}
-{{- .Values.persistence.existingClaim -}}
+  {{- .Values.persistence.existingClaim -}}
 {{- else if .Values.persistence.nameOverride -}}
-{{- .Values.persistence.nameOverride -}}
+  {{- .Values.persistence.nameOverride -}}
 {{- else if eq $fullname "cnpg-backup" -}}
-cnpg-backups-pvc
+  {{- print "cnpg-backups-pvc" -}}
 {{- else -}}
-{{- printf "%s-backups" $fullname -}}
+  {{- printf "%s-backups" $fullname -}}
 {{- end -}}
 {{- end -}}
 
 {{/*
-Name of one of the access policies, which have no namespace and at most 63 characters. Namespace and release are hashed with
+Name of one of the access policies. They have no namespace and at most 63 characters. The hash is of namespace and release with
 a separator that neither can hold.
 */}}
-{{- define "cnpg-backup.policyName" -}}
+{{- define "cnpg-backup.accessPolicyName" -}}
 {{- $fullname := include "cnpg-backup.fullname" .root -}}
 {{- $namespace := .root.Release.Namespace -}}
 {{- if and (eq $fullname "cnpg-backup") (eq $namespace "default") -}}
-restrict-cnpg-backup-pvc-{{ .policy }}
+  {{- printf "restrict-cnpg-backup-pvc-%s" .policy -}}
 {{- else -}}
-{{- $hash := printf "%s/%s" $namespace $fullname | sha256sum | trunc 8 -}}
-{{- printf "restrict-%s-%s-pvc-%s" (printf "%s-%s" $namespace $fullname | trunc 33 | trimSuffix "-" | trimSuffix ".") $hash .policy -}}
+  {{- $start := printf "%s-%s" $namespace $fullname | trunc 33 | trimSuffix "-" | trimSuffix "." -}}
+  {{- $hash := printf "%s/%s" $namespace $fullname | sha256sum | trunc 8 -}}
+  {{- printf "restrict-%s-%s-pvc-%s" $start $hash .policy -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "cnpg-backup.serviceAccountName" -}}
 {{- if .Values.serviceAccount.name -}}
-{{- .Values.serviceAccount.name -}}
+  {{- .Values.serviceAccount.name -}}
 {{- else if .Values.serviceAccount.create -}}
-{{- include "cnpg-backup.fullname" . -}}
+  {{- include "cnpg-backup.fullname" . -}}
 {{- else -}}
-default
+  {{- print "default" -}}
 {{- end -}}
 {{- end -}}
 
@@ -104,18 +117,24 @@ default
 {{- toYaml (merge $own (.extra | default dict) .root.Values.commonLabels) -}}
 {{- end -}}
 
-{{/* Labels by which Longhorn finds the volume for its recurring jobs, as JSON; it heeds none of them without the first. */}}
+{{/* Labels by which Longhorn finds the volume for its recurring jobs, as JSON; without the label `source` it ignores the others. */}}
 {{- define "cnpg-backup.longhornLabels" -}}
 {{- $labels := dict -}}
 {{- with .Values.persistence.longhorn -}}
-{{- range .recurringJobs }}{{ $_ := set $labels (printf "recurring-job.longhorn.io/%s" .) "enabled" }}{{ end -}}
-{{- range .recurringJobGroups }}{{ $_ := set $labels (printf "recurring-job-group.longhorn.io/%s" .) "enabled" }}{{ end -}}
+  {{- range .recurringJobs -}}
+    {{- $_ := set $labels (printf "recurring-job.longhorn.io/%s" .) "enabled" -}}
+  {{- end -}}
+  {{- range .recurringJobGroups -}}
+    {{- $_ := set $labels (printf "recurring-job-group.longhorn.io/%s" .) "enabled" -}}
+  {{- end -}}
 {{- end -}}
-{{- if $labels }}{{ $_ := set $labels "recurring-job.longhorn.io/source" "enabled" }}{{ end -}}
+{{- if $labels -}}
+  {{- $_ := set $labels "recurring-job.longhorn.io/source" "enabled" -}}
+{{- end -}}
 {{- toJson $labels -}}
 {{- end -}}
 
-{{/* Labels of the pods: no version in them, so that a new version of the chart changes no pod that it need not. */}}
+{{/* Labels of the pods. They hold no version: a new version of the chart changes only those pods that it has to. */}}
 {{- define "cnpg-backup.podLabels" -}}
 {{- $own := dict
   "app" (include "cnpg-backup.fullname" .root)
@@ -125,7 +144,7 @@ default
 {{- toYaml (merge $own .root.Values.podLabels .root.Values.commonLabels) -}}
 {{- end -}}
 
-{{/* The annotations of an object, with their key, or nothing: `own` first, then `extra` and the common ones. */}}
+{{/* The annotations of an object with their key, or nothing; `own` ones come before `extra` ones, and these before common ones. */}}
 {{- define "cnpg-backup.annotations" -}}
 {{- with merge dict (.own | default dict) (.extra | default dict) .root.Values.commonAnnotations }}
   annotations:

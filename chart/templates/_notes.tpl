@@ -8,8 +8,8 @@
 {{- $warnings = append $warnings "There is no NetworkPolicy: the pods may reach everything." -}}
 {{- end -}}
 {{- $kind := include "cnpg-backup.kyvernoKind" . -}}
-{{- $builtin := include "cnpg-backup.builtinPolicies" . | fromJsonArray -}}
-{{- if include "cnpg-backup.grants" . -}}
+{{- $builtin := include "cnpg-backup.builtinAccessPolicies" . | fromJsonArray -}}
+{{- if include "cnpg-backup.accessByGrant" . -}}
 {{- if not $builtin -}}
 {{- $warnings = append $warnings "Kyverno alone guards the claim: scaled to 0 or uninstalled, it admits everybody. `accessPolicy.builtin.enabled` adds a guard that cannot be switched off this way." -}}
 {{- end -}}

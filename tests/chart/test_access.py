@@ -286,13 +286,13 @@ def test_runs_of_every_cronjob_of_the_release_go_on_and_no_others(strong: World)
         asked.append((access.CRONJOBS, access.create(place, job)))
     *runs, stranger = strong.answers(asked)
     for cronjob, said in zip(cronjobs, runs, strict=True):
-        assert not said, f"add {cronjob['metadata']['name']} to cnpg-backup.runNames of _policy.tpl: {said}"
+        assert not said, f"add {cronjob['metadata']['name']} to cnpg-backup.runNames of _databases.tpl: {said}"
     assert stranger, "the runs of any CronJob mount the claim"
     maps = [m["metadata"]["name"] for m in of_kind(manifests, "ConfigMap")]
     guarded = [name for name in maps if not name.endswith("-access")]
     replacing = [(access.DEV, access.create(strong.place, access.new("configmaps", name))) for name in guarded]
     for name, said in zip(guarded, strong.answers(replacing), strict=True):
-        assert said, f"ConfigMap {name} may be replaced: celStorage of _policy.tpl does not know it"
+        assert said, f"ConfigMap {name} may be replaced: celStorage of _access.tpl does not know it"
 
 
 CONTROLLERS = {"accessPolicy": {"controllers": {"job": ["all-in-one"], "cronJob": ["all-in-one"]}}}

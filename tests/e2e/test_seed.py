@@ -361,10 +361,10 @@ def test_each_file_of_the_reference_makes_its_object(site: Site) -> None:
         elif line.startswith("kind: "):
             made.append((source, line.removeprefix("kind: ")))
     assert set(made) >= {
-        ("cronjob.yaml", "CronJob"),
+        ("cronjob-backup.yaml", "CronJob"),
         ("pvc.yaml", "PersistentVolumeClaim"),
         ("networkpolicy.yaml", "NetworkPolicy"),
-        ("policy.yaml", "ValidatingPolicy"),
+        ("access-kyverno.yaml", "ValidatingPolicy"),
     }
 
 

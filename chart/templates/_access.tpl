@@ -1,13 +1,19 @@
 {{/*
-Kind of the Kyverno policies to render, or nothing. `auto` asks for the API that Helm sees: the kind where it is told kinds,
-the group's version where it is told only those.
+The access policies: who may mount the claim and reach what is on it, for the built-in engine (ValidatingAdmissionPolicy) and for
+Kyverno. Both get the same rules from here. "Retention policy" is the other kind of policy: see _config.tpl.
+*/}}
+
+{{/*
+Kind of the Kyverno policies to render, or nothing. `auto` looks for the API that Helm sees: for the kind if Helm was given kinds,
+for the group's version if it was given only versions.
 */}}
 {{- define "cnpg-backup.kyvernoKind" -}}
 {{- $kyverno := .Values.accessPolicy.kyverno -}}
+{{- $enabled := toString $kyverno.enabled -}}
 {{- if .Values.accessPolicy.enabled -}}
-{{- if or (eq (toString $kyverno.enabled) "true") (and (eq (toString $kyverno.enabled) "auto") (include "cnpg-backup.kyvernoSeen" .)) -}}
-{{- $kyverno.kind -}}
-{{- end -}}
+  {{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "cnpg-backup.kyvernoSeen" .)) -}}
+    {{- $kyverno.kind -}}
+  {{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -17,58 +23,58 @@ the group's version where it is told only those.
 
 {{- define "cnpg-backup.kyvernoSeen" -}}
 {{- $api := include "cnpg-backup.kyvernoApi" . -}}
-{{- if or (.Capabilities.APIVersions.Has (printf "%s/%s" $api .Values.accessPolicy.kyverno.kind)) (.Capabilities.APIVersions.Has $api) -}}
-yes
+{{- $versions := .Capabilities.APIVersions -}}
+{{- if or ($versions.Has (printf "%s/%s" $api .Values.accessPolicy.kyverno.kind)) ($versions.Has $api) -}}
+  {{- print "yes" -}}
 {{- end -}}
 {{- end -}}
 
-{{/* What goes by the grant, as a JSON list of policies for each engine that has any; see `cnpg-backup.rules`. */}}
-{{- define "cnpg-backup.builtinPolicies" -}}
+{{/* The built-in engine's policies, as a JSON list of their names; see `cnpg-backup.accessRules`. */}}
+{{- define "cnpg-backup.builtinAccessPolicies" -}}
 {{- $policies := list -}}
 {{- if and .Values.accessPolicy.enabled .Values.accessPolicy.builtin.enabled -}}
-{{- $policies = ternary (list "access" "storage" "connect" "volume") (list "access") (eq .Values.accessPolicy.mode "grant") -}}
+  {{- $byGrant := eq .Values.accessPolicy.mode "grant" -}}
+  {{- $policies = ternary (list "access" "storage" "connect" "volume") (list "access") $byGrant -}}
 {{- end -}}
 {{- toJson $policies -}}
 {{- end -}}
 
-{{- define "cnpg-backup.kyvernoPolicies" -}}
+{{/* Kyverno's policies, likewise. */}}
+{{- define "cnpg-backup.kyvernoAccessPolicies" -}}
 {{- $policies := list -}}
-{{- if include "cnpg-backup.kyvernoKind" . -}}
-{{- $policies = list "access" -}}
-{{- if and (eq .Values.accessPolicy.mode "grant") (eq .Values.accessPolicy.kyverno.kind "ValidatingPolicy") -}}
-{{- /* Kyverno judges `exec` by asking for the pod: while it is out, nobody could enter any pod of the namespace. */ -}}
-{{- $policies = ternary (list "access" "storage" "volume") (list "access" "storage" "connect" "volume") .Values.accessPolicy.builtin.enabled -}}
-{{- end -}}
+{{- with include "cnpg-backup.kyvernoKind" . -}}
+  {{- $policies = list "access" -}}
+  {{- if and (eq $.Values.accessPolicy.mode "grant") (eq . "ValidatingPolicy") -}}
+    {{- $policies = list "access" "storage" "connect" "volume" -}}
+    {{- /* Kyverno judges `exec` by asking for the pod: while it is out, nobody could enter any pod of the namespace. */ -}}
+    {{- if $.Values.accessPolicy.builtin.enabled -}}
+      {{- $policies = without $policies "connect" -}}
+    {{- end -}}
+  {{- end -}}
 {{- end -}}
 {{- toJson $policies -}}
 {{- end -}}
 
 {{/* Whether an engine asks for the grant; empty if not. */}}
-{{- define "cnpg-backup.grants" -}}
-{{- $strong := or (include "cnpg-backup.builtinPolicies" . | fromJsonArray) (eq (include "cnpg-backup.kyvernoKind" .) "ValidatingPolicy") -}}
+{{- define "cnpg-backup.accessByGrant" -}}
+{{- $builtin := include "cnpg-backup.builtinAccessPolicies" . | fromJsonArray -}}
+{{- $strong := or $builtin (eq (include "cnpg-backup.kyvernoKind" .) "ValidatingPolicy") -}}
 {{- if and $strong (eq .Values.accessPolicy.mode "grant") -}}
-yes
+  {{- print "yes" -}}
 {{- end -}}
 {{- end -}}
 
 {{/*
-Fails where the installer may not even read such policies. Templates cannot catch an error, and Helm names the template that
-failed: so its name is the advice. Without a cluster nothing is looked up.
+Fails if whoever installs may not even read the access policies. Templates cannot catch an error, but Helm prints the call that
+failed: its argument `otherwise` is the advice. Without a cluster nothing is looked up.
 */}}
-{{- define "without the right to make policies of the whole cluster, set accessPolicy.enabled=false" -}}
-{{- if include "cnpg-backup.builtinPolicies" . | fromJsonArray -}}
-{{- $_ := lookup "admissionregistration.k8s.io/v1" "ValidatingAdmissionPolicy" "" (include "cnpg-backup.policyName" (dict "root" . "policy" "access")) -}}
-{{- else if and (include "cnpg-backup.kyvernoKind" .) (include "cnpg-backup.kyvernoSeen" .) -}}
-{{- $_ := lookup (include "cnpg-backup.kyvernoApi" .) .Values.accessPolicy.kyverno.kind "" (include "cnpg-backup.policyName" (dict "root" . "policy" "access")) -}}
+{{- define "cnpg-backup.readAccessPolicies" -}}
+{{- $name := include "cnpg-backup.accessPolicyName" (dict "root" .root "policy" "access") -}}
+{{- if include "cnpg-backup.builtinAccessPolicies" .root | fromJsonArray -}}
+  {{- $_ := lookup "admissionregistration.k8s.io/v1" "ValidatingAdmissionPolicy" "" $name -}}
+{{- else if and (include "cnpg-backup.kyvernoKind" .root) (include "cnpg-backup.kyvernoSeen" .root) -}}
+  {{- $_ := lookup (include "cnpg-backup.kyvernoApi" .root) .root.Values.accessPolicy.kyverno.kind "" $name -}}
 {{- end -}}
-{{- end -}}
-
-{{/* Names of all CronJobs of the release whose runs mount the claim, as a JSON list; their configuration is `<name>-config-<hash>`. */}}
-{{- define "cnpg-backup.runNames" -}}
-{{- $names := list -}}
-{{- range include "cnpg-backup.cronJobs" . | fromJsonArray }}{{ $names = append $names .name }}{{ end -}}
-{{- range include "cnpg-backup.restores" . | fromJsonArray }}{{ $names = concat $names (list .restore .drill .inspect) }}{{ end -}}
-{{- toJson $names -}}
 {{- end -}}
 
 {{/* CEL: a list of strings. None of them holds a quote or a backslash, see values.schema.json. */}}
@@ -199,7 +205,7 @@ resource.Post('authorization.k8s.io/v1', 'subjectaccessreviews', {
 {{- end -}}
 
 {{/* The rule that asks for the grant, and what it says to those without. `what` is CEL for the thing's name. */}}
-{{- define "cnpg-backup.grantRule" -}}
+{{- define "cnpg-backup.accessGrantRule" -}}
 {{- $claim := include "cnpg-backup.claimName" .root -}}
 {{- $namespace := .root.Release.Namespace -}}
 variables:
@@ -233,17 +239,17 @@ validations:
 What both engines have in common, for each policy: which requests it judges, and by which rule. Conditions hold all that can
 be said without asking, so that an engine which is out refuses only what it would have to ask about.
 */}}
-{{- define "cnpg-backup.rules" -}}
-{{- include (printf "cnpg-backup.rules.%s" (ternary .policy "label" (eq .root.Values.accessPolicy.mode "grant"))) . -}}
+{{- define "cnpg-backup.accessRules" -}}
+{{- include (printf "cnpg-backup.accessRules.%s" (ternary .policy "label" (eq .root.Values.accessPolicy.mode "grant"))) . -}}
 {{- end -}}
 
-{{- define "cnpg-backup.ruleNamespace" -}}
+{{- define "cnpg-backup.accessRuleNamespace" -}}
 namespaceSelector:
   matchLabels:
     kubernetes.io/metadata.name: {{ .Release.Namespace | toYaml }}
 {{- end -}}
 
-{{- define "cnpg-backup.ruleResources" -}}
+{{- define "cnpg-backup.accessRuleResources" -}}
 - apiGroups: [""]
   apiVersions: [v1]
   operations: [CREATE, UPDATE]
@@ -259,11 +265,11 @@ namespaceSelector:
 {{- end -}}
 
 {{/* Pods, and all that pods are made of. */}}
-{{- define "cnpg-backup.rules.access" -}}
+{{- define "cnpg-backup.accessRules.access" -}}
 matchConstraints:
-  {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
+  {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
   resourceRules:
-    {{- include "cnpg-backup.ruleResources" true | nindent 4 }}
+    {{- include "cnpg-backup.accessRuleResources" true | nindent 4 }}
 matchConditions:
   - name: mounts-the-claim
     expression: >-
@@ -271,15 +277,15 @@ matchConditions:
   - name: is-no-run-of-the-release
     expression: >-
       {{- include "cnpg-backup.celStranger" .root | nindent 6 }}
-{{ include "cnpg-backup.grantRule" (merge (dict "what" "dyn(object).metadata.name" "does" "mounts") .) }}
+{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" "dyn(object).metadata.name" "does" "mounts") .) }}
 {{- end -}}
 
 {{/* The same by the label alone: the weak mode. */}}
-{{- define "cnpg-backup.rules.label" -}}
+{{- define "cnpg-backup.accessRules.label" -}}
 matchConstraints:
-  {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
+  {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
   resourceRules:
-    {{- include "cnpg-backup.ruleResources" false | nindent 4 }}
+    {{- include "cnpg-backup.accessRuleResources" false | nindent 4 }}
 matchConditions:
   - name: mounts-the-claim
     expression: >-
@@ -291,16 +297,16 @@ validations:
   - expression: >-
       {{- include "cnpg-backup.celLabelled" .root | nindent 6 }}
     message: >-
-      {{- include "cnpg-backup.labelMessage" .root | nindent 6 }}
+      {{- include "cnpg-backup.accessLabelMessage" .root | nindent 6 }}
     {{- if eq .engine "builtin" }}
     reason: Forbidden
     {{- end }}
 {{- end -}}
 
 {{/* The claim itself, copies of it, and what the runs are made of. */}}
-{{- define "cnpg-backup.rules.storage" -}}
+{{- define "cnpg-backup.accessRules.storage" -}}
 matchConstraints:
-  {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
+  {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
   resourceRules:
     - apiGroups: [""]
       apiVersions: [v1]
@@ -327,16 +333,16 @@ matchConditions:
     expression: >-
       {{- include "cnpg-backup.celStorage" .root | nindent 6 }}
 {{- $name := "(request.operation == 'DELETE' ? dyn(oldObject) : dyn(object)).metadata.name" }}
-{{ include "cnpg-backup.grantRule" (merge (dict "what" $name "does" "is, copies or decides over") .) }}
+{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" $name "does" "is, copies or decides over") .) }}
 {{- end -}}
 
 {{/*
 The way into a running pod. The built-in engine is handed each pod of the namespace, Kyverno asks for the one. Through the API
 server's proxy a pod is also called `<pod>:<port>` and `<scheme>:<pod>:<port>`.
 */}}
-{{- define "cnpg-backup.rules.connect" -}}
+{{- define "cnpg-backup.accessRules.connect" -}}
 matchConstraints:
-  {{- include "cnpg-backup.ruleNamespace" .root | nindent 2 }}
+  {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
   resourceRules:
     - apiGroups: [""]
       apiVersions: [v1]
@@ -350,10 +356,10 @@ matchConditions:
     expression: >-
       params.metadata.name in request.?name.orValue('').split(':') && [dyn(params)].exists(o,
         {{- include "cnpg-backup.celReaches" .root | nindent 8 }})
-{{ include "cnpg-backup.grantRule" (merge $rule .) }}
+{{ include "cnpg-backup.accessGrantRule" (merge $rule .) }}
 {{- else }}
 {{- $variables := include "cnpg-backup.celConnect" .root }}
-{{ include "cnpg-backup.grantRule" (merge $rule (dict "variables" $variables "condition" "\"!variables.mounts || variables.granted\"") .) }}
+{{ include "cnpg-backup.accessGrantRule" (merge $rule (dict "variables" $variables "condition" "\"!variables.mounts || variables.granted\"") .) }}
 {{- end }}
 {{- end -}}
 
@@ -370,7 +376,7 @@ Other ways to the same volume, from any namespace: a claim that names the volume
 administrators of storage could do besides is judged by the built-in engine alone: Kyverno would have to be asked about every
 new volume of the cluster.
 */}}
-{{- define "cnpg-backup.rules.volume" -}}
+{{- define "cnpg-backup.accessRules.volume" -}}
 {{- $claim := include "cnpg-backup.claimName" .root -}}
 {{- $namespace := .root.Release.Namespace -}}
 {{- $binders := include "cnpg-backup.celList" .root.Values.accessPolicy.controllers.volumeBinder -}}
@@ -409,7 +415,7 @@ matchConditions:
 {{- end }}
 {{- $variables := printf "- name: volume\n  expression: >-\n    %s\n- name: elsewhere\n  expression: >-\n%s" $volume (include "cnpg-backup.celElsewhere" . | indent 4) }}
 {{- $rule := dict "what" "dyn(object).metadata.name" "does" "hands out the volume of" "variables" $variables "condition" "variables.elsewhere || variables.granted" }}
-{{ include "cnpg-backup.grantRule" (merge $rule .) }}
+{{ include "cnpg-backup.accessGrantRule" (merge $rule .) }}
 {{- end -}}
 
 {{/* CEL: what is handed out is not the claim's volume. */}}
@@ -426,7 +432,7 @@ request.resource.resource == 'persistentvolumeclaims'
 {{- end }}
 {{- end -}}
 
-{{- define "cnpg-backup.labelMessage" -}}
+{{- define "cnpg-backup.accessLabelMessage" -}}
 The claim {{ include "cnpg-backup.claimName" . }} in namespace {{ .Release.Namespace }} holds database backups: only pods labelled
 app={{ include "cnpg-backup.fullname" . }} may mount it. To read the backups, give the pod (or its template) that label; to use another volume, name another claim.
 {{- end -}}
@@ -434,23 +440,23 @@ app={{ include "cnpg-backup.fullname" . }} may mount it. To read the backups, gi
 {{/* What was rendered and what was not, and why, as a JSON object: for people (NOTES) and for programs (a ConfigMap). */}}
 {{- define "cnpg-backup.accessRecord" -}}
 {{- $access := .Values.accessPolicy -}}
-{{- $builtin := include "cnpg-backup.builtinPolicies" . | fromJsonArray -}}
-{{- $kyverno := include "cnpg-backup.kyvernoPolicies" . | fromJsonArray -}}
+{{- $builtin := include "cnpg-backup.builtinAccessPolicies" . | fromJsonArray -}}
+{{- $kyverno := include "cnpg-backup.kyvernoAccessPolicies" . | fromJsonArray -}}
 {{- $off := ternary "" "not made: accessPolicy.enabled is false" $access.enabled -}}
 {{- $record := dict
   "claim" (printf "%s/%s" .Release.Namespace (include "cnpg-backup.claimName" .))
   "mode" (ternary "none" $access.mode (and (empty $builtin) (empty $kyverno))) -}}
 {{- $names := list -}}
-{{- range $builtin }}{{ $names = append $names (include "cnpg-backup.policyName" (dict "root" $ "policy" .)) }}{{ end -}}
+{{- range $builtin }}{{ $names = append $names (include "cnpg-backup.accessPolicyName" (dict "root" $ "policy" .)) }}{{ end -}}
 {{- $_ := set $record "builtin" (ternary (printf "ValidatingAdmissionPolicy %s" (join ", " $names)) ($off | default "not made: accessPolicy.builtin.enabled is false") (gt (len $names) 0)) -}}
 {{- $names = list -}}
-{{- range $kyverno }}{{ $names = append $names (include "cnpg-backup.policyName" (dict "root" $ "policy" .)) }}{{ end -}}
+{{- range $kyverno }}{{ $names = append $names (include "cnpg-backup.accessPolicyName" (dict "root" $ "policy" .)) }}{{ end -}}
 {{- $why := "not made: accessPolicy.kyverno.enabled is false" -}}
 {{- if eq (toString $access.kyverno.enabled) "auto" -}}
 {{- $why = printf "not made: the cluster, as Helm saw it, does not serve %s %s" (include "cnpg-backup.kyvernoApi" .) $access.kyverno.kind -}}
 {{- end -}}
 {{- $_ := set $record "kyverno" (ternary (printf "%s %s" $access.kyverno.kind (join ", " $names)) ($off | default $why) (gt (len $names) 0)) -}}
-{{- $_ := set $record "grant" (ternary (printf "verb mount on the claim; Role %s" (include "cnpg-backup.roleName" .)) (printf "none: the label app=%s is enough" (include "cnpg-backup.fullname" .)) (eq (include "cnpg-backup.grants" .) "yes")) -}}
+{{- $_ := set $record "grant" (ternary (printf "verb mount on the claim; Role %s" (include "cnpg-backup.roleName" .)) (printf "none: the label app=%s is enough" (include "cnpg-backup.fullname" .)) (eq (include "cnpg-backup.accessByGrant" .) "yes")) -}}
 {{- if not (or $builtin $kyverno) }}{{ $_ := set $record "grant" "none: every pod of the namespace may mount the claim" }}{{ end -}}
 {{- toJson $record -}}
 {{- end -}}

@@ -1,0 +1,104 @@
+{{/* What the pods read: the files of /etc/cnpg-backup. */}}
+
+{{/* A quantity such as 1.5Gi in bytes, rounded up; 0 for an empty one. */}}
+{{- define "cnpg-backup.bytes" -}}
+{{- $units := dict
+  "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15
+  "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
+{{- mulf (regexFind "^[0-9.]+" . | default "0" | float64) (get $units (regexFind "[A-Za-z]*$" .)) | ceil | int64 -}}
+{{- end -}}
+
+{{/* How many backups a list of tiers keeps at most. */}}
+{{- define "cnpg-backup.mostBackups" -}}
+{{- $most := 0 -}}
+{{- range . -}}
+  {{- $most = add $most (int64 .keep) -}}
+{{- end -}}
+{{- $most -}}
+{{- end -}}
+
+{{/*
+The pod's `<database>.conf`, see docs/architecture.md: every key, so that its readers need no defaults. No database gets more
+than `timeout`, the seconds of the whole dump.
+*/}}
+{{- define "cnpg-backup.databaseConf" -}}
+{{- $timeout := required "cnpg-backup.databaseConf needs timeout" .timeout -}}
+{{- $most := include "cnpg-backup.mostBackups" .tiers -}}
+{{- with required "cnpg-backup.databaseConf needs database" .database -}}
+database={{ .name }}
+cluster={{ .cluster }}
+namespace={{ .namespace }}
+dbname={{ .database }}
+host={{ .host }}
+standby_host={{ .standbyHost }}
+port={{ int64 .port }}
+sslmode={{ .sslmode }}
+username={{ .username }}
+compression={{ .compression }}
+timeout={{ min (int64 .timeout) (int64 $timeout) }}
+wait_timeout={{ int64 .waitTimeout }}
+lock_timeout={{ int64 .lockTimeout }}
+lock_wait_timeout={{ int64 .lockWaitTimeout }}
+retries={{ int64 .retries }}
+allow_empty={{ .allowEmpty }}
+count_rows={{ .countRows }}
+on_shrink={{ .onShrink }}
+allow_large_prune={{ .allowLargePrune }}
+large_prune_percent={{ int64 .largePrunePercent }}
+max_bytes={{ include "cnpg-backup.bytes" .maxBytes }}
+min_backups={{ int64 .minBackups }}
+most_backups={{ $most }}
+{{- range .excludeTables }}
+extra_arg=--exclude-table={{ . }}
+{{- end }}
+{{- range .excludeTableData }}
+extra_arg=--exclude-table-data={{ . }}
+{{- end }}
+{{- range .extraArgs }}
+extra_arg={{ . }}
+{{- end }}
+{{ end -}}
+{{- end -}}
+
+{{/* The retention policy of all databases, with what `override` of one database replaces, as JSON. */}}
+{{- define "cnpg-backup.retentionPolicy" -}}
+{{- $policy := merge dict (pick (.override | default dict) "phase" "tiers") (pick .root.Values.retention "phase" "tiers") -}}
+{{- if kindIs "string" $policy.phase -}}
+  {{- $minute := (include "cnpg-backup.schedule" .root | fromJson).minute | int64 -}}
+  {{- $_ := set $policy "phase" (sub (mul 60 $minute) 900) -}}
+{{- end -}}
+{{- toPrettyJson $policy }}
+{{ end -}}
+
+{{/*
+Files of the configuration of `cronJob`, as YAML: key and content. It is one CronJob that backs up, or the group of databases
+of a restore and a drill, which has its `restore` and `drill`.
+*/}}
+{{- define "cnpg-backup.config" -}}
+{{- $timeout := (include "cnpg-backup.deadlines" .root | fromJson).dump -}}
+{{- $files := dict "policy.json" (include "cnpg-backup.retentionPolicy" (dict "root" .root)) -}}
+{{- range $db := .cronJob.databases -}}
+  {{- $tiers := ($db.retention | default dict).tiers | default $.root.Values.retention.tiers -}}
+  {{- $conf := include "cnpg-backup.databaseConf" (dict "timeout" $timeout "tiers" $tiers "database" $db) -}}
+  {{- $_ := set $files (printf "%s.conf" $db.name) $conf -}}
+  {{- if and $.cronJob.restore $db.drillAssertions -}}
+    {{- $_ := set $files (printf "%s.assertions" $db.name) (printf "%s\n" (join "\n" $db.drillAssertions)) -}}
+  {{- end -}}
+  {{- with $db.retention -}}
+    {{- $policy := include "cnpg-backup.retentionPolicy" (dict "root" $.root "override" .) -}}
+    {{- $_ := set $files (printf "%s.policy.json" $db.name) $policy -}}
+  {{- end -}}
+{{- end -}}
+{{- /* PostgreSQL makes no database cluster for a user without a name, and its images know only their own. */ -}}
+{{- with .root.Values.podSecurityContext.runAsUser -}}
+  {{- if $.cronJob.drill -}}
+    {{- $group := $.root.Values.podSecurityContext.runAsGroup | default . -}}
+    {{- $_ := set $files "passwd" (printf "postgres:x:%d:%d::/run/cnpg-backup:/bin/sh\n" (int64 .) (int64 $group)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toYaml $files -}}
+{{- end -}}
+
+{{- define "cnpg-backup.configName" -}}
+{{- printf "%s-config-%s" .cronJob.name (include "cnpg-backup.config" . | sha256sum | trunc 10) -}}
+{{- end -}}

@@ -1,0 +1,230 @@
+{{/*
+The one place that makes containers: what each kind of them shares, the folders that they mount, and the volumes behind these.
+*/}}
+
+{{/* Security context of every container: the profile "restricted", and no writable file except on volumes. */}}
+{{- define "cnpg-backup.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop:
+    - ALL
+{{- end -}}
+
+{{/*
+A container that runs the Python package, or `command` if there is one. It needs `root`, `name` and `mounts` (see
+cnpg-backup.mounts). `env` is YAML; `args`, `extraEnv` and `extraMounts` are lists.
+*/}}
+{{- define "cnpg-backup.pythonContainer" -}}
+{{- $retention := (required "cnpg-backup.pythonContainer needs root" .root).Values.retention -}}
+name: {{ required "cnpg-backup.pythonContainer needs name" .name }}
+image: {{ include "cnpg-backup.image" (dict "root" .root "image" $retention.image) | toYaml }}
+imagePullPolicy: {{ $retention.image.pullPolicy }}
+command:
+  {{- .command | default (list "python3" "-m" "retention") | toYaml | nindent 2 }}
+{{- with .args }}
+args:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+env:
+  - name: PYTHONPATH
+    value: /opt/cnpg-backup
+  - name: PYTHONDONTWRITEBYTECODE
+    value: "1"
+  - name: PYTHONUNBUFFERED
+    value: "1"
+  - name: BACKUP_POD
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.name
+  {{- with .env }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with .extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- toYaml $retention.resources | nindent 2 }}
+volumeMounts:
+  {{- include "cnpg-backup.mounts" (required "cnpg-backup.pythonContainer needs mounts" .mounts) | nindent 2 }}
+  {{- with .extraMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+securityContext:
+  {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
+{{- end -}}
+
+{{/*
+A container that runs PostgreSQL's programs. It needs `group` (whose `image` and `pullPolicy` it takes), `name`, `command`,
+`resources` and `mounts` (see cnpg-backup.mounts). `env` is YAML; `extraEnv` and `extraMounts` are lists. With `shell` it waits
+for somebody to enter it, and its log is not a termination message.
+*/}}
+{{- define "cnpg-backup.postgresContainer" -}}
+{{- $group := required "cnpg-backup.postgresContainer needs group" .group -}}
+{{- $mounts := required "cnpg-backup.postgresContainer needs mounts" .mounts -}}
+name: {{ required "cnpg-backup.postgresContainer needs name" .name }}
+image: {{ $group.image | toYaml }}
+imagePullPolicy: {{ $group.pullPolicy }}
+command:
+  {{- required "cnpg-backup.postgresContainer needs command" .command | toYaml | nindent 2 }}
+env:
+  - name: BACKUP_ROOT
+    value: /backups
+  - name: BACKUP_CONFIG
+    value: /etc/cnpg-backup
+  {{- if has "credentials:ro" $mounts }}
+  - name: BACKUP_CREDENTIALS
+    value: /etc/cnpg-backup-credentials
+  {{- end }}
+  - name: BACKUP_RUN
+    value: /run/cnpg-backup
+  - name: BACKUP_RESULTS
+    value: /run/cnpg-backup-results
+  {{- with .env }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with .extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- required "cnpg-backup.postgresContainer needs resources" .resources | toYaml | nindent 2 }}
+volumeMounts:
+  {{- include "cnpg-backup.mounts" $mounts | nindent 2 }}
+  {{- with .extraMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- if not .shell }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- end }}
+securityContext:
+  {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
+{{- end -}}
+
+{{/*
+Mounts of a list of volumes by name; `<name>:ro` is mounted read-only. What a container may see and change is therefore one line
+in the pod that has it.
+*/}}
+{{- define "cnpg-backup.mounts" -}}
+{{- $paths := dict
+  "backups" "/backups"
+  "scripts" "/opt/cnpg-backup"
+  "config" "/etc/cnpg-backup"
+  "credentials" "/etc/cnpg-backup-credentials"
+  "run" "/run/cnpg-backup"
+  "results" "/run/cnpg-backup-results"
+  "scratch" "/var/lib/cnpg-backup-drill" -}}
+{{- range $index, $mount := . }}
+  {{- if $index }}{{ print "\n" }}{{ end }}- name: {{ trimSuffix ":ro" $mount }}
+  mountPath: {{ get $paths (trimSuffix ":ro" $mount) }}
+  {{- if hasSuffix ":ro" $mount }}
+  readOnly: true
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* The volumes of every pod: the claim and the programs. `scripts` is the name of the programs' ConfigMap, hashed once. */}}
+{{- define "cnpg-backup.commonVolumes" -}}
+- name: backups
+  persistentVolumeClaim:
+    claimName: {{ include "cnpg-backup.claimName" .root | toYaml }}
+- name: scripts
+  configMap:
+    name: {{ required "cnpg-backup.commonVolumes needs scripts" .scripts }}
+    items:
+      # A key holds no slash, so the path has dots in it there.
+      {{- range include "cnpg-backup.programs" .root | fromJsonArray }}
+      - key: {{ . | replace "/" "." }}
+        path: {{ . }}
+      {{- end }}
+{{- end -}}
+
+{{/* The volume of the configuration of one `group` of databases: a CronJob of backups, or the operations of one image. */}}
+{{- define "cnpg-backup.configVolume" -}}
+- name: config
+  configMap:
+    name: {{ include "cnpg-backup.configName" (dict "root" .root "cronJob" .group) }}
+{{- end -}}
+
+{{/* The same for several `groups` at once; their retention policies are in it with `policies`. */}}
+{{- define "cnpg-backup.configsVolume" -}}
+- name: config
+  projected:
+    sources:
+      {{- range $index, $group := .groups }}
+      - configMap:
+          name: {{ include "cnpg-backup.configName" (dict "root" $.root "cronJob" $group) }}
+          items:
+            {{- if and $.policies (not $index) }}
+            - key: policy.json
+              path: policy.json
+            {{- end }}
+            {{- range $group.databases }}
+            - key: {{ .name }}.conf
+              path: {{ .name }}.conf
+            {{- if and $.policies .retention }}
+            - key: {{ .name }}.policy.json
+              path: {{ .name }}.policy.json
+            {{- end }}
+            {{- end }}
+      {{- end }}
+{{- end -}}
+
+{{/*
+The volume of the credentials of `databases`: those of the role that backs up, or with `restore` those of owner and superuser.
+All of them are optional: what is missing fails its own database, not the whole pod.
+*/}}
+{{- define "cnpg-backup.credentialsVolume" -}}
+- name: credentials
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range $db := .databases }}
+      {{- if $.restore }}
+      {{- include "cnpg-backup.loginSource" (dict "secret" $db.ownerSecret "path" (printf "%s/owner-" $db.name)) | nindent 6 }}
+      {{- include "cnpg-backup.loginSource" (dict "secret" $db.superuserSecret "path" (printf "%s/superuser-" $db.name)) | nindent 6 }}
+      {{- else }}
+      {{- include "cnpg-backup.loginSource" (dict "secret" $db.secret "path" (printf "%s/" $db.name)) | nindent 6 }}
+      {{- end }}
+      {{- include "cnpg-backup.caSource" $db | nindent 6 }}
+      {{- end }}
+{{- end -}}
+
+{{/* A source of that volume: name and password of `secret`, as files whose paths begin with `path`. */}}
+{{- define "cnpg-backup.loginSource" -}}
+- secret:
+    name: {{ .secret.name | toYaml }}
+    optional: true
+    items:
+      - key: {{ .secret.usernameKey | toYaml }}
+        path: {{ .path }}username
+      - key: {{ .secret.passwordKey | toYaml }}
+        path: {{ .path }}password
+{{- end -}}
+
+{{/* A source of that volume: the certificate of a database's authority, and nothing else of its Secret. */}}
+{{- define "cnpg-backup.caSource" -}}
+- secret:
+    name: {{ .caSecret.name | toYaml }}
+    optional: true
+    items:
+      - key: {{ .caSecret.key | toYaml }}
+        path: {{ .name }}/ca.crt
+{{- end -}}
+
+{{/* What the containers of a pod write: `run` for themselves, in memory; `results` for each other, at most `results` large. */}}
+{{- define "cnpg-backup.workVolumes" -}}
+- name: run
+  emptyDir:
+    medium: Memory
+    sizeLimit: 16Mi
+- name: results
+  emptyDir:
+    sizeLimit: {{ required "cnpg-backup.workVolumes needs results" .results }}
+{{- end -}}
+
+{{/* Volumes that a restore and a drill of one `group` of databases share. */}}
+{{- define "cnpg-backup.operationVolumes" -}}
+{{ include "cnpg-backup.commonVolumes" . }}
+{{ include "cnpg-backup.configVolume" . }}
+{{ include "cnpg-backup.workVolumes" (dict "results" "256Mi") }}
+{{- end -}}
