@@ -113,15 +113,15 @@ o.?spec.?volumeClaimTemplates.orValue([]).exists(p, [p.?spec.?dataSource, p.?spe
   {{ include "cnpg-backup.celIsClaim" . }}))
 {{- end -}}
 
-{{/* CEL: the request mounts the claim, or did so before. It goes into matchConditions, so that no other request meets the policy. */}}
+{{/* CEL: the request mounts the claim, or did so before. As a matchCondition it keeps all other requests away from the policy. */}}
 {{- define "cnpg-backup.celMatch" -}}
 (request.operation == 'UPDATE' ? [dyn(object), dyn(oldObject)] : [dyn(object)]).exists(o,
   {{- include "cnpg-backup.celReaches" . | nindent 2 }})
 {{- end -}}
 
 {{/*
-CEL: the request makes something, or changes its labels or templates. All other updates (status, finalizers, deletion)
-do not meet the policy: they go on for older objects, and a Job ends while Kyverno is out.
+CEL: the request makes something, or changes its labels or templates. The policy does not see any other update (status,
+finalizers, deletion): older objects still get them, and a Job can end while Kyverno is out.
 */}}
 {{- define "cnpg-backup.celChange" -}}
 request.operation != 'UPDATE' || dyn(object).?spec != dyn(oldObject).?spec ||
@@ -137,8 +137,8 @@ dyn(object).?template != dyn(oldObject).?template || dyn(object).metadata.?label
 {{- end -}}
 
 {{/*
-CEL: neither a Job that the controller makes of this release's CronJobs, nor a pod that it makes of a Job, nor an update that
-leaves alone what runs. The Jobs and CronJobs were judged when they were made, so that their pods need no second grant.
+CEL: neither a Job that the controller makes of this release's CronJobs, nor a pod that it makes of a Job, nor an update that does
+not change what runs. The Jobs and CronJobs were judged when they were made, so their pods need no second grant.
 */}}
 {{- define "cnpg-backup.celStranger" -}}
 {{- $users := .Values.accessPolicy.controllers -}}
@@ -159,15 +159,17 @@ leaves alone what runs. The Jobs and CronJobs were judged when they were made, s
 {{- end -}}
 
 {{/*
-CEL: makes, deletes or hands on what must stay as it is: the claim, a copy of it, and what the runs are made of. A controller
-reference on the claim lets a pod adopt it, any other lets it be collected as garbage; a volume of somebody's own would get the
-dumps.
+CEL: makes, deletes or hands on what must stay as it is: the claim, a copy of it, and the objects that the runs are made of. With a
+controller reference on the claim a pod could adopt it, with any other reference it could be collected as garbage; with another
+volume the dumps would go to whoever owns that one.
 */}}
 {{- define "cnpg-backup.celStorage" -}}
 {{- $claim := include "cnpg-backup.claimName" . -}}
 {{- $names := include "cnpg-backup.runNames" . | fromJsonArray -}}
 {{- $maps := list (printf "%s-scripts" (include "cnpg-backup.fullname" .)) -}}
-{{- range $names }}{{ $maps = append $maps (printf "%s-config" .) }}{{ end -}}
+{{- range $names -}}
+  {{- $maps = append $maps (printf "%s-config" .) -}}
+{{- end -}}
 (request.operation == 'DELETE' ? [dyn(oldObject)] : [dyn(object)]).exists(o,
   request.resource.resource == 'persistentvolumeclaims' ? (o.metadata.name == '{{ $claim }}'
     ? request.operation != 'UPDATE' || o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]) ||
@@ -188,9 +190,10 @@ dumps.
 {{/* CEL: the requester holds the verb `mount` on the claim, or is an exception by name. */}}
 {{- define "cnpg-backup.celGranted" -}}
 {{- $claim := include "cnpg-backup.claimName" .root -}}
+{{- $namespace := .root.Release.Namespace -}}
 request.userInfo.username in {{ include "cnpg-backup.celList" .root.Values.accessPolicy.exceptions }} ||
 {{ if eq .engine "builtin" -}}
-authorizer.group('').resource('persistentvolumeclaims').namespace('{{ .root.Release.Namespace }}').name('{{ $claim }}').check('mount').allowed()
+authorizer.group('').resource('persistentvolumeclaims').namespace('{{ $namespace }}').name('{{ $claim }}').check('mount').allowed()
 {{- else -}}
 resource.Post('authorization.k8s.io/v1', 'subjectaccessreviews', {
   'apiVersion': dyn('authorization.k8s.io/v1'),
@@ -200,12 +203,19 @@ resource.Post('authorization.k8s.io/v1', 'subjectaccessreviews', {
     'groups': dyn(request.userInfo.?groups.orValue([])),
     'resourceAttributes': dyn({
       'verb': 'mount', 'group': '', 'resource': 'persistentvolumeclaims',
-      'namespace': '{{ .root.Release.Namespace }}', 'name': '{{ $claim }}'})})}).?status.?allowed.orValue(false)
+      'namespace': '{{ $namespace }}', 'name': '{{ $claim }}'})})}).?status.?allowed.orValue(false)
 {{- end -}}
 {{- end -}}
 
-{{/* The rule that asks for the grant, and what it says to those without. `what` is CEL for the thing's name. */}}
+{{/*
+The rule that asks for the grant, and its message for those who do not hold it. It needs `root`, `engine`, `what` (CEL for the
+name of the object) and `does` (a verb whose object is the claim). `variables` are further ones as YAML; `condition` is CEL and
+replaces the grant alone.
+*/}}
 {{- define "cnpg-backup.accessGrantRule" -}}
+{{- $what := required "cnpg-backup.accessGrantRule needs what" .what -}}
+{{- $does := required "cnpg-backup.accessGrantRule needs does" .does -}}
+{{- $role := include "cnpg-backup.roleName" .root -}}
 {{- $claim := include "cnpg-backup.claimName" .root -}}
 {{- $namespace := .root.Release.Namespace -}}
 variables:
@@ -221,10 +231,10 @@ validations:
       The claim {{ $claim }} in namespace {{ $namespace }} holds database backups; this request needs the verb mount on it.
     messageExpression: >-
       request.userInfo.username + ' asks to ' + request.operation.lowerAscii() + ' ' + request.resource.resource +
-      (request.?subResource.orValue('') == '' ? '' : '/' + request.subResource) + ' ' + {{ .what }} +
-      ', which {{ .does }} the claim {{ $claim }} in namespace {{ $namespace }} with its database backups. ' +
+      (request.?subResource.orValue('') == '' ? '' : '/' + request.subResource) + ' ' + {{ $what }} +
+      ', which {{ $does }} the claim {{ $claim }} in namespace {{ $namespace }} with its database backups. ' +
       'That needs the verb mount on the claim, which a cluster administrator grants: ' +
-      'kubectl create rolebinding NAME --namespace={{ $namespace }} --role={{ include "cnpg-backup.roleName" .root }} --user=' +
+      'kubectl create rolebinding NAME --namespace={{ $namespace }} --role={{ $role }} --user=' +
       request.userInfo.username
     {{- if eq .engine "builtin" }}
     reason: Forbidden
@@ -232,15 +242,19 @@ validations:
 {{- end -}}
 
 {{- define "cnpg-backup.roleName" -}}
-{{- include "cnpg-backup.fullname" . }}-operator
+{{- printf "%s-operator" (include "cnpg-backup.fullname" .) -}}
 {{- end -}}
 
 {{/*
-What both engines have in common, for each policy: which requests it judges, and by which rule. Conditions hold all that can
-be said without asking, so that an engine which is out refuses only what it would have to ask about.
+What both engines have in common, for each policy: which requests it judges, and by which rule. It needs `root`, `engine` and
+`policy`. The matchConditions hold everything that can be decided without asking another API: an engine that is out then refuses
+only the requests about which it would have to ask.
 */}}
 {{- define "cnpg-backup.accessRules" -}}
-{{- include (printf "cnpg-backup.accessRules.%s" (ternary .policy "label" (eq .root.Values.accessPolicy.mode "grant"))) . -}}
+{{- $policy := required "cnpg-backup.accessRules needs policy" .policy -}}
+{{- $_ := required "cnpg-backup.accessRules needs engine" .engine -}}
+{{- $rule := ternary $policy "label" (eq .root.Values.accessPolicy.mode "grant") -}}
+{{- include (printf "cnpg-backup.accessRules.%s" $rule) . -}}
 {{- end -}}
 
 {{- define "cnpg-backup.accessRuleNamespace" -}}
@@ -264,7 +278,7 @@ namespaceSelector:
   resources: [jobs, cronjobs]
 {{- end -}}
 
-{{/* Pods, and all that pods are made of. */}}
+{{/* Pods, and everything that pods are made of. */}}
 {{- define "cnpg-backup.accessRules.access" -}}
 matchConstraints:
   {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
@@ -280,7 +294,7 @@ matchConditions:
 {{ include "cnpg-backup.accessGrantRule" (merge (dict "what" "dyn(object).metadata.name" "does" "mounts") .) }}
 {{- end -}}
 
-{{/* The same by the label alone: the weak mode. */}}
+{{/* The same requests judged by the label alone: the weak mode. */}}
 {{- define "cnpg-backup.accessRules.label" -}}
 matchConstraints:
   {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
@@ -303,7 +317,7 @@ validations:
     {{- end }}
 {{- end -}}
 
-{{/* The claim itself, copies of it, and what the runs are made of. */}}
+{{/* The claim itself, copies of it, and the objects that the runs are made of. */}}
 {{- define "cnpg-backup.accessRules.storage" -}}
 matchConstraints:
   {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
@@ -337,8 +351,8 @@ matchConditions:
 {{- end -}}
 
 {{/*
-The way into a running pod. The built-in engine is handed each pod of the namespace, Kyverno asks for the one. Through the API
-server's proxy a pod is also called `<pod>:<port>` and `<scheme>:<pod>:<port>`.
+The way into a running pod. The built-in engine is given each pod of the namespace, Kyverno asks for the one. To the API server's
+proxy a pod is also called `<pod>:<port>` and `<scheme>:<pod>:<port>`.
 */}}
 {{- define "cnpg-backup.accessRules.connect" -}}
 matchConstraints:
@@ -351,19 +365,20 @@ matchConstraints:
 {{- $rule := dict "what" "request.?name.orValue('')" "does" "reaches into a pod with" }}
 {{- if eq .engine "builtin" }}
 matchConditions:
-  # In one: each pod of the namespace is asked both.
+  # One condition, not two: it is evaluated for each pod of the namespace.
   - name: mounts-the-claim
     expression: >-
       params.metadata.name in request.?name.orValue('').split(':') && [dyn(params)].exists(o,
         {{- include "cnpg-backup.celReaches" .root | nindent 8 }})
 {{ include "cnpg-backup.accessGrantRule" (merge $rule .) }}
 {{- else }}
-{{- $variables := include "cnpg-backup.celConnect" .root }}
-{{ include "cnpg-backup.accessGrantRule" (merge $rule (dict "variables" $variables "condition" "\"!variables.mounts || variables.granted\"") .) }}
+{{- $_ := set $rule "variables" (include "cnpg-backup.connectVariables" .root) }}
+{{- $_ := set $rule "condition" (quote "!variables.mounts || variables.granted") }}
+{{ include "cnpg-backup.accessGrantRule" (merge $rule .) }}
 {{- end }}
 {{- end -}}
 
-{{- define "cnpg-backup.celConnect" -}}
+{{- define "cnpg-backup.connectVariables" -}}
 - name: mounts
   expression: >-
     [dyn(resource.Get('v1', 'pods', request.namespace,
@@ -372,9 +387,9 @@ matchConditions:
 {{- end -}}
 
 {{/*
-Other ways to the same volume, from any namespace: a claim that names the volume, the volume handed to another claim. What
-administrators of storage could do besides is judged by the built-in engine alone: Kyverno would have to be asked about every
-new volume of the cluster.
+Other ways to the same volume, from any namespace: a claim that names the volume, or the volume handed to another claim. What else
+administrators of storage could do is judged only by the built-in engine: Kyverno would have to be asked about every new volume of
+the cluster.
 */}}
 {{- define "cnpg-backup.accessRules.volume" -}}
 {{- $claim := include "cnpg-backup.claimName" .root -}}
@@ -409,13 +424,32 @@ matchConditions:
             dyn(oldObject).spec.?claimRef.?name.orValue('') == '{{ $claim }}' &&
             (o.spec.?claimRef.?namespace.orValue('') != '{{ $namespace }}' || o.spec.?claimRef.?name.orValue('') != '{{ $claim }}'))
         : true)
-{{- $volume := "" }}
-{{- if eq .engine "builtin" }}{{ $volume = "dyn(params).spec.?volumeName.orValue('')" }}
-{{- else }}{{ $volume = printf "[dyn(resource.List('v1', 'persistentvolumeclaims', '%s'))].map(l, l.?items.orValue([]).filter(c, c.metadata.name == '%s').map(c, c.spec.?volumeName.orValue('')).join(''))[0]" $namespace $claim }}
-{{- end }}
-{{- $variables := printf "- name: volume\n  expression: >-\n    %s\n- name: elsewhere\n  expression: >-\n%s" $volume (include "cnpg-backup.celElsewhere" . | indent 4) }}
-{{- $rule := dict "what" "dyn(object).metadata.name" "does" "hands out the volume of" "variables" $variables "condition" "variables.elsewhere || variables.granted" }}
+{{- $rule := dict
+  "what" "dyn(object).metadata.name"
+  "does" "hands out the volume of"
+  "variables" (include "cnpg-backup.volumeVariables" .)
+  "condition" "variables.elsewhere || variables.granted" }}
 {{ include "cnpg-backup.accessGrantRule" (merge $rule .) }}
+{{- end -}}
+
+{{- define "cnpg-backup.volumeVariables" -}}
+- name: volume
+  expression: >-
+    {{- include "cnpg-backup.celVolume" . | nindent 4 }}
+- name: elsewhere
+  expression: >-
+    {{- include "cnpg-backup.celElsewhere" . | nindent 4 }}
+{{- end -}}
+
+{{/* CEL: the name of the claim's volume, or nothing. */}}
+{{- define "cnpg-backup.celVolume" -}}
+{{- if eq .engine "builtin" -}}
+dyn(params).spec.?volumeName.orValue('')
+{{- else -}}
+{{- $claim := include "cnpg-backup.claimName" .root -}}
+{{- $one := printf "filter(c, c.metadata.name == '%s').map(c, c.spec.?volumeName.orValue('')).join('')" $claim -}}
+[dyn(resource.List('v1', 'persistentvolumeclaims', '{{ .root.Release.Namespace }}'))].map(l, l.?items.orValue([]).{{ $one }})[0]
+{{- end -}}
 {{- end -}}
 
 {{/* CEL: what is handed out is not the claim's volume. */}}
@@ -434,29 +468,53 @@ request.resource.resource == 'persistentvolumeclaims'
 
 {{- define "cnpg-backup.accessLabelMessage" -}}
 The claim {{ include "cnpg-backup.claimName" . }} in namespace {{ .Release.Namespace }} holds database backups: only pods labelled
-app={{ include "cnpg-backup.fullname" . }} may mount it. To read the backups, give the pod (or its template) that label; to use another volume, name another claim.
+app={{ include "cnpg-backup.fullname" . }} may mount it. To read the backups, give the pod (or its template) that label;
+to use another volume, name another claim.
 {{- end -}}
 
-{{/* What was rendered and what was not, and why, as a JSON object: for people (NOTES) and for programs (a ConfigMap). */}}
+{{/*
+Which policies were made, and why others were not, as a JSON object: for people (NOTES) and for programs (a ConfigMap).
+*/}}
 {{- define "cnpg-backup.accessRecord" -}}
 {{- $access := .Values.accessPolicy -}}
 {{- $builtin := include "cnpg-backup.builtinAccessPolicies" . | fromJsonArray -}}
 {{- $kyverno := include "cnpg-backup.kyvernoAccessPolicies" . | fromJsonArray -}}
-{{- $off := ternary "" "not made: accessPolicy.enabled is false" $access.enabled -}}
+{{- $builtinMissing := "not made: accessPolicy.builtin.enabled is false" -}}
+{{- $kyvernoMissing := "not made: accessPolicy.kyverno.enabled is false" -}}
+{{- if not $access.enabled -}}
+  {{- $builtinMissing = "not made: accessPolicy.enabled is false" -}}
+  {{- $kyvernoMissing = $builtinMissing -}}
+{{- else if eq (toString $access.kyverno.enabled) "auto" -}}
+  {{- $api := include "cnpg-backup.kyvernoApi" . -}}
+  {{- $kyvernoMissing = printf "not made: the cluster, as Helm saw it, does not serve %s %s" $api $access.kyverno.kind -}}
+{{- end -}}
+{{- $grant := "none: every pod of the namespace may mount the claim" -}}
+{{- if include "cnpg-backup.accessByGrant" . -}}
+  {{- $grant = printf "verb mount on the claim; Role %s" (include "cnpg-backup.roleName" .) -}}
+{{- else if or $builtin $kyverno -}}
+  {{- $grant = printf "none: the label app=%s is enough" (include "cnpg-backup.fullname" .) -}}
+{{- end -}}
 {{- $record := dict
   "claim" (printf "%s/%s" .Release.Namespace (include "cnpg-backup.claimName" .))
-  "mode" (ternary "none" $access.mode (and (empty $builtin) (empty $kyverno))) -}}
-{{- $names := list -}}
-{{- range $builtin }}{{ $names = append $names (include "cnpg-backup.accessPolicyName" (dict "root" $ "policy" .)) }}{{ end -}}
-{{- $_ := set $record "builtin" (ternary (printf "ValidatingAdmissionPolicy %s" (join ", " $names)) ($off | default "not made: accessPolicy.builtin.enabled is false") (gt (len $names) 0)) -}}
-{{- $names = list -}}
-{{- range $kyverno }}{{ $names = append $names (include "cnpg-backup.accessPolicyName" (dict "root" $ "policy" .)) }}{{ end -}}
-{{- $why := "not made: accessPolicy.kyverno.enabled is false" -}}
-{{- if eq (toString $access.kyverno.enabled) "auto" -}}
-{{- $why = printf "not made: the cluster, as Helm saw it, does not serve %s %s" (include "cnpg-backup.kyvernoApi" .) $access.kyverno.kind -}}
+  "mode" (ternary $access.mode "none" (or $builtin $kyverno | empty | not))
+  "grant" $grant
+  "builtin" $builtinMissing
+  "kyverno" $kyvernoMissing -}}
+{{- with $builtin -}}
+  {{- $names := include "cnpg-backup.accessPolicyNames" (dict "root" $ "policies" .) -}}
+  {{- $_ := set $record "builtin" (printf "ValidatingAdmissionPolicy %s" $names) -}}
 {{- end -}}
-{{- $_ := set $record "kyverno" (ternary (printf "%s %s" $access.kyverno.kind (join ", " $names)) ($off | default $why) (gt (len $names) 0)) -}}
-{{- $_ := set $record "grant" (ternary (printf "verb mount on the claim; Role %s" (include "cnpg-backup.roleName" .)) (printf "none: the label app=%s is enough" (include "cnpg-backup.fullname" .)) (eq (include "cnpg-backup.accessByGrant" .) "yes")) -}}
-{{- if not (or $builtin $kyverno) }}{{ $_ := set $record "grant" "none: every pod of the namespace may mount the claim" }}{{ end -}}
+{{- with $kyverno -}}
+  {{- $names := include "cnpg-backup.accessPolicyNames" (dict "root" $ "policies" .) -}}
+  {{- $_ := set $record "kyverno" (printf "%s %s" $access.kyverno.kind $names) -}}
+{{- end -}}
 {{- toJson $record -}}
+{{- end -}}
+
+{{- define "cnpg-backup.accessPolicyNames" -}}
+{{- $names := list -}}
+{{- range .policies -}}
+  {{- $names = append $names (include "cnpg-backup.accessPolicyName" (dict "root" $.root "policy" .)) -}}
+{{- end -}}
+{{- join ", " $names -}}
 {{- end -}}

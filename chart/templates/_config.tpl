@@ -99,6 +99,11 @@ of a restore and a drill, which has its `restore` and `drill`.
 {{- toYaml $files -}}
 {{- end -}}
 
+{{/* Name of the ConfigMap of that configuration; `config` is its content if the caller already has it. */}}
 {{- define "cnpg-backup.configName" -}}
-{{- printf "%s-config-%s" .cronJob.name (include "cnpg-backup.config" . | sha256sum | trunc 10) -}}
+{{- $config := .config -}}
+{{- if not $config -}}
+  {{- $config = include "cnpg-backup.config" . -}}
+{{- end -}}
+{{- printf "%s-config-%s" .cronJob.name ($config | sha256sum | trunc 10) -}}
 {{- end -}}
