@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from retention.errors import ConfigError
+from retention.pod.config import read_database
 from tests.chart import schemas
 from tests.chart.common import (
     CI_FILES,
@@ -28,19 +31,13 @@ from tests.chart.common import (
 )
 from tests.lab import chart
 from tests.lab.chart import CHART, Manifest
+from tests.lab.conf import conf, conf_text
 
 KUBERNETES = ("1.30", "1.34", "1.36")
 """The oldest minor that the chart installs on, the oldest that CloudNativePG supports, and the newest of both."""
 
 KYVERNO_KINDS = {"ValidatingPolicy", "ClusterPolicy"}
 CLUSTER_SCOPED = {*KYVERNO_KINDS, "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
-CONFIGURATION_KEYS = [
-    *("database", "cluster", "namespace", "dbname", "host", "standby_host", "port", "sslmode", "username"),
-    *("compression", "timeout", "wait_timeout", "lock_timeout", "lock_wait_timeout", "retries"),
-    *("allow_empty", "count_rows", "on_shrink", "allow_large_prune", "large_prune_percent", "max_bytes"),
-    *("min_backups", "most_backups"),
-]
-"""As docs/architecture.md has them."""
 
 
 def test_no_object_depends_on_the_version_of_kubernetes() -> None:
@@ -340,8 +337,17 @@ def test_scratch_volumes_are_bounded_and_passwords_stay_in_memory(ci_file: Path)
         assert empty["run"]["medium"] == "Memory", owner
 
 
-def test_the_configuration_has_every_key_and_no_line_too_many(ci_file: Path) -> None:
+def _documented_keys() -> list[str]:
+    """The keys of `<database>.conf`, in the order of their table in docs/architecture.md."""
+    text = (CHART.parent / "docs" / "architecture.md").read_text()
+    table = re.split(r"^### ", text.split("### Configuration of a database", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+
+def test_the_configuration_has_every_documented_key_and_no_line_too_many(ci_file: Path) -> None:
     databases: list[str] = []
+    *single, many = _documented_keys()
+    assert many == "extra_arg"
     # A restore has the same files once more, and those of suspended databases.
     maps = of_kind(rendered(ci_file), "ConfigMap")
     for manifest in maps:
@@ -350,11 +356,31 @@ def test_the_configuration_has_every_key_and_no_line_too_many(ci_file: Path) -> 
                 continue
             assert text.endswith("\n"), name
             pairs = [line.split("=", 1) for line in text.splitlines()]
-            assert [key for key, *_ in pairs if key != "extra_arg"] == CONFIGURATION_KEYS, f"{title(manifest)}: {name}"
+            assert [key for key, *_ in pairs if key != many] == single, f"{title(manifest)}: {name}"
             assert dict(pairs)["database"] == name.removesuffix(".conf")
             if "-restore" not in manifest["metadata"]["name"]:
                 databases.append(name)
     assert len(databases) == len(set(databases)), "a database is dumped by two CronJobs"
+
+
+def test_every_key_of_the_configuration_has_a_reader_and_every_reader_its_key(tmp_path: Path) -> None:
+    """One half reads it in Python, the other in shell; each ignores what only the other needs."""
+    rendered_keys = set(conf("app"))
+    file = tmp_path / "app.conf"
+    file.write_text(conf_text("app"))
+    read_database(tmp_path, "app")
+    in_python = set()
+    for key in rendered_keys:
+        file.write_text("".join(f"{other}={value}\n" for other, value in conf("app").items() if other != key))
+        with contextlib.suppress(ConfigError):
+            read_database(tmp_path, "app")
+            continue
+        in_python.add(key)
+    scripts = "".join(path.read_text() for path in (CHART.parent / "scripts").glob("*.sh"))
+    in_shell = set(re.findall(r"\bconf_([a-z_]+)", scripts))
+    assert in_shell <= rendered_keys, "a script reads what the chart does not write"
+    assert in_python | in_shell == rendered_keys, "nothing reads what the chart writes"
+    assert "extra_arg=" in scripts
 
 
 def test_the_claim_is_kept_or_says_nothing(ci_file: Path) -> None:
