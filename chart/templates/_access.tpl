@@ -347,7 +347,7 @@ matchConditions:
     expression: >-
       {{- include "cnpg-backup.celStorage" .root | nindent 6 }}
 {{- $name := "(request.operation == 'DELETE' ? dyn(oldObject) : dyn(object)).metadata.name" }}
-{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" $name "does" "is, copies or decides over") .) }}
+{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" $name "does" "is, copies or controls") .) }}
 {{- end -}}
 
 {{/*

@@ -114,8 +114,9 @@ in the pod that has it.
   "results" "/run/cnpg-backup-results"
   "scratch" "/var/lib/cnpg-backup-drill" -}}
 {{- range $index, $mount := . }}
-  {{- if $index }}{{ print "\n" }}{{ end }}- name: {{ trimSuffix ":ro" $mount }}
-  mountPath: {{ get $paths (trimSuffix ":ro" $mount) }}
+  {{- $volume := trimSuffix ":ro" $mount }}
+  {{- if $index }}{{ print "\n" }}{{ end }}- name: {{ $volume }}
+  mountPath: {{ get $paths $volume | required (printf "cnpg-backup.mounts has no path for %s" $volume) }}
   {{- if hasSuffix ":ro" $mount }}
   readOnly: true
   {{- end }}

@@ -451,7 +451,7 @@ def test_cluster_that_would_recover_from_the_claim_gets_no_copy_of_it(sites: dic
     cluster = cnpg_cluster("thief", "thief", bootstrap={"recovery": {"volumeSnapshots": {"storage": source}}})
     site.cluster.apply(cluster, namespace=site.release.namespace)
     log = ("logs", f"deployment/{CNPG_DEPLOYMENT}", "-n", CNPG_NAMESPACE, "--since=2m")
-    refused = f"which is, copies or decides over the claim {site.place.claim} in namespace {site.release.namespace}"
+    refused = f"which is, copies or controls the claim {site.place.claim} in namespace {site.release.namespace}"
     wait_until("the operator is refused", lambda: refused in site.cluster.kubectl(*log), 60)
     claims = site.cluster.get("pvc", "-n", site.release.namespace)["items"]
     assert [claim["metadata"]["name"] for claim in claims] == [site.place.claim]

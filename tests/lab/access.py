@@ -485,14 +485,14 @@ def attempts() -> Iterator[Case]:
         DEV,
         lambda p: delete(p, "cronjobs", p.cronjob_name),
         label,
-        reason="decides over",
+        reason="controls",
     )
     yield Case(
         "another owner of the CronJob, so that it is collected as garbage",
         DEV,
         lambda p: update(p, "cronjobs", p.cronjob_name, _owned),
         label,
-        reason="decides over",
+        reason="controls",
     )
     yield Case(
         "suspension of the running Job, whose template can then be edited",
@@ -584,14 +584,14 @@ def attempts() -> Iterator[Case]:
         DEV,
         lambda p: update(p, "persistentvolumeclaims", p.claim, lambda c: _owned(c, controller=True)),
         label,
-        reason="decides over",
+        reason="controls",
     )
     yield Case(
         "volume of one's own for the claim, while it has none",
         DEV,
         lambda p: update(p, "persistentvolumeclaims", p.claim, lambda c: c["spec"].update(volumeName="mine")),
         label,
-        reason="decides over",
+        reason="controls",
         made=False,  # this one has a volume already
     )
     yield Case(
@@ -632,21 +632,21 @@ def attempts() -> Iterator[Case]:
         DEV,
         lambda p: delete(p, "configmaps", p.scripts),
         label,
-        reason="decides over",
+        reason="controls",
     )
     yield Case(
         "ConfigMap of the name that the programs will have after an upgrade",
         DEV,
         lambda p: create(p, new("configmaps", p.scripts[:-10] + "0123456789", data={"dump.sh": "cat /backups/*/*"})),
         label,
-        reason="decides over",
+        reason="controls",
     )
     yield Case(
         "deletion of the ConfigMap with the configuration",
         DEV,
         lambda p: delete(p, "configmaps", p.config),
         label,
-        reason="decides over",
+        reason="controls",
     )
     for key in ("data", "binaryData"):
         yield Case(
@@ -654,7 +654,7 @@ def attempts() -> Iterator[Case]:
             DEV,
             lambda p, key=key: update(p, "configmaps", p.scripts, lambda m: m.update({key: {"dump.sh": "Y2F0"}})),  # type: ignore[misc]
             label,
-            reason="decides over",
+            reason="controls",
             made=False,
         )
     yield Case(
@@ -662,7 +662,7 @@ def attempts() -> Iterator[Case]:
         DEV,
         lambda p: update(p, "configmaps", p.scripts, _owned),
         label,
-        reason="decides over",
+        reason="controls",
     )
     yield Case(
         "volume that loses its claim",

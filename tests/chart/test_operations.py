@@ -1,4 +1,4 @@
-"""Templates of restores, drills and inspectors: one for each image, for every database; nothing runs by itself."""
+"""CronJobs of restores, drills and inspectors: one for each image, with every database; only drills run by schedule."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def test_nothing_that_a_restore_runs_may_write_the_backups_but_what_pins_them() 
             assert mount.get("readOnly", False) is not python, f"{name}: {container['name']}"
 
 
-def test_wishes_of_a_restore_are_those_that_the_script_reads_and_the_documents_name() -> None:
+def test_options_of_a_restore_are_those_that_the_script_reads_and_the_documents_name() -> None:
     (restore,) = [manifest for name, manifest in templates().items() if name.endswith("-restore")]
     every = [variables(container) for container in containers(pod(restore))]
-    told = {key: value for found in every for key, value in found.items() if key.startswith("RESTORE_")}
-    assert told == {
+    options = {key: value for found in every for key, value in found.items() if key.startswith("RESTORE_")}
+    assert options == {
         "RESTORE_DATABASE": "",
         "RESTORE_BACKUP": "newest",
         "RESTORE_CLUSTER": "",
@@ -94,9 +94,9 @@ def test_wishes_of_a_restore_are_those_that_the_script_reads_and_the_documents_n
     }
     script = (ROOT / "scripts" / "restore.sh").read_text()
     read = set(re.findall(r"\$\{(RESTORE_[A-Z_]+):?-", script))
-    assert told.keys() - {"RESTORE_DATABASE", "RESTORE_BACKUP"} <= read
+    assert options.keys() - {"RESTORE_DATABASE", "RESTORE_BACKUP"} <= read
     guide = (ROOT / "docs" / "restore.md").read_text()
-    for name in told.keys() - {"RESTORE_TERMINATION_LOG"}:
+    for name in options.keys() - {"RESTORE_TERMINATION_LOG"}:
         assert f"`{name}`" in guide, f"docs/restore.md does not name {name}"
 
 
@@ -132,7 +132,7 @@ def test_secrets_of_owner_and_superuser_follow_from_the_cluster_and_can_be_named
 def test_user_of_a_drill_has_a_name_whatever_the_image_knows() -> None:
     """PostgreSQL asks for it; where the cluster chooses the user, its container runtime brings one."""
 
-    def told(user: int | None) -> list[str]:
+    def passwd(user: int | None) -> list[str]:
         values = {"podSecurityContext": {"runAsUser": user}}
         (drill,) = [m for name, m in templates(values).items() if name.endswith("-drill")]
         (container,) = [container for container in containers(pod(drill)) if container["name"] == "drill"]
@@ -141,5 +141,5 @@ def test_user_of_a_drill_has_a_name_whatever_the_image_knows() -> None:
         maps = of_kind(chart.render(values), "ConfigMap")
         return [m["data"]["passwd"] for m in maps if "passwd" in m["data"]]
 
-    assert told(26) == ["postgres:x:26:70::/run/cnpg-backup:/bin/sh\n"]
-    assert told(None) == []
+    assert passwd(26) == ["postgres:x:26:70::/run/cnpg-backup:/bin/sh\n"]
+    assert passwd(None) == []
