@@ -108,7 +108,7 @@ def test_two_cronjobs_of_one_name_are_refused() -> None:
         if (image := hashlib.sha256(f"docker.io/postgres:x{number}".encode()).hexdigest()[:8])[0] in "abcdef"
         and (tag := f"x{number}")
     )
-    with pytest.raises(chart.ChartError, match="give two CronJobs one name"):
+    with pytest.raises(chart.ChartError, match="give two CronJobs the same name"):
         names([*entries("app", image={"tag": tag}), *entries("b", shard=image)])
 
 
