@@ -292,7 +292,7 @@ def test_runs_of_every_cronjob_of_the_release_go_on_and_no_others(strong: World)
     guarded = [name for name in maps if not name.endswith("-access")]
     replacing = [(access.DEV, access.create(strong.place, access.new("configmaps", name))) for name in guarded]
     for name, said in zip(guarded, strong.answers(replacing), strict=True):
-        assert said, f"ConfigMap {name} may be replaced: celStorage of _access.tpl does not know it"
+        assert said, f"ConfigMap {name} may be replaced: celStorage of _access-cel.tpl does not know it"
 
 
 CONTROLLERS = {"accessPolicy": {"controllers": {"job": ["all-in-one"], "cronJob": ["all-in-one"]}}}

@@ -1,0 +1,158 @@
+{{/*
+The expressions (CEL) that the rules of the access policy are made of: _access.tpl puts them together.
+*/}}
+
+{{/* CEL: a list of strings. None of them holds a quote or a backslash, see values.schema.json. */}}
+{{- define "cnpg-backup.celList" -}}
+[{{ range $index, $item := . }}{{ if $index }}, {{ end }}'{{ $item }}'{{ end }}]
+{{- end -}}
+
+{{/* CEL: the pods that an object `o` describes, itself or as a template. */}}
+{{- define "cnpg-backup.celTemplates" -}}
+[optional.of(o), o.?spec.?template, o.?spec.?jobTemplate.?spec.?template, o.?template]
+{{- end -}}
+
+{{/* CEL: a data source `d` is the claim, of which a copy would be made. */}}
+{{- define "cnpg-backup.celIsClaim" -}}
+d.?kind.orValue('') == 'PersistentVolumeClaim' && d.?name.orValue('') == '{{ include "cnpg-backup.claimName" . }}'
+{{- end -}}
+
+{{/*
+CEL: what "mounts the claim" means, for a pod `t` that an object `o` describes. A generic ephemeral volume adopts an existing
+claim called `<pod>-<volume>`, or is made as a copy of another claim.
+*/}}
+{{- define "cnpg-backup.celMounts" -}}
+{{- $claim := include "cnpg-backup.claimName" . -}}
+t.?spec.?volumes.orValue([]).exists(v,
+  v.?persistentVolumeClaim.?claimName.orValue('') == '{{ $claim }}' ||
+  (has(v.ephemeral) && o.?metadata.?name.orValue('') + '-' + v.name == '{{ $claim }}') ||
+  [v.?ephemeral.?volumeClaimTemplate.?spec.?dataSource, v.?ephemeral.?volumeClaimTemplate.?spec.?dataSourceRef].exists(d,
+    {{ include "cnpg-backup.celIsClaim" . }}))
+{{- end -}}
+
+{{/* CEL: a pod of an object `o` mounts the claim, or a StatefulSet copies it. */}}
+{{- define "cnpg-backup.celReaches" -}}
+{{ include "cnpg-backup.celTemplates" . }}.exists(t,
+  {{- include "cnpg-backup.celMounts" . | nindent 2 }}) ||
+o.?spec.?volumeClaimTemplates.orValue([]).exists(p, [p.?spec.?dataSource, p.?spec.?dataSourceRef].exists(d,
+  {{ include "cnpg-backup.celIsClaim" . }}))
+{{- end -}}
+
+{{/* CEL: the request mounts the claim, or did so before. As a matchCondition it keeps all other requests away from the policy. */}}
+{{- define "cnpg-backup.celMatch" -}}
+(request.operation == 'UPDATE' ? [dyn(object), dyn(oldObject)] : [dyn(object)]).exists(o,
+  {{- include "cnpg-backup.celReaches" . | nindent 2 }})
+{{- end -}}
+
+{{/*
+CEL: the request makes something, or changes its labels or templates. The policy does not see any other update (status,
+finalizers, deletion): older objects still get them, and a Job can end while Kyverno is out.
+*/}}
+{{- define "cnpg-backup.celChange" -}}
+request.operation != 'UPDATE' || dyn(object).?spec != dyn(oldObject).?spec ||
+dyn(object).?template != dyn(oldObject).?template || dyn(object).metadata.?labels != dyn(oldObject).metadata.?labels
+{{- end -}}
+
+{{/* CEL: every described pod that mounts the claim has the release's label. */}}
+{{- define "cnpg-backup.celLabelled" -}}
+[dyn(object)].all(o,
+  {{ include "cnpg-backup.celTemplates" . }}.all(t,
+    !{{ include "cnpg-backup.celMounts" . | nindent 4 | trim }} ||
+    t.?metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}'))
+{{- end -}}
+
+{{/*
+CEL: neither a Job that the controller makes of this release's CronJobs, nor a pod that it makes of a Job, nor an update that does
+not change what runs. The Jobs and CronJobs were judged when they were made, so their pods need no second grant.
+*/}}
+{{- define "cnpg-backup.celStranger" -}}
+{{- $users := .Values.accessPolicy.controllers -}}
+{{- $cronJobs := concat (include "cnpg-backup.runNames" . | fromJsonArray) .Values.accessPolicy.cronJobs -}}
+!(request.?subResource.orValue('') == '' && (request.operation == 'CREATE'
+  ? [dyn(object)].exists(o, o.metadata.?ownerReferences.orValue([]).exists(r, r.?controller.orValue(false) && (
+      (request.resource.resource == 'jobs' && r.kind == 'CronJob' &&
+        r.name in {{ include "cnpg-backup.celList" $cronJobs }} &&
+        request.userInfo.username in {{ include "cnpg-backup.celList" $users.cronJob }}) ||
+      (request.resource.resource == 'pods' && r.kind == 'Job' &&
+        o.spec.?serviceAccountName.orValue('default') == '{{ include "cnpg-backup.serviceAccountName" . }}' &&
+        request.userInfo.username in {{ include "cnpg-backup.celList" $users.job }}))))
+  : request.resource.resource == 'pods'
+  ? dyn(object).metadata.?labels == dyn(oldObject).metadata.?labels &&
+    dyn(object).spec.containers.map(c, c.image) == dyn(oldObject).spec.containers.map(c, c.image) &&
+    dyn(object).spec.?initContainers.orValue([]).map(c, c.image) == dyn(oldObject).spec.?initContainers.orValue([]).map(c, c.image)
+  : dyn(object).?spec == dyn(oldObject).?spec && dyn(object).?template == dyn(oldObject).?template))
+{{- end -}}
+
+{{/*
+CEL: makes, deletes or hands on what must stay as it is: the claim, a copy of it, and the objects that the runs are made of. With a
+controller reference on the claim a pod could adopt it, with any other reference it could be collected as garbage; with another
+volume the dumps would go to whoever owns that one.
+*/}}
+{{- define "cnpg-backup.celStorage" -}}
+{{- $claim := include "cnpg-backup.claimName" . -}}
+{{- $names := include "cnpg-backup.runNames" . | fromJsonArray -}}
+{{- $maps := list (printf "%s-scripts" (include "cnpg-backup.fullname" .)) -}}
+{{- range $names -}}
+  {{- $maps = append $maps (printf "%s-config" .) -}}
+{{- end -}}
+(request.operation == 'DELETE' ? [dyn(oldObject)] : [dyn(object)]).exists(o,
+  request.resource.resource == 'persistentvolumeclaims' ? (o.metadata.name == '{{ $claim }}'
+    ? request.operation != 'UPDATE' || o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]) ||
+      (o.spec.?volumeName.orValue('') != dyn(oldObject).spec.?volumeName.orValue('') &&
+        !(request.userInfo.username in {{ include "cnpg-backup.celList" .Values.accessPolicy.controllers.volumeBinder }}))
+    : request.operation == 'CREATE' && [o.?spec.?dataSource, o.?spec.?dataSourceRef].exists(d,
+        {{ include "cnpg-backup.celIsClaim" . }}))
+  : request.resource.resource == 'configmaps' ? o.metadata.name.matches('^({{ join "|" $maps | replace "." "[.]" }})-[0-9a-f]{10}$') && (
+      request.operation != 'UPDATE' || o.?data != dyn(oldObject).?data || o.?binaryData != dyn(oldObject).?binaryData ||
+      o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]))
+  : request.resource.resource == 'cronjobs' ? o.metadata.name in {{ include "cnpg-backup.celList" $names }} && (
+      request.operation == 'DELETE' ||
+      o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]))
+  : request.resource.resource == 'volumesnapshots' ? o.?spec.?source.?persistentVolumeClaimName.orValue('') == '{{ $claim }}'
+  : true)
+{{- end -}}
+
+{{/* CEL: the requester holds the verb `mount` on the claim, or is an exception by name. */}}
+{{- define "cnpg-backup.celGranted" -}}
+{{- $claim := include "cnpg-backup.claimName" .root -}}
+{{- $namespace := .root.Release.Namespace -}}
+request.userInfo.username in {{ include "cnpg-backup.celList" .root.Values.accessPolicy.exceptions }} ||
+{{ if eq .engine "builtin" -}}
+authorizer.group('').resource('persistentvolumeclaims').namespace('{{ $namespace }}').name('{{ $claim }}').check('mount').allowed()
+{{- else -}}
+resource.Post('authorization.k8s.io/v1', 'subjectaccessreviews', {
+  'apiVersion': dyn('authorization.k8s.io/v1'),
+  'kind': dyn('SubjectAccessReview'),
+  'spec': dyn({
+    'user': dyn(request.userInfo.username),
+    'groups': dyn(request.userInfo.?groups.orValue([])),
+    'resourceAttributes': dyn({
+      'verb': 'mount', 'group': '', 'resource': 'persistentvolumeclaims',
+      'namespace': '{{ $namespace }}', 'name': '{{ $claim }}'})})}).?status.?allowed.orValue(false)
+{{- end -}}
+{{- end -}}
+
+{{/* CEL: the name of the claim's volume, or nothing. */}}
+{{- define "cnpg-backup.celVolume" -}}
+{{- if eq .engine "builtin" -}}
+dyn(params).spec.?volumeName.orValue('')
+{{- else -}}
+{{- $claim := include "cnpg-backup.claimName" .root -}}
+{{- $one := printf "filter(c, c.metadata.name == '%s').map(c, c.spec.?volumeName.orValue('')).join('')" $claim -}}
+[dyn(resource.List('v1', 'persistentvolumeclaims', '{{ .root.Release.Namespace }}'))].map(l, l.?items.orValue([]).{{ $one }})[0]
+{{- end -}}
+{{- end -}}
+
+{{/* CEL: what is handed out is not the claim's volume. */}}
+{{- define "cnpg-backup.celElsewhere" -}}
+request.resource.resource == 'persistentvolumeclaims'
+  ? dyn(object).spec.?volumeName.orValue('') != '' && dyn(object).spec.?volumeName.orValue('') != variables.volume
+{{- if eq .engine "builtin" }}
+  : request.resource.resource == 'volumesnapshotcontents'
+  ? variables.volume == '' || dyn(object).spec.?source.?volumeHandle.orValue('') != variables.volume ||
+    dyn(object).spec.?volumeSnapshotRef.?namespace.orValue('') == '{{ .root.Release.Namespace }}'
+  : request.operation == 'CREATE' && (variables.volume == '' || dyn(object).spec.?csi.?volumeHandle.orValue('') != variables.volume)
+{{- else }}
+  : false
+{{- end }}
+{{- end -}}
