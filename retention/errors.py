@@ -58,11 +58,17 @@ class TimeInputError(RetentionError, ValueError):
 
 
 class VolumeError(RetentionError):
-    """The volume refuses an operation; `errno` is the operating system's reason."""
+    """The volume refuses an operation.
+
+    Attributes:
+        errno: The operating system's number for the reason; 0 where it did not give one.
+        reason: The problem without the path.
+    """
 
     def __init__(self, problem: str, remedy: str = "", errno: int = 0) -> None:
         super().__init__(problem, remedy)
         self.errno = errno
+        self.reason = problem.rpartition(": ")[2]
 
 
 class LockedError(RetentionError):

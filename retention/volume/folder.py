@@ -110,6 +110,17 @@ class Folder:
             except FileNotFoundError:
                 return None
 
+    def names(self) -> set[str]:
+        """Return all names in the directory.
+
+        A file that cannot be looked at for a moment is in this list all the same; `stat` calls it missing.
+        """
+        return {entry.name for entry in self.entries()}
+
+    def lists(self, name: str) -> bool:
+        """Return whether the directory's list has a name: the second opinion before a file is taken for gone."""
+        return any(entry.name == name for entry in self.entries())
+
     def exists(self, name: str) -> bool:
         """Return whether anything has this name, even a dangling link."""
         return self.stat(name) is not None

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from retention.errors import RetentionError, VolumeError
-from retention.names import DELETIONS, SIDECARS, Kind, file_name
+from retention.names import DELETIONS, OWNERS, SIDECARS, Grammar, Kind, file_name
 from retention.rule.backup import Scan
 from retention.rule.decide import Decision, Delete
 from retention.volume.folder import Folder
@@ -57,7 +57,7 @@ def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
         VolumeError: When the volume refuses.
     """
     removed = []
-    for name in scan.leftovers:
+    for name in _orphans(folder, scan):
         if folder.remove(name):
             removed.append(name)
     for base in scan.tombstones:
@@ -71,6 +71,25 @@ def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
     if removed:
         folder.sync()
     return removed
+
+
+def _orphans(folder: Folder, scan: Scan) -> list[str]:
+    """Return the leftovers that are left over at a second look as well.
+
+    A sidecar without its archive is gone for good, a sidecar too many costs nothing: so the archive must be missing
+    from a new list of the directory, too, and from a look at its name.
+    """
+    if not scan.leftovers:
+        return []
+    grammar, listed = Grammar(scan.database), folder.names()
+    orphans = []
+    for name in scan.leftovers:
+        parsed = grammar.parse(name)
+        owners = () if parsed is None else OWNERS.get(parsed.kind, ())
+        archives = [file_name(parsed.base, kind) for kind in owners] if parsed is not None else []
+        if not any(archive in listed or folder.exists(archive) for archive in archives):
+            orphans.append(name)
+    return orphans
 
 
 def _bury(folder: Folder, base: str, *, with_sidecars: bool) -> None:

@@ -9,11 +9,12 @@ import stat
 from dataclasses import dataclass
 from datetime import datetime
 
+from retention.errors import VolumeError
 from retention.names import (
     OWN_FILES,
     OWN_ROOT_FILES,
+    OWNERS,
     SIDECARS,
-    STAGED_SIDECARS,
     Grammar,
     Kind,
     file_name,
@@ -31,7 +32,11 @@ _VISIBLE_BITS = {kind.value: _BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, *S
 _ARCHIVE = _BITS[Kind.ARCHIVE]
 _NEEDED = _BITS[Kind.SHA256] | _BITS[Kind.METADATA]
 _PUBLISHED = sum(_BITS[kind] for kind in (Kind.ARCHIVE, *SIDECARS))
+_ARCHIVES = sum(_BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, Kind.STAGED, Kind.TOMBSTONE))
 _NAMED = _BITS[Kind.PARTIAL] | _BITS[Kind.TEMPORARY]
+
+UNSEEN_REMEDY = "check the storage and who owns the file: it may be sound, so do not remove it"
+"""What to do about a file of ours that cannot be looked at or read."""
 
 
 def scan(folder: Folder, database: str) -> Scan:
@@ -60,12 +65,16 @@ class _Reading:
         self._times: dict[str, datetime] = {}
         self._kinds: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
-        # Names of ours that are not regular files. Their sidecars are left alone: someone put them there on purpose.
+        # Names of ours that are not regular files, or that cannot be looked at. Their sidecars are left alone: someone
+        # put the first there on purpose, and the others may be good archives on a storage that has a fault.
         self._blocked: set[str] = set()
+        # Why names of ours cannot be looked at.
+        self._unseen: dict[str, str] = {}
 
     def take(self) -> None:
         """Note all directory entries: the files of backups, and those to be ignored."""
         kinds, sizes, end = self._kinds, self._sizes, self._grammar.base_length
+        doubtful: list[tuple[str, str, int]] = []
         for entry in self._folder.entries():
             name = entry.name
             base, bit = name[:end], _VISIBLE_BITS.get(name[end:], 0)
@@ -78,17 +87,56 @@ class _Reading:
                 regular = entry.is_file(follow_symlinks=False)
                 if bit == _ARCHIVE and regular:
                     sizes[base] = entry.stat(follow_symlinks=False).st_size
-            except FileNotFoundError:
-                continue
             except OSError:
                 regular = False
             if not regular:
-                self._blocked.add(name)
-                self._ignore(entry)
+                doubtful.append((name, base, bit))
             elif bit & _NAMED:
                 (self._result.partial if bit == _BITS[Kind.PARTIAL] else self._result.leftovers).append(name)
             else:
                 kinds[base] |= bit
+        if doubtful:
+            self._look_again(doubtful)
+
+    def _look_again(self, doubtful: list[tuple[str, str, int]]) -> None:
+        """Look at the names that are not regular files, or could not be looked at, a second time.
+
+        One look proves nothing: a network file system may miss a file for a moment, and a file may have gone since the
+        directory was listed. A name that is still listed is there, whatever a look at it says.
+        """
+        listed: set[str] | None = None
+        for name, base, bit in doubtful:
+            try:
+                status = self._folder.stat(name)
+                reason = "its name is in the directory, but there seems to be no such file"
+            except VolumeError as error:
+                status, reason = None, error.reason
+            if status is not None and stat.S_ISREG(status.st_mode):
+                if bit & _NAMED:
+                    (self._result.partial if bit == _BITS[Kind.PARTIAL] else self._result.leftovers).append(name)
+                    continue
+                self._kinds[base] |= bit
+                if bit == _ARCHIVE:
+                    self._sizes[base] = status.st_size
+                continue
+            self._blocked.add(name)
+            if status is not None:
+                self._result.ignored.append(Finding(shown(name), f"{_type_of(status.st_mode)}, not a file"))
+                continue
+            listed = self._folder.names() if listed is None else listed
+            if name in listed:
+                self._unseen[name] = reason
+                self._note_unseen(name, bit, reason)
+            elif bit == _BITS[Kind.PIN]:
+                self._blocked.discard(name)
+
+    def _note_unseen(self, name: str, bit: int, reason: str) -> None:
+        """Count an archive that cannot be looked at, in whatever state, as damaged."""
+        reason = f"cannot be looked at: {reason}"
+        if bit & _ARCHIVES:
+            self._result.damaged.append(Finding(name, f"damaged: it {reason}", UNSEEN_REMEDY))
+        elif not bit & _PUBLISHED:
+            self._result.ignored.append(Finding(name, reason))
 
     def _recognise(self, entry: "os.DirEntry[str]") -> tuple[str, int] | None:
         """Return base and kind (as a bit) of a name; any other name is noted as ignored."""
@@ -96,24 +144,25 @@ class _Reading:
         time = None if parts is None else parse_stamp(parts[1])
         if parts is None or time is None:
             if entry.name not in OWN_FILES:
-                self._ignore(entry)
+                self._ignore(entry.name)
             return None
         base, _, kind = parts
         self._times[base] = time
         self._kinds.setdefault(base, 0)
         return base, _BITS[kind]
 
-    def _ignore(self, entry: "os.DirEntry[str]") -> None:
+    def _ignore(self, name: str) -> None:
+        """Note a name that is not one of ours."""
         try:
-            mode = entry.stat(follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            self._blocked.discard(entry.name)
-            return
-        except OSError as error:
-            reason = f"cannot be examined: {error.strerror}"
+            status = self._folder.stat(name)
+        except VolumeError as error:
+            reason = f"cannot be examined: {error.reason}"
         else:
-            reason = self._grammar.objection(entry.name) if stat.S_ISREG(mode) else f"{_type_of(mode)}, not a file"
-        self._result.ignored.append(Finding(shown(entry.name), reason))
+            if status is None:
+                return
+            mode = status.st_mode
+            reason = self._grammar.objection(name) if stat.S_ISREG(mode) else f"{_type_of(mode)}, not a file"
+        self._result.ignored.append(Finding(shown(name), reason))
 
     def sorted(self) -> Scan:
         """Return everything that was noted, with the state of each base."""
@@ -128,7 +177,8 @@ class _Reading:
         result.staged.reverse()
         for names in (result.partial, result.leftovers):
             names.sort()
-        result.ignored.sort(key=lambda finding: finding.name)
+        for findings in (result.damaged, result.ignored):
+            findings.sort(key=lambda finding: finding.name)
         return result
 
     def _sort_others(self, base: str, kinds: int) -> None:
@@ -137,15 +187,21 @@ class _Reading:
         for kind, bases in ((Kind.BAD, result.bad), (Kind.STAGED, result.staged), (Kind.TOMBSTONE, result.tombstones)):
             if kinds & _BITS[kind]:
                 bases.append(base)
-        owned = ((SIDECARS, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED)), (STAGED_SIDECARS, (Kind.STAGED,)))
-        for sidecars, owners in owned:
-            if not any(kinds & _BITS[kind] or file_name(base, kind) in self._blocked for kind in owners):
-                result.leftovers += [file_name(base, kind) for kind in sidecars if kinds & _BITS[kind]]
+        for sidecar, owners in OWNERS.items():
+            if kinds & _BITS[sidecar] and not any(
+                kinds & _BITS[kind] or file_name(base, kind) in self._blocked for kind in owners
+            ):
+                result.leftovers.append(file_name(base, sidecar))
 
     def _sort_archive(self, base: str, kinds: int) -> None:
         for kind in () if kinds & _NEEDED == _NEEDED else (Kind.SHA256, Kind.METADATA):
+            name = file_name(base, kind)
+            if name in self._unseen:
+                reason = f"damaged: {name} cannot be looked at: {self._unseen[name]}"
+                self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), reason, UNSEEN_REMEDY))
+                return
             if not kinds & _BITS[kind]:
-                reason = f"incomplete: {file_name(base, kind)} is missing"
+                reason = f"incomplete: {name} is missing"
                 self._result.incomplete.append(Finding(file_name(base, Kind.ARCHIVE), reason))
                 return
         pin = self._pin(base, kinds) if self._blocked or kinds & _BITS[Kind.PIN] else None
