@@ -55,12 +55,13 @@ _HIDDEN = {kind.value: kind for kind in (Kind.STAGED, Kind.TOMBSTONE, *STAGED_SI
 _HIDDEN_KINDS = frozenset(_HIDDEN.values())
 
 LOCK = ".lock"
+PIN_LOCK = ".pins.lock"
 DELETIONS = "deletions.jsonl"
 LAST_ERROR = "last-error.log"
 STATUS = "status.json"
 STATUS_LOCK = ".status.lock"
 
-OWN_FILES = frozenset({LOCK, DELETIONS, LAST_ERROR})
+OWN_FILES = frozenset({LOCK, PIN_LOCK, DELETIONS, LAST_ERROR})
 """The other files of this package in a database's directory."""
 
 OWN_ROOT_FILES = frozenset({STATUS, STATUS_LOCK, f".{STATUS}{Kind.TEMPORARY.value}"})

@@ -91,6 +91,12 @@ def parse_moment(text: str) -> datetime | None:
         return None
 
 
+def later(moment: datetime, length: timedelta) -> datetime:
+    """Return a UTC moment some time later, or the last one that can be written."""
+    last = datetime.max.replace(microsecond=0, tzinfo=UTC)
+    return last if length > last - moment else moment + length
+
+
 def shown(text: str) -> str:
     """Return a text from the volume as one harmless line, in which characters that do not print are escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -13,7 +13,7 @@ from retention.errors import ConfigError, LockedError, RetentionError, UsageErro
 from retention.keyvalue import format_lines
 from retention.names import Kind, file_name
 from retention.rule.backup import Backup, Scan
-from retention.text import parse_moment, shown
+from retention.text import later, parse_moment, shown
 from retention.volume import pins, verify
 from retention.volume.directory import Directory
 from retention.volume.folder import volume_error
@@ -109,20 +109,13 @@ def _what_is_there(found: Scan) -> str:
 def protect(directory: Directory, backup: Backup, *, now: datetime, length: timedelta) -> str:
     """Pin an archive while it is restored; return a warning, or nothing.
 
-    An existing pin that holds long enough stays as it is. If a run holds the lock, the archive is pinned without it: a
-    dump may take long, and a restore is urgent. A volume that refuses the pin refuses the prune as well.
+    A pin that holds long enough stays as it is. This waits for no run: a dump may take long, and a restore is urgent. A
+    volume that refuses the pin refuses the prune as well.
     """
-    expires = now + length
-    if backup.pin is not None and backup.pin.holds(expires):
-        return ""
     reason = f"being restored by {directory.holder}"
     try:
-        try:
-            pins.pin(directory, backup.name, reason=reason, expires=expires, now=now)
-        except LockedError:
-            pins.write(directory.folder, backup.base, reason=reason, expires=expires, now=now)
-            return "a run holds the database's lock; the restore does not wait for it"
-    except VolumeError as error:
+        pins.protect(directory, backup.base, reason=reason, expires=later(now, length), now=now)
+    except (VolumeError, LockedError) as error:
         return f"the archive could not be pinned while it is restored: {error}"
     return ""
 
@@ -135,6 +128,8 @@ def check(directory: Directory, backup: Backup) -> None:
     """
     (checked,) = verify.verify(directory, frozenset({backup.name}), done=lambda _: None)
     if checked.result == "good":
+        if not directory.folder.exists(backup.name) and not directory.folder.lists(backup.name):
+            raise RetentionError(f"{backup.name} was deleted while it was read", "choose again")
         return
     older = next((other.name for other in directory.scan().backups if other.time < backup.time), None)
     remedy = f"restore the one before it, {older}" if older else "there is no older backup; see `list` for newer ones"

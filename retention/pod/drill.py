@@ -5,7 +5,6 @@ was restored into a server of its own and all checks passed. The newest proved a
 a newer one is proved: otherwise, when a weekly drill fails, the last proved archive would be pruned long ago.
 """
 
-import contextlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,21 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retention.errors import ConfigError, ExitCode, LockedError, RetentionError
+from retention.errors import ConfigError, ExitCode, RetentionError
 from retention.keyvalue import KeyValues
 from retention.names import Kind, database_of_archive, file_name
 from retention.pod import config, report, status
-from retention.rule.backup import Backup, Pin
+from retention.rule.backup import Backup
 from retention.text import shown, table
 from retention.volume import pins, verify
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
-from retention.volume.sidecars import parse_pin, read_document
+from retention.volume.sidecars import read_document
 
 DRILL_SCHEMA = 1
 PROVED = "proved"
 GONE = "gone"
-PIN_BY = "drill"
 _PIN_REASON = "the newest backup that a drill has proved"
 _LOCK_SECONDS = 10
 _NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
@@ -203,33 +201,14 @@ def _verify_again(directory: Directory, one: Drilled) -> None:
 
 def _pin_newest(directory: Directory, *, now: datetime) -> str:
     """Pin the newest backup that a drill has proved, and take such a pin from all others; return its name."""
-    folder = directory.folder
-    with contextlib.ExitStack() as stack:
-        # A dump may hold the lock for a long time; a pin is safe without it.
-        with contextlib.suppress(LockedError):
-            stack.enter_context(directory.locked())
-        backups = directory.scan().backups
-        newest = next((backup for backup in backups if _proved(folder, backup)), None)
-        if newest is None:
-            return ""
-        if newest.pin is None or newest.pin.expires is not None:
-            # A pin that someone has set for a limited time comes back when this one is removed.
-            replaced = (folder.read(file_name(newest.base, Kind.PIN)) or b"").decode(errors="replace")
-            pins.write(folder, newest.base, reason=_PIN_REASON, expires=None, now=now, by=PIN_BY, replaced=replaced)
-        for backup in backups:
-            if backup is not newest and backup.pin is not None and backup.pin.by == PIN_BY:
-                _restore_pin(folder, backup, backup.pin, now)
-        folder.sync()
-        return newest.name
-
-
-def _restore_pin(folder: Folder, backup: Backup, pin: Pin, now: datetime) -> None:
-    """Put back the pin that a drill's pin has replaced, if it still holds."""
-    replaced = pin.replaced.encode(errors="replace")
-    if replaced and parse_pin(replaced).holds(now):
-        folder.write(file_name(backup.base, Kind.PIN), replaced)
-    else:
-        folder.remove(file_name(backup.base, Kind.PIN))
+    backups = directory.scan().backups
+    newest = next((backup for backup in backups if _proved(directory.folder, backup)), None)
+    if newest is None:
+        return ""
+    # The lock of the directory is not needed: a dump may hold it for a long time.
+    others = [backup.base for backup in backups if backup is not newest and backup.pin is not None]
+    pins.hand_on(directory, newest.base, reason=_PIN_REASON, others=others, now=now)
+    return newest.name
 
 
 def _proved(folder: Folder, backup: Backup) -> bool:

@@ -173,6 +173,26 @@ class Folder:
             )
         return content
 
+    def read_listed(self, name: str, most: int = SMALL_FILE) -> bytes | None:
+        """Return the content of a small file, or None when the directory's list lacks its name as well.
+
+        Raises:
+            VolumeError: As `read`, and when the file is listed and seems to be missing.
+        """
+        content = self.read(name, most)
+        if content is None and self.lists(name):
+            content = self.read(name, most)
+            if content is None:
+                raise self._missing(name)
+        return content
+
+    def _missing(self, name: str) -> VolumeError:
+        return VolumeError(
+            f"{self.path_of(name)}: its name is in the directory, but there seems to be no such file",
+            "check the storage: run this again once it is sound",
+            errno.ENOENT,
+        )
+
     def _irregular(self, name: str) -> VolumeError:
         return VolumeError(f"{self.path_of(name)}: not a regular file", "move it away")
 

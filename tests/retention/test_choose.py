@@ -1,5 +1,6 @@
 """`choose`: the archive that a person means, whole, and safe from prune until it is restored."""
 
+import errno
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from retention.volume import locks
 from retention.volume.folder import Folder
+from tests.faults.injector import Call, Fault, Injector
 from tests.retention.world import DAY, HOUR, T0, Ran, World, retention_here
 
 NOW = T0 + 10 * DAY
@@ -115,11 +117,15 @@ def test_a_look_tells_the_same_and_leaves_the_volume_as_it_is(world: World) -> N
     told = request(world)
     (world.folder("app") / "app-20260110-220000.dump.pin").unlink()
     (world.folder("app") / "app-20260110-220000.dump").write_bytes(b"x" * 2000)
-    before = {path: path.read_bytes() for path in world.folder("app").iterdir() if path.name != ".lock"}
+    before = {
+        path: path.read_bytes() for path in world.folder("app").iterdir() if path.name not in (".lock", ".pins.lock")
+    }
     ran = choose(world, "newest", "app", NOW, "--look")
     assert ran.code == 0, ran.err
     assert request(world) == told
-    assert {path: path.read_bytes() for path in world.folder("app").iterdir() if path.name != ".lock"} == before
+    assert {
+        path: path.read_bytes() for path in world.folder("app").iterdir() if path.name not in (".lock", ".pins.lock")
+    } == before
     assert "sha256 is correct" not in ran.out, "it was not read"
 
 
@@ -130,12 +136,11 @@ def test_pin_of_a_person_stays_as_it_is(world: World) -> None:
     assert pin.read_text() == before
 
 
-def test_run_that_holds_the_lock_is_not_waited_for_for_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retention.pod.choose.LOCK_SECONDS", 0)
+def test_run_that_holds_the_lock_is_not_waited_for(world: World) -> None:
     with Folder.open(world.folder("app")) as folder, locks.locked(folder, ".lock", seconds=0, holder="a dump"):
         ran = choose(world)
     assert ran.code == 0, ran.err
-    assert "a run holds the database's lock" in ran.out
+    assert "warning" not in ran.out
     assert (world.folder("app") / "app-20260110-220000.dump.pin").exists()
 
 
@@ -156,3 +161,62 @@ def test_expected_time_is_that_of_the_last_drill_where_there_was_one(world: Worl
     (world.folder("app") / "app-20260110-220000.drill.json").write_text('{"restore_seconds": 41}')
     assert choose(world, now=NOW + timedelta(minutes=1)).code == 0
     assert request(world)["expected_seconds"] == "41"
+
+
+def test_pin_set_while_choose_waits_is_never_shortened(world: World) -> None:
+    """Someone pins the archive for good after choose has looked at the directory: a day later it is still there."""
+    base = "app-20260110-200000"
+    later = [False]
+
+    def pin_then_go_on(call: Call) -> Fault:
+        if call.operation == "flock" and not later[0]:
+            later[0] = True
+            archive = world.folder("app") / f"{base}.dump"
+            assert retention_here("pin", "--reason", "legal hold", "--now", NOW, archive).code == 0
+        return None
+
+    with Injector(pin_then_go_on, world.root):
+        assert choose(world, base).code == 0
+    assert later[0]
+    pin = json.loads((world.folder("app") / f"{base}.dump.pin").read_text())
+    assert (pin["reason"], pin["expires"]) == ("legal hold", None)
+
+
+def test_shorter_pin_of_a_person_is_lengthened_by_a_restore_and_noted(world: World) -> None:
+    base = "app-20260110-200000"
+    world.pin(base, '{"reason": "audit", "expires": "2026-01-11T01:00:00+00:00"}')
+    assert choose(world, base).code == 0
+    pin = json.loads((world.folder("app") / f"{base}.dump.pin").read_text())
+    assert pin["expires"] == (NOW + DAY).isoformat()
+    assert json.loads(pin["replaced"])["reason"] == "audit"
+
+
+def test_person_cannot_shorten_the_pin_of_a_running_restore_by_a_shorter_one(world: World) -> None:
+    base = "app-20260110-200000"
+    assert choose(world, base).code == 0
+    archive = world.folder("app") / f"{base}.dump"
+    assert retention_here("pin", "--for", "1h", "--now", NOW, archive).code == 0
+    assert json.loads((world.folder("app") / f"{base}.dump.pin").read_text())["expires"] == (NOW + DAY).isoformat()
+
+
+def test_pin_that_a_look_misses_once_is_not_overwritten(world: World) -> None:
+    base = "app-20260110-180000"
+    name = f"{base}.dump.pin"
+    before = (world.folder("app") / name).read_text()
+    # The first opening is the scan's.
+    opened = [0]
+
+    def miss(call: Call) -> Fault:
+        opened[0] += call.operation == "open" and call.name == name
+        return errno.ENOENT if call.operation == "open" and call.name == name and opened[0] == 2 else None
+
+    with Injector(miss, world.root):
+        assert choose(world, base).code == 0
+    assert opened[0] >= 2
+    assert (world.folder("app") / name).read_text() == before
+
+
+def test_time_beyond_the_last_year_is_the_end_of_the_last_year(world: World) -> None:
+    at = "9999-12-31T20:00:00Z"
+    assert choose(world, "app-20260110-200000", "app", at).code == 0
+    assert retention_here("pin", "--for", "7d", "--now", at, world.folder("app") / "app-20260110-220000.dump").code == 0

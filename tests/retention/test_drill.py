@@ -145,3 +145,40 @@ def test_backup_run_keeps_what_a_drill_said(world: World) -> None:
     drilled = world.status()["app"]["drill"]
     assert isinstance(drilled, dict)
     assert drilled["proved"] == f"{NEWEST}.dump"
+
+
+def choose(world: World, base: str, now: datetime) -> Ran:
+    options = ("--database", "app", "--backup", base, "--requests", world.results, "--now", now)
+    return retention_here("choose", *options, world.root)
+
+
+def test_drill_leaves_a_restored_archive_its_day(world: World) -> None:
+    """A restore begins under a drill's pin; the next drill moves that on, and prune leaves the archive for the day."""
+    assert drill(world, {OLDEST: "proved"}).code == 0
+    assert choose(world, OLDEST, NOW).code == 0
+    assert pins(world)[OLDEST]["by"] == "drill"
+    assert drill(world, {NEWEST: "proved"}, NOW + HOUR).code == 0
+    assert set(pins(world)) == {NEWEST, OLDEST}
+    policy = world.top / "policy.json"
+    policy.write_text('{"phase": 0, "tiers": [{"name": "One", "every": "1h", "keep": 1}]}')
+    for now, there in ((NOW + 2 * HOUR, True), (NOW + DAY + HOUR, False)):
+        assert retention_here("prune", "--policy", policy, "--now", now, world.root).code == 0
+        assert (f"{OLDEST}.dump" in world.archives("app")) is there
+
+
+def test_pin_of_a_person_below_that_of_a_drill_outlives_a_restore(world: World) -> None:
+    person = {"reason": "audit", "expires": "2026-03-01T00:00:00+00:00"}
+    world.pin(OLDEST, json.dumps(person))
+    assert drill(world, {OLDEST: "proved"}).code == 0
+    assert choose(world, OLDEST, NOW).code == 0
+    assert drill(world, {NEWEST: "proved"}, NOW + HOUR).code == 0
+    assert pins(world)[OLDEST] == person
+
+
+def test_pin_for_a_time_waits_below_that_of_a_drill(world: World) -> None:
+    """The proved archive stays pinned for good although someone pins it for a day."""
+    assert drill(world, {OLDEST: "proved"}).code == 0
+    assert retention_here("pin", "--for", "20d", "--now", NOW, world.folder("app") / f"{OLDEST}.dump").code == 0
+    assert pins(world)[OLDEST]["expires"] is None
+    assert drill(world, {NEWEST: "proved"}).code == 0
+    assert pins(world)[OLDEST]["expires"] == (NOW + 20 * DAY).isoformat()

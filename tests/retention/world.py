@@ -195,11 +195,11 @@ class World:
         ]
 
     def names(self, database: str) -> set[str]:
-        """All names in a database's directory but our lock and log."""
+        """All names in a database's directory but our locks and log."""
         folder = self.root / database
         if not folder.exists():
             return set()
-        return {path.name for path in folder.iterdir()} - {".lock", "deletions.jsonl"}
+        return {path.name for path in folder.iterdir()} - {".lock", ".pins.lock", "deletions.jsonl"}
 
     def archives(self, database: str) -> set[str]:
         return {name for name in self.names(database) if name.endswith(".dump") and not name.startswith(".")}
