@@ -192,8 +192,10 @@ def _prune(options: argparse.Namespace) -> int:
                 found = directory.scan()
             decision = chosen.decide(found, now)
             refusal = _as_error(chosen.refusal(decision))
-            problems = [] if refusal else carry_out(directory.folder, decision, now=now)
-            return _Pruned(decision, refusal, problems)
+            if refusal:
+                return _Pruned(decision, refusal, [])
+            pruned = carry_out(directory, decision, now=now)
+            return _Pruned(pruned.decision, None, pruned.problems)
 
     visit = visit_databases(options, work)
     code = visit.code

@@ -159,7 +159,7 @@ class _Work:
         found = directory.scan()
         self._compare_with_result(found.backups, result)
         self._stop.check()
-        self._prune(directory.folder, settings, found)
+        self._prune(directory, settings, found)
 
     def _result(self) -> KeyValues | None:
         """Return what this run's dump container reported; a database that it did not report has failed."""
@@ -272,7 +272,7 @@ class _Work:
                     )
                 )
 
-    def _prune(self, folder: Folder, settings: config.DatabaseConfig, found: Scan) -> None:
+    def _prune(self, directory: Directory, settings: config.DatabaseConfig, found: Scan) -> None:
         """Prune when this run has published something; a refusal is reported by every run until it is resolved."""
         policy: Policy = config.read_policy(self._settings.config, self._database)
         self._outcome.kept_by = policy, settings.limits
@@ -287,14 +287,12 @@ class _Work:
             return
         if not (self._own and self._may_prune):
             return
-        try:
-            for problem in carry_out(folder, decision, now=self._settings.now):
-                self._outcome.warnings.append(problem.problem)
-        finally:
-            for gone in decision.delete:
-                if not folder.exists(gone.name):
-                    self._outcome.deleted.append(gone)
-                    self._log(f"{self._database}: deleted {gone.name}: {gone.reason}")
+        pruned = carry_out(directory, decision, now=self._settings.now, done=self._note_deleted)
+        self._outcome.warnings += [problem.problem for problem in pruned.problems]
+
+    def _note_deleted(self, gone: decide.Delete) -> None:
+        self._outcome.deleted.append(gone)
+        self._log(f"{self._database}: deleted {gone.name}: {gone.reason}")
 
     def _take_stock(self, directory: Directory) -> None:
         """Note which backups there are at the end, and which archives are bad."""

@@ -1,35 +1,88 @@
 """Deletes backups: those that a decision deletes, and what an interrupted run has left over."""
 
+import contextlib
+import errno
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from retention.errors import RetentionError, VolumeError
+from retention.errors import LockedError, RetentionError, VolumeError
 from retention.names import DELETIONS, OWNERS, SIDECARS, Grammar, Kind, file_name
-from retention.rule.backup import Scan
-from retention.rule.decide import Decision, Delete
+from retention.rule.backup import Pin, Scan
+from retention.rule.decide import Decision, Delete, spare
+from retention.volume import pins
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 
 
-def carry_out(folder: Folder, decision: Decision, *, now: datetime) -> list[RetentionError]:
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What became of a decision.
+
+    Attributes:
+        decision: What was done: the decision without the archives that were pinned meanwhile.
+        problems: What went wrong apart from the deletions themselves: the log could not be written.
+    """
+
+    decision: Decision
+    problems: list[RetentionError]
+
+
+def carry_out(
+    directory: Directory, decision: Decision, *, now: datetime, done: Callable[[Delete], None] = lambda _: None
+) -> Pruned:
     """Delete the backups that a decision deletes; the caller holds the lock, and has decided under it.
 
     One rename deletes a backup. Once that is on disk its sidecars are removed, then the archive itself: an interruption
     at any point leaves no archive without its sidecars, and nothing that the next `clean` does not find.
 
-    Returns:
-        Problems other than the deletions themselves: the log could not be written.
+    A backup that has been pinned since the decision stays: a restore pins its archive without the directory's lock.
+
+    Args:
+        directory: The database's directory.
+        decision: The decision.
+        now: The moment of the decision, UTC.
+        done: Called with each backup that is deleted, also before an error.
 
     Raises:
         VolumeError: When the volume refuses; the backups that were deleted before are in the log.
     """
+    if not decision.delete:
+        return Pruned(decision, [])
+    folder = directory.folder
     gone: list[Delete] = []
+    pinned: dict[str, Pin] = {}
     try:
-        for delete in reversed(decision.delete):
-            folder.rename(delete.name, file_name(delete.base, Kind.TOMBSTONE))
-            gone.append(delete)
+        with _pins_locked(directory):
+            for delete in reversed(decision.delete):
+                pin = pins.current(folder, delete.base)
+                if pin is not None and pin.holds(now):
+                    pinned[delete.base] = pin
+                    continue
+                folder.rename(delete.name, file_name(delete.base, Kind.TOMBSTONE))
+                gone.append(delete)
     finally:
-        problems = _finish_deletions(folder, gone, now) if gone else []
-    return problems
+        try:
+            problems = _finish_deletions(folder, gone, now) if gone else []
+        finally:
+            for delete in reversed(gone):
+                done(delete)
+    return Pruned(spare(decision, pinned), problems)
+
+
+@contextlib.contextmanager
+def _pins_locked(directory: Directory) -> Iterator[None]:
+    """Hold the lock of the pins; without it where the volume has no room for its file, since then nobody can pin."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(pins.locked(directory))
+        except LockedError as error:
+            raise VolumeError(error.problem, error.remedy) from None
+        except VolumeError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        yield
 
 
 def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list[RetentionError]:

@@ -14,6 +14,7 @@ import pytest
 from retention.names import Kind, file_name
 from retention.volume.folder import Folder
 from retention.volume.scan import scan
+from tests.faults.injector import Call, Fault, Injector
 from tests.retention.world import HOUR, T0, World, retention, retention_here
 
 NOW = T0 + 30 * 24 * HOUR
@@ -191,3 +192,37 @@ def test_metadata_that_lie_do_not_count(world: World, old: str, new: str) -> Non
         found = scan(folder, "app")
     assert not found.backups
     assert [finding.name for finding in found.damaged] == [f"{base}.dump"]
+
+
+@pytest.mark.parametrize("command", ["prune", "finish"])
+def test_archive_that_is_pinned_after_the_decision_is_not_deleted(world: World, command: str) -> None:
+    """A restore pins an archive while a prune that has decided to delete it waits for the volume."""
+    for index in range(18):
+        world.publish("app", NOW - 2 * index * HOUR - MINUTE)
+    if command == "finish":
+        world.stage("app", NOW - MINUTE / 2)
+    at = ("--now", NOW.isoformat())
+    doomed = retention_here("plan", *at, "--format", "names", world.root / "app").out.split()
+    chosen = doomed[-1].removesuffix(".dump")
+    done = [False]
+
+    def restore_first(call: Call) -> Fault:
+        # The first look at a pin's lock comes after the decision.
+        if not done[0] and call.operation == "flock" and call.name == ".pins.lock":
+            done[0] = True
+            options = ("--database", "app", "--backup", chosen, "--requests", world.results)
+            assert retention_here("choose", *at, *options, world.root).code == 0
+        return None
+
+    arguments = world.finish_arguments(NOW) if command == "finish" else ["prune", *at, world.root / "app"]
+    with Injector(restore_first, world.root):
+        ran = retention_here(*arguments)
+    assert ran.code == 0, ran
+    assert f"{chosen}.dump" in world.archives("app")
+    assert set(doomed) & world.archives("app") == {f"{chosen}.dump"}
+    if command == "prune":
+        (line,) = [line for line in ran.out.splitlines() if chosen in line]
+        assert line.startswith("keep"), "the report says what was done"
+    else:
+        assert f"deleted {chosen}" not in ran.out
+    world.assert_sound("app")
