@@ -188,7 +188,7 @@ def _prune(options: argparse.Namespace) -> int:
             return _Pruned(decision, _as_error(chosen.refusal(decision)), [])
         with directory.locked():
             found = directory.scan()
-            if clean(directory.folder, found, now=now):
+            if clean(directory, found, now=now):
                 found = directory.scan()
             decision = chosen.decide(found, now)
             refusal = _as_error(chosen.refusal(decision))

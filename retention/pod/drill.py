@@ -166,16 +166,11 @@ def _drilled(results: Path, base: str) -> Drilled:
 
 
 def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: Callable[[str], None]) -> None:
-    folder = directory.folder
     for one in outcome.drilled:
         try:
             if one.state == "damaged":
                 _verify_again(directory, one)
-            # Only next to an archive: the next run removes a sidecar without one.
-            if folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD)):
-                content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
-                folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
-                folder.sync()
+            _write_sidecar(directory, one)
         except RetentionError as error:
             outcome.warnings.append(f"{one.name}: {error}")
         log(f"{outcome.database}: {one.name} {one.state}{f': {one.problem}' if one.problem else ''}")
@@ -185,6 +180,17 @@ def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: 
         outcome.warnings.append(f"the newest proved backup could not be pinned: {error}")
     for warning in outcome.warnings:
         log(f"{outcome.database}: warning: {warning}")
+
+
+def _write_sidecar(directory: Directory, one: Drilled) -> None:
+    folder = directory.folder
+    content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
+    # Otherwise a run would take the file that is being written for one that a dead process has left.
+    with pins.locked(directory):
+        # Only next to an archive: the next run removes a sidecar without one.
+        if folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD)):
+            folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
+            folder.sync()
 
 
 def _verify_again(directory: Directory, one: Drilled) -> None:

@@ -149,7 +149,7 @@ class _Work:
 
     def _finish(self, directory: Directory, settings: config.DatabaseConfig) -> None:
         found = directory.scan()
-        for name in clean(directory.folder, found, now=self._settings.now):
+        for name in clean(directory, found, now=self._settings.now):
             self._log(f"{self._database}: removed {name}, left over from an interrupted run")
         result = self._result()
         backups = list(found.backups)

@@ -15,6 +15,9 @@ from retention.volume import pins
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 
+_SHARED_TEMPORARIES = tuple(f"{kind.value}{Kind.TEMPORARY.value}" for kind in (Kind.PIN, Kind.DRILL))
+"""How the temporary names of those files end that are written under the lock of the pins alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
@@ -100,7 +103,7 @@ def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list
     return [] if problem is None else [problem]
 
 
-def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
+def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
     """Complete the deletions of an interrupted run, and remove what it left over; the caller holds the lock.
 
     Returns:
@@ -109,10 +112,15 @@ def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
     Raises:
         VolumeError: When the volume refuses.
     """
-    removed = []
-    for name in _orphans(folder, scan):
-        if folder.remove(name):
-            removed.append(name)
+    folder = directory.folder
+    orphans = _orphans(folder, scan)
+    # Drills and restores write these without the directory's lock: one of them may be writing at this moment.
+    shared = [name for name in orphans if name.endswith(_SHARED_TEMPORARIES)]
+    removed = [name for name in orphans if name not in shared and folder.remove(name)]
+    with contextlib.suppress(LockedError):
+        if shared:
+            with pins.locked(directory, 0):
+                removed += [name for name in shared if folder.remove(name)]
     for base in scan.tombstones:
         line = _log_line(
             now, file_name(base, Kind.ARCHIVE), "interrupted", "completes an earlier run", event="completed"

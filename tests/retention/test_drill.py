@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.injector import Call, Fault, Injector
 from tests.retention.world import DAY, HOUR, T0, Ran, World, retention_here
 
 NOW = T0 + 10 * DAY
@@ -182,3 +183,31 @@ def test_pin_for_a_time_waits_below_that_of_a_drill(world: World) -> None:
     assert pins(world)[OLDEST]["expires"] is None
     assert drill(world, {NEWEST: "proved"}).code == 0
     assert pins(world)[OLDEST]["expires"] == (NOW + 20 * DAY).isoformat()
+
+
+@pytest.mark.parametrize("written", [".dump.pin.tmp", ".drill.json.tmp"])
+def test_run_leaves_a_file_alone_that_a_drill_is_writing(world: World, written: str) -> None:
+    """A run begins while a drill is between writing a small file and giving it its name."""
+    began = [False]
+
+    def finish_first(call: Call) -> Fault:
+        if call.operation == "rename" and call.name == f".{NEWEST}{written}":
+            began[0] = True
+            world.finish(NOW)
+        return None
+
+    with Injector(finish_first, world.root):
+        ran = drill(world, {NEWEST: "proved"})
+    assert began[0]
+    assert ran.code == 0
+    assert "warning" not in ran.out
+    assert list(pins(world)) == [NEWEST]
+    assert (world.folder("app") / f"{NEWEST}.drill.json").exists()
+
+
+def test_run_removes_what_a_killed_drill_was_writing(world: World) -> None:
+    names = [f".{NEWEST}.dump.pin.tmp", f".{NEWEST}.drill.json.tmp"]
+    for name in names:
+        (world.folder("app") / name).write_text("{")
+    world.finish(NOW)
+    assert not set(names) & world.names("app")
