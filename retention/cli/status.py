@@ -83,10 +83,14 @@ def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str,
     newest = next((backup for backup in found.backups if backup.time <= now), None)
     last = last or {}
     bad = [*(f"{base}{Kind.BAD.value}" for base in found.bad), *(finding.name for finding in found.damaged)]
+    warnings = last.get("warnings", [])
     drilled = last.get("drill")
     drilled = drilled if isinstance(drilled, dict) else None
     failed = bad or (drilled is not None and drilled.get("result") == "failed")
     result = report.FAILED if failed else str(last.get("result", "unknown"))
+    incomplete = [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
+    if incomplete and result == report.OK:
+        result = report.WARNING
     return {
         "database": found.database,
         "result": result,
@@ -102,7 +106,7 @@ def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str,
         "last_success": last.get("last_success"),
         "problems": last.get("problems", []),
         "refused": last.get("refused"),
-        "warnings": last.get("warnings", []),
+        "warnings": [*warnings, *(text for text in incomplete if text not in warnings)],
         "drill": drilled,
     }
 

@@ -309,10 +309,12 @@ class _Work:
                 )
         for finding in found.damaged:
             self._outcome.bad.append(finding.name)
+            # With a remedy of its own it cannot be looked at or read: nobody knows what is in it.
+            fate = "does not count" if finding.remedy else "no longer counts"
             self._fail(
                 RetentionError(
-                    f"{finding.name} no longer counts: {finding.reason}",
-                    "restore it from a copy of the volume, or remove it together with its sidecars",
+                    f"{finding.name} {fate}: {finding.reason}",
+                    finding.remedy or "restore it from a copy of the volume, or remove it together with its sidecars",
                 )
             )
         for finding in (*found.incomplete, *found.ignored):

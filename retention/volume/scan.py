@@ -24,7 +24,7 @@ from retention.names import (
 from retention.rule.backup import Finding, Pin, Scan
 from retention.text import shown
 from retention.volume.folder import Folder
-from retention.volume.sidecars import DamagedError, read_backup, read_pin
+from retention.volume.sidecars import UNSEEN_REMEDY, DamagedError, VanishedError, read_backup, read_pin
 
 # The files of a base are noted as a sum of bits, which is faster than a set; see the goal in volume/metadata.py.
 _BITS = {kind: 1 << index for index, kind in enumerate(Kind)}
@@ -35,15 +35,12 @@ _PUBLISHED = sum(_BITS[kind] for kind in (Kind.ARCHIVE, *SIDECARS))
 _ARCHIVES = sum(_BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, Kind.STAGED, Kind.TOMBSTONE))
 _NAMED = _BITS[Kind.PARTIAL] | _BITS[Kind.TEMPORARY]
 
-UNSEEN_REMEDY = "check the storage and who owns the file: it may be sound, so do not remove it"
-"""What to do about a file of ours that cannot be looked at or read."""
-
 
 def scan(folder: Folder, database: str) -> Scan:
     """Return everything in a database's directory.
 
     Raises:
-        VolumeError: When the directory, or a sidecar in it, cannot be read.
+        VolumeError: When the directory cannot be read. A file in it that cannot be read is the fault of its archive.
     """
     reading = _Reading(folder, database)
     reading.take()
@@ -197,8 +194,7 @@ class _Reading:
         for kind in () if kinds & _NEEDED == _NEEDED else (Kind.SHA256, Kind.METADATA):
             name = file_name(base, kind)
             if name in self._unseen:
-                reason = f"damaged: {name} cannot be looked at: {self._unseen[name]}"
-                self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), reason, UNSEEN_REMEDY))
+                self._damaged(base, f"{name} cannot be looked at: {self._unseen[name]}", UNSEEN_REMEDY)
                 return
             if not kinds & _BITS[kind]:
                 reason = f"incomplete: {name} is missing"
@@ -206,11 +202,27 @@ class _Reading:
                 return
         pin = self._pin(base, kinds) if self._blocked or kinds & _BITS[Kind.PIN] else None
         try:
-            backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
+            try:
+                backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
+            except VanishedError:
+                if not self._folder.lists(file_name(base, Kind.ARCHIVE)):
+                    # A prune has deleted the backup since the directory was listed.
+                    return
+                backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
         except DamagedError as error:
-            self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), f"damaged: {error}"))
-            return
-        self._result.backups.append(backup)
+            self._damaged(base, str(error), error.remedy)
+        except VanishedError as error:
+            if self._folder.lists(str(error)):
+                self._damaged(base, f"{error} cannot be read, though its name is in the directory", UNSEEN_REMEDY)
+            else:
+                self._result.incomplete.append(
+                    Finding(file_name(base, Kind.ARCHIVE), f"incomplete: {error} is missing")
+                )
+        else:
+            self._result.backups.append(backup)
+
+    def _damaged(self, base: str, reason: str, remedy: str) -> None:
+        self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), f"damaged: {reason}", remedy))
 
     def _pin(self, base: str, kinds: int) -> Pin | None:
         name = file_name(base, Kind.PIN)

@@ -17,7 +17,7 @@ class Checked:
 
     Attributes:
         name: Its file name.
-        result: `good`, `bad`, `gone` (pruned while it was read) or `unread`.
+        result: `good`, `bad`, `gone` (pruned while it was read) or `unread` (it cannot be read, or lacks its sidecars).
         reason: Why it is not good; empty for a good one.
     """
 
@@ -44,14 +44,18 @@ def verify(directory: Directory, only: frozenset[str] | None, *, done: Callable[
         RetentionError: When one of `only` does not exist, or the directory cannot be read.
     """
     found = directory.scan()
-    names = {backup.name for backup in found.backups} | {finding.name for finding in found.damaged}
+    uncounted = [*found.damaged, *found.incomplete]
+    names = {backup.name for backup in found.backups} | {finding.name for finding in uncounted}
     for name in sorted((only or frozenset()) - names):
         reason = next((f.reason for f in found.not_counted() if f.name == name), "there is no such archive")
         raise RetentionError(f"{directory.folder.path_of(name)}: {reason}", "see `list` for the backups")
     checks = []
-    for finding in found.damaged:
+    for finding in uncounted:
         if only is None or finding.name in only:
-            checks.append(_report(Checked(finding.name, "bad", finding.reason), done))
+            # A remedy means that the file cannot be looked at: that is no verdict about what is in it.
+            unread = bool(finding.remedy) or finding in found.incomplete
+            reason = f"{finding.reason}; {finding.remedy}" if finding.remedy else finding.reason
+            checks.append(_report(Checked(finding.name, "unread" if unread else "bad", reason), done))
     for backup in _chosen(found.backups, only):
         checks.append(_report(_check(directory, backup), done))
     return checks

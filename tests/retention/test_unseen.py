@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from retention.names import Kind, file_name
-from tests.faults.injector import ALWAYS, Injector, once
+from tests.faults.injector import ALWAYS, Call, Fault, Injector, once
 from tests.retention.world import HOUR, T0, World, retention_here
 
 NOW = T0 + 30 * 24 * HOUR
@@ -63,3 +63,116 @@ def test_sidecars_stay_whose_archive_the_list_of_the_directory_lacks_once(
     retention_here("prune", "--now", NOW.isoformat(), folder)
     assert lists[0] > 2
     assert {name for name in world.names("app") if base in name} == before
+
+
+def _spoil(world: World, name: str, how: str) -> Injector:
+    """Make a file unreadable: for good on the volume, or by the errors of a bad sector and of a wrong owner."""
+    path = world.folder("app") / name
+    errors = {"EIO": errno.EIO, "EACCES": errno.EACCES, "ESTALE": errno.ESTALE}
+    if how == "too large":
+        with path.open("r+b") as file:
+            file.truncate(2 << 30)
+    elif how == "read EIO":
+        return Injector(once("read", name, errno.EIO, ALWAYS), world.root)
+    elif how in errors:
+        return Injector(once("open", name, errors[how], ALWAYS), world.root)
+    return Injector(lambda _: None, world.root)
+
+
+SPOILED = pytest.mark.parametrize("how", ["too large", "EIO", "EACCES", "ESTALE", "read EIO"])
+EITHER_SIDECAR = pytest.mark.parametrize("kind", [Kind.METADATA, Kind.SHA256])
+
+
+@SPOILED
+@EITHER_SIDECAR
+def test_one_sidecar_that_cannot_be_read_stops_nothing_but_its_own_archive(world: World, kind: Kind, how: str) -> None:
+    world.configure("other")
+    world.publish("other", NOW - 2 * HOUR)
+    others = [world.publish("app", NOW - hours * HOUR) for hours in (2, 4)]
+    old = world.publish("app", NOW - 100 * HOUR)
+    new = world.stage("app", NOW - 5 * MINUTE)
+    world.stage("other", NOW - 5 * MINUTE)
+    at = ("--now", NOW.isoformat())
+    with _spoil(world, file_name(old, kind), how):
+        ran = world.finish(NOW)
+        assert ran.code == 1
+        assert f"app: failed: {old}.dump does not count: damaged: {file_name(old, kind)} cannot be read" in ran.out
+        assert f"published {new}.dump" in ran.out
+        assert world.status()["other"]["result"] == "ok"
+        listed = retention_here("list", *at, world.root / "app").out
+        assert all(f"{base}.dump" in listed for base in (new, *others))
+        assert f"ignored {old}.dump: damaged" in listed
+        for base in (new, others[1]):
+            options = ("--database", "app", "--backup", base, "--requests", world.results)
+            assert retention_here("choose", *at, *options, world.root).code == 0
+        ran = retention_here("verify", world.root / "app")
+        assert ran.code == 1
+        assert f"{old}.dump: unread" in ran.out
+        assert f"{new}.dump: good" in ran.out
+        assert retention_here("prune", *at, world.root / "app").code == 0
+        assert retention_here("pin", world.root / "app" / f"{others[0]}.dump").code == 0
+        ran = retention_here("status", *at, world.root)
+        assert ran.code == 1
+        assert f"bad archives: {old}.dump" in ran.out
+        assert retention_here("choose", *at, "--drill", world.config, "--requests", world.results, world.root).code == 0
+    assert f"{old}.dump" in world.archives("app"), "what cannot be read is never deleted"
+
+
+@pytest.mark.parametrize("name", ["{base}.dump", ".{base}.dump.staged", "{base}.dump.bad"])
+@pytest.mark.parametrize("error", [errno.ENOENT, errno.EIO, errno.EACCES, errno.ESTALE])
+def test_archive_that_cannot_be_looked_at_fails_finish_status_and_verify(world: World, name: str, error: int) -> None:
+    base = world.publish("app", NOW - 8 * HOUR)
+    world.publish("app", NOW - 2 * HOUR)
+    folder, name = world.folder("app"), name.format(base=base)
+    if name != f"{base}.dump":
+        (folder / f"{base}.dump").rename(folder / name)
+    world.stage("app", NOW - 5 * MINUTE)
+    with Injector(once("stat", name, error, ALWAYS), world.root):
+        ran = world.finish(NOW)
+        assert ran.code == 1
+        assert f"{name} does not count: damaged: it cannot be looked at" in ran.out
+        assert "do not remove it" in ran.out
+        ran = retention_here("status", "--now", NOW.isoformat(), world.root)
+        assert ran.code == 1
+        assert name in ran.out
+        ran = retention_here("verify", world.root / "app")
+        assert ran.code == 1
+        assert f"{name}: unread" in ran.out
+    ran = world.finish(NOW + MINUTE)
+    assert f"{name} does not count: damaged" not in ran.out
+
+
+@pytest.mark.parametrize("operation", ["stat", "open"])
+@pytest.mark.parametrize("kind", [Kind.ARCHIVE, Kind.METADATA, Kind.SHA256])
+def test_file_that_one_look_misses_is_not_taken_for_damaged(world: World, operation: str, kind: Kind) -> None:
+    base = world.publish("app", NOW - 2 * HOUR)
+    with Injector(once(operation, file_name(base, kind), errno.ENOENT), world.root):
+        ran = retention_here("list", world.root / "app")
+    assert f"{base}.dump" in ran.out
+    assert "ignored" not in ran.out
+
+
+def test_backup_that_is_pruned_while_the_directory_is_read_is_not_told_as_damaged(world: World) -> None:
+    base = world.publish("app", NOW - 2 * HOUR)
+
+    def prune(call: Call) -> Fault:
+        if call.operation == "open" and call.name == f"{base}.json":
+            for path in world.folder("app").glob(f"{base}*"):
+                path.unlink()
+        return None
+
+    with Injector(prune, world.root):
+        ran = retention_here("list", world.root / "app")
+    assert ran.out == "app: 0 backups, 0 B\n"
+
+
+def test_incomplete_archive_is_a_warning_in_status_and_unread_for_verify(world: World) -> None:
+    base = world.publish("app", NOW - 2 * HOUR)
+    world.publish("app", NOW - 4 * HOUR)
+    world.stage("app", NOW - 5 * MINUTE)
+    (world.folder("app") / f"{base}.json").unlink()
+    assert world.finish(NOW).code == 0
+    ran = retention_here("verify", world.root / "app")
+    assert (ran.code, f"{base}.dump: unread: incomplete" in ran.out) == (1, True)
+    ran = retention_here("status", "--now", NOW.isoformat(), "--format", "json", world.root / "app")
+    assert (ran.code, '"result": "warning"' in ran.out) == (0, True)
