@@ -107,6 +107,8 @@ class _Work:
         # The staged bases that this run has judged, the names of those that it has marked bad, the published bases.
         self._judged: set[str] = set()
         self._marked_bad: set[str] = set()
+        # The staged bases that could not be judged or published.
+        self._unjudged: set[str] = set()
         self._own: set[str] = set()
         self._may_prune = True
 
@@ -155,7 +157,18 @@ class _Work:
         backups = list(found.backups)
         for base in found.staged:
             self._stop.check()
-            self._judge(directory, base, result, backups, settings)
+            try:
+                self._judge(directory, base, result, backups, settings)
+            except VolumeError as error:
+                # The others may be sound: a bad sector below this one must not keep them from being published for ever.
+                self._unjudged.add(base)
+                self._fail(
+                    RetentionError(
+                        f"{file_name(base, Kind.STAGED)} stays as it is until it can be judged and published: "
+                        f"{error.problem}",
+                        error.remedy,
+                    )
+                )
         found = directory.scan()
         self._compare_with_result(found.backups, result)
         self._stop.check()
@@ -261,7 +274,7 @@ class _Work:
                     f"its result has the unknown state {state!r}", "run the dump and finish of one version of the chart"
                 )
             )
-        elif base not in self._judged:
+        elif base not in self._judged | self._unjudged:
             if any(backup.sha256 == result.text("sha256") for backup in backups):
                 self._outcome.notes.append(f"another run has published {file_name(base, Kind.ARCHIVE)}")
             else:

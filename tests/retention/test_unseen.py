@@ -1,11 +1,12 @@
 """A file of ours that cannot be looked at or read: it alone counts as damaged, and nothing is removed because of it."""
 
 import errno
+from datetime import UTC, datetime
 
 import pytest
 
 from retention.names import Kind, file_name
-from tests.faults.injector import ALWAYS, Call, Fault, Injector, once
+from tests.faults.injector import ALWAYS, SHORT, Call, Fault, Injector, once
 from tests.retention.world import HOUR, T0, World, retention_here
 
 NOW = T0 + 30 * 24 * HOUR
@@ -176,3 +177,83 @@ def test_incomplete_archive_is_a_warning_in_status_and_unread_for_verify(world: 
     assert (ran.code, f"{base}.dump: unread: incomplete" in ran.out) == (1, True)
     ran = retention_here("status", "--now", NOW.isoformat(), "--format", "json", world.root / "app")
     assert (ran.code, '"result": "warning"' in ran.out) == (0, True)
+
+
+@pytest.mark.parametrize("how", ["EIO", "EACCES", "read EIO"])
+def test_one_staged_archive_that_cannot_be_read_stops_no_later_one(world: World, how: str) -> None:
+    old = world.stage("app", NOW - 125 * MINUTE, report=False)
+    world.publish("app", NOW - 6 * HOUR)
+    for run in range(3):
+        now = NOW + 2 * run * HOUR
+        new = world.stage("app", now - 5 * MINUTE)
+        with _spoil(world, file_name(old, Kind.STAGED), how):
+            ran = world.finish(now)
+        assert ran.code == 1
+        assert f"{file_name(old, Kind.STAGED)} stays as it is" in ran.out
+        assert f"published {new}.dump" in ran.out
+        assert len([name for name in world.names("app") if name.endswith(".staged")]) == 2, "the archive and its roles"
+    new = world.stage("app", NOW + 8 * HOUR)
+    assert world.finish(NOW + 8 * HOUR + MINUTE).code == 0
+    assert {f"{old}.dump", f"{new}.dump"} <= world.archives("app")
+    world.assert_sound("app")
+
+
+def test_directory_in_the_place_of_a_sidecar_stops_no_other_archive(world: World) -> None:
+    old = world.stage("app", NOW - 125 * MINUTE, report=False)
+    (world.folder("app") / f"{old}.json").mkdir()
+    new = world.stage("app", NOW - 5 * MINUTE)
+    ran = world.finish(NOW)
+    assert ran.code == 1
+    assert f"{new}.dump" in world.archives("app")
+    assert f"{old}.dump" not in world.archives("app")
+    (world.folder("app") / f"{old}.json").rmdir()
+    assert world.finish(NOW + MINUTE).code == 0
+    assert f"{old}.dump" in world.archives("app")
+    world.assert_sound("app")
+
+
+@pytest.mark.parametrize("kind", [Kind.STAGED_SHA256, Kind.STAGED_RESULT, Kind.STAGED_GLOBALS])
+@pytest.mark.parametrize("times", [1, ALWAYS])
+def test_staged_sidecar_that_a_look_misses_is_no_verdict(world: World, kind: Kind, times: int) -> None:
+    base = world.stage("app", NOW - 5 * MINUTE)
+    with Injector(once("open", file_name(base, kind), errno.ENOENT, times), world.root):
+        ran = world.finish(NOW)
+    assert not [name for name in world.names("app") if name.endswith(".bad")]
+    assert (ran.code, len(world.archives("app"))) == ((0, 1) if times == 1 else (1, 0))
+    assert world.finish(NOW + MINUTE).code == 0
+    assert f"{base}.globals.sql" in world.names("app")
+    world.assert_sound("app")
+
+
+@pytest.mark.parametrize("kind", [Kind.STAGED_SHA256, Kind.STAGED_RESULT, Kind.STAGED_GLOBALS, Kind.STAGED])
+def test_file_that_is_read_in_pieces_is_read_in_full(world: World, kind: Kind) -> None:
+    base = world.stage("app", NOW - 5 * MINUTE)
+    with Injector(once("read", file_name(base, kind), SHORT, ALWAYS), world.root):
+        assert world.finish(NOW).code == 0
+    assert (world.folder("app") / f"{base}.globals.sql").read_text() == "CREATE ROLE app;\n"
+    world.assert_sound("app")
+
+
+@pytest.mark.parametrize("times", [1, ALWAYS])
+def test_published_archive_that_a_look_misses_is_never_overwritten(world: World, times: int) -> None:
+    """A clock that was set back gives a dump the name of a backup; its files stay as they are."""
+    time = NOW - 5 * MINUTE
+    base = world.publish("app", time, content=b"the older backup of the same second")
+    world.pin(base)
+    before = {name: (world.folder("app") / name).read_bytes() for name in world.names("app")}
+    world.stage("app", time)
+    with Injector(once("stat", f"{base}.dump", errno.ENOENT, times), world.root):
+        world.finish(NOW)
+    assert {name: (world.folder("app") / name).read_bytes() for name in before} == before
+
+
+def test_last_second_of_the_last_year_is_no_fault_of_the_program(world: World) -> None:
+    last = "app-99991231-235959"
+    (world.folder("app") / f"{last}.dump.bad").write_bytes(b"hostile")
+    staged = world.stage("app", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    new = world.stage("app", NOW - 5 * MINUTE)
+    ran = world.finish(NOW)
+    assert "fault in the program" not in ran.out
+    assert "are taken" in ran.out
+    assert f"{new}.dump" in world.archives("app")
+    assert file_name(staged, Kind.STAGED) in world.names("app")
