@@ -4,6 +4,7 @@ A backup *is* a `<base>.dump` with `<base>.dump.sha256` and `<base>.json` that a
 Each file with one of our names has a state; all others are *ignored*: reported with a reason, never touched.
 """
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -250,10 +251,13 @@ def scan_root(folder: Folder) -> Root:
     for entry in folder.entries():
         if entry.name in OWN_ROOT_FILES or entry.name == "lost+found":
             continue
-        if entry.is_dir(follow_symlinks=False) and is_database(entry.name):
+        mode = _mode(folder, entry)
+        if (mode is None or stat.S_ISDIR(mode)) and is_database(entry.name):
+            # One that cannot be looked at is a database as well: who opens it says why.
             databases.append(entry.name)
         else:
-            reason = "a link, never followed" if entry.is_symlink() else "not a database's directory"
+            link = mode is not None and stat.S_ISLNK(mode)
+            reason = "a link, never followed" if link else "not a database's directory"
             ignored.append(Finding(shown(entry.name), reason))
     return Root(tuple(sorted(databases)), tuple(sorted(ignored, key=lambda finding: finding.name)))
 
@@ -267,11 +271,24 @@ def is_database_folder(folder: Folder, name: str) -> bool:
     for entry in folder.entries():
         if entry.name in OWN_FILES or grammar.parse(entry.name) is not None:
             return True
-        directory = entry.is_dir(follow_symlinks=False)
-        root_like |= entry.name in OWN_ROOT_FILES or (
-            directory and (is_database(entry.name) or entry.name == "lost+found")
-        )
+        if entry.name in OWN_ROOT_FILES:
+            root_like = True
+        elif is_database(entry.name) or entry.name == "lost+found":
+            mode = _mode(folder, entry)
+            root_like |= mode is not None and stat.S_ISDIR(mode)
     return not root_like
+
+
+def _mode(folder: Folder, entry: "os.DirEntry[str]") -> int | None:
+    """Return the mode of a directory entry, or None when it cannot be looked at."""
+    try:
+        return entry.stat(follow_symlinks=False).st_mode
+    except OSError:
+        # Once is not enough to call it unseen: see _Reading._look_again.
+        with contextlib.suppress(VolumeError):
+            status = folder.stat(entry.name)
+            return None if status is None else status.st_mode
+    return None
 
 
 def _type_of(mode: int) -> str:
