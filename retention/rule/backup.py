@@ -80,6 +80,7 @@ class Scan:
         tombstones: Bases of archives whose deletion was interrupted.
         leftovers: Names of sidecars without an archive, and of half-written small files.
         ignored: All other names.
+        pinned: The names of damaged and incomplete archives that have a pin.
     """
 
     database: str
@@ -92,6 +93,7 @@ class Scan:
     tombstones: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     ignored: list[Finding] = field(default_factory=list)
+    pinned: set[str] = field(default_factory=set)
 
     def not_counted(self) -> list[Finding]:
         """Return every name that does not count as a backup, each with its reason, sorted."""

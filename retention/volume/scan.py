@@ -170,6 +170,8 @@ class _Reading:
             kinds = self._kinds[base]
             if kinds & _ARCHIVE:
                 self._sort_archive(base, kinds)
+            elif kinds & _BITS[Kind.PIN] and file_name(base, Kind.ARCHIVE) in self._unseen:
+                result.pinned.add(file_name(base, Kind.ARCHIVE))
             if not kinds & _ARCHIVE or kinds & ~_PUBLISHED:
                 self._sort_others(base, kinds)
         result.staged.reverse()
@@ -192,6 +194,12 @@ class _Reading:
                 result.leftovers.append(file_name(base, sidecar))
 
     def _sort_archive(self, base: str, kinds: int) -> None:
+        before = len(self._result.backups)
+        self._count_archive(base, kinds)
+        if kinds & _BITS[Kind.PIN] and len(self._result.backups) == before:
+            self._result.pinned.add(file_name(base, Kind.ARCHIVE))
+
+    def _count_archive(self, base: str, kinds: int) -> None:
         for kind in () if kinds & _NEEDED == _NEEDED else (Kind.SHA256, Kind.METADATA):
             name = file_name(base, kind)
             if name in self._unseen:

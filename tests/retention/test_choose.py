@@ -9,7 +9,7 @@ import pytest
 
 from retention.volume import locks
 from retention.volume.folder import Folder
-from tests.faults.injector import Call, Fault, Injector
+from tests.faults.injector import ALWAYS, Call, Fault, Injector, once
 from tests.retention.world import DAY, HOUR, T0, Ran, World, retention_here
 
 NOW = T0 + 10 * DAY
@@ -220,3 +220,63 @@ def test_time_beyond_the_last_year_is_the_end_of_the_last_year(world: World) -> 
     at = "9999-12-31T20:00:00Z"
     assert choose(world, "app-20260110-200000", "app", at).code == 0
     assert retention_here("pin", "--for", "7d", "--now", at, world.folder("app") / "app-20260110-220000.dump").code == 0
+
+
+def _empty(path: Path) -> None:
+    path.write_text("")
+
+
+def _half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("words", ["newest", "newest before 2026-01-10T23:00Z"])
+@pytest.mark.parametrize("spoil", [_empty, _half, _remove])
+@pytest.mark.parametrize("suffix", [".dump", ".json", ".dump.sha256"])
+def test_newest_is_refused_while_a_newer_archive_is_not_sound(
+    world: World, suffix: str, spoil: object, words: str
+) -> None:
+    newest = world.folder("app") / f"app-20260110-220000{suffix}"
+    assert callable(spoil)
+    spoil(newest)
+    ran = choose(world, words)
+    if suffix == ".dump" and spoil is _remove:
+        assert ran.code == 0, "an archive that is not there is not newer"
+        return
+    assert ran.code == 1
+    assert "app-20260110-220000.dump is newer and does not count: " in ran.err
+    assert "--backup app-20260110-200000.dump" in ran.err
+    assert not list(world.results.iterdir())
+    assert choose(world, "app-20260110-200000.dump").code == 0
+    assert choose(world, "newest before 2026-01-10T22:00Z").code == 0
+    assert choose(world, "pinned").code == 0
+
+
+@pytest.mark.parametrize("operation", ["stat", "open"])
+def test_newest_is_refused_while_a_newer_archive_cannot_be_looked_at(world: World, operation: str) -> None:
+    name = "app-20260110-220000.dump" if operation == "stat" else "app-20260110-220000.json"
+    with Injector(once(operation, name, errno.EIO, ALWAYS), world.root):
+        ran = choose(world)
+    assert ran.code == 1
+    assert "app-20260110-220000.dump is newer and does not count: damaged: " in ran.err
+
+
+def test_newest_pinned_is_refused_while_a_newer_pinned_one_is_not_sound(world: World) -> None:
+    world.pin("app-20260110-200000")
+    _empty(world.folder("app") / "app-20260110-200000.json")
+    ran = choose(world, "pinned")
+    assert ran.code == 1
+    assert "app-20260110-200000.dump is newer and does not count" in ran.err
+    assert choose(world).code == 0, "the newest is sound"
+
+
+def test_newer_archive_that_was_judged_bad_is_named(world: World) -> None:
+    archive = world.folder("app") / "app-20260110-220000.dump"
+    archive.rename(f"{archive}.bad")
+    ran = choose(world)
+    assert ran.code == 0
+    assert "warning: newer, but bad and no backup any more: app-20260110-220000.dump.bad" in ran.out

@@ -1,12 +1,16 @@
 """`choose --drill` and `drill`: what is drilled, what is recorded, and which pins come and go."""
 
+import errno
 import json
+import os
+import shutil
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from tests.faults.injector import Call, Fault, Injector
+from tests.faults.injector import ALWAYS, Call, Fault, Injector, once
 from tests.retention.world import DAY, HOUR, T0, Ran, World, retention_here
 
 NOW = T0 + 10 * DAY
@@ -211,3 +215,101 @@ def test_run_removes_what_a_killed_drill_was_writing(world: World) -> None:
         (world.folder("app") / name).write_text("{")
     world.finish(NOW)
     assert not set(names) & world.names("app")
+
+
+def _two(world: World) -> str:
+    """Configure another database with a backup and a proved drill of it; return its base."""
+    world.configure("zzz")
+    return world.publish("zzz", NOW - 2 * HOUR)
+
+
+def _drill_both(world: World, spoil: Callable[[], None]) -> Ran:
+    for path in world.results.iterdir():
+        path.unlink()
+    for base in (NEWEST, NEWEST.replace("app", "zzz")):
+        (world.results / f"{base}.request").write_text(f"base={base}\n")
+        text = f"database={base[:3]}\nbase={base}\nstate=proved\n"
+        (world.results / f"{base}.drill").write_text(text)
+    spoil()
+    arguments = ("--config", world.config, "--results", world.results, "--now", NOW)
+    return retention_here("drill", *arguments, "--termination-log", world.termination_log, world.root)
+
+
+def _link(world: World) -> None:
+    shutil.rmtree(world.root / "app")
+    (world.root / "app").symlink_to("zzz")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda world: (world.results / f"{NEWEST}.drill").write_text(f"database=app\nbase={NEWEST}\nst"), 1),
+        (lambda world: (world.results / f"{NEWEST}.drill").write_text(""), 1),
+        (lambda world: os.truncate(world.results / f"{NEWEST}.drill", 1 << 31), 1),
+        (lambda world: (world.results / "x.request").write_text(""), 0),
+        (_link, 1),
+    ],
+    ids=["result cut off", "result empty", "result too large", "stray request", "directory a link"],
+)
+def test_one_database_never_spoils_the_record_of_another(
+    world: World, spoil: Callable[[World], object], code: int
+) -> None:
+    other = _two(world)
+    ran = _drill_both(world, lambda: _ignore(spoil(world)))
+    assert ran.code == code, ran
+    assert (world.folder("zzz") / f"{other}.drill.json").exists()
+    assert (world.folder("zzz") / f"{other}.dump.pin").exists()
+    drilled = {name: entry["drill"] for name, entry in world.status().items()}
+    assert isinstance(drilled["zzz"], dict)
+    assert drilled["zzz"]["result"] == "proved"
+    if code:
+        assert isinstance(drilled["app"], dict)
+        assert drilled["app"]["result"] == "failed"
+        assert drilled["app"]["problem"]
+        assert "1 of 2 drills failed" in world.termination_log.read_text()
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize("how", ["link", "EIO", "listing EIO"])
+def test_one_database_never_spoils_the_choice_for_another_and_is_recorded_as_failed(world: World, how: str) -> None:
+    other = _two(world)
+    faults: dict[str, Callable[[Call], Fault]] = {
+        "EIO": once("open", "app", errno.EIO, ALWAYS),
+        "listing EIO": once("readdir", "app", errno.EIO, ALWAYS),
+    }
+    if how == "link":
+        _link(world)
+    options = ("--drill", world.config, "--requests", world.results, "--now", NOW)
+    with Injector(faults.get(how, lambda _: None), world.root):
+        ran = retention_here("choose", *options, world.root)
+    assert ran.code == 0, ran
+    assert "app: nothing can be selected: " in ran.out
+    assert f"zzz: selected {other}.dump" in ran.out
+    (world.results / f"{other}.drill").write_text(f"database=zzz\nbase={other}\nstate=proved\n")
+    arguments = ("--config", world.config, "--results", world.results, "--now", NOW)
+    ran = retention_here("drill", *arguments, world.root)
+    assert ran.code == 1, ran
+    assert "app: failed: " in ran.out
+    drilled = world.status()["app"]["drill"]
+    assert isinstance(drilled, dict)
+    assert drilled["result"] == "failed"
+    assert (world.folder("zzz") / f"{other}.drill.json").exists()
+
+
+@pytest.mark.parametrize("name", [f".{NEWEST}.drill.json.tmp", f".{NEWEST}.dump.pin.tmp"])
+@pytest.mark.parametrize("operation", ["create", "write", "fsync"])
+def test_proof_that_cannot_be_recorded_or_pinned_is_a_failure(world: World, name: str, operation: str) -> None:
+    with Injector(once(operation, name, errno.EIO, ALWAYS), world.root):
+        ran = drill(world, {NEWEST: "proved"})
+    assert ran.code == 1
+    assert "Input/output error" in ran.out
+
+
+def test_archive_that_is_newer_than_the_drilled_ones_and_not_sound_is_named(world: World) -> None:
+    (world.folder("app") / f"{NEWEST}.json").write_text("")
+    ran = retention_here("choose", "--drill", world.config, "--requests", world.results, "--now", NOW, world.root)
+    assert ran.code == 0
+    assert f"app: warning: {NEWEST}.dump is newer and cannot be drilled: damaged" in ran.out
