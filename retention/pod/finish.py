@@ -4,7 +4,6 @@ Each database is independent: a problem with one never stops another. Each step 
 continues, so that a run may be interrupted anywhere.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -357,15 +356,24 @@ def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
 
 def _first_run(root: Folder) -> list[str]:
     """Warn when no backup was ever published here: a first run, or the wrong claim."""
-    if root.exists(STATUS):
-        return []
-    for database in scan_root(root).databases:
-        with contextlib.suppress(VolumeError), root.child(database) as folder:
-            grammar = Grammar(database)
-            for entry in folder.entries():
-                name = grammar.parse(entry.name)
-                if name is not None and name.kind is Kind.ARCHIVE:
-                    return []
+    try:
+        if root.exists(STATUS):
+            return []
+        databases = scan_root(root).databases
+    except VolumeError as error:
+        # A report must not fail the run that it reports.
+        return [f"whether this is the first run is not known: {error}"]
+    for database in databases:
+        try:
+            with root.child(database) as folder:
+                grammar = Grammar(database)
+                for entry in folder.entries():
+                    name = grammar.parse(entry.name)
+                    if name is not None and name.kind is Kind.ARCHIVE:
+                        return []
+        except VolumeError:
+            # It may hold archives: this claim is not an empty one.
+            return []
     return ["empty volume: this is the first run, or a different claim than before"]
 
 

@@ -14,7 +14,7 @@ import pytest
 from retention.names import Kind, file_name
 from retention.volume.folder import Folder
 from retention.volume.scan import scan
-from tests.faults.injector import Call, Fault, Injector
+from tests.faults.injector import ALWAYS, Call, Fault, Injector, once
 from tests.retention.world import HOUR, T0, World, retention, retention_here
 
 NOW = T0 + 30 * 24 * HOUR
@@ -226,3 +226,45 @@ def test_archive_that_is_pinned_after_the_decision_is_not_deleted(world: World, 
     else:
         assert f"deleted {chosen}" not in ran.out
     world.assert_sound("app")
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOENT])
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        ("stat", "status.json"),
+        ("open", "status.json"),
+        ("read", "status.json"),
+        ("stat", "app"),
+        ("create", ".status.lock"),
+    ],
+)
+def test_status_that_cannot_be_looked_at_never_stops_a_run(world: World, operation: str, name: str, error: int) -> None:
+    world.publish("app", NOW - 2 * HOUR)
+    base = world.stage("app", NOW - 5 * MINUTE)
+    (world.root / "status.json").write_text('{"databases": {}}')
+    if name == "app":
+        (world.root / "status.json").unlink()
+    with Injector(once(operation, name, error, 1 if name == "app" else ALWAYS), world.root):
+        ran = world.finish(NOW)
+    assert "fault in the program" not in ran.out + ran.err
+    assert f"published {base}.dump" in ran.out
+    assert ran.code == 0, ran
+
+
+def test_status_of_another_version_is_shown_as_far_as_it_goes(world: World) -> None:
+    base = world.publish("app", NOW - 2 * HOUR)
+    values = ("null", "5", '"text"', '{"a": 1}', '["text"]', "[null]", "[[]]", "true", '[{"problem": 5}]', "1e999")
+    keys = ("problems", "warnings", "refused", "drill", "last_run", "last_success", "result", "newest")
+    for key in keys:
+        for value in values:
+            (world.root / "status.json").write_text(f'{{"databases": {{"app": {{"{key}": {value}}}}}}}')
+            for form in ("text", "json"):
+                ran = retention_here("status", "--format", form, "--now", NOW.isoformat(), world.root)
+                assert ran.err == "", f"{key}: {value}: {ran}"
+                assert base in ran.out or form == "text"
+            (entry,) = json.loads(ran.out)
+            assert all(isinstance(text, str) for text in entry["warnings"])
+            assert all(set(problem) == {"problem", "remedy"} for problem in entry["problems"])
+            world.fail("app")
+            assert world.finish(NOW).code == 1
