@@ -86,6 +86,10 @@ def unexpected(error: Exception) -> RetentionError:
 
     The last resort of a program that shows no traceback: `except Exception as error: print(unexpected(error))`.
     """
+    if isinstance(error, MemoryError):
+        return RetentionError("not enough memory", "raise the memory limit of the container")
+    if isinstance(error, OSError) and error.strerror:
+        return RetentionError(f"{error.filename or 'the volume'}: {error.strerror}", "check the storage first")
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -78,7 +78,9 @@ def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]
     found = directory.scan()
     names = {finding.name for finding in found.incomplete}
     strangers = [finding for finding in found.ignored if finding.name.endswith(Kind.ARCHIVE.value)]
-    for name in sorted((only or frozenset()) - names - {finding.name for finding in strangers}):
+    # With a remedy of its own an archive cannot be looked at or read: whether it lacks sidecars is not known.
+    unseen = [finding for finding in found.damaged if finding.remedy]
+    for name in sorted((only or frozenset()) - names - {finding.name for finding in (*strangers, *unseen)}):
         counts = any(backup.name == name for backup in found.backups)
         reason = next((f.reason for f in found.not_counted() if f.name == name), "there is no such archive")
         raise RetentionError(
@@ -91,6 +93,9 @@ def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]
         Adoption(one.name, None, REFUSED, one.reason, _REAL_FILE if _ours(one.name, database) else remedy)
         for one in sorted(strangers, key=lambda one: one.name)
         if only is None or one.name in only
+    ]
+    adoptions += [
+        Adoption(one.name, None, REFUSED, one.reason, one.remedy) for one in unseen if only is None or one.name in only
     ]
     return adoptions
 

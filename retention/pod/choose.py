@@ -3,8 +3,9 @@
 A request is a file of `key=value` lines, `<base>.request`, which restore.sh and drill.sh read: docs/architecture.md.
 """
 
+import contextlib
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -229,13 +230,20 @@ def note_failure(requests: Path, database: str, error: RetentionError | None) ->
     name = f"{database}{FAILURE_SUFFIX}"
     if error is not None:
         _write(requests, name, format_lines({"database": database, "error": error.problem, "remedy": error.remedy}))
-    elif (requests / name).exists():
-        (requests / name).unlink(missing_ok=True)
+        return
+    with _in(requests) as folder:
+        folder.remove(name)
 
 
 def _write(requests: Path, name: str, text: str) -> None:
+    with _in(requests) as folder:
+        folder.write(name, text.encode())
+
+
+@contextlib.contextmanager
+def _in(requests: Path) -> Iterator[Folder]:
     try:
         with Folder.open(requests) as folder:
-            folder.write(name, text.encode())
+            yield folder
     except VolumeError as error:
         raise ConfigError(error.problem, error.remedy) from None

@@ -257,3 +257,12 @@ def test_last_second_of_the_last_year_is_no_fault_of_the_program(world: World) -
     assert "are taken" in ran.out
     assert f"{new}.dump" in world.archives("app")
     assert file_name(staged, Kind.STAGED) in world.names("app")
+
+
+def test_archive_that_cannot_be_looked_at_is_refused_for_adoption(world: World) -> None:
+    base = world.publish("app", NOW - 2 * HOUR)
+    (world.folder("app") / f"{base}.json").unlink()
+    with Injector(once("stat", f"{base}.dump", errno.EIO, ALWAYS), world.root):
+        ran = retention_here("adopt", "--dry-run", world.root / "app")
+    assert ran.code == 1
+    assert f"{base}.dump: refused: damaged: it cannot be looked at" in ran.out
