@@ -52,20 +52,20 @@ def read_backup(folder: Folder, base: str, time: datetime, size: int, pin: Pin |
     """
     metadata_name, sha256_name = f"{base}.json", f"{base}.dump.sha256"
     try:
-        expected, sha256, tables, compression = read_facts(_read(folder, metadata_name))
+        expected, sha256, tables, compression = read_facts(_read(folder, metadata_name, b"\n}\n"))
     except MetadataError as error:
         raise DamagedError(f"{metadata_name} {error}") from None
     if size != expected:
         raise DamagedError(f"it has {size} bytes, {metadata_name} says {expected}")
-    sums = _read(folder, sha256_name)
+    sums = _read(folder, sha256_name, b"\n")
     if sums[:65].split() != [sha256.encode()] and parse_sha256(sums) != sha256:
         raise DamagedError(f"{sha256_name} and {metadata_name} do not agree")
     return Backup(base, time, size, sha256, tables, compression, pin)
 
 
-def _read(folder: Folder, name: str) -> bytes:
+def _read(folder: Folder, name: str, end: bytes) -> bytes:
     try:
-        content = folder.read(name, regular=True)
+        content = folder.read(name, regular=True, end=end)
     except VolumeError as error:
         raise DamagedError(f"{name} cannot be read: {error.reason}", error.remedy or UNSEEN_REMEDY) from None
     if content is None:
