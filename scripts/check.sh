@@ -9,7 +9,7 @@
 check_readable() {
   compression=0 partial=/dev/null
   pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"
-  run psql -XAtqw -F '|' -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
+  run psql -XAtqw -F '|' -c "$preamble" -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
     count(*), count(*) FILTER (WHERE row_security_active(oid)) FROM pg_class WHERE relkind IN ('r', 'p')
     AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
     >"$facts" || fail_with_stderr "the catalog cannot be read"

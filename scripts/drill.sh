@@ -234,7 +234,7 @@ check_assertions() {
   while IFS= read -r query <&3 || [ -n "$query" ]; do
     [ -n "$query" ] || continue
     count=$((count + 1))
-    printf '%s\n' "$query" | ask drill ||
+    printf '%s\n' "$query" | ask_for_user drill ||
       fail "assertion $count failed with an error: $query: $(first_error)" "correct the assertion, or check the archive's data"
     [ "$(cat "$facts")" = t ] ||
       fail "assertion $count is not true: $query" "check the archive's data; if it is right, correct the assertion"

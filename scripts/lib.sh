@@ -172,7 +172,7 @@ ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTA
 # fails at once. A wrong password is one, unless patient=yes: then the right one may be set at any moment.
 wait_for_server() {
   until=$(($(now) + conf_wait_timeout))
-  until run psql -XAtqw -F '|' -c "SELECT current_setting('server_version_num'),
+  until run psql -XAtqw -F '|' -c "$preamble" -c "SELECT current_setting('server_version_num'),
     split_part(current_setting('server_version'), ' ', 1), pg_is_in_recovery(),
     pg_database_size(current_database())" >"$facts"; do
     error=$(first_error)
@@ -195,12 +195,31 @@ fail_with_stderr() {
   fail "${error:-$1}"
 }
 
+# The beginning of every session in which we run SQL of our own. A name without a schema is looked up in pg_catalog alone, so
+# that no function or operator of the user's database can stand in for PostgreSQL's (pg_temp is named last, since it would
+# otherwise come first). No timeout or read-only default of a role, database or cluster cuts our work short. The query returns
+# no row and so prints nothing; CASE keeps set_config from being called for any other setting.
+preamble="SET search_path = pg_catalog, pg_temp; SET default_transaction_read_only = off; SET statement_timeout = 0;
+SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+SELECT name FROM pg_settings WHERE CASE WHEN name IN ('idle_session_timeout', 'transaction_timeout')
+  THEN set_config(name, '0', false) IS NULL END;"
+
 # Run the SQL on standard input in one session: ask DATABASE [ARGUMENT OF psql…]. The answer goes to $facts, its columns
 # separated by a byte that no name contains. Pass values as psql variables, which psql quotes.
 ask() {
+  { echo "$preamble" && cat; } >"$BACKUP_RUN/query.sql"
+  run_query "$@"
+}
+
+# The same for SQL of the user's, such as an assertion: names are looked up as in the user's own sessions.
+ask_for_user() {
+  cat >"$BACKUP_RUN/query.sql"
+  run_query "$@"
+}
+
+run_query() {
   PGDATABASE=$1
   shift
-  cat >"$BACKUP_RUN/query.sql"
   run psql -XAtqw -v ON_ERROR_STOP=1 -F "$separator" "$@" -f "$BACKUP_RUN/query.sql" >"$facts"
 }
 

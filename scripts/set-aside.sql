@@ -1,0 +1,138 @@
+-- What a restore in place sets aside: one row for each object, in the order in which the objects are moved.
+--
+--   step       the order. A name that a statement uses is still valid when its turn comes: operators and functions move
+--              before the types in their signatures, and whole schemas are renamed last.
+--   object     the object's oid
+--   statement  moves or renames the object
+--   obstacle   why this role cannot do that; empty where it can
+--   aside      the schema that the object ends up in; empty for an object without a schema
+--
+-- A schema that holds nothing of an extension is renamed, which takes no lock for each table. Where an extension lives in a
+-- schema, or where the schema belongs to another role, its objects move one by one and the schema stays.
+-- What an earlier restore has set aside is treated like everything else: the archive may hold it, too.
+--
+-- psql's variable `moment` is YYYYMMDD_HHMMSS. The search_path must be pg_catalog, pg_temp.
+WITH
+of_extension AS (
+  SELECT classid, objid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
+),
+schemas AS (
+  SELECT n.oid, n.nspname,
+    -- At most 63 bytes: of a long name its beginning, and a hash that keeps two such names apart.
+    CASE WHEN octet_length(n.nspname) <= 40 THEN n.nspname ELSE left(n.nspname, 8) || '_' || left(md5(n.nspname), 8) END
+      || '_before_' || :'moment' AS aside,
+    pg_has_role(n.nspowner, 'USAGE')
+      AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_namespace'::regclass AND e.objid = n.oid)
+      AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = n.oid)
+      AND NOT EXISTS (SELECT FROM pg_depend d JOIN of_extension e ON e.classid = d.classid AND e.objid = d.objid
+        WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid) AS whole
+  FROM pg_namespace n
+  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+),
+objects (step, class, oid, schema, owner, kind, name) AS (
+  SELECT 10, 'pg_operator'::regclass, oid, oprnamespace, oprowner, 'OPERATOR',
+    format('%s.%s (%s, %s)', oprnamespace::regnamespace, oprname,
+      CASE oprleft WHEN 0 THEN 'NONE' ELSE format_type(oprleft, NULL) END,
+      CASE oprright WHEN 0 THEN 'NONE' ELSE format_type(oprright, NULL) END)
+  FROM pg_operator
+  UNION ALL
+  SELECT 11, 'pg_opclass'::regclass, c.oid, opcnamespace, opcowner, 'OPERATOR CLASS',
+    format('%s.%I USING %I', opcnamespace::regnamespace, opcname, amname)
+  FROM pg_opclass c JOIN pg_am a ON a.oid = c.opcmethod
+  UNION ALL
+  SELECT 11, 'pg_opfamily'::regclass, f.oid, opfnamespace, opfowner, 'OPERATOR FAMILY',
+    format('%s.%I USING %I', opfnamespace::regnamespace, opfname, amname)
+  FROM pg_opfamily f JOIN pg_am a ON a.oid = f.opfmethod
+  UNION ALL
+  SELECT 12, 'pg_proc'::regclass, oid, pronamespace, proowner,
+    CASE prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END,
+    format('%s.%I(%s)', pronamespace::regnamespace, proname,
+      CASE WHEN prokind = 'a' AND pronargs = 0 THEN '*' ELSE pg_get_function_identity_arguments(oid) END)
+  FROM pg_proc
+  UNION ALL
+  SELECT 13, 'pg_statistic_ext'::regclass, oid, stxnamespace, stxowner, 'STATISTICS',
+    format('%s.%I', stxnamespace::regnamespace, stxname)
+  FROM pg_statistic_ext
+  UNION ALL
+  SELECT 14, 'pg_ts_config'::regclass, oid, cfgnamespace, cfgowner, 'TEXT SEARCH CONFIGURATION',
+    format('%s.%I', cfgnamespace::regnamespace, cfgname)
+  FROM pg_ts_config
+  UNION ALL
+  SELECT 14, 'pg_ts_dict'::regclass, oid, dictnamespace, dictowner, 'TEXT SEARCH DICTIONARY',
+    format('%s.%I', dictnamespace::regnamespace, dictname)
+  FROM pg_ts_dict
+  UNION ALL
+  SELECT 14, 'pg_ts_parser'::regclass, oid, prsnamespace, 10, 'TEXT SEARCH PARSER',
+    format('%s.%I', prsnamespace::regnamespace, prsname)
+  FROM pg_ts_parser
+  UNION ALL
+  SELECT 14, 'pg_ts_template'::regclass, oid, tmplnamespace, 10, 'TEXT SEARCH TEMPLATE',
+    format('%s.%I', tmplnamespace::regnamespace, tmplname)
+  FROM pg_ts_template
+  UNION ALL
+  SELECT 15, 'pg_collation'::regclass, oid, collnamespace, collowner, 'COLLATION',
+    format('%s.%I', collnamespace::regnamespace, collname)
+  FROM pg_collation
+  UNION ALL
+  SELECT 15, 'pg_conversion'::regclass, oid, connamespace, conowner, 'CONVERSION',
+    format('%s.%I', connamespace::regnamespace, conname)
+  FROM pg_conversion
+  UNION ALL
+  -- Indexes move with their table, and so does a sequence that belongs to a column.
+  SELECT 20, 'pg_class'::regclass, c.oid, relnamespace, relowner,
+    CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE'
+      WHEN 'S' THEN 'SEQUENCE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END,
+    format('%s.%I', relnamespace::regnamespace, relname)
+  FROM pg_class c
+  WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'c')
+    OR (relkind = 'S' AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+      AND d.deptype IN ('a', 'i') AND d.refclassid = 'pg_class'::regclass))
+  UNION ALL
+  -- The row type of a table and the array type of any type move along; the multirange type of a range does not.
+  SELECT 21, 'pg_type'::regclass, oid, typnamespace, typowner, CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END,
+    format('%s.%I', typnamespace::regnamespace, typname)
+  FROM pg_type t
+  WHERE typtype <> 'c' AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
+),
+-- The functions that make a range's values belong to the first superuser, whoever has made the range.
+of_range AS (
+  SELECT d.objid, format('%s.%I', t.typnamespace::regnamespace, t.typname) AS type
+  FROM pg_depend d JOIN pg_type t ON t.oid = d.refobjid
+  WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'i'
+),
+moved AS (
+  SELECT o.step, o.oid, o.kind, o.name, o.owner, s.aside, r.type
+  FROM objects o JOIN schemas s ON s.oid = o.schema AND NOT s.whole
+    LEFT JOIN of_range r ON o.class = 'pg_proc'::regclass AND r.objid = o.oid
+  WHERE NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = o.class AND e.objid = o.oid)
+),
+rights AS (SELECT has_database_privilege(current_database(), 'CREATE') AS makes_schemas),
+-- What lies in no schema keeps its place in the catalog and gets another name.
+renamed (class, oid, kind, name, owner) AS (
+  SELECT 'pg_publication'::regclass, oid, 'PUBLICATION', pubname, pubowner FROM pg_publication
+  UNION ALL
+  SELECT 'pg_foreign_server'::regclass, oid, 'SERVER', srvname, srvowner FROM pg_foreign_server
+)
+SELECT 1 AS step, 0::oid AS object, format('CREATE SCHEMA %I', aside) AS statement,
+  CASE WHEN makes_schemas THEN '' ELSE format('role %I may not create a schema in this database', current_user) END AS obstacle,
+  aside
+FROM (SELECT DISTINCT aside FROM moved) m, rights
+UNION ALL
+SELECT step, oid, format('ALTER %s %s SET SCHEMA %I', kind, name, aside),
+  CASE WHEN pg_has_role(owner, 'USAGE') THEN ''
+    WHEN type IS NOT NULL THEN format('range type %s: only a superuser can move its functions', type)
+    ELSE format('%s %s belongs to role %I', lower(kind), name, pg_get_userbyid(owner)) END,
+  aside
+FROM moved
+UNION ALL
+SELECT 30, oid, format('ALTER SCHEMA %I RENAME TO %I', nspname, aside),
+  CASE WHEN makes_schemas THEN '' ELSE format('role %I may not rename schema %I', current_user, nspname) END,
+  aside
+FROM schemas, rights WHERE whole
+UNION ALL
+SELECT 40, oid, format('ALTER %s %I RENAME TO %I', kind, name, left(name, 20) || '_' || left(md5(name), 4) || '_before_' || :'moment'),
+  CASE WHEN pg_has_role(owner, 'USAGE') AND (makes_schemas OR kind <> 'PUBLICATION') THEN ''
+    ELSE format('%s %I belongs to role %I', lower(kind), name, pg_get_userbyid(owner)) END,
+  ''
+FROM renamed r, rights
+WHERE NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = r.class AND e.objid = r.oid)
