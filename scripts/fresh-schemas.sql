@@ -1,6 +1,6 @@
 -- Inside the transaction of a restore in place, once all that was there is set aside: what a new database would have, and
 -- nothing that would change the restored objects. The archive then adds what is its own.
--- psql's variables: `maker`, the role that makes the restored objects, and `moment`, as in set-aside.sql.
+-- psql's variable `moment` is that of set-aside.sql.
 
 -- `public` as initdb makes it: an archive holds of it only what differs from that.
 DO $$ DECLARE
@@ -30,6 +30,14 @@ SELECT format('GRANT %s ON SCHEMA public TO PUBLIC', CASE WHEN current_setting('
 FROM pg_namespace WHERE nspname = 'public' AND pg_has_role(nspowner, 'USAGE')
 \gexec
 
+-- Comments on these schemas, too.
+SELECT format('COMMENT ON SCHEMA %I IS %L', nspname, CASE nspname WHEN 'public' THEN 'standard public schema' END)
+FROM pg_namespace n
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND nspname !~ ('_before_' || :'moment' || '$')
+  AND pg_has_role(nspowner, 'USAGE') AND NOT EXISTS (SELECT FROM pg_depend d
+    WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
+\gexec
+
 -- Default privileges would give rights to the restored objects that the archive does not name.
 WITH defaults AS (
   SELECT d.oid, defaclrole, defaclnamespace, pg_get_userbyid(defaclrole) AS role,
@@ -38,8 +46,7 @@ WITH defaults AS (
       WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS objects,
     defaclacl, acldefault(CASE defaclobjtype WHEN 'S' THEN 's' ELSE defaclobjtype END, defaclrole) AS usual
   FROM pg_default_acl d
-  WHERE pg_get_userbyid(defaclrole) IN (current_user, :'maker')
-    AND coalesce((SELECT nspname FROM pg_namespace n WHERE n.oid = defaclnamespace), '') !~ ('_before_' || :'moment' || '$')
+  WHERE pg_has_role(defaclrole, 'USAGE') AND coalesce((SELECT nspname FROM pg_namespace n WHERE n.oid = defaclnamespace), '') !~ ('_before_' || :'moment' || '$')
 ),
 changes AS (
   SELECT 1 AS step, role, place, objects, 'REVOKE' AS verb, 'FROM' AS word, grantee FROM defaults, aclexplode(defaclacl)

@@ -42,6 +42,11 @@ SQL
     "as superuser, give these objects to '$PGUSER' (ALTER … OWNER TO) or drop them; or let the restore use the superuser's Secret (spec.enableSuperuserAccess of the cluster)"
 }
 
+# The lines of a file as one line, at most twenty of them.
+name_some() {
+  awk 'NR <= 20 { sub(/ $/, ""); printf "%s%s", sep, $0; sep = ", " } END { if (NR > 20) printf " (and %d more)", NR - 20 }' "$1"
+}
+
 and_others() { [ "$1" = 1 ] || echo " (and $(($1 - 1)) more)"; }
 
 # Every object that the transaction makes holds locks until its end. Twice the server's own reckoning is what its memory
@@ -67,27 +72,47 @@ estimate_locks() {
     END { print n + 0 }' "$list"
 }
 
-# What is restored: all but what the role could not make and what belongs to the database as a whole. An extension that is
-# there stays, and so does its comment, which only its owner may change.
+# What is restored: all but what belongs to the database as a whole, and what stays because this role may not change it.
 choose_entries() {
-  awk -v superuser="$superuser" '$4 == "DATABASE" { next }
-    superuser == "t" { print; next }
-    $4 == "COMMENT" && $6 == "EXTENSION" { next }
-    $4 == "EVENT" && $5 == "TRIGGER" || ($4 == "COMMENT" || $4 == "ACL") && $6 == "EVENT" { next }
-    { print }' "$list" >"$list.use"
-  awk '$4 == "EVENT" && $5 == "TRIGGER"' "$list" >"$list.triggers"
-  if [ "$superuser" != t ] && [ -s "$list.triggers" ]; then
-    report "warning: event triggers stay as they are, since only a superuser may make one: $(awk '{ printf "%s%s", sep, $7; sep = ", " }' "$list.triggers")"
-  fi
-  split_entries
+  left_alone
+  extension_rows
+  awk -v superuser="$superuser" -v alone="$BACKUP_RUN/alone" -v rows="$BACKUP_RUN/extension-rows" -v separator="$separator" \
+    -v left="$list.left" -v deletes="$list.deletes" "$entry_chooser" "$list" "$list" >"$list.use"
+  awk '$4 == "SCHEMA"' "$list.use" >"$list.schemas"
+  awk '$4 == "BLOB"' "$list.use" >"$list.object_heads"
+  awk '$4 == "BLOB" || $4 == "BLOBS"' "$list.use" >"$list.objects"
+  awk '$4 != "SCHEMA" && $4 != "BLOB" && $4 != "BLOBS"' "$list.use" >"$list.most"
+  [ ! -s "$list.left" ] ||
+    report "warning: stays as it is, since '$PGUSER' may not change it: $(name_some "$list.left")"
+}
+
+# The entries of the table of contents that this role leaves alone, as their beginning after the numbers and, where that is
+# not enough, a part of the rest.
+left_alone() {
+  ask "$target" <<'SQL' || fail_with_stderr "the objects of '$target' cannot be read"
+SELECT 'SERVER - ' || srvname || ' ', '' FROM pg_foreign_server WHERE NOT pg_has_role(srvowner, 'USAGE')
+UNION ALL SELECT unnest(ARRAY['ACL - FOREIGN ', 'COMMENT - ', 'USER MAPPING - ']), ' SERVER ' || srvname || ' '
+  FROM pg_foreign_server WHERE NOT pg_has_role(srvowner, 'USAGE')
+UNION ALL SELECT unnest(ARRAY['', 'COMMENT - ']) || 'PUBLICATION - ' || pubname || ' ', ''
+  FROM pg_publication WHERE puballtables AND NOT pg_has_role(pubowner, 'USAGE')
+UNION ALL SELECT 'SUBSCRIPTION - ' || subname || ' ', '' FROM pg_subscription WHERE NOT pg_has_role(subowner, 'USAGE')
+UNION ALL SELECT 'FOREIGN DATA WRAPPER - ' || fdwname || ' ', '' FROM pg_foreign_data_wrapper
+UNION ALL SELECT 'ACCESS METHOD - ' || amname || ' ', '' FROM pg_am
+UNION ALL SELECT 'CAST - CAST (' || format_type(castsource, NULL) || ' AS ' || format_type(casttarget, NULL) || ') ', ''
+  FROM pg_cast WHERE current_setting('is_superuser') = 'off'
+UNION ALL SELECT unnest(ARRAY['ACL', 'COMMENT']) || ' - SCHEMA ' || nspname || ' ', ''
+  FROM pg_namespace WHERE NOT pg_has_role(nspowner, 'USAGE')
+UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ', 'COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
+  WHERE current_setting('is_superuser') = 'off'
+UNION ALL SELECT 'DEFAULT ACL ', ' ' || rolname || ' ' FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE')
+SQL
+  mv "$facts" "$BACKUP_RUN/alone"
 }
 
 # Rows of a table that the archive does not define are an extension's configuration: they replace those that are there where
-# the role may do that, and are left alone where it may not.
-split_entries() {
-  awk '$4 == "SCHEMA"' "$list.use" >"$list.schemas"
-  awk '$4 == "BLOB"' "$list.use" >"$list.object_heads"
-  awk '$4 == "BLOBS"' "$list.use" >"$list.objects"
+# the role may do that, and stay where it may not. For each such table of an extension that is there: its entry, whether the
+# role may replace its rows, and how they are removed.
+extension_rows() {
   ask "$target" <<'SQL' || fail_with_stderr "the extensions of '$target' cannot be read"
 SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE SET ' ELSE 'TABLE DATA ' END || nspname || ' ' || relname || ' ',
   CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'UPDATE')
@@ -96,34 +121,63 @@ SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE SET ' ELSE 'TABLE DATA ' END || nspn
 FROM pg_extension e CROSS JOIN unnest(extconfig, extcondition) AS u (relation, condition)
   JOIN pg_class c ON c.oid = relation JOIN pg_namespace n ON n.oid = relnamespace
 SQL
-  mv "$facts" "$BACKUP_RUN/configuration"
-  awk -v configuration="$BACKUP_RUN/configuration" -v separator="$separator" -v left="$list.left" -v deletes="$list.deletes" '
-    BEGIN {
-      while ((getline line <configuration) > 0) {
-        split(line, field, separator)
-        may[field[1]] = field[2]
-        statement[field[1]] = field[3]
-      }
-      printf "" >left
-    }
-    /^[0-9]+; [0-9]+ [0-9]+ (SCHEMA|BLOB|BLOBS) / { next }
-    match($0, /^[0-9]+; [0-9]+ [0-9]+ /) {
-      rest = substr($0, RLENGTH + 1)
-      for (name in may) if (index(rest, name) == 1) {
-        if (may[name] != "t") { print substr(rest, 1, length(name) - 1) >left; next }
-        # The last table of the archive is emptied first: others may refer to the earlier ones.
-        if (statement[name] != "") first = statement[name] "\n" first
-      }
-    }
-    { print }
-    END { printf "%s", first >deletes }' "$list.use" >"$list.most"
-  while IFS= read -r name <&3; do
-    report "warning: '$PGUSER' may not change an extension's settings, which stay as they are: ${name#* * }"
-  done 3<"$list.left"
+  mv "$facts" "$BACKUP_RUN/extension-rows"
 }
 
-# The role that new objects belong to at first: its default privileges must not touch what is restored.
-maker() { [ -n "$keep_owners" ] && echo "$PGUSER" || echo "$owner"; }
+# Reads the table of contents twice: at first what the archive defines, then what of it is restored. Rows and rights of what it
+# does not define are those of an extension. The list quotes names in some kinds of entries and not in others.
+# shellcheck disable=SC2016 # the dollars belong to awk
+entry_chooser='
+  function begins(beginning) { return index(rest, beginning) == 1 }
+  function leave(what) {
+    if (what !~ /EXTENSION/) print what >left
+  }
+  function defined(kind,  at) {
+    at = index(rest, " " kind " ")
+    return at && ((substr(rest, 5, at - 4) substr(rest, at + length(kind) + 2)) in own)
+  }
+  BEGIN {
+    printf "" >left
+    while ((getline line <alone) > 0) {
+      split(line, field, separator)
+      gsub(/"/, "", line)
+      split(line, field, separator)
+      beginning[++alones] = field[1]
+      part[alones] = field[2]
+    }
+    while ((getline line <rows) > 0) {
+      split(line, field, separator)
+      may[field[1]] = field[2]
+      statement[field[1]] = field[3]
+    }
+  }
+  !match($0, /^[0-9]+; [0-9]+ [0-9]+ /) { next }
+  { rest = substr($0, RLENGTH + 1) " "; gsub(/"/, "", rest) }
+  FNR == NR {
+    if (match(rest, /^((MATERIALIZED )?VIEW|(FOREIGN )?TABLE|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|(SHELL )?TYPE|DOMAIN) /))
+      own[substr(rest, RLENGTH + 1)]
+    next
+  }
+  $4 == "DATABASE" { next }
+  {
+    for (n = 1; n <= alones; n++)
+      if (begins(beginning[n]) && (part[n] == "" || index(rest, part[n]))) { leave(rest); next }
+  }
+  superuser != "t" && /^[0-9]+; [0-9]+ [0-9]+ ACL [^-]/ && !/ COLUMN / &&
+    !defined("TABLE") && !defined("SEQUENCE") && !defined("FUNCTION") && !defined("PROCEDURE") && !defined("TYPE") &&
+    !defined("DOMAIN") { leave(rest); next }
+  superuser != "t" && /^[0-9]+; [0-9]+ [0-9]+ ACL - (LANGUAGE|FOREIGN DATA WRAPPER) / { leave(rest); next }
+  begins("TABLE DATA ") || begins("SEQUENCE SET ") {
+    known = ""
+    for (name in may) if (begins(name)) known = name
+    if (known == "" && (superuser == "t" || substr(rest, begins("TABLE") ? 12 : 14) in own)) { print; next }
+    if (known == "" || may[known] != "t") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14)); next }
+    # The last table of the archive is emptied first: others may refer to the earlier ones.
+    if (statement[known] != "") first = statement[known] "\n" first
+  }
+  { print }
+  END { printf "%s", first >deletes }
+'
 
 # All statements of the restore. COMMIT comes only after pg_restore has ended well: without it nothing has happened.
 feed() {
@@ -133,8 +187,8 @@ feed() {
   make_room
   pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
   sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
-  pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
   feed_large_objects "$@" || return 1
+  pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
   echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
   compare_before_commit
   [ "$keep" = yes ] || drop_set_aside
@@ -163,10 +217,9 @@ write_unlinks() {
 # pg_restore puts large objects into transactions of their own, whose COMMIT would end ours. All else of it is one statement
 # a line, and no line is data alone.
 feed_large_objects() {
-  [ -s "$list.object_heads" ] || return 0
-  cat "$list.object_heads" "$list.objects" >"$list.objects.all"
+  [ -s "$list.objects" ] || return 0
   rm -f "$BACKUP_RUN/feed.failed"
-  { pg_restore -f - -L "$list.objects.all" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
+  { pg_restore -f - -L "$list.objects" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
     sed '/^BEGIN;$/d; /^COMMIT;$/d'
   [ ! -e "$BACKUP_RUN/feed.failed" ]
 }
@@ -194,16 +247,26 @@ END \$\$;
 SQL
 }
 
+# The statements that drop what was set aside, one a row, for use in a FROM clause.
+# shellcheck disable=SC2089 # it is text for psql
+drops="(
+  SELECT 1 AS step, format('DROP EVENT TRIGGER %I', evtname) AS statement FROM pg_event_trigger WHERE evtname ~ ('_before_' || :'moment' || '\$')
+  UNION ALL
+  SELECT 2, format('DROP PUBLICATION %I', pubname) FROM pg_publication WHERE pubname ~ ('_before_' || :'moment' || '\$')
+  UNION ALL
+  SELECT 3, format('ALTER SUBSCRIPTION %1\$I SET (slot_name = NONE); DROP SUBSCRIPTION %1\$I', subname)
+  FROM pg_subscription WHERE subname ~ ('_before_' || :'moment' || '\$')
+  UNION ALL
+  SELECT 4, format('DROP SCHEMA %s CASCADE', string_agg(quote_ident(nspname), ', ' ORDER BY nspname))
+  FROM pg_namespace WHERE nspname ~ ('_before_' || :'moment' || '\$') HAVING count(*) > 0
+  UNION ALL
+  SELECT 5, format('DROP SERVER %I CASCADE', srvname) FROM pg_foreign_server WHERE srvname ~ ('_before_' || :'moment' || '\$')
+) drops"
+
 # With RESTORE_KEEP=no the old objects are dropped once everything is compared.
 drop_set_aside() {
-  cat <<'SQL'
-SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace WHERE nspname ~ ('_before_' || :'moment' || '$')
-UNION ALL
-SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication WHERE pubname ~ ('_before_' || :'moment' || '$')
-UNION ALL
-SELECT format('DROP SERVER %I CASCADE', srvname) FROM pg_foreign_server WHERE srvname ~ ('_before_' || :'moment' || '$')
-\gexec
-SQL
+  echo "SELECT statement FROM $drops ORDER BY step"
+  echo '\gexec'
 }
 
 # psql runs the statements, not pg_restore: what is set aside and what is restored must be one transaction.
@@ -218,7 +281,7 @@ restore_in_place() {
   watcher=$!
   feed >"$BACKUP_RUN/statements" &
   feeder=$!
-  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v maker="$(maker)" -f "$BACKUP_RUN/statements" >/dev/null ||
+  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -f "$BACKUP_RUN/statements" >/dev/null ||
     fail_with_stderr "psql failed"
   wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
   stop_watching
@@ -231,13 +294,13 @@ restore_in_place() {
   analyze "$target"
 }
 
-# Say what was set aside, and the one statement that drops it.
+# Say what was set aside, and how it is dropped.
 report_set_aside() {
   [ "$way" = in-place ] && [ "$keep" = yes ] || return 0
-  ask "$target" -v moment="$moment" <<'SQL' || return 0
-SELECT string_agg(quote_ident(nspname), ', ' ORDER BY nspname) FROM pg_namespace WHERE nspname ~ ('_before_' || :'moment' || '$')
+  ask "$target" -v moment="$moment" <<SQL || return 0
+SELECT string_agg(statement, '; ' ORDER BY step) FROM $drops
 SQL
   IFS= read -r aside <"$facts" || return 0
   [ -n "$aside" ] || return 0
-  report "what was in '$target' before is kept in schemas of its own, and in later backups; when you no longer need it: DROP SCHEMA $aside CASCADE"
+  report "what was in '$target' before is kept in schemas of its own, and in later backups; when you no longer need it: $aside"
 }

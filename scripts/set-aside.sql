@@ -106,17 +106,50 @@ moved AS (
     LEFT JOIN of_range r ON o.class = 'pg_proc'::regclass AND r.objid = o.oid
   WHERE NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = o.class AND e.objid = o.oid)
 ),
-rights AS (SELECT has_database_privilege(current_database(), 'CREATE') AS makes_schemas),
--- What lies in no schema keeps its place in the catalog and gets another name.
-renamed (class, oid, kind, name, owner) AS (
-  SELECT 'pg_publication'::regclass, oid, 'PUBLICATION', pubname, pubowner FROM pg_publication
+rights AS (
+  SELECT has_database_privilege(current_database(), 'CREATE') AS makes_schemas, current_setting('is_superuser') = 'on' AS superuser
+),
+-- What lies in no schema keeps its place in the catalog and gets another name. It must also cease to act upon the new objects.
+-- An object that only a superuser can make, and that belongs to another role, stays as it is: see left_alone in in-place.sh.
+no_schema (class, kind, oid, name, owner, stop) AS (
+  SELECT 'pg_publication'::regclass, 'PUBLICATION', oid, pubname, pubowner, ''
+  FROM pg_publication WHERE NOT puballtables OR pg_has_role(pubowner, 'USAGE')
   UNION ALL
-  SELECT 'pg_foreign_server'::regclass, oid, 'SERVER', srvname, srvowner FROM pg_foreign_server
+  SELECT 'pg_foreign_server'::regclass, 'SERVER', oid, srvname, srvowner, ''
+  FROM pg_foreign_server WHERE pg_has_role(srvowner, 'USAGE')
+  UNION ALL
+  SELECT 'pg_event_trigger'::regclass, 'EVENT TRIGGER', oid, evtname, evtowner, format('ALTER EVENT TRIGGER %I DISABLE', evtname)
+  FROM pg_event_trigger, rights WHERE superuser
+  UNION ALL
+  -- Its oid is not for everyone to read, and no extension has one.
+  SELECT 'pg_subscription'::regclass, 'SUBSCRIPTION', 0, subname, subowner, format('ALTER SUBSCRIPTION %I DISABLE', subname)
+  FROM pg_subscription WHERE pg_has_role(subowner, 'USAGE')
+    AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+),
+renamed AS (
+  SELECT r.*, CASE WHEN octet_length(name) <= 40 THEN name ELSE left(name, 8) || '_' || left(md5(name), 8) END
+    || '_before_' || :'moment' AS new_name
+  FROM no_schema r
+  WHERE NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = r.class AND e.objid = r.oid)
+),
+-- A cast between two types that stay can be neither moved nor renamed.
+casts AS (
+  SELECT c.oid, format_type(castsource, NULL) AS source, format_type(casttarget, NULL) AS target
+  FROM pg_cast c, rights
+  WHERE superuser AND c.oid >= 16384
+    AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_cast'::regclass AND e.objid = c.oid)
+    AND NOT EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace
+      WHERE t.oid IN (castsource, casttarget) AND nspname NOT IN ('pg_catalog', 'information_schema')
+        AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_type'::regclass AND e.objid = t.oid))
 )
-SELECT 1 AS step, 0::oid AS object, format('CREATE SCHEMA %I', aside) AS statement,
-  CASE WHEN makes_schemas THEN '' ELSE format('role %I may not create a schema in this database', current_user) END AS obstacle,
+SELECT 0 AS step, oid AS object, stop AS statement, '' AS obstacle, '' AS aside FROM renamed WHERE stop <> ''
+UNION ALL
+SELECT 1, 0, format('CREATE SCHEMA %I', aside),
+  CASE WHEN makes_schemas THEN '' ELSE format('role %I may not create a schema in this database', current_user) END,
   aside
 FROM (SELECT DISTINCT aside FROM moved) m, rights
+UNION ALL
+SELECT 2, oid, format('DROP CAST (%s AS %s)', source, target), '', '' FROM casts
 UNION ALL
 SELECT step, oid, format('ALTER %s %s SET SCHEMA %I', kind, name, aside),
   CASE WHEN pg_has_role(owner, 'USAGE') THEN ''
@@ -130,9 +163,8 @@ SELECT 30, oid, format('ALTER SCHEMA %I RENAME TO %I', nspname, aside),
   aside
 FROM schemas, rights WHERE whole
 UNION ALL
-SELECT 40, oid, format('ALTER %s %I RENAME TO %I', kind, name, left(name, 20) || '_' || left(md5(name), 4) || '_before_' || :'moment'),
-  CASE WHEN pg_has_role(owner, 'USAGE') AND (makes_schemas OR kind <> 'PUBLICATION') THEN ''
+SELECT 40, oid, format('ALTER %s %I RENAME TO %I', kind, name, new_name),
+  CASE WHEN pg_has_role(owner, 'USAGE') AND (makes_schemas OR kind NOT IN ('PUBLICATION', 'SUBSCRIPTION')) THEN ''
     ELSE format('%s %I belongs to role %I', lower(kind), name, pg_get_userbyid(owner)) END,
   ''
-FROM renamed r, rights
-WHERE NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = r.class AND e.objid = r.oid)
+FROM renamed, rights

@@ -70,6 +70,11 @@ class Case:
     def restore(self, expect: int = 0, /, **environment: str) -> str:
         return self.pod.restore(self.name, expect, **environment)
 
+    def drop_old(self) -> None:
+        """Drop what a restore in place has set aside, with the statement that it printed, as the owner."""
+        (statement,) = re.findall("no longer need it: (.*)", (self.pod.folder / "termination-log").read_text())
+        self.server.psql(f"SET ROLE {identifier(self.name)}; {statement}", self.name)
+
     def fails(self, error: str, remedy: str, expect: int = 1, **environment: str) -> str:
         """A restore fails with that line and that remedy, and changes nothing at all."""
         before, there = self.fingerprint(), self.databases()
@@ -180,7 +185,9 @@ def test_every_table_is_analyzed_once(make_case: MakeCase, way: str, jobs: str) 
     case.restore(RESTORE_WAY=way, RESTORE_JOBS=jobs, RESTORE_REPLACE="yes")
     never = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'm', 'p') AND reltuples < 0"
     assert case.server.sql(never, case.name) == []
-    counts = case.server.sql("SELECT relname, analyze_count FROM pg_stat_user_tables", case.name)
+    counts = case.server.sql(
+        "SELECT relname, analyze_count FROM pg_stat_user_tables WHERE schemaname !~ '_before_'", case.name
+    )
     assert len(counts) > 5
     assert {count for _, count in counts} == {"1"}, counts
 
@@ -191,8 +198,9 @@ def test_in_place_brings_back_every_row_in_one_transaction(case: Case) -> None:
     case.damage_data()
     log = case.restore(RESTORE_REPLACE="yes")
     assert "in place, in one transaction" in log
-    assert good.differences(case.fingerprint()) == []
     assert case.databases() == {case.name}
+    case.drop_old()
+    assert good.differences(case.fingerprint()) == []
 
 
 def test_in_place_that_fails_after_its_large_objects_changes_nothing(make_case: MakeCase) -> None:
@@ -201,16 +209,17 @@ def test_in_place_that_fails_after_its_large_objects_changes_nothing(make_case: 
     def fill(server: Server, dbname: str, owner: str) -> None:
         small(server, dbname, owner)
         server.psql(f"SET ROLE {owner}; SELECT lo_from_bytea(4711, 'x')", dbname)
+        server.psql(f"CREATE SCHEMA guards AUTHORIZATION {owner}", dbname)
 
     case = make_case(fill)
     case.damage_data()
     case.server.psql(
-        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no index today'; END $$;"
+        "SET search_path = guards; CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no index today'; END $$;"
         "CREATE EVENT TRIGGER late ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION refuse()",
         case.name,
     )
     case.fails("no index today", "server's log", RESTORE_REPLACE="yes")
-    case.server.psql("DROP EVENT TRIGGER late; DROP FUNCTION refuse(); SELECT lo_unlink(4711)", case.name)
+    case.server.psql("DROP EVENT TRIGGER late; DROP FUNCTION guards.refuse(); SELECT lo_unlink(4711)", case.name)
     case.restore(RESTORE_REPLACE="yes")
     assert case.server.value("SELECT convert_from(lo_get(4711), 'UTF8')", case.name) == "x"
 
@@ -257,22 +266,29 @@ def test_partitions_large_objects_and_materialized_views_come_back(make_case: Ma
     case.server.psql("DELETE FROM events; DROP TABLE imports.uploads; DROP MATERIALIZED VIEW daily", case.name)
     case.may_create_databases()
     case.restore(RESTORE_REPLACE="yes", RESTORE_WAY=way, RESTORE_JOBS="2")
+    if way == "in-place":
+        case.drop_old()
     assert good.differences(case.fingerprint()) == []
 
 
-def test_newer_objects_are_left_alone_in_place(case: Case) -> None:
+def test_newer_objects_are_kept_aside_in_place(case: Case) -> None:
     good = case.fingerprint()
-    case.server.psql(f"SET ROLE {case.name}; CREATE TABLE newer (id int); DELETE FROM sessions", case.name)
-    log = case.restore(RESTORE_REPLACE="yes")
-    assert "newer ones were left alone" in log
-    assert {line.split()[1] for line in good.differences(case.fingerprint()) if line.startswith("table")} == {
-        "public.newer:"
-    }
+    case.server.psql(f"SET ROLE {case.name}; CREATE TABLE newer (id int); INSERT INTO newer VALUES (1), (2)", case.name)
+    case.server.psql("DELETE FROM sessions WHERE id > 10", case.name)
+    case.restore(RESTORE_REPLACE="yes")
+    (aside,) = case.server.sql("SELECT nspname FROM pg_namespace WHERE nspname ~ '^public_before_'", case.name)
+    tables = case.fingerprint().tables
+    assert (tables[f"{aside[0]}.newer"].rows, tables[f"{aside[0]}.sessions"].rows) == (2, 10)
+    case.drop_old()
+    assert good.differences(case.fingerprint()) == []
 
 
-def test_newer_object_that_needs_an_older_one_stops_the_restore_in_place(case: Case) -> None:
+def test_newer_object_that_needs_an_older_one_does_not_stop_the_restore_in_place(case: Case) -> None:
+    good = case.fingerprint()
     case.server.psql(f"SET ROLE {case.name}; CREATE VIEW newer AS SELECT username FROM users", case.name)
-    case.fails("other objects depend on it", "superuser", RESTORE_REPLACE="yes")
+    case.restore(RESTORE_REPLACE="yes")
+    case.drop_old()
+    assert good.differences(case.fingerprint()) == []
 
 
 def test_lost_database_is_made_anew(case: Case) -> None:
@@ -343,7 +359,9 @@ def test_wrong_password_is_one_clear_line(case: Case) -> None:
 def test_role_without_rights_is_one_clear_line(make_case: MakeCase) -> None:
     case = make_case()
     case.owner("backup")
-    case.fails("must be|permission denied", "superuser", RESTORE_REPLACE="yes")
+    log = case.fails(r"cannot set aside what is in .* \(and \d+ more\)", "superuser", RESTORE_REPLACE="yes")
+    assert f"in the way: table public.users belongs to role {case.name}" in log
+    assert f"in the way: type public.kind belongs to role {case.name}" in log
 
 
 def test_database_that_nobody_may_create_is_one_clear_line(case: Case) -> None:
@@ -404,6 +422,7 @@ def test_extension_for_superusers_is_one_clear_line(make_case: MakeCase) -> None
     good = case.fingerprint()
     case.damage_data()
     case.restore(RESTORE_REPLACE="yes", RESTORE_WAY="in-place")
+    case.drop_old()
     assert good.differences(case.fingerprint()) == []
 
 
@@ -550,6 +569,12 @@ def quiet(server: Server) -> bool:
     return server.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cnpg-backup restore'") == "0"
 
 
+def drop_aside(case: Case) -> None:
+    """Drop all that restores in place have set aside."""
+    for (name,) in case.server.sql("SELECT nspname FROM pg_namespace WHERE nspname ~ '_before_[0-9_]+$'", case.name):
+        case.server.psql(f"DROP SCHEMA {name} CASCADE", case.name)
+
+
 @pytest.mark.parametrize(
     ("way", "kills"),
     [
@@ -583,9 +608,11 @@ def test_killed_at_random_moments_the_old_database_is_whole(make_case: MakeCase,
             server.psql(f"ALTER DATABASE {kept[0]} RENAME TO {case.name}")
         elif differences := old.differences(case.fingerprint()):
             assert way == "in-place", differences
+            drop_aside(case)
             assert good.differences(case.fingerprint()) == [], "neither the old nor the restored content"
             server.psql("DELETE FROM pages WHERE id % 2 = 0", case.name)
     log = case.restore(**options)
+    drop_aside(case)
     assert good.differences(case.fingerprint()) == []
     assert not [name for name in case.databases() if "_restoring_" in name], log
 

@@ -155,6 +155,12 @@ def owner(pod: Pod, name: str) -> None:
     (secret / "owner-password").write_text(PASSWORD)
 
 
+def aside(pod: Pod, name: str) -> str:
+    """The schema that a restore in place has set aside; another name where there is none."""
+    found = pod.server.sql("SELECT nspname FROM pg_namespace WHERE nspname ~ '^public_before_'", name)
+    return found[0][0] if found else "no_such_schema"
+
+
 @pytest.mark.parametrize("way", ["beside", "in-place"])
 def test_restore_compares_the_rows_and_a_mismatch_leaves_all_as_it_was(
     pod: Pod, odd: Callable[..., str], way: str
@@ -175,7 +181,7 @@ def test_restore_compares_the_rows_and_a_mismatch_leaves_all_as_it_was(
     say_rows(archive, _ROWS)
     log = pod.restore(name, RESTORE_REPLACE="yes", RESTORE_WAY=way)
     assert (f", {_ROWS} rows as in the archive" in log) is (way == "beside")
-    pod.server.psql("DROP TABLE IF EXISTS newer", name)
+    pod.server.psql(f"DROP SCHEMA IF EXISTS {aside(pod, name)} CASCADE", name)
     assert good.differences(fingerprint(pod.server, name)) == []
 
 
