@@ -214,7 +214,8 @@ def test_in_place_that_fails_after_its_large_objects_changes_nothing(make_case: 
     case = make_case(fill)
     case.damage_data()
     case.server.psql(
-        "SET search_path = guards; CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no index today'; END $$;"
+        "SET search_path = guards;"
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no index today'; END $$;"
         "CREATE EVENT TRIGGER late ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION refuse()",
         case.name,
     )
