@@ -1,22 +1,15 @@
 -- Inside the transaction of a restore in place, once all that was there is set aside: what a new database would have, and
 -- nothing that would change the restored objects. The archive then adds what is its own.
--- psql's variable `moment` is that of set-aside.sql.
+-- psql's variables: `moment`, as in set-aside.sql; `public`, which is `usual` if the archive does not make that schema itself.
 
--- `public` as initdb makes it: an archive holds of it only what differs from that.
-DO $$ DECLARE
-  newer constant boolean := current_setting('server_version_num')::int >= 150000;
-  owner constant text := CASE WHEN newer THEN 'pg_database_owner' ELSE pg_get_userbyid(10)::text END;
-BEGIN
-  IF to_regnamespace('public') IS NULL THEN
-    BEGIN
-      EXECUTE format('CREATE SCHEMA public AUTHORIZATION %I', owner);
-    EXCEPTION WHEN insufficient_privilege THEN
-      CREATE SCHEMA public;
-    END;
-    EXECUTE format('GRANT %s ON SCHEMA public TO PUBLIC', CASE WHEN newer THEN 'USAGE' ELSE 'ALL' END);
-    COMMENT ON SCHEMA public IS 'standard public schema';
-  END IF;
-END $$;
+-- `public` as initdb makes it, unless the archive makes it itself: of the usual one, an archive holds only what differs.
+SELECT CASE WHEN to_regnamespace('public') IS NULL THEN 'CREATE SCHEMA public' || coalesce(' AUTHORIZATION ' || usual, '')
+  ELSE 'ALTER SCHEMA public OWNER TO ' || usual END
+FROM (SELECT quote_ident(rolname) AS usual FROM (VALUES (1)) one LEFT JOIN pg_roles ON pg_has_role(oid, 'USAGE')
+  AND CASE WHEN current_setting('server_version_num')::int >= 150000 THEN rolname = 'pg_database_owner' ELSE oid = 10 END) owner
+WHERE :'public' = 'usual' AND (to_regnamespace('public') IS NULL OR usual IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace
+  WHERE nspname = 'public' AND (quote_ident(pg_get_userbyid(nspowner)) = usual OR NOT pg_has_role(nspowner, 'USAGE'))))
+\gexec
 
 -- Rights on the schemas that stay. Those of extensions are not ours to change.
 SELECT format('REVOKE ALL ON SCHEMA %I FROM %s', nspname, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
@@ -46,7 +39,8 @@ WITH defaults AS (
       WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS objects,
     defaclacl, acldefault(CASE defaclobjtype WHEN 'S' THEN 's' ELSE defaclobjtype END, defaclrole) AS usual
   FROM pg_default_acl d
-  WHERE pg_has_role(defaclrole, 'USAGE') AND coalesce((SELECT nspname FROM pg_namespace n WHERE n.oid = defaclnamespace), '') !~ ('_before_' || :'moment' || '$')
+  WHERE pg_has_role(defaclrole, 'USAGE')
+    AND coalesce((SELECT nspname FROM pg_namespace n WHERE n.oid = defaclnamespace), '') !~ ('_before_' || :'moment' || '$')
 ),
 changes AS (
   SELECT 1 AS step, role, place, objects, 'REVOKE' AS verb, 'FROM' AS word, grantee FROM defaults, aclexplode(defaclacl)

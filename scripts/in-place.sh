@@ -44,7 +44,7 @@ SQL
 
 # The lines of a file as one line, at most twenty of them.
 name_some() {
-  awk 'NR <= 20 { sub(/ $/, ""); printf "%s%s", sep, $0; sep = ", " } END { if (NR > 20) printf " (and %d more)", NR - 20 }' "$1"
+  awk 'NR <= 20 { printf "%s%s", sep, $0; sep = ", " } END { if (NR > 20) printf " (and %d more)", NR - 20 }' "$1"
 }
 
 and_others() { [ "$1" = 1 ] || echo " (and $(($1 - 1)) more)"; }
@@ -99,7 +99,10 @@ UNION ALL SELECT 'SUBSCRIPTION - ' || subname || ' ', '' FROM pg_subscription WH
 UNION ALL SELECT 'FOREIGN DATA WRAPPER - ' || fdwname || ' ', '' FROM pg_foreign_data_wrapper
 UNION ALL SELECT 'ACCESS METHOD - ' || amname || ' ', '' FROM pg_am
 UNION ALL SELECT 'CAST - CAST (' || format_type(castsource, NULL) || ' AS ' || format_type(casttarget, NULL) || ') ', ''
-  FROM pg_cast WHERE current_setting('is_superuser') = 'off'
+  FROM pg_cast WHERE current_setting('is_superuser') = 'off' AND NOT EXISTS (SELECT FROM pg_type t
+    JOIN pg_namespace n ON n.oid = typnamespace WHERE t.oid IN (castsource, casttarget)
+      AND nspname NOT IN ('pg_catalog', 'information_schema') AND NOT EXISTS (SELECT FROM pg_depend d
+        WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'))
 UNION ALL SELECT unnest(ARRAY['ACL', 'COMMENT']) || ' - SCHEMA ' || nspname || ' ', ''
   FROM pg_namespace WHERE NOT pg_has_role(nspowner, 'USAGE')
 UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ', 'COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
@@ -130,7 +133,11 @@ SQL
 entry_chooser='
   function begins(beginning) { return index(rest, beginning) == 1 }
   function leave(what) {
-    if (what !~ /EXTENSION/) print what >left
+    if (what ~ /EXTENSION/) return
+    sub(/^ACL (- )?/, "rights on ", what)
+    sub(/ - /, " ", what)
+    sub(/ $/, "", what)
+    print what >left
   }
   function defined(kind,  at) {
     at = index(rest, " " kind " ")
@@ -274,6 +281,8 @@ restore_in_place() {
   restored_alone="AND n.nspname !~ '_before_$moment\$'"
   choose_entries
   write_unlinks
+  public=usual
+  ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
   end_sessions_now
   PGDATABASE=$target
   mkfifo "$BACKUP_RUN/statements"
@@ -281,7 +290,7 @@ restore_in_place() {
   watcher=$!
   feed >"$BACKUP_RUN/statements" &
   feeder=$!
-  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -f "$BACKUP_RUN/statements" >/dev/null ||
+  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -f "$BACKUP_RUN/statements" >/dev/null ||
     fail_with_stderr "psql failed"
   wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
   stop_watching

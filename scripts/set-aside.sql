@@ -22,6 +22,9 @@ schemas AS (
     CASE WHEN octet_length(n.nspname) <= 40 THEN n.nspname ELSE left(n.nspname, 8) || '_' || left(md5(n.nspname), 8) END
       || '_before_' || :'moment' AS aside,
     pg_has_role(n.nspowner, 'USAGE')
+      -- An empty one, as in a new database, stays.
+      AND (n.nspname <> 'public' OR EXISTS (SELECT FROM pg_depend d
+        WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype = 'n'))
       AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_namespace'::regclass AND e.objid = n.oid)
       AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = n.oid)
       AND NOT EXISTS (SELECT FROM pg_depend d JOIN of_extension e ON e.classid = d.classid AND e.objid = d.objid
@@ -142,7 +145,9 @@ casts AS (
       WHERE t.oid IN (castsource, casttarget) AND nspname NOT IN ('pg_catalog', 'information_schema')
         AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_type'::regclass AND e.objid = t.oid))
 )
-SELECT 0 AS step, oid AS object, stop AS statement, '' AS obstacle, '' AS aside FROM renamed WHERE stop <> ''
+-- Event triggers first: they would see all that follows.
+SELECT CASE kind WHEN 'EVENT TRIGGER' THEN 0 ELSE 2 END AS step, oid AS object, stop AS statement, '' AS obstacle, '' AS aside
+FROM renamed WHERE stop <> ''
 UNION ALL
 SELECT 1, 0, format('CREATE SCHEMA %I', aside),
   CASE WHEN makes_schemas THEN '' ELSE format('role %I may not create a schema in this database', current_user) END,
@@ -157,6 +162,12 @@ SELECT step, oid, format('ALTER %s %s SET SCHEMA %I', kind, name, aside),
     ELSE format('%s %s belongs to role %I', lower(kind), name, pg_get_userbyid(owner)) END,
   aside
 FROM moved
+UNION ALL
+-- Dropping what was set aside would drop the event trigger, which only a superuser can make again.
+SELECT 3, t.oid, '', format('event trigger %I of role %I calls function %s', evtname, pg_get_userbyid(evtowner), evtfoid::regprocedure), ''
+FROM pg_event_trigger t JOIN pg_proc p ON p.oid = evtfoid, rights
+WHERE NOT superuser AND EXISTS (SELECT FROM schemas s WHERE s.oid = pronamespace)
+  AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
 UNION ALL
 SELECT 30, oid, format('ALTER SCHEMA %I RENAME TO %I', nspname, aside),
   CASE WHEN makes_schemas THEN '' ELSE format('role %I may not rename schema %I', current_user, nspname) END,

@@ -1,0 +1,360 @@
+"""A restore in place: the database is as the archive, and what was there is whole in schemas of its own."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.data import fingerprint
+from tests.lab.postgres import Server, identifier
+from tests.scripts.conftest import PASSWORD, RESTORE, Pod, drop_owner
+from tests.scripts.migrations import KITCHEN_SINK, MIGRATIONS, WRECK, Migration
+from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
+
+_MOMENT = r"_before_\d{8}_\d{6}"
+# What no schema holds, and what the server names after an object's number.
+_INVENTORY = r"""
+SELECT DISTINCT o.type || ' ' || o.identity FROM pg_depend d, pg_identify_object(d.classid, d.objid, 0) o
+WHERE d.objid >= 16384 AND o.identity !~ '_RETURN'
+  AND o.type !~ '^(toast|default acl|event trigger|cast|extension|publication|server|user mapping|large)'
+  AND o.type !~ 'of access method'
+  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')
+  AND o.identity !~ 'pg_toast|^pg_catalog\.'
+"""
+
+
+@dataclass
+class Place:
+    """A database of a plain owner, an archive of it, and the pod that restores it."""
+
+    pod: Pod
+    name: str
+
+    @property
+    def server(self) -> Server:
+        return self.pod.server
+
+    @property
+    def archive(self) -> Path:
+        return self.pod.root / self.name / f"{self.name}-20260101-000000.dump"
+
+    def plain(self) -> list[str]:
+        """The whole database as SQL."""
+        done = self._pg_dump("-Fp")
+        return [
+            line for line in done.split("\n") if not re.match(r"\\(un)?restrict |-- Dumped|$|--$|-- TOC entry", line)
+        ]
+
+    def back_up(self) -> None:
+        """Dump it into the archive that a restore will use."""
+        self.archive.parent.mkdir(exist_ok=True)
+        self._pg_dump("-Fc", "-f", str(self.archive))
+
+    def _pg_dump(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(self.server.bin / "pg_dump"), *arguments],
+            env={"PATH": os.defpath, **self.server.superuser_env, "PGDATABASE": self.name},
+            capture_output=True, text=True, check=False, cwd="/",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def sql(self, sql: str) -> str:
+        """Run SQL as the owner, in one session."""
+        return self.server.psql(f"SET ROLE {identifier(self.name)}; {sql}", self.name)
+
+    def inventory(self, aside: bool = False) -> set[str]:
+        """All objects, or all that are set aside under the names that they had."""
+        lines = self.server.psql(f"SET search_path = pg_catalog; {_INVENTORY}", self.name).split("\n")
+        if aside:
+            return {re.sub(_MOMENT, "", line) for line in lines if re.search(_MOMENT, line)}
+        return {line for line in lines if line}
+
+    def rows(self, aside: bool = False) -> dict[str, object]:
+        """The content of all tables, or of those that are set aside."""
+        found = fingerprint(self.server, self.name).tables
+        return {
+            re.sub(_MOMENT, "", k): v for k, v in found.items() if "." in k and bool(re.search(_MOMENT, k)) == aside
+        }
+
+    def restore(self, expect: int = 0, /, *, superuser: bool = False, **environment: str) -> str:
+        self.pod.renew()
+        body = self.archive.read_bytes()
+        facts = {
+            "database": self.name, "base": self.archive.stem, "bytes": str(len(body)), "dbname": self.name,
+            "sha256": hashlib.sha256(body).hexdigest(), "server_version": self.server.value("SHOW server_version"),
+        }  # fmt: skip
+        lines = "".join(f"{key}={value}\n" for key, value in facts.items())
+        (self.pod.folder / "results" / "a.request").write_text(lines)
+        secret = self.pod.folder / "credentials" / self.name
+        (secret / "owner-username").write_text(self.name)
+        (secret / "owner-password").write_text(PASSWORD)
+        if superuser:
+            (secret / "superuser-username").write_text("postgres")
+            (secret / "superuser-password").write_text(SUPERUSER_PASSWORD)
+        options = {"RESTORE_REPLACE": "yes", "RESTORE_WAY": "in-place", **environment}
+        process = self.pod.start(RESTORE, **options)
+        log, _ = process.communicate(timeout=300)
+        assert process.returncode == expect, f"restore.sh exited {process.returncode}, not {expect}:\n{log}"
+        return log
+
+    def drop_old(self, log: str) -> None:
+        """Drop what was set aside, with the statement that the restore printed, as the owner."""
+        for statement in re.findall("no longer need it: (.*)", log):
+            self.sql(statement)
+
+
+def shortened(name: str) -> str:
+    """The name with a schema of more than 40 bytes in it as it is set aside."""
+    return re.sub(r"\w{41,}", lambda long: f"{long[0][:8]}_{hashlib.md5(long[0].encode()).hexdigest()[:8]}", name)  # noqa: S324
+
+
+def differences(before: list[str], after: list[str]) -> list[str]:
+    """Lines that differ between two dumps."""
+    lines = difflib.unified_diff(before, after, lineterm="", n=0)
+    return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+
+
+@pytest.fixture
+def shell(request: pytest.FixtureRequest, shell_paths: dict[str, str]) -> str:
+    """The pod's own shell, unless a test asks for another one."""
+    return shell_paths[getattr(request, "param", "busybox")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _extensions(server: Server) -> None:
+    """One whose name must be quoted, as "uuid-ossp", and one with rows of its own and of the user, as PostGIS."""
+    folder = Path(server.installation.run("pg_config", "--sharedir").stdout.strip()) / "extension"
+    (folder / "odd-name.control").write_text("default_version = '1'\ncomment = 'odd'\n")
+    (folder / "odd-name--1.sql").write_text("CREATE FUNCTION odd() RETURNS int LANGUAGE sql AS 'SELECT 1';\n")
+    (folder / "settings.control").write_text("default_version = '1'\nschema = settings\n")
+    (folder / "settings--1.sql").write_text(
+        "CREATE TABLE settings.job (id serial PRIMARY KEY, v text); GRANT SELECT ON settings.job TO PUBLIC;"
+        "INSERT INTO settings.job (v) VALUES ('built in');"
+        "SELECT pg_catalog.pg_extension_config_dump('settings.job', 'WHERE id > 1');"
+        "SELECT pg_catalog.pg_extension_config_dump('settings.job_id_seq', '');"
+    )
+
+
+Make = Callable[..., Place]
+
+
+@pytest.fixture
+def make(pod: Pod) -> Iterator[Make]:
+    """Make a database of a plain owner's and an archive of it."""
+    made: list[str] = []
+
+    def make(sql: str, superuser: str = "", **conf: str) -> Place:
+        server = pod.server
+        server.psql(f"ALTER ROLE postgres PASSWORD '{SUPERUSER_PASSWORD}'")
+        place = Place(pod, f"p{uuid.uuid4().hex[:7]}")
+        made.append(place.name)
+        server.create_role(place.name, PASSWORD)
+        server.create_database(place.name, owner=place.name)
+        server.psql(superuser, place.name)
+        place.sql(sql)
+        pod.add(place.name, user=place.name, ca=server.ca is not None, **conf)
+        place.back_up()
+        return place
+
+    yield make
+    server = pod.server
+    for name in made:
+        for (subscription,) in server.sql("SELECT subname FROM pg_subscription"):
+            server.psql(
+                f"SET event_triggers = off; ALTER SUBSCRIPTION {subscription} DISABLE;"
+                f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE); DROP SUBSCRIPTION {subscription}",
+                name,
+            )
+        drop_owner(server, name)
+
+
+@pytest.mark.parametrize("migration", MIGRATIONS.values(), ids=MIGRATIONS)
+def test_migration_gone_wrong_is_undone_by_the_owner(make: Make, migration: Migration) -> None:
+    place = make(migration.schema, migration.superuser)
+    good = place.plain()
+    place.sql(migration.migration)
+    was = {shortened(line) for line in place.inventory() if "." in line}
+    rows = {shortened(name): content for name, content in place.rows().items()}
+    log = place.restore()
+    assert migration.stays in log
+    assert ("warning" in log) == bool(migration.stays), log
+    assert rows == place.rows(aside=True), "a row of what was there is lost"
+    assert was - place.inventory(aside=True) == set(), "an object is lost"
+    place.drop_old(log)
+    assert differences(good, place.plain()) == []
+
+
+def test_what_cannot_be_set_aside_is_listed_at_once_and_nothing_changes(make: Make) -> None:
+    place = make(
+        "CREATE TABLE t (i int); CREATE TYPE span AS RANGE (subtype = float8)",
+        "CREATE EXTENSION citext; CREATE TABLE theirs (i int); CREATE SCHEMA other; CREATE TABLE other.t (i int);"
+        "CREATE FUNCTION other.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"
+        "CREATE EVENT TRIGGER et ON ddl_command_end EXECUTE FUNCTION other.e();"
+        "CREATE PUBLICATION pub FOR TABLE theirs",
+    )
+    before = place.plain()
+    for dry_run in ("yes", "no"):
+        log = place.restore(1, RESTORE_DRY_RUN=dry_run)
+        listed = set(re.findall("in the way: (.*)", log))
+        assert listed >= {
+            "table public.theirs belongs to role postgres",
+            "table other.t belongs to role postgres",
+            "function other.e() belongs to role postgres",
+            "event trigger et of role postgres calls function other.e()",
+            "publication pub belongs to role postgres",
+            "range type public.span: only a superuser can move its functions",
+        }
+        assert f"(and {len(listed) - 1} more)" in log
+        assert "OWNER TO" in log
+        assert place.plain() == before
+    place.server.psql("DROP EVENT TRIGGER et", place.name)
+    place.restore(superuser=True)
+
+
+def test_restored_twice_what_was_set_aside_first_is_set_aside_again(make: Make) -> None:
+    place = make(KITCHEN_SINK)
+    good = place.plain()
+    place.sql("INSERT INTO log VALUES ('of the first')")
+    place.restore()
+    place.sql("INSERT INTO log VALUES ('of the second')")
+    log = place.restore()
+    assert (
+        place.server.value("SELECT count(*) FROM pg_namespace WHERE nspname ~ '_before_.*_before_'", place.name) == "4"
+    )
+    place.drop_old(log)
+    assert differences(good, place.plain()) == []
+
+
+def test_archive_that_holds_what_was_set_aside_is_restored_with_it(make: Make) -> None:
+    place = make("CREATE TABLE t (i int); INSERT INTO t VALUES (1)")
+    place.sql("DELETE FROM t")
+    place.restore()
+    good = place.plain()
+    assert any("public_before_" in line for line in good)
+    place.back_up()
+    place.sql("DROP TABLE t")
+    log = place.restore()
+    place.drop_old(log)
+    # An owner's restore gives all to the owner, and `public` belonged to whoever owns the database.
+    good = [line.replace("pg_database_owner", place.name) for line in good]
+    assert differences(good, place.plain()) == []
+
+
+@pytest.mark.parametrize("superuser", [False, True], ids=["owner", "superuser"])
+def test_without_keep_the_old_is_dropped_in_the_same_transaction(make: Make, superuser: bool) -> None:
+    place = make(KITCHEN_SINK + "CREATE EXTENSION citext; CREATE TABLE c (v citext)")
+    good = place.plain()
+    place.sql("DELETE FROM log; CREATE TABLE newer (m mood); CREATE PUBLICATION newer FOR TABLE newer")
+    log = place.restore(superuser=superuser, RESTORE_KEEP="no")
+    assert "_before_" not in log
+    assert differences(good, place.plain()) == []
+
+
+def test_into_an_empty_database_of_a_new_cluster_nothing_is_set_aside(make: Make) -> None:
+    place = make(KITCHEN_SINK, "CREATE EXTENSION citext; CREATE EXTENSION hstore")
+    good = place.plain()
+    place.server.drop_database(place.name)
+    place.server.create_database(place.name, place.name)
+    log = place.restore(RESTORE_REPLACE="no")
+    assert "is kept" not in log
+    # Extensions belong to who makes them here, and are no part of a dump's owners.
+    assert differences(good, place.plain()) == []
+
+
+def test_extension_that_is_newer_than_the_archive_stays(make: Make) -> None:
+    place = make("CREATE TABLE t (v text); INSERT INTO t VALUES ('A')")
+    place.sql("CREATE SCHEMA x; CREATE EXTENSION citext SCHEMA x; ALTER TABLE t ALTER v TYPE x.citext")
+    log = place.restore()
+    place.drop_old(log)
+    assert place.server.value("SELECT v::text || pg_typeof(v) FROM t", place.name) == "Atext"
+    assert place.server.value("SELECT 'x.citext'::regtype", place.name) == "x.citext"
+
+
+def test_rows_of_an_extension_are_replaced_by_the_superuser_and_left_by_the_owner(make: Make) -> None:
+    place = make("CREATE TABLE t (i int)", "CREATE EXTENSION settings; INSERT INTO settings.job (v) VALUES ('mine')")
+    good = place.plain()
+    place.server.psql("INSERT INTO settings.job (v) VALUES ('newer')", place.name)
+    log = place.restore()
+    assert "stays as it is" in log
+    assert "rows of settings job" in log
+    place.drop_old(log)
+    jobs = "SELECT string_agg(v, ',' ORDER BY id) FROM settings.job"
+    assert place.server.value(jobs, place.name) == "built in,mine,newer"
+    log = place.restore(superuser=True)
+    assert "warning" not in log
+    assert place.server.value(jobs, place.name) == "built in,mine"
+    place.drop_old(log)
+    assert differences(good, place.plain()) == []
+    place.server.psql("DROP EXTENSION settings", place.name)
+    log = place.restore(superuser=True)
+    assert place.server.value(jobs, place.name) == "built in,mine"
+
+
+def test_superuser_restores_in_place_what_only_a_superuser_can_make(make: Make) -> None:
+    only_superuser = """
+    CREATE EXTENSION citext; CREATE CAST (bytea AS citext) WITH INOUT; CREATE PUBLICATION everything FOR ALL TABLES;
+    CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'newer') THEN
+        RAISE 'e';
+      END IF; END $$;
+    CREATE EVENT TRIGGER et ON ddl_command_start EXECUTE FUNCTION e(); COMMENT ON EVENT TRIGGER et IS 'x';
+    CREATE FUNCTION cf() RETURNS int LANGUAGE c AS '$libdir/citext', 'citext_eq';
+    CREATE OPERATOR FAMILY fam USING btree; CREATE TYPE span AS RANGE (subtype = float8);
+    CREATE OPERATOR CLASS oc FOR TYPE int4 USING btree FAMILY fam AS OPERATOR 1 <, FUNCTION 1 btint4cmp(int4, int4);
+    CREATE TABLE of_superuser (s span); CREATE SCHEMA theirs AUTHORIZATION pg_monitor;
+    CREATE SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false);
+    """
+    place = make(KITCHEN_SINK, only_superuser)
+    good = place.plain()
+    place.server.psql("CREATE TABLE newer (i int); ", place.name)
+    log = place.restore(superuser=True)
+    assert "warning" not in log
+    (statement,) = re.findall("no longer need it: (.*)", log)
+    place.server.psql(statement, place.name)
+    assert differences(good, place.plain()) == []
+
+
+def test_default_rights_give_nobody_more_than_the_archive(make: Make) -> None:
+    place = make("CREATE TABLE secrets (v text)")
+    place.sql("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+    for superuser in (False, True):
+        place.restore(superuser=superuser)
+        assert place.server.value("SELECT has_table_privilege('backup', 'secrets', 'SELECT')", place.name) == "t"
+        assert (
+            place.server.value("SELECT relacl IS NULL FROM pg_class WHERE oid = 'secrets'::regclass", place.name) == "t"
+        )
+
+
+def test_more_locks_than_the_server_has_room_for_are_refused_beforehand(make: Make) -> None:
+    place = make(
+        "SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY)', i) FROM generate_series(1, 2500) i\n\\gexec\n"
+    )
+    log = place.restore(1)
+    assert re.search(r"needs about \d+ locks, the server has room for about \d+", log)
+    assert "max_locks_per_transaction" in log
+    assert "nothing was changed" in log
+
+
+@pytest.mark.parametrize("superuser", [False, True], ids=["owner", "superuser"])
+def test_kitchen_sink_comes_back_on_the_newest_major(
+    pod: Pod, newer_server: Server, make: Make, superuser: bool
+) -> None:
+    pod.server = newer_server
+    place = make(KITCHEN_SINK + "CREATE EXTENSION citext; CREATE TABLE c (v citext)", sslmode="disable")
+    good = place.plain()
+    place.sql(WRECK)
+    was = {line for line in place.inventory() if "." in line}
+    log = place.restore(superuser=superuser)
+    assert was - place.inventory(aside=True) == set()
+    place.drop_old(log)
+    assert differences(good, place.plain()) == []
