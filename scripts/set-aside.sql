@@ -17,7 +17,7 @@ of_extension AS (
   SELECT classid, objid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
 ),
 schemas AS (
-  SELECT n.oid, n.nspname,
+  SELECT n.oid, n.nspname, n.nspowner,
     -- At most 63 bytes: of a long name its beginning, and a hash that keeps two such names apart.
     CASE WHEN octet_length(n.nspname) <= 40 THEN n.nspname ELSE left(n.nspname, 8) || '_' || left(md5(n.nspname), 8) END
       || '_before_' || :'moment' AS aside,
@@ -104,7 +104,7 @@ of_range AS (
   WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_type'::regclass AND d.deptype = 'i'
 ),
 moved AS (
-  SELECT o.step, o.oid, o.kind, o.name, o.owner, s.aside, r.type
+  SELECT o.step, o.oid, o.kind, o.name, o.owner, s.aside, s.nspowner, r.type
   FROM objects o JOIN schemas s ON s.oid = o.schema AND NOT s.whole
     LEFT JOIN of_range r ON o.class = 'pg_proc'::regclass AND r.objid = o.oid
   WHERE NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = o.class AND e.objid = o.oid)
@@ -149,10 +149,11 @@ casts AS (
 SELECT CASE kind WHEN 'EVENT TRIGGER' THEN 0 ELSE 2 END AS step, oid AS object, stop AS statement, '' AS obstacle, '' AS aside
 FROM renamed WHERE stop <> ''
 UNION ALL
-SELECT 1, 0, format('CREATE SCHEMA %I', aside),
+SELECT 1, 0, format('CREATE SCHEMA %I', aside) || CASE WHEN pg_has_role(nspowner, 'USAGE')
+    THEN format(' AUTHORIZATION %I', pg_get_userbyid(nspowner)) ELSE '' END,
   CASE WHEN makes_schemas THEN '' ELSE format('role %I may not create a schema in this database', current_user) END,
   aside
-FROM (SELECT DISTINCT aside FROM moved) m, rights
+FROM (SELECT DISTINCT aside, nspowner FROM moved) m, rights
 UNION ALL
 SELECT 2, oid, format('DROP CAST (%s AS %s)', source, target), '', '' FROM casts
 UNION ALL
