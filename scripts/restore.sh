@@ -28,7 +28,7 @@ export LC_ALL
 
 # Below this many bytes a second connection costs more time than it saves.
 parallel_from=8388608
-watcher='' made='' roles_made='' target_state='' found_rows=''
+watcher='' feeder='' made='' roles_made='' target_state='' found_rows=''
 
 # Log a line and add it to the container's termination message, which `kubectl describe` shows.
 report() {
@@ -42,6 +42,8 @@ fail() {
   why=$1 remedy=${2:-}
   [ -n "$remedy" ] || remedy=$(remedy_for "$1")
   stop_watching
+  # It waits for a reader if psql could not connect.
+  [ -z "$feeder" ] || kill "$feeder" 2>/dev/null || :
   drop_new_database
   report "FAILED: $why"
   report "remedy: $remedy"
@@ -61,9 +63,7 @@ remedy_for() {
     *"No space left"* | *"could not extend file"*)
       echo "grow the server's volume, which must hold the old and the new database at once, or set RESTORE_WAY=in-place"
       ;;
-    *"because other objects depend on it"*)
-      echo "drop the newer object that depends on what is restored, or provide the superuser's Secret to restore beside"
-      ;;
+    *"out of shared memory"*) echo "raise max_locks_per_transaction of the cluster, then restore again" ;;
     *"deadlock detected"* | *"being accessed by other users"*)
       echo "other sessions are in the way: stop the application, then restore again"
       ;;

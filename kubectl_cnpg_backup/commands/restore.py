@@ -30,6 +30,11 @@ def add(commands: Commands) -> None:
         default="auto",
         help="beside: fill a new database, then swap the names; in-place: in one transaction (default: auto)",
     )
+    command.add_argument(
+        "--drop-old",
+        action="store_true",
+        help="in-place: drop what was in the database before (default: keep it in schemas of its own)",
+    )
     for what in ("table", "schema"):
         command.add_argument(
             f"--{what}",
@@ -74,6 +79,7 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
         "RESTORE_INTO": options.into,
         "RESTORE_REPLACE": "yes" if options.replace else "no",
         "RESTORE_WAY": options.way,
+        "RESTORE_KEEP": "no" if options.drop_old else "yes",
         "RESTORE_TABLES": " ".join(options.table),
         "RESTORE_SCHEMAS": " ".join(options.schema),
         "RESTORE_OWNER": options.owner,

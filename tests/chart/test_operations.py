@@ -85,6 +85,7 @@ def test_options_of_a_restore_are_those_that_the_script_reads_and_the_documents_
         "RESTORE_INTO": "",
         "RESTORE_REPLACE": "no",
         "RESTORE_WAY": "auto",
+        "RESTORE_KEEP": "yes",
         "RESTORE_TABLES": "",
         "RESTORE_SCHEMAS": "",
         "RESTORE_OWNER": "",
