@@ -335,10 +335,16 @@ def test_default_rights_give_nobody_more_than_the_archive(make: Make) -> None:
         )
 
 
-def test_more_locks_than_the_server_has_room_for_are_refused_beforehand(make: Make) -> None:
-    place = make(
-        "SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY)', i) FROM generate_series(1, 2500) i\n\\gexec\n"
-    )
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY)', i) FROM generate_series(1, 2500) i\n\\gexec\n",
+        "SELECT count(lo_create(0)) FROM generate_series(1, 20000)",
+    ],
+    ids=["tables", "large objects"],
+)
+def test_more_locks_than_the_server_has_room_for_are_refused_beforehand(make: Make, sql: str) -> None:
+    place = make(sql)
     log = place.restore(1)
     assert re.search(r"needs about \d+ locks, the server has room for about \d+", log)
     assert "max_locks_per_transaction" in log
