@@ -98,28 +98,62 @@ database_settings() {
   settings=${settings%% TABLESPACE = *}
 }
 
-# Write the roles that grants name to $BACKUP_RUN/roles, one a line; needed_roles owners adds the owners of objects. They are
-# read from entries that hold no free text.
+# Write the roles that the archive names to $BACKUP_RUN/roles, one a line: in grants, policies and user mappings, and with
+# `needed_roles owners` as owners.
 needed_roles() {
-  awk -v owners="$1" '$4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") ||
-    (owners != "" && $4 ~ /^(TABLE|SCHEMA|SEQUENCE|TYPE|DOMAIN|FOREIGN)$/)' "$list" >"$list.roles"
-  run pg_restore -f "$BACKUP_RESULTS/roles.sql" --schema-only -L "$list.roles" "$archive" ||
-    fail_with_stderr "the archive's grants cannot be read"
-  awk -v owners="$1" '
-    function role(text) {
-      sub(/^(GROUP )?/, "", text)
-      if (substr(text, 1, 1) == "\"") {
-        if (!match(text, /^"([^"]|"")*"/)) return
-        text = substr(text, 2, RLENGTH - 2)
-        gsub(/""/, "\"", text)
-      } else if (match(text, /^[a-z_][a-z0-9_$]*/)) text = substr(text, 1, RLENGTH)
-      else return
-      print text
-    }
-    owners != "" && /^ALTER .* OWNER TO .*;$/ { match($0, /.* OWNER TO /); role(substr($0, RLENGTH + 1)) }
-    /^(GRANT|ALTER DEFAULT PRIVILEGES) .* TO .*;$/ { match($0, /.* TO /); role(substr($0, RLENGTH + 1)) }
-    /^SET SESSION AUTHORIZATION / { role(substr($0, 27)) }
-    /^ALTER DEFAULT PRIVILEGES FOR ROLE / { role(substr($0, 35)) }
-  ' "$BACKUP_RESULTS/roles.sql" | sort -u >"$BACKUP_RUN/roles"
+  awk '$4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") || $4 == "POLICY" || ($4 == "USER" && $5 == "MAPPING")' "$list" >"$list.roles"
+  sql_of_entries "$list.roles" "the archive's grants cannot be read"
+  awk -v apostrophe="'" "$role_reader"'
+    !text && /^(GRANT|ALTER DEFAULT PRIVILEGES) .* TO .*;$/ { match($0, /.* TO /); print role(substr($0, RLENGTH + 1)) }
+    !text && /^SET SESSION AUTHORIZATION / { print role(substr($0, 27)) }
+    !text && /^ALTER DEFAULT PRIVILEGES FOR ROLE / { print role(substr($0, 35)) }
+    !text && /^CREATE POLICY / { policy(substr($0, 15)) }
+    !text && /^CREATE USER MAPPING FOR / { print role(substr($0, 25)) }
+    { if (gsub(apostrophe, "") % 2) text = !text }
+  ' "$BACKUP_RESULTS/roles.sql" | grep -vx -e '' -e PUBLIC -e public >"$BACKUP_RUN/roles.all" || :
+  [ -z "$1" ] || owners_of_entries
+  sort -u "$BACKUP_RUN/roles.all" >"$BACKUP_RUN/roles"
   rm -f "$BACKUP_RESULTS/roles.sql"
 }
+
+# A line about an owner may also be the text of a function; but then no entry of the table of contents ends in that name.
+owners_of_entries() {
+  awk '!/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS|MATERIALIZED VIEW DATA) / && $4 != "DATABASE"' "$list" >"$list.roles"
+  sql_of_entries "$list.roles" "the archive's owners cannot be read"
+  awk "$role_reader"'
+    /^ALTER .* OWNER TO .*;$/ { match($0, /.* OWNER TO /); print role(substr($0, RLENGTH + 1)) }
+  ' "$BACKUP_RESULTS/roles.sql" | sort -u >"$BACKUP_RUN/owners"
+  awk 'FNR == NR { names[$0]; next }
+    { for (name in names) if (substr($0, length($0) - length(name)) == " " name) { print name; delete names[name] } }
+  ' "$BACKUP_RUN/owners" "$list.roles" >>"$BACKUP_RUN/roles.all"
+}
+
+sql_of_entries() { run pg_restore -f "$BACKUP_RESULTS/roles.sql" -L "$1" "$archive" || fail_with_stderr "$2"; }
+
+# The name at the beginning of a text, and the roles of a policy: `name ON table AS … FOR … TO role, role USING …`.
+role_reader='
+  function role(text) {
+    rest = text
+    sub(/^(GROUP )?/, "", text)
+    if (substr(text, 1, 1) == "\"") {
+      if (!match(text, /^"([^"]|"")*"/)) return ""
+      rest = substr(text, RLENGTH + 1)
+      text = substr(text, 2, RLENGTH - 2)
+      gsub(/""/, "\"", text)
+      return text
+    }
+    if (!match(text, /^[a-z_][a-z0-9_$]*/)) return ""
+    rest = substr(text, RLENGTH + 1)
+    return substr(text, 1, RLENGTH)
+  }
+  function policy(text) {
+    role(text)
+    role(substr(rest, 5))
+    while (substr(rest, 1, 1) == ".") role(substr(rest, 2))
+    sub(/^ AS [A-Z]+/, "", rest)
+    sub(/^ FOR [A-Z]+/, "", rest)
+    if (rest !~ /^ TO /) return
+    rest = ", " substr(rest, 5)
+    while (rest ~ /^, /) print role(substr(rest, 3))
+  }
+'
