@@ -73,6 +73,13 @@ row_counter='
   END { if (!copying && blocks == entries) printf "%.0f\n", rows }
 '
 
+# How many connections restore an archive of this many bytes: below 8 MiB a second one costs more time than it saves.
+jobs_for() {
+  jobs_wanted=2
+  ! is_number "$1" || [ "$1" -ge 8388608 ] || jobs_wanted=1
+  echo "$jobs_wanted"
+}
+
 # Write the archive's table of contents to $list and count its tables and sequences. Fails where pg_restore cannot read it.
 list_archive() {
   run pg_restore -C -l "$archive" >"$list" || return 1

@@ -26,8 +26,6 @@ export LC_ALL
 # shellcheck source=scripts/in-place.sh
 . "${0%/*}/in-place.sh"
 
-# Below this many bytes a second connection costs more time than it saves.
-parallel_from=8388608
 watcher='' feeder='' made='' roles_made='' target_state='' found_rows=''
 
 # Log a line and add it to the container's termination message, which `kubectl describe` shows.
@@ -281,8 +279,7 @@ refuse_to_replace() {
 
 choose_jobs() {
   if [ "$jobs" != auto ]; then return; fi
-  jobs=1
-  [ "$req_bytes" -lt "$parallel_from" ] || jobs=2
+  jobs=$(jobs_for "$req_bytes")
 }
 
 announce() {

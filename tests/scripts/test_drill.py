@@ -270,3 +270,32 @@ def test_sigterm_ends_a_drill_with_its_server(pod: DrillPod, make: Make) -> None
     assert process.returncode == 143
     owned = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False)
     assert owned.stdout == ""
+
+
+def test_drill_restores_as_a_restore_would(pod: DrillPod, make: Make, server: Server) -> None:
+    """In a database of the same name, without tablespaces, with connections enough to be in the same order."""
+    place = server.folder / f"space-{uuid.uuid4().hex[:6]}"
+    place.mkdir()
+    os.chown(place, server_user().uid, server_user().gid)
+    space = place.name.replace("-", "_")
+    server.psql(f"CREATE TABLESPACE {space} LOCATION '{place}'; GRANT CREATE ON TABLESPACE {space} TO PUBLIC")
+    try:
+        name = make(f"CREATE TABLE far (i int) TABLESPACE {space}; CREATE INDEX ON far (i) TABLESPACE {space}")
+        (pod.folder / "config" / f"{name}.assertions").write_text(f"SELECT current_database() = '{name}'\n")
+        log = pod.drill()
+        assert pod.sidecar(pod.archives(name)[-1])["result"] == "proved", log
+        server.psql("DROP TABLE far", name)
+    finally:
+        server.psql(f"DROP TABLESPACE {space}")
+
+
+def test_drill_never_proves_what_a_restore_cannot_bring_back(pod: DrillPod, make: Make) -> None:
+    """A CHECK that reads another table, which comes later: with two connections it may be there in time."""
+    name = make(
+        "CREATE TABLE zz (v text PRIMARY KEY); INSERT INTO zz VALUES ('a');"
+        "CREATE FUNCTION known(p text) RETURNS boolean LANGUAGE sql STABLE AS "
+        "'SELECT EXISTS (SELECT FROM public.zz WHERE v = p)';"
+        "CREATE TABLE aa (v text CHECK (known(v))); INSERT INTO aa VALUES ('a')"
+    )
+    pod.drill(1)
+    assert pod.sidecar(pod.archives(name)[-1])["result"] == "failed"
