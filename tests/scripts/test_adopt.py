@@ -139,7 +139,7 @@ def test_whole_archive_is_adopted_as_it_is_and_restores(pod: Pod, foreign: Forei
     pod.server.psql("DELETE FROM t", database)
     for name, value in (("owner-username", database), ("owner-password", PASSWORD)):
         (pod.folder / "credentials" / database / name).write_text(value)
-    pod.restore(database, RESTORE_REPLACE="yes")
+    pod.restore(database, RESTORE_REPLACE="yes", RESTORE_KEEP="no")
     assert good.differences(fingerprint(pod.server, database)) == []
 
 
