@@ -108,6 +108,8 @@ def test_owner_restores_in_place_with_one_command(site: Site) -> None:
     log = site.follow("whole")
     assert "in place, in one transaction" in log, log
     site.succeeded("restore")
+    (drops_what_was_there,) = re.findall("no longer need it: (.*)", log)
+    site.sql(drops_what_was_there)
     assert site.fingerprint() == site.good
     assert site.others() == []
 
