@@ -1,11 +1,12 @@
 {{/* What the pods read: the files of /etc/cnpg-backup. */}}
 
-{{/* A quantity such as 1.5Gi in bytes, rounded up; 0 for an empty one. */}}
+{{/* A quantity such as 1.5Gi, or a number, in bytes, rounded up; 0 for an empty one. */}}
 {{- define "cnpg-backup.bytes" -}}
 {{- $units := dict
-  "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15
+  "" 1.0 "m" 1e-3 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15
   "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
-{{- mulf (regexFind "^[0-9.]+" . | default "0" | float64) (get $units (regexFind "[A-Za-z]*$" .)) | ceil | int64 -}}
+{{- $quantity := ternary . (. | int64 | toString) (kindIs "string" (. | default "")) -}}
+{{- mulf (regexFind "^[0-9.]+" $quantity | default "0" | float64) (get $units (regexFind "[A-Za-z]*$" $quantity)) | ceil | int64 -}}
 {{- end -}}
 
 {{/* How many backups a list of tiers keeps at most. */}}

@@ -55,9 +55,10 @@ securityContext:
 {{- end -}}
 
 {{/*
-A container that runs PostgreSQL's programs. It needs `group` (whose `image` and `pullPolicy` it takes), `name`, `command`,
-`resources` and `mounts` (see cnpg-backup.mounts). `env` is YAML; `extraEnv` and `extraMounts` are lists. With `shell` it waits
-for somebody to enter it, and its log is not a termination message.
+A container that runs PostgreSQL's programs. It needs `root`, `group` (whose `image` and `pullPolicy` it takes), `name`, `command`,
+`resources`, `volumes` (those of its pod, as YAML) and `mounts` (see cnpg-backup.mounts). `env` is YAML; `extraEnv` and
+`extraMounts` are lists. With `shell` it waits for somebody to enter it, and its log is not a termination message; with `alone` its
+pod has no other container.
 */}}
 {{- define "cnpg-backup.postgresContainer" -}}
 {{- $group := required "cnpg-backup.postgresContainer needs group" .group -}}
@@ -87,7 +88,11 @@ env:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 resources:
-  {{- required "cnpg-backup.postgresContainer needs resources" .resources | toYaml | nindent 2 }}
+  {{- $neighbour := (required "cnpg-backup.postgresContainer needs root" .root).Values.retention.resources }}
+  {{- include "cnpg-backup.resourcesForVolumes" (dict
+    "resources" (required "cnpg-backup.postgresContainer needs resources" .resources)
+    "neighbour" (ternary dict $neighbour (.alone | default false))
+    "volumes" (required "cnpg-backup.postgresContainer needs volumes" .volumes)) | nindent 2 }}
 volumeMounts:
   {{- include "cnpg-backup.mounts" $mounts | nindent 2 }}
   {{- with .extraMounts }}
@@ -98,6 +103,44 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
+{{- end -}}
+
+{{/*
+Resources of the container that fills the volumes of its pod. The kubelet evicts a pod whose volumes on the node's disk, logs and
+ConfigMaps together exceed the sum of its containers' limits of ephemeral storage; a container without such a limit adds nothing
+to it. So this container's limit is never less than the sizes of these volumes, and only these sizes decide. `neighbour` are the
+resources of the other container. Where neither has any limit, the pod has none either.
+*/}}
+{{- define "cnpg-backup.resourcesForVolumes" -}}
+{{- $resources := deepCopy .resources -}}
+{{- $limits := $resources.limits | default dict -}}
+{{- if or $limits (hasKey (.neighbour.limits | default dict) "ephemeral-storage") -}}
+  {{- $needed := include "cnpg-backup.diskBytes" .volumes | int64 | add (include "cnpg-backup.bytes" "64Mi") -}}
+  {{- if lt (include "cnpg-backup.bytes" (get $limits "ephemeral-storage") | int64) $needed -}}
+    {{- $_ := set $limits "ephemeral-storage" (printf "%dMi" (div (add $needed 1048575) 1048576)) -}}
+    {{- $_ := set $resources "limits" $limits -}}
+    {{- /* Kubernetes would copy the limit into a request that is missing, and so ask for a node with that much free space. */ -}}
+    {{- $requests := $resources.requests | default dict -}}
+    {{- if not (hasKey $requests "ephemeral-storage") -}}
+      {{- $_ := set $requests "ephemeral-storage" "64Mi" -}}
+      {{- $_ := set $resources "requests" $requests -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{/* How many bytes a pod's volumes may take on the node's disk: all emptyDirs that are not in memory and have a limit. */}}
+{{- define "cnpg-backup.diskBytes" -}}
+{{- $sum := 0 -}}
+{{- range fromYamlArray . -}}
+  {{- with .emptyDir -}}
+    {{- if ne (.medium | default "") "Memory" -}}
+      {{- $sum = add $sum (include "cnpg-backup.bytes" .sizeLimit | int64) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- $sum -}}
 {{- end -}}
 
 {{/*

@@ -108,17 +108,23 @@ reads what all CronJobs of its image read.
 {{- end }}
 {{- end -}}
 
-{{/* The container that dumps the databases of `group`, or with `check` tests whether it could, see docs/architecture.md. */}}
+{{/*
+The container that dumps the databases of `group`, or with `check` tests whether it could, see docs/architecture.md. It needs
+`volumes`, those of its pod.
+*/}}
 {{- define "cnpg-backup.dumpContainer" -}}
 {{- $command := list "sh" "/opt/cnpg-backup/scripts/dump.sh" -}}
 {{- $dump := .root.Values.dump -}}
 {{- include "cnpg-backup.postgresContainer" (dict
+  "root" .root
   "group" .group
   "name" (ternary "check" "dump" .check)
   "command" (ternary (append $command "--check") $command .check)
   "env" (include "cnpg-backup.dumpEnv" .)
   "extraEnv" $dump.extraEnv
   "resources" $dump.resources
+  "volumes" .volumes
+  "alone" .check
   "mounts" (list "backups" "scripts:ro" "config:ro" "credentials:ro" "run" "results")
   "extraMounts" $dump.extraVolumeMounts) -}}
 {{- end -}}

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.lab import chart
+from tests.lab import chart, pod
 from tests.lab.chart import CHART, Manifest
 
 CI_FILES = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -122,6 +122,17 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 def containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All containers of a pod, those that run first in front."""
     return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def disk_problem(spec: Mapping[str, Any]) -> str:
+    """How the volumes of a pod can make the kubelet evict it: they hold more than its limit; empty when they cannot.
+
+    Args:
+        spec: The pod's specification.
+    """
+    limit = pod.disk_limit(spec)
+    volumes = sum(pod.disk_sizes(spec).values())
+    return "" if limit is None or volumes <= limit else f"its volumes may take {volumes} bytes, its limit is {limit}"
 
 
 def leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -20,6 +20,7 @@ from tests.chart.common import (
     LONGEST_RELEASE,
     backups,
     containers,
+    disk_problem,
     leaves,
     of_kind,
     own,
@@ -36,6 +37,7 @@ from tests.lab.conf import conf, conf_text
 KUBERNETES = ("1.30", "1.34", "1.36")
 """The oldest minor that the chart installs on, the oldest that CloudNativePG supports, and the newest of both."""
 
+RIGHT = Path(__file__).parent / "right"
 KYVERNO_KINDS = {"ValidatingPolicy", "ClusterPolicy"}
 CLUSTER_SCOPED = {*KYVERNO_KINDS, "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
@@ -328,6 +330,39 @@ def test_requests_stay_below_limits_and_cpu_has_no_limit(ci_file: Path) -> None:
             for name, limit in resources.get("limits", {}).items():
                 request = resources.get("requests", {}).get(name, 0)
                 assert number(request) <= number(limit), f"{owner}: {container['name']}: {name}"
+
+
+@pytest.mark.parametrize("path", [*CI_FILES, *sorted(RIGHT.glob("*.yaml"))], ids=lambda path: path.stem)
+def test_the_volumes_of_a_pod_fit_under_its_limit(path: Path) -> None:
+    """The kubelet evicts a pod by the limit of all its containers, of which each may be silent."""
+    for owner, _, spec in pod_specs(rendered(path)):
+        assert not (problem := disk_problem(spec)), f"{owner}: {problem}"
+
+
+def test_a_drill_may_take_what_its_scratch_may_hold_and_asks_for_no_more_than_before() -> None:
+    def drill(**drill: object) -> dict[str, Any]:
+        for owner, _, spec in pod_specs(chart.render({"drill": drill})):
+            if owner == "CronJob cnpg-backup-drill":
+                assert not disk_problem(spec)
+                (found,) = [one["resources"] for one in containers(spec) if one["name"] == "drill"]
+                return {key: value["ephemeral-storage"] for key, value in found.items()}
+        raise AssertionError
+
+    assert drill() == {"requests": "64Mi", "limits": "10560Mi"}
+    assert drill(scratch={"sizeLimit": "1.5G"}) == {"requests": "64Mi", "limits": "1751Mi"}
+    larger = {"limits": {"ephemeral-storage": "11Gi"}}
+    assert drill(resources=larger) == {"requests": "64Mi", "limits": "11Gi"}
+    # Kubernetes copies a limit into a request that is missing.
+    assert drill(resources={"requests": {"ephemeral-storage": None}}) == {"requests": "64Mi", "limits": "10560Mi"}
+
+
+def test_a_volume_of_the_values_raises_the_limit_of_the_pod_that_mounts_it() -> None:
+    values = {
+        "extraVolumes": [{"name": "spare", "emptyDir": {"sizeLimit": "1Gi"}}],
+        "dump": {"extraVolumeMounts": [{"name": "spare", "mountPath": "/spare"}]},
+    }
+    for owner, _, spec in pod_specs(chart.render(values)):
+        assert not (problem := disk_problem(spec)), f"{owner}: {problem}"
 
 
 def test_scratch_volumes_are_bounded_and_passwords_stay_in_memory(ci_file: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.chart import schemas
-from tests.chart.common import KYVERNO, containers, own, pod_specs, title
+from tests.chart.common import KYVERNO, containers, disk_problem, own, pod_specs, title
 from tests.lab import chart
 from tests.lab.chart import CHART, Manifest
 
@@ -34,6 +34,9 @@ NARROWED: dict[str, Any] = {
     "tiers": {"enum": TIERS},
     "extraArgs": {"type": "array", "maxItems": 3, "items": {"enum": ARGUMENTS}},
     "autoSeconds": {"enum": ["auto", 120, 3000]},
+    "sizeLimit": {"enum": ["700Mi", "1.5Gi", "10G", "3Ti"]},
+    "resourceList": {"enum": [
+        {}, {"cpu": 1}, {"ephemeral-storage": "10Mi"}, {"ephemeral-storage": "4Ti"}, {"ephemeral-storage": 1048576}]},
     "labels": {"type": "object", "maxProperties": 2, "additionalProperties": {"enum": ["", "x", "1"]}},
     "annotations": {"type": "object", "maxProperties": 2, "additionalProperties": {"enum": ["", "x: y", "{{ x }}"]}},
     # What has a form of Kubernetes' own goes through as it is, so that any object there would be an invalid pod.
@@ -47,7 +50,8 @@ NARROWED: dict[str, Any] = {
     "operators": {"enum": [[], [
         {"kind": "Group", "name": "a: b"}, {"kind": "ServiceAccount", "name": "x", "namespace": "y"}]]},
     "extraObjects": {"enum": [[], [{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}}]]},
-    "extraVolumes": {"enum": [[], [{"name": "spare", "emptyDir": {}}]]},
+    "extraVolumes": {"enum": [
+        [], [{"name": "spare", "emptyDir": {}}], [{"name": "spare", "emptyDir": {"sizeLimit": "2Gi"}}]]},
     "extraVolumeMounts": {"enum": [[], [{"name": "spare", "mountPath": "/spare"}]]},
 }  # fmt: skip
 """A few good values where the schema admits what only Kubernetes, or a rule over several values, would refuse."""
@@ -138,6 +142,7 @@ def check(manifests: list[Manifest]) -> int:
         volumes = {volume["name"] for volume in spec["volumes"]}
         mounted = {mount["name"] for container in containers(spec) for mount in container["volumeMounts"]}
         assert mounted == volumes, owner
+        assert not (problem := disk_problem(spec)), f"{owner}: {problem}"
         for container in containers(spec):
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, owner
     return checked

@@ -5,13 +5,15 @@ run as rendered. Only what a cluster would bring is mapped: mount paths to folde
 servers' host names and ports. What the pod says that is not understood here is refused, so that nothing rendered is
 silently left out of a demo or a test.
 
-Not enforced, for want of a container: the security context, read-only mounts, limits, the network policy.
+Of the limits, those of disk space are enforced, as the kubelet does by evicting the pod. Not enforced, for want of a
+container: the security context, read-only mounts, limits of memory and CPU, the network policy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import re
 import shutil
@@ -34,7 +36,8 @@ _GRACE_SECONDS = 30.0
 # The kubelet's own bounds on a termination message and on the log that stands in for it.
 _MESSAGE_BYTES = 4096
 _FALLBACK_BYTES, _FALLBACK_LINES = 2048, 80
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_DISK = "ephemeral-storage"
 
 # Fields without a meaning on one machine that has no scheduler, no registry and no API server; None: any value.
 _POD_IGNORED: Mapping[str, tuple[Any, ...] | None] = {
@@ -210,6 +213,13 @@ class LocalPod:
     def _run_in(
         self, folder: Path, name: str, spec: Manifest, job_deadline: int | None, on_line: OnLine | None
     ) -> PodEnded:
+        disk = disk_limit(spec)
+        wanted = sum(disk_sizes(spec).values())
+        if disk is not None and wanted > disk:
+            raise PodError(
+                f"its volumes may take {wanted} bytes of disk, the pod's limit is {disk}: it would be evicted"
+            )
+        on_disk = _on_disk(spec)
         with _Fields(spec, f"pod of {self.cronjob}") as pod:
             pod.ignore(_POD_IGNORED)
             limits = [limit for limit in (pod.take("activeDeadlineSeconds", None), job_deadline) if limit]
@@ -227,6 +237,7 @@ class LocalPod:
             process = self._container(container, volumes, folder, name)
             ended[container["name"]] = process.run(deadline, grace, on_line)
             _check_bounds(volumes, bounds)
+            _check_disk([volumes[name] for name in on_disk], ended.values(), disk)
             if ended[container["name"]].exit_code != 0:
                 break
         return PodEnded(name, ended)
@@ -357,19 +368,67 @@ def _empty_dir_limit(source: Manifest, where: str) -> int | None:
     with _Fields(source, where) as fields:
         fields.ignore({"medium": ("", "Memory")})
         quantity = fields.take("sizeLimit", None)
-    if quantity is None:
-        return None
-    match = re.fullmatch(r"(\d+)([A-Za-z]*)", str(quantity))
+    return None if quantity is None else _bytes_of(quantity, where)
+
+
+def _bytes_of(quantity: object, where: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]*)", str(quantity))
     if not match or match[2] not in _UNITS:
         raise PodError(f"{where}: the size {quantity} is not understood here")
-    return int(match[1]) * _UNITS[match[2]]
+    return math.ceil(float(match[1]) * _UNITS[match[2]])
+
+
+def disk_limit(spec: Manifest) -> int | None:
+    """How many bytes of the node's disk a pod may take before the kubelet evicts it; None without a limit.
+
+    The kubelet adds the limits of the containers that run side by side, or takes that of an init container if it is
+    greater. A container without a limit adds nothing.
+    """
+
+    def limits(containers: Iterable[Manifest]) -> list[int]:
+        found = (((one.get("resources") or {}).get("limits") or {}).get(_DISK) for one in containers)
+        return [_bytes_of(limit, f"limit of {_DISK}") for limit in found if limit is not None]
+
+    beside, before = limits(spec["containers"]), limits(spec.get("initContainers", []))
+    return max([sum(beside), *before]) if beside or before else None
+
+
+def disk_sizes(spec: Manifest) -> dict[str, int]:
+    """How many bytes of the node's disk each volume of a pod may take, by its name, as far as it has a limit."""
+    empty = {
+        volume["name"]: volume["emptyDir"] for volume in spec.get("volumes", []) if volume["name"] in _on_disk(spec)
+    }
+    return {
+        name: _bytes_of(source["sizeLimit"], f"volume {name}")
+        for name, source in empty.items()
+        if "sizeLimit" in source
+    }
+
+
+def _on_disk(spec: Manifest) -> list[str]:
+    """The names of the volumes that the kubelet counts as disk space of the pod, less the small ones of ConfigMaps."""
+    return [
+        volume["name"]
+        for volume in spec.get("volumes", [])
+        if volume.get("emptyDir") is not None and volume["emptyDir"].get("medium", "") != "Memory"
+    ]
+
+
+def _check_disk(folders: Iterable[Path], ended: Iterable[Ended], limit: int | None) -> None:
+    used = sum(_size(folder) for folder in folders) + sum(len(one.log) for one in ended)
+    if limit is not None and used > limit:
+        raise PodError(f"the pod holds {used} bytes on disk, its limit is {limit}: it would be evicted")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _check_bounds(volumes: Mapping[str, Path], bounds: Mapping[str, int | None]) -> None:
     for name, bound in bounds.items():
         if bound is None:
             continue
-        size = sum(path.stat().st_size for path in volumes[name].rglob("*") if path.is_file())
+        size = _size(volumes[name])
         if size > bound:
             raise PodError(f"volume {name} holds {size} bytes, its limit is {bound}: the pod would be evicted")
 

@@ -178,6 +178,32 @@ def test_a_scratch_volume_beyond_its_limit_is_refused(run: Callable[..., PodEnde
         run(rendered)
 
 
+def test_a_pod_whose_volumes_may_exceed_its_limit_is_refused(run: Callable[..., PodEnded]) -> None:
+    """A container without a limit adds nothing to the pod's, and what its neighbour may take is then all there is."""
+    rendered = manifests()
+    spec = pod_spec(rendered)
+    spec["volumes"][4]["emptyDir"] = {"sizeLimit": "2Mi"}
+    spec["containers"][0]["resources"] = {"limits": {"ephemeral-storage": "1Mi"}}
+    with pytest.raises(PodError, match="2097152 bytes of disk, the pod's limit is 1048576"):
+        run(rendered)
+    spec["initContainers"][0]["resources"] = {"limits": {"ephemeral-storage": "2Mi"}}
+    assert run(rendered).exit_code == 3
+    spec["volumes"][4]["emptyDir"]["medium"] = "Memory"
+    del spec["initContainers"][0]["resources"]
+    assert run(rendered).exit_code == 3
+
+
+def test_a_pod_that_takes_more_disk_than_its_limit_is_evicted(run: Callable[..., PodEnded]) -> None:
+    rendered = manifests()
+    spec = pod_spec(rendered)
+    spec["volumes"][4]["emptyDir"] = {}
+    spec["containers"][0]["resources"] = {"limits": {"ephemeral-storage": "1Mi"}}
+    spec["initContainers"][0]["command"] = ["sh", "-c", "head -c 2000000 /dev/zero >$SCRATCH/f"]
+    spec["initContainers"][0]["env"].append({"name": "SCRATCH", "value": "/scratch"})
+    with pytest.raises(PodError, match="holds 2000000 bytes on disk"):
+        run(rendered)
+
+
 def test_the_deadline_ends_a_pod(run: Callable[..., PodEnded]) -> None:
     rendered = manifests()
     pod_spec(rendered)["activeDeadlineSeconds"] = 1
