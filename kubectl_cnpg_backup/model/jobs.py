@@ -6,13 +6,13 @@ from typing import Any
 
 from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.model.objects import Object, name_of
-from kubectl_cnpg_backup.model.release import CONFIG_VOLUME, CronJob
+from kubectl_cnpg_backup.model.release import CONFIG_VOLUME, CronJob, databases_in
 
 STARTED_BY = "app.kubernetes.io/managed-by"
 PLUGIN = "kubectl-cnpg_backup"
 _NAME_LENGTH = 63
 _FILE_SUFFIXES = (".conf", ".policy.json", ".assertions")
-_SHARED_FILES = ("policy.json",)
+"""What follows a database's name in the names of its own files of the configuration."""
 
 
 def job_from(cronjob: CronJob, suffix: str) -> dict[str, Any]:
@@ -56,10 +56,11 @@ def only_databases(job: dict[str, Any], databases: Iterable[str], config: Object
         config: The ConfigMap that its pod mounts as configuration.
     """
     wanted = list(databases)
-    keys = sorted(config.get("data") or {})
-    kept = [
-        key for key in keys if key in _SHARED_FILES or any(key == f"{d}{s}" for d in wanted for s in _FILE_SUFFIXES)
-    ]
+    # Only the files of other databases are left out: a pod whose mount names a missing key never starts.
+    left_out = set(databases_in(config)) - set(wanted)
+    others = {f"{database}{suffix}" for database in left_out for suffix in _FILE_SUFFIXES}
+    own = {f"{database}{suffix}" for database in wanted for suffix in _FILE_SUFFIXES}
+    kept = [key for key in sorted(config.get("data") or {}) if key in own or key not in others]
     changed = deepcopy(job)
     for volume in changed["spec"]["template"]["spec"]["volumes"]:
         if volume["name"] == CONFIG_VOLUME:

@@ -9,8 +9,8 @@ import pytest
 
 from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.model.jobs import PLUGIN, STARTED_BY, databases_per_cronjob, job_from, only_databases
-from kubectl_cnpg_backup.model.release import BACKUP, databases_in
-from tests.plugin.common import config_of, release
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, databases_in
+from tests.plugin.common import config_of, objects, release
 
 
 def made(values: str = "default", suffix: str = "manual-1") -> dict[str, Any]:
@@ -47,6 +47,35 @@ def test_a_run_of_one_database_mounts_the_configuration_of_no_other() -> None:
         [one for one in made()["spec"]["template"]["spec"]["volumes"] if one["name"] == "config"]
     ), "the template itself was changed"
     kubernetes_validate.validate(job, "1.34", strict=True)
+
+
+@pytest.mark.parametrize("values", ["default", "two-images"])
+@pytest.mark.parametrize("component", [BACKUP, DRILL])
+def test_every_key_that_a_run_of_one_database_mounts_is_there(component: str, values: str) -> None:
+    """A pod whose mount names a key that its volume lacks never starts."""
+    for cronjob in release(values).of(component):
+        config = config_of(cronjob.name, values)
+        for database in databases_in(config):
+            job = only_databases(job_from(cronjob, "manual-1"), [database], config)
+            assert not missing_keys(job["spec"]["template"]["spec"], values), f"{cronjob.name}: {database}"
+
+
+def missing_keys(spec: dict[str, Any], values: str) -> set[str]:
+    """The keys that a pod's volumes and mounts name in its ConfigMaps, and that are not there."""
+    data = {one["metadata"]["name"]: set(one["data"]) for one in objects("ConfigMap", values)}
+    missing, paths = set(), {}
+    for volume in spec["volumes"]:
+        if "configMap" not in volume:
+            continue
+        there = data[volume["configMap"]["name"]]
+        items = {item["path"]: item["key"] for item in volume["configMap"].get("items", [])} or {k: k for k in there}
+        paths[volume["name"]] = set(items)
+        missing |= {f"{volume['name']}: {key}" for key in items.values() if key not in there}
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        for mount in container["volumeMounts"]:
+            if mount.get("subPath") and mount["name"] in paths and mount["subPath"] not in paths[mount["name"]]:
+                missing.add(f"{container['name']}: {mount['name']}/{mount['subPath']}")
+    return missing
 
 
 def test_a_database_is_run_by_the_cronjob_that_has_it() -> None:
