@@ -78,6 +78,21 @@ priorityClassName: {{ toYaml . }}
 enableServiceLinks: false
 {{- end -}}
 
+{{/* When a Job of a program is at its end, and when its pod is replaced. */}}
+{{- define "cnpg-backup.podFailurePolicy" -}}
+rules:
+  # The exit codes of the programs: a database failed, the configuration is wrong, a safety rule refused.
+  - action: FailJob
+    onExitCodes:
+      operator: In
+      values: [1, 2, 3]
+  # A drained or preempted pod is replaced, and does not count as a failure.
+  - action: Ignore
+    onPodConditions:
+      - type: DisruptionTarget
+        status: "True"
+{{- end -}}
+
 {{/*
 Volumes of a pod that backs up the databases of `group`, or with `check` of the pod that tests whether it could. The test
 reads what all CronJobs of its image read.

@@ -12,18 +12,23 @@ from kubectl_cnpg_backup.model.objects import (
     Object,
     condition,
     container_statuses,
+    containers_of,
     dig,
     job_state,
+    killed_by,
     name_of,
     pods_of,
     waits_for,
 )
+from kubectl_cnpg_backup.model.release import Run, run_that_vanished
 
 if TYPE_CHECKING:
     from kubectl_cnpg_backup.cluster.api import Cluster
 
 _EVERY = 1.0
 """Seconds between two requests about a pod or Job."""
+_LOOKS = 5
+"""Requests in that time while the end of a container is due."""
 
 
 def job_selector(job: str) -> str:
@@ -47,6 +52,8 @@ class Follower:
     log: Callable[[str], None]
     note: Callable[[str], None]
     problem: PluginError | None = None
+    _job: Object = field(default_factory=dict)
+    _pod: Object = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _noted: str = ""
 
@@ -61,12 +68,26 @@ class Follower:
         """Make `run` return soon."""
         self._stop.set()
 
+    def vanished(self) -> Run | None:
+        """Return how the Job ended if it is gone, by what was last seen of it; None when it had not ended."""
+        return run_that_vanished(self._job, [self._pod] if self._pod else [])
+
+    def _pods(self) -> list[Object]:
+        found = pods_of(self.job, self.cluster.pods(job_selector(self.job)))
+        self._pod = found[-1] if found else self._pod
+        return found
+
     def _follow(self) -> None:
         seen: set[str] = set()
         while not self._stop.is_set():
             # Requested before the pods: once the Job has ended, everything that its last pod printed is there.
-            ended = job_state(self.cluster.job(self.job)) != "running"
-            for pod in pods_of(self.job, self.cluster.pods(job_selector(self.job))):
+            try:
+                self._job = self.cluster.job(self.job)
+            except NotFoundError:
+                # Whoever deleted it: how it ended is known by what was last seen of it.
+                return
+            ended = job_state(self._job) != "running"
+            for pod in self._pods():
                 if name_of(pod) not in seen and self._follow_pod(name_of(pod)):
                     seen.add(name_of(pod))
             if ended:
@@ -77,10 +98,10 @@ class Follower:
         """Print the log of a pod, container by container; return False when there is nothing to print yet."""
         done: set[str] = set()
         while not self._stop.is_set():
-            pod = next((one for one in self.cluster.pods(job_selector(self.job)) if name_of(one) == name), None)
+            pod = next((one for one in self._pods() if name_of(one) == name), None)
             if pod is None:
                 return True
-            statuses = container_statuses(pod)
+            statuses = container_statuses(pod, containers_of(self._job))
             started = [
                 state
                 for state in statuses
@@ -114,12 +135,14 @@ class Follower:
                 continue
             except NotFoundError:
                 return
-            if self._has_ended(pod, container):
-                return
-            self._stop.wait(_EVERY)
+            # At first in short steps: the controller of the CronJob may delete Job and pod as soon as they have ended.
+            for _ in range(_LOOKS):
+                if self._has_ended(pod, container):
+                    return
+                self._stop.wait(_EVERY / _LOOKS)
 
     def _has_ended(self, pod: str, container: str) -> bool:
-        for one in self.cluster.pods(job_selector(self.job)):
+        for one in self._pods():
             if name_of(one) == pod:
                 return any(
                     state["name"] == container and (state.get("state") or {}).get("terminated")
@@ -165,8 +188,10 @@ def wait_ready(cluster: "Cluster", job: str, seconds: float, note: Callable[[str
             if condition(pod, "Ready") is not None:
                 return pod
             if dig(pod, "status").get("phase") in ("Succeeded", "Failed"):
+                why = killed_by(pod)
                 raise PluginError(
-                    f"the pod of job/{job} exited before it became ready", f"see `kubectl logs job/{job}`"
+                    f"the pod of job/{job} exited before it became ready{': ' if why else ''}{why}",
+                    f"see `kubectl logs job/{job}`",
                 )
             waiting = waits_for(pod)
         if waiting and waiting != noted:

@@ -51,8 +51,9 @@ def carry_out(
                 opened.add(name_of(job))
                 screen.note(f"created networkpolicy/{name_of(job)}, which lets it connect to cluster {reaches}")
         with screen.waiting("waiting for the pod"):
-            follow_all([_follower(session, name, several=len(made) > 1) for name in begun])
-        code = _conclude(session, begun, more or {})
+            followers = [_follower(session, name, several=len(made) > 1) for name in begun]
+            follow_all(followers)
+        code = _conclude(session, followers, more or {})
         finished = True
     finally:
         if not finished or reaches:
@@ -75,12 +76,13 @@ def _follower(session: Session, job: str, *, several: bool) -> Follower:
     )
 
 
-def _conclude(session: Session, names: Sequence[str], more: Mapping[str, Any]) -> int:
+def _conclude(session: Session, followers: Sequence[Follower], more: Mapping[str, Any]) -> int:
     """Show how runs have ended, and return their exit code. The log of each ends with its table already."""
     screen = session.screen
     by_name = {run.job: run for run in session.runs()}
-    ended = [by_name[name] for name in names if name in by_name]
-    missing = [name for name in names if name not in by_name]
+    found = {one.job: by_name.get(one.job) or one.vanished() for one in followers}
+    ended = [run for run in found.values() if run is not None]
+    missing = [name for name, run in found.items() if run is None]
     code = worst([*(exit_code_of(run) for run in ended), *(ExitCode.FAILED for _ in missing)])
     if not screen.is_table:
         documents = [
@@ -93,9 +95,9 @@ def _conclude(session: Session, names: Sequence[str], more: Mapping[str, Any]) -
         screen.document({"exit_code": code, "jobs": documents, **more})
         return code
     for run in ended:
-        if run.state == "failed" and run.exit_code is None:
+        if run.state == "failed" and (run.killed or run.exit_code is None):
             screen.line(f"job/{run.job} failed: {run.reason or run.message}", style=tables.WRONG)
     for name in missing:
-        screen.line(f"job/{name} is gone: someone deleted it", style=tables.WRONG)
+        screen.line(f"job/{name} is gone: someone deleted it before it ended", style=tables.WRONG)
     screen.line(f"exit code {code}", style=tables.WRONG if code else tables.GOOD)
     return code

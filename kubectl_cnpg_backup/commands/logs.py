@@ -3,7 +3,7 @@
 from kubectl_cnpg_backup.cluster.follow import Follower, follow_all
 from kubectl_cnpg_backup.commands.common import Commands, add_command
 from kubectl_cnpg_backup.errors import NotFoundError, PluginError
-from kubectl_cnpg_backup.model.objects import container_statuses, name_of, pods_of
+from kubectl_cnpg_backup.model.objects import container_statuses, containers_of, name_of, pods_of
 from kubectl_cnpg_backup.model.release import BACKUP, Run, exit_code_of
 from kubectl_cnpg_backup.model.status import run_document
 from kubectl_cnpg_backup.session import Session
@@ -26,12 +26,19 @@ def run(session: Session) -> int:
         return ExitCode.DONE
     screen.note(f"job/{found.job}, {found.state}")
     if session.options.follow and found.state == "running":
-        follow_all([Follower(cluster, found.job, screen.log, screen.note)])
-        (found,) = [again for again in session.runs() if again.job == found.job]
-        return exit_code_of(found)
+        follower = Follower(cluster, found.job, screen.log, screen.note)
+        follow_all([follower])
+        again = next((run for run in session.runs() if run.job == found.job), None) or follower.vanished()
+        if again is None:
+            raise NotFoundError(f"job/{found.job} is gone: someone deleted it before it ended")
+        if again.killed:
+            screen.note(f"job/{again.job} failed: {again.reason}")
+        return exit_code_of(again)
     for lines in _log_of(session, found).values():
         for line in lines:
             screen.log(line)
+    if found.killed:
+        screen.note(f"job/{found.job} failed: {found.reason}")
     return ExitCode.DONE
 
 
@@ -57,7 +64,8 @@ def _log_of(session: Session, run: Run) -> dict[str, list[str]]:
     if not own:
         raise NotFoundError(f"the pod of job/{run.job} is gone, and its log with it", run.reason)
     found = {}
-    for status in container_statuses(own[-1]):
+    containers = containers_of(session.cluster.job(run.job))
+    for status in container_statuses(own[-1], containers):
         if "waiting" not in (status.get("state") or {}):
             name = str(status["name"])
             try:

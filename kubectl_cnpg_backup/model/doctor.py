@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from kubectl_cnpg_backup.model.objects import Object, claim_problem, dig, labels, major_of, name_of, parse_time, selects
-from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, Run
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run
 from kubectl_cnpg_backup.model.schedule import assess
+from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
 
 _LONGHORN_SOURCE = "recurring-job.longhorn.io/source"
@@ -122,6 +123,7 @@ def examine(facts: Facts) -> list[Finding]:
         *_versions(facts),
         *_rights(facts),
         *(_cronjob(cronjob, facts) for cronjob in facts.release.of(BACKUP)),
+        *(finding for cronjob in facts.release.of(DRILL) for finding in _drill(cronjob, facts)),
         *_claim(facts),
         *_longhorn(facts),
         *_network(facts),
@@ -199,6 +201,15 @@ def _cronjob(cronjob: CronJob, facts: Facts) -> Finding:
             f"see `kubectl describe cronjob {cronjob.name}`",
         )
     return Finding(Level.GOOD, subject, f"last run succeeded, next {when}")
+
+
+def _drill(cronjob: CronJob, facts: Facts) -> list[Finding]:
+    found = assess(cronjob, facts.runs, facts.now)
+    subject = f"cronjob/{cronjob.name}"
+    problems = problems_of_drill(found)
+    if problems or found.last is None:
+        return [Finding(Level.WRONG, subject, problem.problem, problem.remedy) for problem in problems]
+    return [Finding(Level.GOOD, subject, "last drill succeeded")]
 
 
 def _claim(facts: Facts) -> list[Finding]:

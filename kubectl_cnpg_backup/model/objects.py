@@ -1,13 +1,16 @@
 """Objects of Kubernetes, as the API's JSON has them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, datetime
 from typing import Any
 
 from kubectl_cnpg_backup.errors import PluginError
 
 Object = Mapping[str, Any]
+
+_SIGNALLED, _SIGTERM = 128, 15
+"""A container that a signal ended has 128 and its number as exit code. After SIGTERM the programs end by themselves."""
 
 
 def dig(item: Any, *path: str) -> Object:
@@ -70,17 +73,36 @@ def pods_of(job: str, pods: Iterable[Object]) -> list[Object]:
     return sorted(own, key=lambda pod: str(dig(pod, "metadata").get("creationTimestamp") or ""))
 
 
-def container_statuses(pod: Object) -> list[Object]:
-    """Return the states of a pod's containers in the order in which they run."""
+def containers_of(job: Object) -> frozenset[str]:
+    """Return the names of the containers that a Job's own template has; empty where it is not known."""
+    spec = dig(job, "spec", "template", "spec")
+    every = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    return frozenset(str(container.get("name")) for container in every)
+
+
+def container_statuses(pod: Object, own: Set[str] = frozenset()) -> list[Object]:
+    """Return the states of a pod's containers in the order in which they run.
+
+    Args:
+        pod: The pod.
+        own: The names of its Job's containers: all others are sidecars that something injected. Without it, only the
+            sidecars that Kubernetes knows as such are left out.
+    """
     status = dig(pod, "status")
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    beside = {
+        container.get("name")
+        for container in dig(pod, "spec").get("initContainers") or ()
+        if container.get("restartPolicy") == "Always"
+    }
+    every = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    return [one for one in every if one.get("name") not in beside and (not own or one.get("name") in own)]
 
 
-def termination_of(pod: Object) -> tuple[int | None, str]:
+def termination_of(pod: Object, own: Set[str] = frozenset()) -> tuple[int | None, str]:
     """Return exit code and termination message of a pod: of the first container that failed, or of the last one."""
     code: int | None = None
     message = ""
-    for status in container_statuses(pod):
+    for status in container_statuses(pod, own):
         ended = dig(status, "state", "terminated")
         if not ended:
             continue
@@ -88,6 +110,30 @@ def termination_of(pod: Object) -> tuple[int | None, str]:
         if code:
             break
     return code, message
+
+
+def killed_by(pod: Object, own: Set[str] = frozenset()) -> str:
+    """Return why a pod did not end by itself, in the words of Kubernetes; empty when it did.
+
+    Such a pod leaves no result and no termination message of its own.
+    """
+    status = dig(pod, "status")
+    if status.get("reason"):
+        return ": ".join(str(status[key]) for key in ("reason", "message") if status.get(key))
+    for state in container_statuses(pod, own):
+        ended = dig(state, "state", "terminated")
+        code, reason = int(ended.get("exitCode") or 0), str(ended.get("reason") or "")
+        if not code:
+            continue
+        subject = f"container {state.get('name')}"
+        if reason not in ("", "Error", "Completed"):
+            # The container did not start, or Kubernetes ended it: the message is that of Kubernetes.
+            message = str(ended.get("message") or "") if "Error" in reason or "Cannot" in reason else ""
+            return ": ".join(filter(None, (f"{subject} ended with {reason}", message)))
+        if code > _SIGNALLED and code != _SIGNALLED + _SIGTERM:
+            return f"{subject} was killed by signal {code - _SIGNALLED}"
+        return ""
+    return ""
 
 
 def waits_for(pod: Object) -> str:

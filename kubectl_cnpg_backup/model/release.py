@@ -9,8 +9,11 @@ from kubectl_cnpg_backup.errors import NotFoundError, UsageError
 from kubectl_cnpg_backup.model.objects import (
     Object,
     condition,
+    container_statuses,
+    containers_of,
     dig,
     job_state,
+    killed_by,
     labels,
     name_of,
     owner_of,
@@ -159,7 +162,8 @@ class Run:
         started: When it started, UTC; None while it has not.
         finished: When it ended, UTC.
         exit_code: Exit code of the pod; None while it runs, or when the pod is gone.
-        reason: Why it failed, according to Kubernetes.
+        reason: Why it failed, according to Kubernetes: of the pod if that was evicted or killed, or else of the Job.
+        killed: Whether its pod was evicted or killed, so that it left no result.
         message: The pod's termination message; empty when the pod is gone.
         verdicts: What the message says about each database.
     """
@@ -174,6 +178,7 @@ class Run:
     reason: str
     message: str
     verdicts: tuple[Verdict, ...]
+    killed: bool = False
 
 
 def read_cronjob(item: Object) -> CronJob:
@@ -268,8 +273,10 @@ def read_runs(jobs: Iterable[Object], pods: Sequence[Object]) -> list[Run]:
     for job in jobs:
         name, status = name_of(job), dig(job, "status")
         own = pods_of(name, pods)
-        code, message = termination_of(own[-1]) if own else (None, "")
+        containers = containers_of(job)
+        code, message = termination_of(own[-1], containers) if own else (None, "")
         state = job_state(job)
+        killed = killed_by(own[-1], containers) if own and state == "failed" else ""
         ended = condition(job, "Complete", "Failed")
         failed = ended if state == "failed" and ended is not None else {}
         runs.append(
@@ -281,13 +288,34 @@ def read_runs(jobs: Iterable[Object], pods: Sequence[Object]) -> list[Run]:
                 parse_time(status.get("startTime")),
                 parse_time(status.get("completionTime")) or parse_time((ended or {}).get("lastTransitionTime")),
                 code,
-                ": ".join(str(failed[key]) for key in ("reason", "message") if failed.get(key)),
+                killed or ": ".join(str(failed[key]) for key in ("reason", "message") if failed.get(key)),
                 message,
                 parse_verdicts(message),
+                bool(killed) or (state == "failed" and code is None),
             )
         )
     never = datetime.min.replace(tzinfo=UTC)
     return sorted(runs, key=lambda run: (run.started or never, run.job), reverse=True)
+
+
+def run_that_vanished(job: Object, pods: Sequence[Object]) -> Run | None:
+    """Return how a Job ended that is gone, by what was last seen of it; None when it had not ended.
+
+    The controller of a CronJob deletes Jobs beyond the history limits as soon as they end.
+    """
+    own = pods_of(name_of(job), pods)
+    ended = condition(job, "Complete", "Failed")
+    if ended is None and own:
+        states = [dig(one, "state", "terminated") for one in container_statuses(own[-1], containers_of(job))]
+        failed = any(int(state.get("exitCode") or 0) for state in states if state)
+        if failed or dig(own[-1], "status").get("phase") == "Failed":
+            ended = {"type": "Failed", "status": "True"}
+        elif states and all(states):
+            ended = {"type": "Complete", "status": "True"}
+    if ended is None:
+        return None
+    (run,) = read_runs([{**job, "status": {**dig(job, "status"), "conditions": [ended]}}], own)
+    return run
 
 
 def exit_code_of(run: Run) -> int:

@@ -106,11 +106,28 @@ class Assessment:
         run = self.last
         if run is None or run.state != "failed":
             return None
-        why = next((verdict.why for verdict in run.verdicts if verdict.result in ("failed", "refused")), "")
+        why = run.reason if run.killed else ""
+        why = why or next((verdict.why for verdict in run.verdicts if verdict.result in ("failed", "refused")), "")
         why = why or run.reason or run.message or "its pod left no message"
         return PluginError(
             f"its last run, job/{run.job}, failed: {why}",
             f"see `kubectl cnpg-backup logs {run.job}`, or `kubectl describe job {run.job}` if its pod is gone",
+        )
+
+    def unrecorded(self) -> PluginError | None:
+        """Return that its last run succeeded by no sign, though no failed Job is left to tell why; None when it did.
+
+        A Job can be deleted, and its failure with it. The CronJob still has the times of its last start and success.
+        """
+        started, success = self.cronjob.last_schedule, self.cronjob.last_success
+        if self.last is not None or started is None or (success is not None and success >= started):
+            return None
+        job = dig(self.cronjob.source, "spec", "jobTemplate", "spec")
+        if self.now - started <= timedelta(seconds=int(job.get("activeDeadlineSeconds") or 0)):
+            return None
+        return PluginError(
+            f"its run of {format_age(self.now - started)} ago left no success and no Job",
+            "see `kubectl get events`, and raise failedJobsHistoryLimit to keep the Jobs that fail",
         )
 
     def is_late(self, newest: datetime | None) -> bool:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kubectl_cnpg_backup.model.objects import parse_time
-from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, Run
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run
 from kubectl_cnpg_backup.model.schedule import Assessment, assess
 from retention.text import format_size
 
@@ -123,6 +123,8 @@ def describe(
         databases.append(database)
         problems += _problems_of(database, known=known)
     problems += [problem for one in assessments.values() for problem in _problems_of_cronjob(one)]
+    for cronjob in release.of(DRILL):
+        problems += problems_of_drill(assess(cronjob, runs, now), recorded=report is not None)
     volume = _volume(report)
     if volume is not None and (problem := _too_small(volume)):
         remedy = "raise persistence.size, or keep fewer backups (retention.tiers)"
@@ -210,6 +212,20 @@ def _problems_of_cronjob(assessment: Assessment) -> list[Problem]:
     failure = None if last is None or last.verdicts else assessment.failure()
     errors = [error for error in (failure, assessment.suspension()) if error is not None]
     return [Problem(f"cronjob/{assessment.cronjob.name}", error.problem, error.remedy) for error in errors]
+
+
+def problems_of_drill(assessment: Assessment, *, recorded: bool = False) -> list[Problem]:
+    """Return what is wrong with the last drill that ended.
+
+    Args:
+        assessment: The state of the CronJob of drills.
+        recorded: Whether the results on the volume are shown; a drill that ended by itself has its failure there.
+    """
+    last = assessment.last
+    error = assessment.unrecorded()
+    if last is not None and (last.killed or not recorded):
+        error = assessment.failure()
+    return [] if error is None else [Problem(f"cronjob/{assessment.cronjob.name}", error.problem, error.remedy)]
 
 
 def _too_small(volume: Volume) -> str:

@@ -58,6 +58,18 @@ def test_each_image_has_its_own_and_each_database_is_in_one_of_them_even_if_susp
         assert "docker.io/postgres:17-alpine" in images
 
 
+def test_a_drained_node_does_not_cost_a_drill_and_a_failed_one_leaves_its_job() -> None:
+    values = {"failedJobsHistoryLimit": 0}
+    manifests = of_kind(chart.render(values), "CronJob")
+    jobs = {one["metadata"]["name"]: one["spec"]["jobTemplate"]["spec"] for one in manifests}
+    drill = jobs["cnpg-backup-drill"]
+    assert drill["podFailurePolicy"] == jobs["cnpg-pg-dump-backup"]["podFailurePolicy"]
+    assert {"type": "DisruptionTarget", "status": "True"} in drill["podFailurePolicy"]["rules"][1]["onPodConditions"]
+    limits = {one["metadata"]["name"]: one["spec"]["failedJobsHistoryLimit"] for one in manifests}
+    assert limits["cnpg-backup-drill"] == 1
+    assert limits["cnpg-pg-dump-backup"] == 0
+
+
 def test_only_drills_run_by_themselves_and_one_value_stops_them() -> None:
     def suspended(values: dict[str, Any] | None = None) -> dict[str, bool]:
         return {name: manifest["spec"]["suspend"] for name, manifest in templates(values).items()}

@@ -88,6 +88,13 @@ def pod(job_name: str, code: int, message: str) -> dict[str, Any]:
     }
 
 
+def evicted(job_name: str) -> dict[str, Any]:
+    """The pod of a drill that the kubelet evicted: no container has said anything."""
+    found = pod(job_name, 137, "")
+    message = "Pod ephemeral local storage usage exceeds the total limit of containers 64Mi. "
+    return {**found, "status": {**found["status"], "phase": "Failed", "reason": "Evicted", "message": message}}
+
+
 def backup(name: str, age: timedelta, size: int, **more: Any) -> Mapping[str, Any]:
     """A backup as `retention list --format json` prints it."""
     common = {"tier": "Hourly", "reason": "newest of its slot", "pin": None, "drill": None, "verified": None}

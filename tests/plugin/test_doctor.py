@@ -13,7 +13,7 @@ from kubectl_cnpg_backup.model.doctor import Facts, Level, Unreadable, examine
 from kubectl_cnpg_backup.model.objects import major_of, selects
 from kubectl_cnpg_backup.model.release import read_runs
 from tests.lab import chart
-from tests.plugin.common import NOW, ago, job, objects, pod, release
+from tests.plugin.common import NOW, ago, evicted, job, objects, pod, release
 
 CRONJOB = "cnpg-pg-dump-backup"
 MESSAGE = "3 databases done\nkutt ok (newest 2026-11-22 14:00Z): published"
@@ -97,6 +97,17 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
         Level.WRONG,
         "no Secret",
         "logs run",
+    ),
+    "evicted drill": (
+        {
+            "runs": read_runs(
+                [job("drill-1", "cnpg-backup-drill", state="Failed", started=ago(hours=1), finished=ago(minutes=50))],
+                [evicted("drill-1")],
+            )
+        },
+        Level.WRONG,
+        "job/drill-1, failed: Evicted",
+        "logs drill-1",
     ),
     "no claim": ({"claim": None}, Level.WRONG, "does not exist", "helm upgrade"),
     "pending claim": ({"claim": {**claim(), "status": {"phase": "Pending"}}}, Level.WRONG, "Pending", "describe pvc"),

@@ -12,7 +12,7 @@ import pytest
 
 from kubectl_cnpg_backup.cluster.api import Cluster
 from kubectl_cnpg_backup.commands.following import carry_out
-from kubectl_cnpg_backup.errors import ForbiddenError
+from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model.jobs import job_from
 from kubectl_cnpg_backup.model.objects import name_of
 from kubectl_cnpg_backup.model.release import BACKUP, RESTORE
@@ -31,9 +31,14 @@ class Here:
     message: str = ""
     log: Sequence[str] = ()
     may_open: bool = True
+    vanishes: bool = False
+    """Whether the CronJob's controller deletes the Job once its end was seen, as with a history limit of 0."""
+    looks: int = 0
+    statuses: dict[str, Any] = field(default_factory=dict)
     made: list[dict[str, Any]] = field(default_factory=list)
     opened: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
     namespace: str = "default"
 
     def cronjobs(self, _selector: str) -> list[dict[str, Any]]:
@@ -44,17 +49,28 @@ class Here:
         return self.made[-1]
 
     def job(self, name: str) -> dict[str, Any]:
+        if self.vanishes and self.looks > 2:
+            raise NotFoundError("it is gone")
+        if self.vanishes:
+            return next({**one, "status": {}} for one in self.made if name_of(one) == name)
         return next(one for one in self.jobs("") if name_of(one) == name)
 
     def jobs(self, _selector: str) -> list[dict[str, Any]]:
+        if self.vanishes:
+            return []
         condition = {"type": "Failed" if self.code else "Complete", "status": "True"}
         return [{**job, "status": {"startTime": ago(minutes=1), "conditions": [condition]}} for job in self.made]
 
     def pods(self, _selector: str) -> list[dict[str, Any]]:
-        return [pod(name_of(job), self.code, self.message) for job in self.made]
+        self.looks += 1
+        if self.vanishes and self.looks > 2:
+            return []
+        found = [pod(name_of(job), self.code, self.message) for job in self.made]
+        return [{**one, "status": {**one["status"], **self.statuses}} for one in found]
 
     def log_lines(self, _name: str, container: str, *, follow: bool, skip: int = 0) -> Iterator[str]:
         assert follow
+        self.read.append(container)
         return iter(self.log[skip:] if container == "retention" else ())
 
     def network_policies(self) -> list[dict[str, Any]]:
@@ -106,6 +122,35 @@ def test_programs_get_what_the_termination_message_says_of_each_database(capsys:
         {"database": "authelia", "result": "ok", "why": "nothing new"},
     ]
     assert "kutt: dumping" in err
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "exit code 0"), (1, "exit code 1")])
+def test_a_job_that_its_cronjob_takes_away_at_its_end_has_ended(
+    code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert carry_out(session(Here(code, vanishes=True)), [job()]) == code
+    assert capsys.readouterr().out.splitlines()[-1] == said
+
+
+def test_a_job_that_someone_deletes_before_its_end_has_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    running = {"phase": "Running", "initContainerStatuses": [], "containerStatuses": []}
+    assert carry_out(session(Here(vanishes=True, statuses=running)), [job()]) == 1
+    assert "someone deleted it before it ended" in capsys.readouterr().out
+
+
+def test_a_pod_that_was_evicted_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = {"reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
+    assert carry_out(session(Here(137, statuses=reason)), [job()]) == 137
+    assert "failed: Evicted: The node was low on resource: ephemeral-storage." in capsys.readouterr().out
+
+
+def test_the_log_of_a_sidecar_is_not_the_log_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    proxy = {"name": "linkerd-proxy", "state": {"running": {}}}
+    statuses = {"containerStatuses": [proxy, *pod("x", 0, "")["status"]["containerStatuses"]]}
+    here = Here(log=["done"], statuses=statuses)
+    assert carry_out(session(here), [job()]) == 0
+    assert capsys.readouterr().out.splitlines() == ["done", "exit code 0"]
+    assert "linkerd-proxy" not in here.read
 
 
 def test_a_restore_into_another_cluster_leaves_neither_its_job_nor_its_policy(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kubectl_cnpg_backup.cluster.inspector import config_option, container_with
@@ -82,6 +84,49 @@ def test_runs_are_newest_first_with_exit_code_and_verdicts() -> None:
     assert runs[1].verdicts[0].result == "refused"
     assert [exit_code_of(run) for run in runs[1:]] == [3, 0, 1]
     assert runs[3].reason == "DeadlineExceeded"
+
+
+def ended(name: str, code: int, reason: str, message: str = "") -> dict[str, Any]:
+    return {"name": name, "state": {"terminated": {"exitCode": code, "reason": reason, "message": message}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"reason": "Evicted", "message": "low on disk"}, "Evicted: low on disk"),
+        (
+            {"containerStatuses": [ended("drill", 137, "OOMKilled", "its log")]},
+            "container drill ended with OOMKilled",
+        ),
+        (
+            {"containerStatuses": [ended("drill", 128, "StartError", "not a directory")]},
+            "container drill ended with StartError: not a directory",
+        ),
+        ({"containerStatuses": [ended("drill", 137, "Error")]}, "container drill was killed by signal 9"),
+        ({"containerStatuses": [ended("drill", 1, "Error", "no room")]}, ""),
+        ({"containerStatuses": [ended("drill", 143, "Error", "stopped")]}, ""),
+    ],
+)
+def test_a_pod_that_was_ended_from_outside_has_a_reason_in_words(status: dict[str, Any], reason: str) -> None:
+    jobs = [job("drill", "x", state="Failed", started=ago(hours=1), finished=ago(minutes=50), reason="Backoff")]
+    (run,) = read_runs(jobs, [{**pod("drill", 1, ""), "status": {"phase": "Failed", **status}}])
+    assert (run.killed, run.reason) == (bool(reason), reason or "Backoff")
+
+
+def test_a_sidecar_hides_no_verdict() -> None:
+    """Linkerd's proxy ends with 143 after the programs; Kubernetes knows it as an init container that goes on."""
+    message = "1 databases done\nkutt ok (newest 2026-11-22 14:00Z): published"
+    found = pod("run", 0, message)
+    native = {**found, "spec": {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}}
+    native["status"] = {**found["status"], "initContainerStatuses": [ended("proxy", 143, "Error", "closed")]}
+    made = job("run", "x", started=ago(hours=1), finished=ago(minutes=50))
+    injected = {**found, "status": {"containerStatuses": [ended("proxy", 143, "Error"), ended("retention", 0, "")]}}
+    injected["status"]["containerStatuses"][1]["state"]["terminated"]["message"] = message
+    template = {"template": {"spec": {"containers": [{"name": "retention"}]}}}
+    for one, of_it in ((made, native), ({**made, "spec": template}, injected)):
+        (run,) = read_runs([one], [of_it])
+        assert [verdict.result for verdict in run.verdicts] == ["ok"]
+        assert run.exit_code == 0
 
 
 @pytest.mark.parametrize(

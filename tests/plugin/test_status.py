@@ -10,10 +10,11 @@ import pytest
 
 from kubectl_cnpg_backup.model import status
 from kubectl_cnpg_backup.model.release import read_runs
-from kubectl_cnpg_backup.model.status import Status, VolumeReport, days_until_full, describe
-from tests.plugin.common import NOW, THREE, ago, backup, job, pod, release
+from kubectl_cnpg_backup.model.status import Problem, Status, VolumeReport, days_until_full, describe
+from tests.plugin.common import NOW, THREE, ago, backup, evicted, job, pod, release
 
 CRONJOB = "cnpg-pg-dump-backup"
+DRILL_CRONJOB = "cnpg-backup-drill"
 CONFIGURED = {CRONJOB: THREE}
 GOOD = "\n".join(
     [
@@ -117,6 +118,33 @@ def test_a_failed_drill_is_wrong() -> None:
     assert [(one.problem, one.remedy) for one in result.problems] == [
         ("its last drill failed: table t cannot be read", "restore another")
     ]
+
+
+def after_drill(*pods: dict[str, Any], with_volume: bool = True, **times: Any) -> list[Problem]:
+    """What is wrong with a release after its last drill, whose Job is only there if its pod is."""
+    made = job("drill-1", DRILL_CRONJOB, state="Failed", started=ago(hours=5), finished=ago(hours=4), reason="Backoff")
+    report = VolumeReport([entry(drill={"result": "proved"})], [], None, None) if with_volume else None
+    result = describe(release(**times), CONFIGURED, read_runs([made] if pods else [], pods), report, NOW)
+    return [problem for problem in result.problems if problem.subject == f"cronjob/{DRILL_CRONJOB}"]
+
+
+@pytest.mark.parametrize("with_volume", [True, False])
+def test_a_drill_that_was_evicted_is_wrong_though_it_recorded_nothing(with_volume: bool) -> None:
+    (problem,) = after_drill(evicted("drill-1"), with_volume=with_volume)
+    assert "job/drill-1, failed: Evicted: Pod ephemeral local storage" in problem.problem
+
+
+def test_a_drill_that_ended_by_itself_is_known_from_the_volume() -> None:
+    own = pod("drill-1", 1, "1 of 2 archives failed")
+    assert after_drill(own) == []
+    assert "drill-1" in after_drill(own, with_volume=False)[0].problem
+
+
+def test_a_drill_of_which_no_job_is_left_and_that_did_not_succeed_is_wrong() -> None:
+    lost: dict[str, Any] = {"lastScheduleTime": ago(days=2), "lastSuccessfulTime": ago(days=9)}
+    assert "left no success and no Job" in after_drill(**lost)[0].problem
+    assert after_drill(**{**lost, "lastSuccessfulTime": ago(days=1)}) == []
+    assert after_drill(lastScheduleTime=ago(hours=1)) == [], "it may still be running"
 
 
 def test_a_database_that_no_run_has_any_more_is_shown_and_not_wrong() -> None:
