@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from kubectl_cnpg_backup.model.jobs import STARTED_BY
 from kubectl_cnpg_backup.model.objects import Object, claim_problem, dig, labels, major_of, name_of, parse_time, selects
 from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run
 from kubectl_cnpg_backup.model.schedule import assess
@@ -260,8 +261,9 @@ def _longhorn(facts: Facts) -> list[Finding]:
                 Level.WRONG,
                 "Longhorn",
                 f"Longhorn ignores label {jobs[0]}, because label {_LONGHORN_SOURCE} is missing",
-                f"kubectl label pvc {name_of(facts.claim)} {_LONGHORN_SOURCE}=enabled, or name the jobs in "
-                "persistence.longhorn",
+                "name the jobs in persistence.longhorn, instead of in persistence.labels or by hand, and upgrade"
+                if own.get(STARTED_BY) == "Helm"
+                else f"kubectl label pvc {name_of(facts.claim)} {_LONGHORN_SOURCE}=enabled",
             )
         ]
     if jobs:

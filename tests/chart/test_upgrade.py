@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import yaml
 
 from tests.chart.common import of_kind, pod_specs, selects, title
 from tests.lab import chart
-from tests.lab.chart import Manifest
+from tests.lab.chart import CHART, Manifest
+
+ROOT = CHART.parent
 
 OLDER = sorted((Path(__file__).parent / "upgrade").glob("*.yaml"))
 """What older versions have rendered, with the values; a new release adds its own."""
@@ -101,3 +104,16 @@ def test_what_an_upgrade_cannot_do_is_found(kind: str, change: Callable[[Manifes
     change(next(manifest for manifest in of_kind(after, kind) if manifest["metadata"]["name"] in CHANGED))
     assert any(told in found for found in differences(before, after))
     assert not differences(before, before)
+
+
+BY_HAND = re.compile(r"kubectl (?:patch|label|annotate|edit|scale) [^`\n]*")
+OTHERS = ("patch settings.longhorn.io", "patch cluster", "label pvc {name_of(facts.claim)}", "patch --field-manager")
+"""Objects that no release owns: Longhorn's settings, CloudNativePG's clusters, a claim that the chart did not make."""
+
+
+def test_nothing_tells_people_to_change_an_object_of_the_release_by_hand() -> None:
+    """Helm 4 applies by server, and refuses the next upgrade when another manager has set one of its fields."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(CHART.glob("templates/*"))]
+    pages += sorted((ROOT / "kubectl_cnpg_backup").rglob("*.py"))
+    found = [(page.name, match[0]) for page in pages if page.is_file() for match in BY_HAND.finditer(page.read_text())]
+    assert [one for one in found if not any(other in one[1] for other in OTHERS)] == []

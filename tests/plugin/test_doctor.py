@@ -121,6 +121,12 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
         {"claim": claim(**{"recurring-job.longhorn.io/nightly": "enabled"})},
         Level.WRONG,
         "ignores label",
+        "name the jobs in persistence.longhorn",
+    ),
+    "Longhorn without source on a claim of one's own": (
+        {"claim": claim(**{"recurring-job.longhorn.io/nightly": "enabled", "app.kubernetes.io/managed-by": "someone"})},
+        Level.WRONG,
+        "ignores label",
         "kubectl label pvc",
     ),
     "Longhorn without jobs": ({"claim": claim()}, Level.CAREFUL, "no recurring job", "persistence.longhorn"),
