@@ -16,20 +16,25 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a
     raise StoppedError
 
 
+def _endings() -> list[signal.Signals]:
+    """Return the signals that end the program from outside; Windows has no SIGHUP."""
+    return [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else ())]
+
+
 def install() -> None:
     """Make SIGTERM and SIGHUP unwind the stack as Ctrl-C does."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
-        signal.signal(signal.SIGHUP, _stop)
+        for number in _endings():
+            signal.signal(number, _stop)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore all three signals while something is cleaned up."""
+    """Ignore all these signals while something is cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, *_endings())
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield

@@ -55,7 +55,8 @@ class Session:
         from kubectl_cnpg_backup.cluster.api import Cluster
         from kubectl_cnpg_backup.output.screen import Screen
 
-        cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace)
+        impersonated = {"as": options.as_user, "as-groups": options.as_group, "as-uid": options.as_uid}
+        cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace, impersonated)
         return cls(options, cluster, Screen(options.output))
 
     @cached_property

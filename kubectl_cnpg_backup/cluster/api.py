@@ -5,11 +5,14 @@ more than this machine's memory.
 """
 
 import json
+import os
 import re
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import urllib3
 import websocket
@@ -17,7 +20,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
-from kubernetes.stream import stream
+from kubernetes.stream import stream, ws_client
 
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginError, UsageError
 
@@ -27,11 +30,13 @@ _FOLLOW_TIMEOUT = (10, 600)
 """The same for a log that is followed; one that is silent for longer is requested again."""
 _EXEC_SILENCE = 900
 """Seconds without a byte after which an exec counts as lost; reading a large archive prints nothing for a long time."""
+_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CHANNEL_STDOUT, _CHANNEL_STDERR, _CHANNEL_ERROR = 1, 2, 3
 _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]*)")?'
 )
+_ANONYMOUS = "system:anonymous"
 _HANDSHAKE = re.compile(r"Handshake status (?P<status>\d+)")
 
 
@@ -49,7 +54,7 @@ class Cluster:
 
     Attributes:
         namespace: The namespace of all requests that need one.
-        context: Name of the kubeconfig's context.
+        context: Name of the kubeconfig's context; empty inside of a cluster.
     """
 
     def __init__(self, api: client.ApiClient, namespace: str, context: str) -> None:
@@ -64,12 +69,27 @@ class Cluster:
         self._custom = client.CustomObjectsApi(api)
 
     @classmethod
-    def connect(cls, kubeconfig: str | None, context: str | None, namespace: str | None) -> "Cluster":
+    def connect(
+        cls,
+        kubeconfig: str | None,
+        context: str | None,
+        namespace: str | None,
+        impersonated: Mapping[str, Any] | None = None,
+    ) -> "Cluster":
         """Return the cluster and namespace that these options name; each has the same default as in kubectl.
+
+        Args:
+            kubeconfig: Path of the kubeconfig.
+            context: Name of a context in it.
+            namespace: The namespace.
+            impersonated: Whom to act as: what replaces `as`, `as-groups` and `as-uid` of the kubeconfig's user.
 
         Raises:
             UsageError: When the configuration does not exist or cannot be used.
         """
+        own_user = {key: value for key, value in (impersonated or {}).items() if value}
+        if kubeconfig is None and context is None and (inside := _inside_of_a_cluster()) is not None:
+            return cls(_acting_as(inside, own_user), namespace or _own_namespace(), "")
         try:
             contexts, active = config.list_kube_config_contexts(kubeconfig)
             chosen = active if context is None else next((one for one in contexts if one["name"] == context), None)
@@ -77,13 +97,14 @@ class Cluster:
                 names = ", ".join(one["name"] for one in contexts)
                 raise UsageError(f"the kubeconfig has no context {context!r}", f"available: {names}")
             api = config.new_client_from_config(kubeconfig, context=chosen["name"])
+            user = _user_of(kubeconfig, str(chosen["context"].get("user") or ""))
         except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError) as error:
             what = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UsageError(
                 f"the kubeconfig cannot be used: {what}", "give one with --kubeconfig or KUBECONFIG"
             ) from None
         own = str(chosen["context"].get("namespace") or "default")
-        return cls(api, namespace or own, str(chosen["name"]))
+        return cls(_acting_as(api, {**user, **own_user}), namespace or own, str(chosen["name"]))
 
     def _ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
@@ -278,6 +299,97 @@ class Cluster:
             socket.sock.shutdown()
 
 
+def _kubeconfigs() -> list[Path]:
+    """Return the kubeconfigs that exist of those that kubectl reads without an option."""
+    names = os.environ.get("KUBECONFIG") or "~/.kube/config"
+    return [path for name in names.split(os.pathsep) if name and (path := Path(name).expanduser()).exists()]
+
+
+def _inside_of_a_cluster() -> client.ApiClient | None:
+    """Return a client with the pod's service account, None where there is a kubeconfig or no such account."""
+    if _kubeconfigs():
+        return None
+    found = client.Configuration()
+    try:
+        config.load_incluster_config(found)
+    except (ConfigException, OSError):
+        return None
+    return client.ApiClient(found)
+
+
+def _own_namespace() -> str:
+    try:
+        return _ACCOUNT_NAMESPACE.read_text().strip() or "default"
+    except OSError:
+        return "default"
+
+
+def _user_of(kubeconfig: str | None, name: str) -> dict[str, Any]:
+    """Return a user of the kubeconfig as it is written there; of several files the first that has it counts."""
+    for path in [Path(kubeconfig).expanduser()] if kubeconfig else _kubeconfigs():
+        for entry in (yaml.safe_load(path.read_text()) or {}).get("users") or ():
+            if entry.get("name") == name:
+                return dict(entry.get("user") or {})
+    return {}
+
+
+def _acting_as(api: client.ApiClient, user: Mapping[str, Any]) -> client.ApiClient:
+    """Make all requests of a client, exec included, as another user; the client's library ignores these settings.
+
+    Raises:
+        UsageError: When groups, a uid or more are given without a user, or a value cannot be in a header.
+    """
+    headers = impersonation(user)
+    if not headers:
+        return api
+    pool = api.rest_client.pool_manager
+    plain = pool.request
+
+    def request(method: str, url: str, **options: Any) -> Any:
+        # One header for each group: a mapping cannot hold them.
+        merged = urllib3.HTTPHeaderDict(options.pop("headers", None) or {})
+        for name, value in headers:
+            merged.add(name, value)
+        return plain(method, url, headers=merged, **options)
+
+    vars(pool)["request"] = request
+
+    class Socket(websocket.WebSocket):
+        def connect(self, url: str, **options: Any) -> None:
+            more = [f"{name}: {value}" for name, value in headers]
+            connect: Callable[..., None] = super().connect
+            connect(url, **{**options, "header": [*(options.get("header") or ()), *more]})
+
+    # The library passes on the headers that it knows and no other. One call of the plugin has one user.
+    vars(ws_client)["WebSocket"] = Socket
+    return api
+
+
+def impersonation(user: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the headers by which the API server takes a request as that of another user, as kubectl sends them.
+
+    Raises:
+        UsageError: When groups, a uid or more are given without a user, or a value cannot be in a header.
+    """
+    extra = user.get("as-user-extra") or {}
+    headers = [
+        *([("Impersonate-User", str(user["as"]))] if user.get("as") else ()),
+        *(("Impersonate-Group", str(group)) for group in user.get("as-groups") or ()),
+        *([("Impersonate-Uid", str(user["as-uid"]))] if user.get("as-uid") else ()),
+        *(
+            (f"Impersonate-Extra-{quote(key, safe='')}", str(value))
+            for key, values in extra.items()
+            for value in values
+        ),
+    ]
+    if headers and not user.get("as"):
+        raise UsageError("a group, a uid or extra fields to act as need a user", "give one with --as")
+    for name, value in headers:
+        if not value.isprintable():
+            raise UsageError(f"{name}: {value!r} cannot be sent to the API server")
+    return headers
+
+
 def _dry_run(dry_run: bool) -> dict[str, str]:
     return {"dry_run": "All"} if dry_run else {}
 
@@ -352,6 +464,11 @@ def forbidden(message: str) -> ForbiddenError:
     match = _FORBIDDEN.search(message)
     if match is None:
         return ForbiddenError(message)
+    if match["user"] == _ANONYMOUS:
+        return ForbiddenError(
+            "the API server does not know who you are: the kubeconfig gave no credentials, or its login has expired",
+            "log in again; check with `kubectl auth whoami`",
+        )
     group, namespace = match["group"], match["namespace"]
     where = f"in namespace {namespace}" if namespace else "in all namespaces"
     kind = "Role" if namespace else "ClusterRole"

@@ -41,6 +41,11 @@ def add_command(commands: Commands, name: str, text: str, run: Callable[[Session
     where.add_argument("--release", default="", help="name of the release, if the namespace has several")
     where.add_argument("--context", help="context of the kubeconfig (default: the current one)")
     where.add_argument("--kubeconfig", help="kubeconfig file (default: KUBECONFIG, or ~/.kube/config)")
+    where.add_argument(
+        "--as", dest="as_user", metavar="USER", help="act as this user (default: `as` of the kubeconfig)"
+    )
+    where.add_argument("--as-group", action="append", metavar="GROUP", help="and as of this group; may be repeated")
+    where.add_argument("--as-uid", metavar="UID", help="and with this uid")
     command.add_argument(
         "-o",
         "--output",
