@@ -152,6 +152,11 @@ a separator that neither can hold.
 {{- end -}}
 {{- end -}}
 
+{{/* Annotations of a CronJob that only is a template: Argo CD would show the application as suspended for it. */}}
+{{- define "cnpg-backup.templateAnnotations" -}}
+argocd.argoproj.io/ignore-healthcheck: "true"
+{{- end -}}
+
 {{/* Reference of an image: registry, repository, tag and digest. */}}
 {{- define "cnpg-backup.image" -}}
 {{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}

@@ -9,6 +9,7 @@
 {{- end -}}
 {{- $warnings = concat $warnings (include "cnpg-backup.accessWarnings" . | fromJsonArray) -}}
 {{- $warnings = concat $warnings (include "cnpg-backup.volumeWarnings" . | fromJsonArray) -}}
+{{- $warnings = concat $warnings (include "cnpg-backup.secretWarnings" . | fromJsonArray) -}}
 {{- range $db := include "cnpg-backup.databases" . | fromJsonArray -}}
   {{- $warnings = concat $warnings (include "cnpg-backup.databaseWarnings" (dict "root" $ "database" $db) | fromJsonArray) -}}
 {{- end -}}
@@ -66,12 +67,39 @@
     "recurring-job.longhorn.io/source: enabled; use persistence.longhorn, which sets all of them.") -}}
 {{- end -}}
 {{- $several := gt (len (include "cnpg-backup.cronJobs" . | fromJsonArray)) 1 -}}
-{{- if and $several (not (has "ReadWriteMany" .Values.persistence.accessModes)) -}}
+{{- if has "ReadWriteOncePod" .Values.persistence.accessModes -}}
+  {{- $warnings = append $warnings (cat
+    "The volume has mode ReadWriteOncePod: one pod at a time mounts it. Runs, drills, restores and inspectors wait for each other"
+    "even on the same node, and their deadlines go on: a run that is due during a long drill may be lost.") -}}
+{{- else if and $several (not (has "ReadWriteMany" .Values.persistence.accessModes)) -}}
   {{- $warnings = append $warnings (printf
     (cat
       "Several CronJobs share a volume of mode %s, which one node mounts at a time: their pods prefer that node, and wait for"
       "each other if they run on different ones. ReadWriteMany lets them spread.")
     (first .Values.persistence.accessModes)) -}}
+{{- end -}}
+{{- toJson $warnings -}}
+{{- end -}}
+
+{{/* Clusters of one name in several namespaces: the Secrets that CloudNativePG makes for them have one name, too. */}}
+{{- define "cnpg-backup.secretWarnings" -}}
+{{- $warnings := list -}}
+{{- $namespaces := dict -}}
+{{- range $db := include "cnpg-backup.databases" . | fromJsonArray -}}
+  {{- range $secret, $key := dict (printf "%s-app" $db.cluster) "secret" (printf "%s-ca" $db.cluster) "caSecret" -}}
+    {{- if eq (get $db $key).name $secret -}}
+      {{- $_ := set $namespaces $secret (append (get $namespaces $secret | default list) $db.namespace | uniq) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $secret, $every := $namespaces -}}
+  {{- if gt (len $every) 1 -}}
+    {{- $warnings = append $warnings (printf
+      (cat
+        "Secret %s stands for clusters of the same name in namespaces %s, but %s can have only one of this name:"
+        "copy them under names of their own, and set secret.name, ownerSecret.name and caSecret.name of these databases.")
+      $secret (join ", " $every) $.Release.Namespace) -}}
+  {{- end -}}
 {{- end -}}
 {{- toJson $warnings -}}
 {{- end -}}

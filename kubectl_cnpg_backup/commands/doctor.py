@@ -62,6 +62,7 @@ def _facts(session: Session) -> doctor.Facts:
         wanted_secrets=wanted,
         servers={name: _server_image(cluster, name) for name in clusters},
         clusters=clusters,
+        claim_events=cluster.events_of("PersistentVolumeClaim", release.claim) if release.claim else (),
         missing_rights=[right for right in doctor.RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
     )
 

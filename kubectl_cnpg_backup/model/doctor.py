@@ -100,6 +100,7 @@ class Facts:
         servers: The image of each CNPG cluster, by `namespace/name`.
         clusters: The clusters that are backed up, with the image that dumps them, by `namespace/name`.
         missing_rights: What this user may not do.
+        claim_events: The events of the claim, oldest first.
     """
 
     release: Release
@@ -116,6 +117,7 @@ class Facts:
     servers: Mapping[str, str | Unreadable | None]
     clusters: Mapping[str, str]
     missing_rights: Sequence[Right]
+    claim_events: Sequence[Object] = ()
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -223,6 +225,13 @@ def _claim(facts: Facts) -> list[Finding]:
         ]
     problem = claim_problem(facts.claim)
     if problem is not None:
+        reasons = [str(event.get("reason") or "") for event in facts.claim_events]
+        if dig(facts.claim, "status").get("phase") == "Pending" and reasons[-1:] == ["WaitForFirstConsumer"]:
+            return [
+                Finding(
+                    Level.GOOD, subject, "the first run binds it, as its storage class wants (WaitForFirstConsumer)"
+                )
+            ]
         return [Finding(Level.WRONG, subject, problem.problem, problem.remedy)]
     made = parse_time(facts.claim["metadata"].get("creationTimestamp"))
     successes = [cronjob.last_success for cronjob in facts.release.cronjobs if cronjob.last_success]
@@ -290,7 +299,8 @@ def _network(facts: Facts) -> list[Finding]:
     template = cronjobs[0].source["spec"]["jobTemplate"]["spec"]["template"]
     selecting = [policy for policy in facts.policies if selects(policy, labels(template))]
     own = [policy for policy in selecting if labels(policy).get("app") == facts.release.name]
-    strangers = [name_of(policy) for policy in selecting if policy not in own]
+    # A policy without rules only denies: nothing is added to what the release's own policy allows.
+    strangers = [name_of(policy) for policy in selecting if policy not in own and _allows(policy)]
     if not own:
         return [
             Finding(
@@ -308,16 +318,62 @@ def _network(facts: Facts) -> list[Finding]:
                 Level.CAREFUL,
                 "network policy",
                 f"{', '.join(strangers)} selects the backup pods as well; what any policy allows is allowed",
-                "see what it allows; exclude the backup pods from its selector",
-            )
+                f"see what it allows: kubectl describe networkpolicy {strangers[0]}; narrow its rules or its selector",
+            ),
+            *_ingress(facts, facts.policies, labels(template)),
         ]
     return [
         Finding(
             Level.GOOD,
             "network policy",
             f"{', '.join(map(name_of, own))}; whether the CNI enforces it cannot be checked from here",
-        )
+        ),
+        *_ingress(facts, facts.policies, labels(template)),
     ]
+
+
+def _allows(policy: Object) -> bool:
+    spec = dig(policy, "spec")
+    return bool(spec.get("ingress") or spec.get("egress"))
+
+
+def _ingress(facts: Facts, policies: Sequence[Object], backup: Object) -> list[Finding]:
+    """Return the clusters of this namespace that network policies guard without letting the backup pods in."""
+    found, namespace = [], facts.release.namespace
+    for cluster in sorted(facts.clusters):
+        its_namespace, _, name = cluster.partition("/")
+        instance = {"cnpg.io/cluster": name, "cnpg.io/podRole": "instance"}
+        guards = [
+            policy
+            for policy in policies
+            if its_namespace == namespace
+            and selects(policy, instance)
+            and "Ingress" in (dig(policy, "spec").get("policyTypes") or ["Ingress"])
+        ]
+        if guards and not any(_lets_in(policy, backup, namespace) for policy in guards):
+            found.append(
+                Finding(
+                    Level.CAREFUL,
+                    f"cluster {cluster}",
+                    f"{', '.join(map(name_of, guards))} selects its pods and lets no backup pod in",
+                    f"allow ingress from pods with the label app={facts.release.name} on the port of PostgreSQL",
+                )
+            )
+    return found
+
+
+def _lets_in(policy: Object, pod: Object, namespace: str) -> bool:
+    """Tell whether an ingress rule may admit a pod of the policy's own namespace; addresses count as a yes."""
+    for rule in dig(policy, "spec").get("ingress") or ():
+        peers: Sequence[Object] = rule.get("from") or ({},)
+        for peer in peers:
+            where = peer.get("namespaceSelector")
+            there = where is None or selects(
+                {"spec": {"podSelector": where}}, {"kubernetes.io/metadata.name": namespace}
+            )
+            if "ipBlock" in peer or (there and selects({"spec": {"podSelector": peer.get("podSelector") or {}}}, pod)):
+                return True
+    return False
 
 
 def _access(facts: Facts) -> list[Finding]:

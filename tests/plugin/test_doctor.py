@@ -173,6 +173,52 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
 }
 
 
+WAITING: dict[str, Any] = {
+    "claim": {**claim(), "status": {"phase": "Pending"}},
+    "claim_events": [{"reason": "WaitForFirstConsumer"}],
+}
+
+
+def test_a_claim_that_the_first_run_binds_is_not_wrong() -> None:
+    (finding,) = [one for one in examine(replace(healthy(), **WAITING)) if one.subject.startswith("claim ")]
+    assert (finding.level, "WaitForFirstConsumer" in finding.found) == (Level.GOOD, True)
+
+
+def policy(name: str, selector: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": {}}, "spec": {"podSelector": selector, **spec}}
+
+
+DENY = policy("default-deny-all", {}, policyTypes=["Ingress", "Egress"])
+KUTT = {"matchLabels": {"cnpg.io/cluster": "kutt-postgresql-cnpg"}}
+
+
+def guards(*policies: dict[str, Any]) -> list[str]:
+    findings = examine(replace(healthy(), policies=[*objects("NetworkPolicy"), *policies]))
+    return [f"{one.subject}: {one.found} | {one.remedy}" for one in findings if one.level is not Level.GOOD]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"from": [{"podSelector": {"matchLabels": {"app": "cnpg-backup"}}}]},
+        {"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}}}]},
+        {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+    ],
+)
+def test_databases_that_let_the_backups_in_are_in_order_also_behind_a_denial_of_all(rule: dict[str, Any]) -> None:
+    assert guards(DENY, policy("kutt", KUTT, ingress=[rule])) == []
+
+
+def test_databases_that_let_no_backup_in_are_found_and_nothing_harmful_is_advised() -> None:
+    (said,) = guards(DENY)
+    assert "cluster default/kutt-postgresql-cnpg: default-deny-all selects its pods and lets no backup pod in" in said
+    assert "allow ingress from pods with the label app=cnpg-backup" in said
+    other = {"from": [{"podSelector": {"matchLabels": {"app": "kutt"}}}]}
+    assert len(guards(policy("kutt", KUTT, ingress=[other]))) == 1
+    assert guards(policy("other", {"matchLabels": {"cnpg.io/cluster": "other"}}, ingress=[])) == []
+
+
 @pytest.mark.parametrize("what", BROKEN)
 def test_what_is_wrong_is_found_with_its_remedy(what: str) -> None:
     changes, level, found, remedy = BROKEN[what]
