@@ -91,9 +91,9 @@ of a restore and a drill, which has its `restore` and `drill`.
   {{- end -}}
 {{- end -}}
 {{- /* PostgreSQL makes no database cluster for a user without a name, and its images know only their own. */ -}}
-{{- with .root.Values.podSecurityContext.runAsUser -}}
+{{- with include "cnpg-backup.podId" (dict "root" .root "key" "runAsUser") -}}
   {{- if $.cronJob.drill -}}
-    {{- $group := $.root.Values.podSecurityContext.runAsGroup | default . -}}
+    {{- $group := include "cnpg-backup.podId" (dict "root" $.root "key" "runAsGroup") | default . -}}
     {{- $_ := set $files "passwd" (printf "postgres:x:%d:%d::/run/cnpg-backup:/bin/sh\n" (int64 .) (int64 $group)) -}}
   {{- end -}}
 {{- end -}}

@@ -152,6 +152,14 @@ a separator that neither can hold.
 {{- end -}}
 {{- end -}}
 
+{{/* Whether the claim names its storage class, be it none at all; empty if the cluster's default class is wanted. */}}
+{{- define "cnpg-backup.namesStorageClass" -}}
+{{- $class := get .Values.persistence "storageClassName" -}}
+{{- if and (hasKey .Values.persistence "storageClassName") (kindIs "string" $class) (ne (toString $class) "auto") -}}
+  {{- print "yes" -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Annotations of a CronJob that only is a template: Argo CD would show the application as suspended for it. */}}
 {{- define "cnpg-backup.templateAnnotations" -}}
 argocd.argoproj.io/ignore-healthcheck: "true"

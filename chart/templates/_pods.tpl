@@ -1,11 +1,22 @@
 {{/* What is the same for every pod, and what a backup and its test have in common. */}}
 
+{{/*
+The number of `key`, a user or group of podSecurityContext; empty if the cluster chooses it. Helm 4.2 and newer drop a null of a parent
+chart, or hand it on, so a word says the same.
+*/}}
+{{- define "cnpg-backup.podId" -}}
+{{- $value := get .root.Values.podSecurityContext .key -}}
+{{- if and $value (ne (toString $value) "auto") -}}
+  {{- int64 $value -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Security context of every pod: the profile "restricted", with the user and groups of the values. */}}
 {{- define "cnpg-backup.podSecurityContext" -}}
 runAsNonRoot: true
 {{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
-{{- if hasKey $.Values.podSecurityContext $key }}
-{{ $key }}: {{ get $.Values.podSecurityContext $key | int64 }}
+{{- with include "cnpg-backup.podId" (dict "root" $ "key" $key) }}
+{{ $key }}: {{ . }}
 {{- end }}
 {{- end }}
 # The default would change the owner of every file on the volume at each run.

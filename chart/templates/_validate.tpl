@@ -102,6 +102,12 @@
 {{/* Names, images and the claim. */}}
 {{- define "cnpg-backup.objectErrors" -}}
 {{- $errors := list -}}
+{{- /* With a condition Helm leaves the whole chart out, and this is never rendered. */ -}}
+{{- if eq (toString (get .Values "enabled")) "false" -}}
+  {{- $errors = append $errors (cat
+    "enabled: false has no effect here; it is for a parent chart whose dependency has a condition;"
+    "set suspend: true to stop the runs, or add the condition to the parent's Chart.yaml") -}}
+{{- end -}}
 {{- with .Values.fullnameOverride -}}
   {{- if gt (len .) 53 -}}
     {{- $errors = append $errors (printf

@@ -145,7 +145,7 @@ def test_secrets_of_owner_and_superuser_follow_from_the_cluster_and_can_be_named
 def test_user_of_a_drill_has_a_name_whatever_the_image_knows() -> None:
     """PostgreSQL asks for it; where the cluster chooses the user, its container runtime brings one."""
 
-    def passwd(user: int | None) -> list[str]:
+    def passwd(user: int | str | None) -> list[str]:
         values = {"podSecurityContext": {"runAsUser": user}}
         (drill,) = [m for name, m in templates(values).items() if name.endswith("-drill")]
         (container,) = [container for container in containers(pod(drill)) if container["name"] == "drill"]
@@ -155,4 +155,4 @@ def test_user_of_a_drill_has_a_name_whatever_the_image_knows() -> None:
         return [m["data"]["passwd"] for m in maps if "passwd" in m["data"]]
 
     assert passwd(26) == ["postgres:x:26:70::/run/cnpg-backup:/bin/sh\n"]
-    assert passwd(None) == []
+    assert passwd(None) == passwd("auto") == []

@@ -70,7 +70,10 @@ def closed_mappings(tree: dict[str, Any], path: tuple[str, ...] = ()) -> list[tu
 
 
 def test_schema_and_values_have_the_same_keys() -> None:
-    optional: dict[tuple[str, ...], set[str]] = {("affinity",): {"nodeAffinity", "podAffinity", "podAntiAffinity"}}
+    optional: dict[tuple[str, ...], set[str]] = {
+        ("affinity",): {"nodeAffinity", "podAffinity", "podAntiAffinity"},
+        (): {"enabled"},
+    }
     for path, tree in closed_mappings(VALUES):
         declared = set(schema_at(path)["properties"]) - optional.get(path, set())
         if "resources" in path:
