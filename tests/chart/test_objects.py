@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,34 @@ def test_no_network_policy_selects_or_admits_more_than_it_must(ci_file: Path) ->
                 labels = peer.get("podSelector", {}).get("matchLabels", {})
                 if "cnpg.io/cluster" in labels:
                     assert labels["cnpg.io/podRole"] == "instance", f"{title(policy)}: poolers are reached too"
+
+
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [
+        ("169.254.20.10", 53),  # NodeLocal DNSCache
+        ("169.254.25.10", 53),  # kubespray
+        ("169.254.10.10", 53),  # AKS LocalDNS
+        ("169.254.169.254", 53),  # GKE with Cloud DNS
+        ("fe80::1", 53),
+        ("kube-system", 53),
+        ("openshift-dns", 5353),
+        ("kube-system", 8053),  # Gardener
+        ("kube-system", 1053),  # vCluster
+    ],
+)
+def test_name_servers_of_the_big_platforms_are_reached(address: str, port: int) -> None:
+    (policy,) = [one for one in of_kind(rendered(), "NetworkPolicy") if one["metadata"]["name"] == "cnpg-backup"]
+    rule = policy["spec"]["egress"][0]
+    assert {(entry["protocol"], entry["port"]) for entry in rule["ports"]} >= {("UDP", port), ("TCP", port)}
+    blocks = [ipaddress.ip_network(peer["ipBlock"]["cidr"]) for peer in rule["to"] if "ipBlock" in peer]
+    names = [
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for peer in rule["to"]
+        if "namespaceSelector" in peer
+    ]
+    assert address in names or any(ipaddress.ip_address(address) in block for block in blocks if address not in names)
+    assert all(block.is_link_local for block in blocks), "an address elsewhere is open by default"
 
 
 def test_every_mount_has_its_volume_and_every_volume_its_mount(ci_file: Path) -> None:

@@ -78,7 +78,9 @@ STATEMENTS: Mapping[str, Statement] = {
     "selector": Statement(_NETWORK, "a NetworkPolicy selects the pods with app=cnpg-backup"),
     "ingress": Statement(_NETWORK, "nothing may connect to them"),
     "dns": Statement(
-        _NETWORK, "they may ask name servers (UDP and TCP 53)", "and 5353, where OpenShift's name servers listen"
+        _NETWORK,
+        "they may ask name servers (UDP and TCP 53)",
+        "and 5353, 8053 and 1053, where other platforms' name servers listen",
     ),
     "egress": Statement(_NETWORK, "they may reach the three clusters on port 5432"),
     "no-egress": Statement(_NETWORK, "they may reach nothing else"),
