@@ -87,7 +87,10 @@ class Follower:
                 # Whoever deleted it: how it ended is known by what was last seen of it.
                 return
             ended = job_state(self._job) != "running"
-            for pod in self._pods():
+            pods = self._pods()
+            if not pods and not ended:
+                self._note_once(_why(self.cluster, self.job, None, ""))
+            for pod in pods:
                 if name_of(pod) not in seen and self._follow_pod(name_of(pod)):
                     seen.add(name_of(pod))
             if ended:
@@ -113,12 +116,14 @@ class Follower:
                 continue
             if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
                 return True
-            waiting = waits_for(pod)
-            if waiting and waiting != self._noted:
-                self._noted = waiting
-                self.note(waiting)
+            self._note_once(waits_for(pod))
             self._stop.wait(_EVERY)
         return True
+
+    def _note_once(self, waiting: str) -> None:
+        if waiting and waiting != self._noted:
+            self._noted = waiting
+            self.note(waiting)
 
     def _print(self, pod: str, container: str) -> None:
         printed = 0
@@ -199,7 +204,8 @@ def wait_ready(cluster: "Cluster", job: str, seconds: float, note: Callable[[str
             note(waiting)
         if time.monotonic() > deadline:
             raise PluginError(
-                f"the pod of job/{job} is not ready after {seconds:g} s: {_why(cluster, job, pod, waiting)}",
+                f"the pod of job/{job} is not ready after {seconds:g} s: "
+                f"{_why(cluster, job, pod, waiting) or 'its containers have not started'}",
                 "if a run on another node has the volume mounted, wait until it ends; --wait allows more time",
             )
         time.sleep(_EVERY / 4)
@@ -212,4 +218,4 @@ def _why(cluster: "Cluster", job: str, pod: Object | None, waiting: str) -> str:
         warnings = [event for event in cluster.events_of(kind, name) if event.get("type") == "Warning"]
         if warnings:
             return str(warnings[-1].get("message") or waiting)
-    return waiting or "its containers have not started"
+    return waiting

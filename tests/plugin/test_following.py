@@ -35,6 +35,8 @@ class Here:
     """Whether the CronJob's controller deletes the Job once its end was seen, as with a history limit of 0."""
     looks: int = 0
     statuses: dict[str, Any] = field(default_factory=dict)
+    refused: str = ""
+    """Why no pod can be made, for the first few looks."""
     made: list[dict[str, Any]] = field(default_factory=list)
     opened: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -51,7 +53,7 @@ class Here:
     def job(self, name: str) -> dict[str, Any]:
         if self.vanishes and self.looks > 2:
             raise NotFoundError("it is gone")
-        if self.vanishes:
+        if self.vanishes or (self.refused and self.looks < 2):
             return next({**one, "status": {}} for one in self.made if name_of(one) == name)
         return next(one for one in self.jobs("") if name_of(one) == name)
 
@@ -63,7 +65,7 @@ class Here:
 
     def pods(self, _selector: str) -> list[dict[str, Any]]:
         self.looks += 1
-        if self.vanishes and self.looks > 2:
+        if (self.vanishes and self.looks > 2) or (self.refused and self.looks <= 2):
             return []
         found = [pod(name_of(job), self.code, self.message) for job in self.made]
         return [{**one, "status": {**one["status"], **self.statuses}} for one in found]
@@ -72,6 +74,10 @@ class Here:
         assert follow
         self.read.append(container)
         return iter(self.log[skip:] if container == "retention" else ())
+
+    def events_of(self, kind: str, _name: str) -> list[dict[str, Any]]:
+        assert kind == "Job"
+        return [{"type": "Warning", "message": self.refused}] if self.refused else []
 
     def network_policies(self) -> list[dict[str, Any]]:
         return objects("NetworkPolicy")
@@ -142,6 +148,12 @@ def test_a_pod_that_was_evicted_says_so(capsys: pytest.CaptureFixture[str]) -> N
     reason = {"reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
     assert carry_out(session(Here(137, statuses=reason)), [job()]) == 137
     assert "failed: Evicted: The node was low on resource: ephemeral-storage." in capsys.readouterr().out
+
+
+def test_a_run_of_which_no_pod_can_be_made_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    here = Here(refused='Error creating: pods "x" is forbidden: serviceaccount "cnpg-backup" not found')
+    assert carry_out(session(here), [job()]) == 0
+    assert capsys.readouterr().err.count('serviceaccount "cnpg-backup" not found') == 1
 
 
 def test_the_log_of_a_sidecar_is_not_the_log_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
