@@ -33,20 +33,20 @@ read_archive() {
   archive=$1
   base=${archive##*/} && base=${base%.dump}
   database=${archive%/*} && database=${database##*/}
-  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr result=$BACKUP_RUN/adopt.result list=$BACKUP_RUN/adopt.facts
+  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr result=$BACKUP_RUN/adopt.result
   : >"$result" && : >"$stderr"
   put database "$database" && put base "$base"
   [ -r "$archive" ] || fail "this user may not read it" "let the user of the pod read it: chmod or chown it as root"
   [ -s "$archive" ] || fail "it is empty"
   began=$(now)
   sha256=$(sha256sum <"$archive") || fail "it cannot be read to its end" "check the volume"
-  run pg_restore -l "$archive" >"$facts" || fail_with_stderr "it is not an archive of pg_dump"
+  read_contents "$archive" || fail_with_stderr "it is not an archive of pg_dump"
   format=$(head_line Format)
   [ "$format" = CUSTOM ] || fail "its format is $format, and only pg_dump's custom format can be adopted (pg_dump -Fc)"
   read_whole "$archive" true || fail_with_stderr "it cannot be read to its end"
   put state whole
   put bytes "$(stat -c %s "$archive")" && put sha256 "${sha256%% *}"
-  put tables "$(count_tables)" && put rows "$rows"
+  put tables "$tables" && put rows "$rows"
   put dbname "$(head_line dbname)" && put compression "$(head_line Compression)"
   version=$(head_line 'Dumped from database version') && put server_version "${version%% *}"
   version=$(head_line 'Dumped by pg_dump version') && put client_version "${version%% *}"

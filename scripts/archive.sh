@@ -14,23 +14,45 @@ read_whole() {
   run pg_restore -f /dev/null "$1"
 }
 
-# A named pipe, so that the exit code of pg_restore is seen. Only the data section is written; the whole archive is still
-# read.
+# Both the table of contents and the rows go through named pipes: so the exit codes of pg_restore are seen, and nothing whose
+# size the user's data decide is kept. Only the data section is written; the whole archive is still read.
 count_rows() {
-  run pg_restore -l "$1" >"$facts.list" || return 1
-  rm -f "$facts.sql" && mkfifo "$facts.sql" || return 1
-  awk -v apostrophe="'" "$row_counter" "$facts.list" - <"$facts.sql" >"$facts.rows" 2>/dev/null &
+  rm -f "$facts.list" "$facts.sql" && mkfifo "$facts.list" "$facts.sql" || return 1
+  awk -v apostrophe="'" "$row_counter" "$facts.list" "$facts.sql" >"$facts.rows" 2>/dev/null &
   counter=$! code=0
   set -- "$1" --section=data -f "$facts.sql"
   # Statistics are not rows. An older pg_restore neither writes them nor knows the option.
   case $(pg_restore --help) in *--no-statistics*) set -- "$@" --no-statistics ;; esac
-  run pg_restore "$@" || code=$?
-  # pg_restore may have ended before it opened the pipe; the counter would then wait forever.
-  [ "$code" = 0 ] || kill "$counter" 2>/dev/null || :
-  wait "$counter" || :
-  rm -f "$facts.sql"
+  run list_into "$facts.list" "$1" && run pg_restore "$@" || code=$?
+  end_counter
+  rm -f "$facts.list" "$facts.sql"
   [ "$code" = 0 ] || return 1
   IFS= read -r rows <"$facts.rows" || :
+}
+
+list_into() { exec pg_restore -l "$2" >"$1"; }
+
+# Wait for the program that reads the pipes. pg_restore may have ended before it opened them; it would then wait forever.
+end_counter() {
+  [ "$code" = 0 ] || kill "$counter" 2>/dev/null || :
+  wait "$counter" || :
+  counter=
+}
+
+# Count the tables of an archive from its table of contents, of which only the head goes to $facts: read_contents ARCHIVE.
+read_contents() {
+  rm -f "$facts.list" && mkfifo "$facts.list" || return 1
+  awk '
+    /^;/ { if (NR < 40) print }
+    /^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/^[0-9]+; [0-9]+ [0-9]+ TABLE (DATA|ATTACH) / { tables++ }
+    END { print "tables=" tables + 0 }' "$facts.list" >"$facts" &
+  counter=$! code=0
+  run list_into "$facts.list" "$1" || code=$?
+  end_counter
+  rm -f "$facts.list"
+  [ "$code" = 0 ] || return 1
+  tables=$(sed -n 's/^tables=//p' "$facts")
+  is_number "$tables"
 }
 
 # A row of COPY is one line, whatever it contains, and `\.` ends the rows. Everything else is tracked by its quotes: a

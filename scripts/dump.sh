@@ -198,7 +198,23 @@ pg_dump_once() {
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in extra_arg=*) set -- "$@" "${line#extra_arg=}" ;; esac
   done <"$conf"
-  run pg_dump "$@"
+  run_filtered pg_dump "$@"
+}
+
+# Run a program, and keep of its messages (with --verbose they are as many as the user's tables) the first 200 lines and the
+# first 800 of those that report something.
+run_filtered() {
+  messages=$stderr code=0
+  rm -f "$messages.pipe" && mkfifo "$messages.pipe" || return
+  awk 'NR <= 200 || (/(error|warning|hint|detail|ERROR|FATAL|HINT|DETAIL): / && n++ < 800) { print substr($0, 1, 1000) }' \
+    "$messages.pipe" >"$messages" &
+  counter=$!
+  stderr=$messages.pipe
+  run "$@" || code=$?
+  stderr=$messages
+  wait "$counter" || :
+  counter=
+  return "$code"
 }
 
 lost_connection() {
@@ -242,9 +258,7 @@ verify() {
   [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, check the volume"
   read_whole "$partial" "$conf_count_rows" ||
     fail "the archive cannot be read back: $(first_error)" "check the volume; the next run dumps again"
-  list=$facts
-  run pg_restore -l "$partial" >"$list" || fail "the archive's contents cannot be listed: $(first_error)" "check the volume"
-  tables=$(count_tables)
+  read_contents "$partial" || fail "the archive's contents cannot be listed: $(first_error)" "check the volume"
   check_not_empty
   sha256=$(sha256sum <"$partial")
   sha256=${sha256%% *}
@@ -357,6 +371,15 @@ work() {
     child=
     [ -e "$BACKUP_RESULTS/$database.result" ] ||
       write_failure "$database.result" failed "its dump ended without a result" "see the log lines above; it may have run out of memory"
+    free_scratch
+  done
+}
+
+# What a database leaves in the scratch volume, even if it was killed, must not take room from the next. Not by a pattern: the
+# next one may be called `<database>.x`.
+free_scratch() {
+  for suffix in result.new result.failure stderr stderr.pipe facts facts.list facts.sql facts.rows pgpass; do
+    rm -f "$BACKUP_RUN/$database.$suffix" || :
   done
 }
 

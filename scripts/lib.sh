@@ -15,7 +15,7 @@ exec 8>&1
 log() { printf '%s: %s\n' "$1" "$2" >&8; }
 
 # Run a command in the background and wait for it, so that a trap runs at once: a shell runs traps only while it waits.
-child=
+child='' counter=''
 stderr=/dev/null
 run() {
   "$@" 2>"$stderr" &
@@ -26,11 +26,12 @@ run() {
   return "$status"
 }
 
-# End the process that was started last, and wait until it is gone.
+# End the process that was started last, and wait until it is gone. What reads from it through a named pipe (`counter`) may
+# still wait for the pipe to be opened.
 end_child() {
-  [ -n "$child" ] || return 0
-  kill -TERM "$child" 2>/dev/null || :
-  wait "$child" 2>/dev/null || :
+  [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || :
+  [ -z "$child" ] || wait "$child" 2>/dev/null || :
+  [ -z "$counter" ] || kill -KILL "$counter" 2>/dev/null || :
 }
 
 # The error that a PostgreSQL program printed, as one line without DETAIL, CONTEXT or data. For a failed COPY the reason is
