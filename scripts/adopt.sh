@@ -21,10 +21,12 @@ export LC_ALL
 # End the reading of this archive: fail ERROR [REMEDY].
 fail() {
   put_failure unreadable "$1" "${2:-it is left as it is; find a better copy, or remove it by hand}"
-  write_result "$base.adopt"
+  publish_result
   log "$database" "$base.dump cannot be read: $1"
   exit 0
 }
+
+publish_result() { write_result "$base.adopt" || log "$database" "its result cannot be written to $BACKUP_RESULTS"; }
 
 # A value from the head of pg_restore's list: head_line NAME.
 head_line() { sed -n "s/^; *$1: *//p;/^; Selected TOC Entries/q" "$facts" | head -n 1; }
@@ -33,8 +35,8 @@ read_archive() {
   archive=$1
   base=${archive##*/} && base=${base%.dump}
   database=${archive%/*} && database=${database##*/}
-  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr result=$BACKUP_RUN/adopt.result
-  : >"$result" && : >"$stderr"
+  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr
+  : >"$stderr"
   put database "$database" && put base "$base"
   [ -r "$archive" ] || fail "this user may not read it" "let the user of the pod read it: chmod or chown it as root"
   [ -s "$archive" ] || fail "it is empty"
@@ -51,7 +53,7 @@ read_archive() {
   version=$(head_line 'Dumped from database version') && put server_version "${version%% *}"
   version=$(head_line 'Dumped by pg_dump version') && put client_version "${version%% *}"
   put verify_seconds "$(($(now) - began))"
-  write_result "$base.adopt"
+  publish_result
   log "$database" "read $base.dump in full"
 }
 

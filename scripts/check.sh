@@ -8,7 +8,7 @@
 # dump only later, so it is queried.
 check_readable() {
   compression=0 partial=/dev/null
-  pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"
+  pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed: $(exit_of pg_dump)"
   run psql -XAtqw -F '|' -c "$preamble" -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
     count(*), count(*) FILTER (WHERE row_security_active(oid)) FROM pg_class WHERE relkind IN ('r', 'p')
     AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
@@ -19,11 +19,17 @@ check_readable() {
     warn "row security hides rows of $hidden tables from this role; a dump fails unless it excludes them"
 }
 
-# Use a file name that no dump uses, since a dump may be running.
+# Use a file name that no dump uses, since a dump may be running. A lock is tried too, for not every volume has them.
 check_writable() {
   probe=$BACKUP_ROOT/.$database.check
   [ ! -d "$dir" ] || probe=$dir/.$database.check
-  (echo "$database" >"$probe") 2>"$stderr" || fail_with_stderr "cannot write to ${probe%/*}"
+  plain_or_free "$probe" || fail "$probe is not a file of its own" "remove it"
+  (write_text "$database" "$probe") 2>"$stderr" || fail_with_stderr "cannot write to ${probe%/*}"
+  flock -n 9 9>>"$probe" 2>"$stderr" || {
+    rm -f "$probe"
+    fail_without_locks
+  }
+  plain_or_free "$dir/.lock" || fail_for_lock_file
   rm -f "$probe" 2>"$stderr" || fail_with_stderr "cannot remove $probe"
 }
 
@@ -56,7 +62,8 @@ check_database() {
   put free "$(mebibytes $((free * 1024)))"
   put_growth
   put state ready
-  write_result "$database.result"
+  prepare_result "$database.result" 2>"$stderr" || fail_with_stderr "cannot write to $BACKUP_RESULTS"
+  end_with_result
 }
 
 # Print one line for each database; fail if one of them is not ready.

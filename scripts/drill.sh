@@ -49,7 +49,7 @@ remedy_for() {
 
 publish_result() {
   put finished "$(now)"
-  write_result "$req_base.drill"
+  write_result "$req_base.drill" || log "$database" "its result cannot be written to $BACKUP_RESULTS"
 }
 
 on_term() {
@@ -66,10 +66,10 @@ on_term() {
 begin() {
   read_request "$1"
   limit=$2 deadline=$3 database=$req_database archive=$BACKUP_ROOT/$database/$req_base.dump
-  stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list result=$BACKUP_RUN/result
+  stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
   data=$DRILL_SCRATCH/data
   trap on_term TERM INT
-  : >"$result" && : >"$stderr"
+  : >"$stderr"
   put database "$database" && put base "$req_base" && put started "$(now)"
 }
 

@@ -72,9 +72,12 @@ is_number() {
 
 version_mismatch="chart and scripts are of different versions"
 
-# A result is a file of key=value lines: `put KEY VALUE` adds one, `write_result NAME` publishes the file, in full or not at
-# all.
-put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
+# A result is key=value lines: `put KEY VALUE` adds one to `pairs`, `write_result NAME` publishes them as a file, in full or not
+# at all. Until then they are not in a file, so that a full volume cannot leave out some of them.
+line_end='
+'
+pairs=''
+put() { pairs=$pairs$1=$2$line_end; }
 
 warn() {
   put warning "$1"
@@ -83,21 +86,23 @@ warn() {
 
 put_failure() { put state "$1" && put error "$2" && put remedy "$3"; }
 
-write_result() {
-  cp "$result" "$BACKUP_RESULTS/.$1.new"
-  mv "$BACKUP_RESULTS/.$1.new" "$BACKUP_RESULTS/$1"
-}
+# Write a text to a file: write_text TEXT FILE. By cat, since not every shell says why it could not write.
+write_text() { printf %s "$1" | cat >"$2"; }
+
+# The first half of write_result: the file under a name that nobody reads.
+prepare_result() { write_text "$pairs" "$BACKUP_RESULTS/.$1.new"; }
+
+write_result() { prepare_result "$1" && mv "$BACKUP_RESULTS/.$1.new" "$BACKUP_RESULTS/$1"; }
 
 # Write the result of an attempt that ended without writing its own: write_failure NAME STATE ERROR REMEDY [BASE].
 write_failure() {
-  result=$BACKUP_RUN/$1.failure
-  : >"$result"
+  pairs=''
   put database "$database"
   [ -z "${5-}" ] || put base "$5"
   put_failure "$2" "$3" "$4"
   put started "$(now)" && put finished "$(now)"
-  write_result "$1"
   log "$database" "FAILED: ${5:+$5.dump: }$3"
+  write_result "$1" || log "$database" "its result cannot be written to $BACKUP_RESULTS"
 }
 
 # Read the key=value lines of a file into variables: read_pairs PREFIX FILE [KEY…]. Each KEY must have a value; all other

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +190,24 @@ def test_a_volume_too_small_for_all_tiers_is_told_before_it_is_full(pod: Pod, na
     output = check(pod, 0)
     assert "volume: 4 MiB, 0 MiB used; about 1 MiB once all tiers are full" in output
     assert "too small" not in output
+
+
+def test_volume_without_locks_is_not_ready(pod: Pod, name: str, tmp_path: Path) -> None:
+    pod.add(name)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "flock").write_text('#!/bin/sh\necho "flock: 9: No locks available" >&2\nexit 71\n')
+    (programs / "flock").chmod(0o755)
+    pod.shell_path = f"{programs}:{pod.shell_path}"
+    done = subprocess.run(
+        ["sh", str(DUMP), "--check"],
+        env=pod.environment(),
+        executable=f"{pod.shell_path.rpartition(':')[2]}/sh",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "cannot lock files: No locks available" in done.stdout
+    assert contents(pod) == []

@@ -8,6 +8,7 @@ import pytest
 
 from tests.scripts.conftest import DUMP
 from tests.scripts.stand_ins import PROGRAMS, StandIns, tmpfs
+from tests.scripts.test_dump_faults import FILL
 
 LONG = "a-rather-long-name-of-a-function-of-the-application"
 
@@ -63,6 +64,17 @@ def test_messages_of_verbose_do_not_fill_it(app: StandIns) -> None:
     app.program("pg_dump", PROGRAMS["pg_dump"] + noise + 'echo "pg_dump: warning: subscriptions not dumped" >&2\n')
     log = dump_in(app, "1m")
     assert app.states() == ["staged"], log
+
+
+def test_full_scratch_is_named_with_what_to_do(app: StandIns) -> None:
+    app.program("pg_restore", FILL.format(app.folder / "run") + PROGRAMS["pg_restore"])
+    app.renew()
+    with tmpfs(app.folder / "run", "1m"):
+        process = app.start(DUMP)
+        process.communicate(timeout=60)
+    assert app.states() == ["failed"]
+    assert f"the scratch volume {app.folder / 'run'} is full" in app.result("app")["error"]
+    assert "not the backups' volume" in app.result("app")["remedy"]
 
 
 def test_killed_dump_leaves_nothing_there(app: StandIns) -> None:
