@@ -9,6 +9,8 @@
 check_readable() {
   compression=0 partial=/dev/null
   pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed: $(exit_of pg_dump)"
+  warn_of_pg_dump
+  check_large_objects
   run psql -XAtqw -F '|' -c "$preamble" -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
     count(*), count(*) FILTER (WHERE row_security_active(oid)) FROM pg_class WHERE relkind IN ('r', 'p')
     AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
@@ -17,6 +19,34 @@ check_readable() {
   check_not_empty
   [ "$hidden" = 0 ] ||
     warn "row security hides rows of $hidden tables from this role; a dump fails unless it excludes them"
+}
+
+# The data section alone would read them, so the catalog is asked instead, with the rules that pg_dump's reading meets. Before
+# PostgreSQL 18 pg_read_all_data does not cover large objects.
+check_large_objects() {
+  dumps_large_objects || return 0
+  denied="pg_catalog.current_setting('lo_compat_privileges') = 'off' AND NOT pg_catalog.pg_has_role(lomowner, 'USAGE')
+    AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(lomacl) a WHERE a.privilege_type = 'SELECT'
+      AND CASE WHEN a.grantee = 0 THEN true ELSE pg_catalog.pg_has_role(a.grantee, 'USAGE') END)"
+  [ "$server_num" -lt 180000 ] || denied="NOT pg_catalog.has_largeobject_privilege(oid, 'SELECT')"
+  run psql -XAtqw -c "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata WHERE $denied" >"$facts" ||
+    fail_with_stderr "the catalog cannot be read"
+  IFS= read -r unreadable <"$facts"
+  [ "$unreadable" = 0 ] || fail "permission denied for $unreadable large objects"
+}
+
+# Whether this configuration dumps large objects: pg_dump leaves them out of a part of a database. What a role that is taken
+# on for the dump may read cannot be seen by this one.
+dumps_large_objects() {
+  whole=yes
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in
+      extra_arg=--no-large-objects | extra_arg=--no-blobs | extra_arg=--role=*) return 1 ;;
+      extra_arg=--large-objects | extra_arg=--blobs) return 0 ;;
+      extra_arg=--table* | extra_arg=--schema=* | extra_arg=--extension=*) whole=no ;;
+    esac
+  done <"$conf"
+  [ "$whole" = yes ]
 }
 
 # Use a file name that no dump uses, since a dump may be running. A lock is tried too, for not every volume has them.

@@ -46,17 +46,46 @@ allowed_extra_arg() {
 remedy_for() {
   case $1 in
     *"row-level security"*) echo "let the backup role see all rows: ALTER ROLE ... BYPASSRLS, or use the tables' owner" ;;
-    *"permission denied"*) echo "let the backup role read everything: GRANT pg_read_all_data TO ..., or use the owner" ;;
+    *"permission denied for"*"large object"*)
+      echo "use the role that owns the large objects, or GRANT SELECT ON LARGE OBJECT ... TO the backup role for each of them"
+      ;;
+    *"permission denied for database"*) echo "GRANT CONNECT ON DATABASE ... TO the backup role, or use the owner" ;;
+    *"permission denied"*) remedy_for_rights ;;
+    *"Permission denied"*) echo "let user $(id -u), group $(id -g) write to the volume: podSecurityContext.fsGroup, or chown on NFS" ;;
     *"No space left"* | *"Disk quota"*) echo "free space on the volume or grow the claim; the next run needs nothing else" ;;
     *"Read-only file system"*) echo "the volume is read-only: look at the storage system and the node" ;;
     *"Input/output error"* | *"Stale file handle"*) echo "look at the storage system and at the node's kernel log" ;;
-    *"was killed"*) echo "it may have run out of memory: raise dump.resources.limits.memory" ;;
     *"lock timeout"* | *"statement timeout"*)
       echo "another session keeps a table lock: find it in pg_locks, or raise lockWaitTimeout"
       ;;
-    *"does not exist"*) echo "correct 'database' or the role's name of this entry in the chart's values" ;;
-    *) common_remedy "$1" || echo "see the full message in /backups/$database/last-error.log" ;;
+    *'database "'*'" does not exist'* | *'role "'*'" does not exist'*)
+      echo "correct 'database' or the role's name of this entry in the chart's values"
+      ;;
+    *"invalid memory alloc request size"*)
+      echo "a value is too large to be dumped: leave its table out with --exclude-table-data in extraArgs, or split the value"
+      ;;
+    *"was killed"*) echo "it may have run out of memory: raise dump.resources.limits.memory" ;;
+    *) common_remedy "$1" || remedy_for_others "$1" ;;
   esac
+}
+
+remedy_for_others() {
+  if dropped_in_mid_dump "$1"; then
+    echo "something was dropped during the dump: the next run dumps what is there then"
+  elif [ -n "$locked" ] && [ -s "$stderr" ]; then
+    echo "see the full message in /backups/$database/last-error.log"
+  else
+    echo "see the container's log above"
+  fi
+}
+
+# The grant is advised only to a role that does not have it.
+remedy_for_rights() {
+  if [ "$(psql -XAtqw -c "SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')" 2>/dev/null)" = t ]; then
+    echo "pg_read_all_data does not give the backup role this right: grant it by itself, or use the owner"
+  else
+    echo "let the backup role read everything: GRANT pg_read_all_data TO ..., or use the owner"
+  fi
 }
 
 # End this database as failed: fail ERROR [REMEDY].
@@ -195,9 +224,29 @@ run_filtered() {
 }
 
 lost_connection() {
-  case $1 in
+  lost_tls "$1" || case $1 in
     *"server closed the connection"* | *"terminating connection"* | *"onnection to server"* | *"could not receive data"* | \
-      *"SSL SYSCALL"* | *"SSL error"* | *"conflict with recovery"* | *"the database system is"* | *"no connection to the server"*) ;;
+      *"SSL error"* | *"conflict with recovery"* | *"the database system is"* | *"no connection to the server"*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# Whether a table, a column or another object that pg_dump had seen was gone when it came to it; another attempt sees a later
+# state of the database.
+dropped_in_mid_dump() {
+  case $1 in
+    *'database "'*'" does not exist'* | *'role "'*'" does not exist'*) return 1 ;;
+    *" does not exist"* | *"could not open relation with OID"* | *"cache lookup failed for"*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# pg_dump's own refusals of -Z, as all its versions print them; an object's name cannot begin a line.
+compression_refused() {
+  case $1 in
+    "pg_dump: error: unrecognized compression algorithm"* | "pg_dump: error: invalid compression specification"* | \
+      "pg_dump: error: this build does not support compression"* | "pg_dump: error: compression level must be"* | \
+      'pg_dump: error: invalid value "'*'" for option -Z'* | 'pg_dump: error: invalid value "'*'" for option "-Z'*) ;;
     *) return 1 ;;
   esac
 }
@@ -215,28 +264,36 @@ why() {
   echo "${error:-$(exit_of "$1")}"
 }
 
-# Dump, and retry on the primary where that can help: after a lost connection, and after any failure on a standby, which
-# mostly is a recovery conflict.
+# What pg_dump warns of although it succeeds (that it left out subscriptions, for example) is a warning of this backup.
+warn_of_pg_dump() {
+  awk '/^pg_dump: warning: / && !seen[$0]++ {
+    if (++n > 10) exit
+    gsub(/[[:cntrl:]]/, " ")
+    print substr($0, 1, 300)
+  }' "$stderr" >"$facts"
+  while IFS= read -r line; do warn "pg_dump: ${line#pg_dump: warning: }"; done <"$facts"
+}
+
+# Dump, and retry on the primary where that can help: after a lost connection, after something was dropped in mid-dump, and
+# after any failure on a standby, which mostly is a recovery conflict.
 dump() {
   attempts=1 compression=$conf_compression began=$(now)
   until pg_dump_once; do
     error=$(why pg_dump)
     rm -f "$partial"
-    case $compression:$error in
-      gzip* | 6:*) ;;
-      *ompress*)
-        warn "this pg_dump does not support $compression, so gzip is used"
-        compression=6
-        continue
-        ;;
-    esac
+    if [ "$compression" != 6 ] && compression_refused "$error"; then
+      warn "this pg_dump does not support $compression, so gzip is used"
+      compression=6
+      continue
+    fi
     [ "$attempts" -le "$conf_retries" ] || fail "$error"
-    [ "$role" = standby ] || lost_connection "$error" || fail "$error"
+    [ "$role" = standby ] || lost_connection "$error" || dropped_in_mid_dump "$error" || fail "$error"
     attempts=$((attempts + 1))
     warn "attempt on the $role failed ($error), trying again on the primary"
     ask_primary
     wait_for_server
   done
+  warn_of_pg_dump
   [ "$compression" != 6 ] || compression=gzip:6
   dump_seconds=$(($(now) - began))
 }

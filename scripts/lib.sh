@@ -34,31 +34,45 @@ end_child() {
   [ -z "$counter" ] || kill -KILL "$counter" 2>/dev/null || :
 }
 
-# The error that a PostgreSQL program printed, as one line without DETAIL, CONTEXT or data. For a failed COPY the reason is
-# in the server's own message.
+# The error that a PostgreSQL program printed, as one line with its HINT but without DETAIL, CONTEXT or data. For a failed COPY
+# the reason is in the server's own message.
 first_error() {
   awk '
     NR == 1 { first = $0 }
-    line == "" && /(error|ERROR|FATAL): / { line = $0 }
+    /(error|ERROR|FATAL): / { errors++ }
+    line == "" && errors { line = $0 }
     server == "" && /Error message from server: / { server = $0; sub(/.*Error message from server: */, "", server) }
+    hint == "" && errors == 1 && sub(/^(pg_[a-z]+: )?(HINT|hint): */, "") { hint = $0 }
     END {
       if (line == "") line = first
       if (server != "" && line !~ /ERROR: /) line = line " " server
+      line = substr(line, 1, 400)
+      if (hint != "") line = line " (hint: " substr(hint, 1, 200) ")"
       gsub(/[[:cntrl:]]/, " ", line)
-      print substr(line, 1, 400)
+      print line
     }' "$stderr"
+}
+
+# Whether libpq reports a lost connection in words that resemble those of a TLS fault.
+lost_tls() {
+  case $1 in *"SSL SYSCALL error"* | *"SSL connection has been closed"* | *"SSL error: unexpected eof"*) ;; *) return 1 ;; esac
 }
 
 # The remedy for an error that every script may meet; fails where none is known.
 common_remedy() {
+  ! lost_tls "$1" || set -- "server closed the connection"
   case $1 in
     *"password authentication failed"*) echo "correct the user name or the password in $credentials_of" ;;
     *"does not match host name"*) echo "the server's certificate does not name this host: correct 'host', or set sslmode: verify-ca" ;;
+    *"server closed the connection"* | *"terminating connection"*)
+      echo "the connection was lost: look for a restart, a failover or a crash in the server's log, then run it again"
+      ;;
     *certificate* | *SSL*) echo "check that $ca_of holds the CA of this server, or set sslmode for a server without TLS" ;;
     *"could not translate host name"*) echo "check the cluster's name and namespace, and that DNS egress is allowed" ;;
     *refused* | *"timeout expired"* | *"timed out"* | *"No route"*)
       echo "check that the cluster is up and healthy, and that egress to it is allowed"
       ;;
+    *"out of shared memory"*) echo "raise max_locks_per_transaction in the cluster's PostgreSQL parameters" ;;
     *) return 1 ;;
   esac
 }
@@ -184,7 +198,9 @@ wait_for_server() {
     error=$(first_error)
     case ${patient:-}$error in
       yes*"authentication failed"*) ;;
-      *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"*) fail "$error" ;;
+      *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"*)
+        lost_tls "$error" || fail "$error"
+        ;;
     esac
     [ "$(now)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"
     run sleep 1

@@ -16,7 +16,7 @@ PROGRAMS = {
     "psql": 'echo "170005|17.5|f|9000"',
     "pg_dump": """[ "$1" != --version ] || { echo "pg_dump (PostgreSQL) 17.5"; exit 0; }
 while [ $# -gt 0 ]; do [ "$1" != -f ] || out=$2; shift; done
-head -c 3000 /dev/urandom >"$out"
+/usr/bin/head -c 3000 /dev/urandom >"$out"
 """,
     "pg_restore": """case "$*" in
   *--help*) ;;
@@ -29,7 +29,7 @@ esac
 
 
 class StandIns(Pod):
-    """A pod without a server, whose programs can be replaced."""
+    """A pod without a server, whose programs can be replaced (by scripts of dash, with coreutils where errors count)."""
 
     @classmethod
     def make(cls, folder: Path, shell: str) -> StandIns:

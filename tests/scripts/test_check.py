@@ -211,3 +211,19 @@ def test_volume_without_locks_is_not_ready(pod: Pod, name: str, tmp_path: Path) 
     assert done.returncode == 1
     assert "cannot lock files: No locks available" in done.stdout
     assert contents(pod) == []
+
+
+def test_large_object_that_the_role_may_not_read_is_not_ready(pod: Pod, name: str, server: Server) -> None:
+    """pg_read_all_data, which the role has, does not cover it; a dump would fail only when it comes to its data."""
+    pod.add(name)
+    oid = server.value("SELECT lo_from_bytea(0, 'x')", name)
+    table = check(pod, 1)
+    assert "permission denied for 1 large objects" in table
+    assert "GRANT SELECT ON LARGE OBJECT" in table
+    assert "pg_read_all_data" not in table
+    pod.add(name, extra_args=["--no-large-objects"])
+    assert row(check(pod, 0), name)[1] == "ready"
+    pod.add(name)
+    server.psql(f"GRANT SELECT ON LARGE OBJECT {oid} TO PUBLIC", name)
+    assert row(check(pod, 0), name)[1] == "ready"
+    pod.run()

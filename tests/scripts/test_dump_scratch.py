@@ -64,6 +64,7 @@ def test_messages_of_verbose_do_not_fill_it(app: StandIns) -> None:
     app.program("pg_dump", PROGRAMS["pg_dump"] + noise + 'echo "pg_dump: warning: subscriptions not dumped" >&2\n')
     log = dump_in(app, "1m")
     assert app.states() == ["staged"], log
+    assert app.result("app")["warning"] == "pg_dump: subscriptions not dumped"
 
 
 def test_full_scratch_is_named_with_what_to_do(app: StandIns) -> None:
