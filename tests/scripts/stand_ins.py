@@ -29,7 +29,7 @@ esac
 
 
 class StandIns(Pod):
-    """A pod without a server, whose programs can be replaced (by scripts of dash, with coreutils where errors count)."""
+    """A pod without a server, whose programs can be replaced by scripts (of dash, whatever the shell under test)."""
 
     @classmethod
     def make(cls, folder: Path, shell: str) -> StandIns:
