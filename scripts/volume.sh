@@ -181,7 +181,10 @@ put_facts() {
 
 # Read the staged result back: what lies next to the archive must be complete, for it decides whether the archive counts.
 check_facts() {
-  read_pairs found_ "$staged.result" database cluster namespace dbname state base started finished host role server_version \
-    client_version database_bytes bytes sha256 tables format compression dump_seconds verify_seconds attempts globals ||
-    fail "the result of this dump is not complete: $problem" "check the volume; the next run dumps again"
+  for key in database cluster namespace dbname state base started finished host role server_version client_version \
+    database_bytes bytes sha256 tables format compression dump_seconds verify_seconds attempts globals; do
+    case $line_end$pairs in *"$line_end$key="[!"$line_end"]*) ;; *) fail "the result of this dump lacks $key" "$version_mismatch" ;; esac
+  done
+  written=$(cat "$staged.result" 2>"$stderr") || fail_with_stderr "cannot read $staged.result"
+  [ "$written$line_end" = "$pairs" ] || fail "$staged.result is not what was written to it" "check the volume; the next run dumps again"
 }
