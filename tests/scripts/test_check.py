@@ -88,15 +88,15 @@ def test_no_data_is_read(pod: Pod, name: str, server: Server) -> None:
 
 
 def test_table_without_privilege_is_named_and_fails(pod: Pod, name: str, server: Server) -> None:
-    server.create_role("poor", "poor")
+    server.create_role("half-poor", "poor")
     try:
-        pod.add(name, user="poor", password="poor")
+        pod.add(name, user="half-poor", password="poor")
         table = check(pod, 1)
         assert "FAILED" in row(table, name)
         assert "permission denied for table t" in table
         assert "pg_read_all_data" in table
     finally:
-        server.psql("DROP ROLE poor")
+        server.psql('DROP ROLE "half-poor"')
 
 
 def test_excluded_table_needs_no_privilege(pod: Pod, name: str, server: Server) -> None:
