@@ -8,9 +8,7 @@
 # dump only later, so it is queried.
 check_readable() {
   compression=0 partial=/dev/null
-  pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed: $(exit_of pg_dump)"
-  warn_of_pg_dump
-  check_large_objects
+  pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"
   run psql -XAtqw -F '|' -c "$preamble" -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
     count(*), count(*) FILTER (WHERE row_security_active(oid)) FROM pg_class WHERE relkind IN ('r', 'p')
     AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
@@ -86,6 +84,7 @@ check_database() {
   put server_version "$server_version" && put role "$role"
   check_version
   check_readable
+  check_large_objects
   put tls "$tls" && put tables "$tables"
   check_writable
   check_space

@@ -204,7 +204,8 @@ pg_dump_once() {
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in extra_arg=*) set -- "$@" "${line#extra_arg=}" ;; esac
   done <"$conf"
-  run_filtered pg_dump "$@"
+  run_filtered pg_dump "$@" || return
+  warn_of_pg_dump
 }
 
 # Run a program, and keep of its messages (with --verbose they are as many as the user's tables) the first 200 lines and the
@@ -293,7 +294,6 @@ dump() {
     ask_primary
     wait_for_server
   done
-  warn_of_pg_dump
   [ "$compression" != 6 ] || compression=gzip:6
   dump_seconds=$(($(now) - began))
 }
