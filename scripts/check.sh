@@ -27,7 +27,7 @@ check_large_objects() {
     AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(lomacl) a WHERE a.privilege_type = 'SELECT'
       AND CASE WHEN a.grantee = 0 THEN true ELSE pg_catalog.pg_has_role(a.grantee, 'USAGE') END)"
   [ "$server_num" -lt 180000 ] || denied="NOT pg_catalog.has_largeobject_privilege(oid, 'SELECT')"
-  run psql -XAtqw -c "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata WHERE $denied" >"$facts" ||
+  run psql -XAtqw -c "$preamble" -c "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata WHERE $denied" >"$facts" ||
     fail_with_stderr "the catalog cannot be read"
   IFS= read -r unreadable <"$facts"
   [ "$unreadable" = 0 ] || fail "permission denied for $unreadable large objects"

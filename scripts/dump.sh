@@ -81,7 +81,7 @@ remedy_for_others() {
 
 # The grant is advised only to a role that does not have it.
 remedy_for_rights() {
-  if [ "$(psql -XAtqw -c "SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')" 2>/dev/null)" = t ]; then
+  if [ "$(psql -XAtqw -c "$preamble" -c "SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')" 2>/dev/null)" = t ]; then
     echo "pg_read_all_data does not give the backup role this right: grant it by itself, or use the owner"
   else
     echo "let the backup role read everything: GRANT pg_read_all_data TO ..., or use the owner"

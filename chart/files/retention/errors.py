@@ -58,11 +58,17 @@ class TimeInputError(RetentionError, ValueError):
 
 
 class VolumeError(RetentionError):
-    """The volume refuses an operation; `errno` is the operating system's reason."""
+    """The volume refuses an operation.
+
+    Attributes:
+        errno: The operating system's number for the reason; 0 where it did not give one.
+        reason: The problem without the path.
+    """
 
     def __init__(self, problem: str, remedy: str = "", errno: int = 0) -> None:
         super().__init__(problem, remedy)
         self.errno = errno
+        self.reason = problem.rpartition(": ")[2]
 
 
 class LockedError(RetentionError):
@@ -80,6 +86,10 @@ def unexpected(error: Exception) -> RetentionError:
 
     The last resort of a program that shows no traceback: `except Exception as error: print(unexpected(error))`.
     """
+    if isinstance(error, MemoryError):
+        return RetentionError("not enough memory", "raise the memory limit of the container")
+    if isinstance(error, OSError) and error.strerror:
+        return RetentionError(f"{error.filename or 'the volume'}: {error.strerror}", "check the storage first")
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -44,17 +44,24 @@ SIDECARS = (Kind.SHA256, Kind.METADATA, Kind.GLOBALS, Kind.PIN, Kind.DRILL)
 STAGED_SIDECARS = (Kind.STAGED_SHA256, Kind.STAGED_RESULT, Kind.STAGED_GLOBALS)
 """Files that mean nothing without the staged archive of the same base."""
 
+OWNERS = {
+    **dict.fromkeys(SIDECARS, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED)),
+    **dict.fromkeys(STAGED_SIDECARS, (Kind.STAGED,)),
+}
+"""For each kind of sidecar the archives, of the same base, that it may belong to."""
+
 _VISIBLE = {kind.value: kind for kind in (Kind.ARCHIVE, Kind.BAD, *SIDECARS)}
 _HIDDEN = {kind.value: kind for kind in (Kind.STAGED, Kind.TOMBSTONE, *STAGED_SIDECARS)}
 _HIDDEN_KINDS = frozenset(_HIDDEN.values())
 
 LOCK = ".lock"
+PIN_LOCK = ".pins.lock"
 DELETIONS = "deletions.jsonl"
 LAST_ERROR = "last-error.log"
 STATUS = "status.json"
 STATUS_LOCK = ".status.lock"
 
-OWN_FILES = frozenset({LOCK, DELETIONS, LAST_ERROR})
+OWN_FILES = frozenset({LOCK, PIN_LOCK, DELETIONS, LAST_ERROR})
 """The other files of this package in a database's directory."""
 
 OWN_ROOT_FILES = frozenset({STATUS, STATUS_LOCK, f".{STATUS}{Kind.TEMPORARY.value}"})

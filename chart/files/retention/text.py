@@ -91,14 +91,22 @@ def parse_moment(text: str) -> datetime | None:
         return None
 
 
+def later(moment: datetime, length: timedelta) -> datetime:
+    """Return a UTC moment some time later, or the last one that can be written."""
+    last = datetime.max.replace(microsecond=0, tzinfo=UTC)
+    return last if length > last - moment else moment + length
+
+
 def shown(text: str) -> str:
     """Return a text from the volume as one harmless line, in which characters that do not print are escaped."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return aligned columns; the last one is not padded."""
-    lines = [tuple(header), *(tuple(row) for row in rows)]
+    """Return aligned columns of harmless text; the last one is not padded."""
+    lines = [tuple(header), *(tuple(map(shown, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
     form = "  ".join([*(f"{{:<{width}}}" for width in widths), "{}"])
     return "\n".join(form.format(*line) for line in lines)

@@ -21,10 +21,12 @@ export LC_ALL
 # End the reading of this archive: fail ERROR [REMEDY].
 fail() {
   put_failure unreadable "$1" "${2:-it is left as it is; find a better copy, or remove it by hand}"
-  write_result "$base.adopt"
+  publish_result
   log "$database" "$base.dump cannot be read: $1"
   exit 0
 }
+
+publish_result() { write_result "$base.adopt" || log "$database" "its result cannot be written to $BACKUP_RESULTS"; }
 
 # A value from the head of pg_restore's list: head_line NAME.
 head_line() { sed -n "s/^; *$1: *//p;/^; Selected TOC Entries/q" "$facts" | head -n 1; }
@@ -33,25 +35,25 @@ read_archive() {
   archive=$1
   base=${archive##*/} && base=${base%.dump}
   database=${archive%/*} && database=${database##*/}
-  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr result=$BACKUP_RUN/adopt.result list=$BACKUP_RUN/adopt.facts
-  : >"$result" && : >"$stderr"
+  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr
+  : >"$stderr"
   put database "$database" && put base "$base"
   [ -r "$archive" ] || fail "this user may not read it" "let the user of the pod read it: chmod or chown it as root"
   [ -s "$archive" ] || fail "it is empty"
   began=$(now)
   sha256=$(sha256sum <"$archive") || fail "it cannot be read to its end" "check the volume"
-  run pg_restore -l "$archive" >"$facts" || fail_with_stderr "it is not an archive of pg_dump"
+  read_contents "$archive" || fail_with_stderr "it is not an archive of pg_dump"
   format=$(head_line Format)
   [ "$format" = CUSTOM ] || fail "its format is $format, and only pg_dump's custom format can be adopted (pg_dump -Fc)"
   read_whole "$archive" true || fail_with_stderr "it cannot be read to its end"
   put state whole
   put bytes "$(stat -c %s "$archive")" && put sha256 "${sha256%% *}"
-  put tables "$(count_tables)" && put rows "$rows"
+  put tables "$tables" && put rows "$rows"
   put dbname "$(head_line dbname)" && put compression "$(head_line Compression)"
   version=$(head_line 'Dumped from database version') && put server_version "${version%% *}"
   version=$(head_line 'Dumped by pg_dump version') && put client_version "${version%% *}"
   put verify_seconds "$(($(now) - began))"
-  write_result "$base.adopt"
+  publish_result
   log "$database" "read $base.dump in full"
 }
 

@@ -14,23 +14,45 @@ read_whole() {
   run pg_restore -f /dev/null "$1"
 }
 
-# A named pipe, so that the exit code of pg_restore is seen. Only the data section is written; the whole archive is still
-# read.
+# Both the table of contents and the rows go through named pipes: so the exit codes of pg_restore are seen, and nothing whose
+# size the user's data decide is kept. Only the data section is written; the whole archive is still read.
 count_rows() {
-  run pg_restore -l "$1" >"$facts.list" || return 1
-  rm -f "$facts.sql" && mkfifo "$facts.sql" || return 1
-  awk -v apostrophe="'" "$row_counter" "$facts.list" - <"$facts.sql" >"$facts.rows" 2>/dev/null &
+  rm -f "$facts.list" "$facts.sql" && mkfifo "$facts.list" "$facts.sql" || return 1
+  awk -v apostrophe="'" "$row_counter" "$facts.list" "$facts.sql" >"$facts.rows" 2>/dev/null &
   counter=$! code=0
   set -- "$1" --section=data -f "$facts.sql"
   # Statistics are not rows. An older pg_restore neither writes them nor knows the option.
   case $(pg_restore --help) in *--no-statistics*) set -- "$@" --no-statistics ;; esac
-  run pg_restore "$@" || code=$?
-  # pg_restore may have ended before it opened the pipe; the counter would then wait forever.
-  [ "$code" = 0 ] || kill "$counter" 2>/dev/null || :
-  wait "$counter" || :
-  rm -f "$facts.sql"
+  run list_into "$facts.list" "$1" && run pg_restore "$@" || code=$?
+  end_counter
+  rm -f "$facts.list" "$facts.sql"
   [ "$code" = 0 ] || return 1
   IFS= read -r rows <"$facts.rows" || :
+}
+
+list_into() { exec pg_restore -l "$2" >"$1"; }
+
+# Wait for the program that reads the pipes. pg_restore may have ended before it opened them; it would then wait forever.
+end_counter() {
+  [ "$code" = 0 ] || kill "$counter" 2>/dev/null || :
+  wait "$counter" || :
+  counter=
+}
+
+# Count the tables of an archive from its table of contents, of which only the head goes to $facts: read_contents ARCHIVE.
+read_contents() {
+  rm -f "$facts.list" && mkfifo "$facts.list" || return 1
+  awk '
+    /^;/ { if (NR < 40) print }
+    /^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/^[0-9]+; [0-9]+ [0-9]+ TABLE (DATA|ATTACH) / { tables++ }
+    END { print "tables=" tables + 0 }' "$facts.list" >"$facts" &
+  counter=$! code=0
+  run list_into "$facts.list" "$1" || code=$?
+  end_counter
+  rm -f "$facts.list"
+  [ "$code" = 0 ] || return 1
+  tables=$(sed -n 's/^tables=//p' "$facts")
+  is_number "$tables"
 }
 
 # A row of COPY is one line, whatever it contains, and `\.` ends the rows. Everything else is tracked by its quotes: a
@@ -73,6 +95,13 @@ row_counter='
   END { if (!copying && blocks == entries) printf "%.0f\n", rows }
 '
 
+# How many connections restore an archive of this many bytes: below 8 MiB a second one costs more time than it saves.
+jobs_for() {
+  jobs_wanted=2
+  ! is_number "$1" || [ "$1" -ge 8388608 ] || jobs_wanted=1
+  echo "$jobs_wanted"
+}
+
 # Write the archive's table of contents to $list and count its tables and sequences. Fails where pg_restore cannot read it.
 list_archive() {
   run pg_restore -C -l "$archive" >"$list" || return 1
@@ -98,28 +127,62 @@ database_settings() {
   settings=${settings%% TABLESPACE = *}
 }
 
-# Write the roles that grants name to $BACKUP_RUN/roles, one a line; needed_roles owners adds the owners of objects. They are
-# read from entries that hold no free text.
+# Write the roles that the archive names to $BACKUP_RUN/roles, one a line: in grants, policies and user mappings, and with
+# `needed_roles owners` as owners.
 needed_roles() {
-  awk -v owners="$1" '$4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") ||
-    (owners != "" && $4 ~ /^(TABLE|SCHEMA|SEQUENCE|TYPE|DOMAIN|FOREIGN)$/)' "$list" >"$list.roles"
-  run pg_restore -f "$BACKUP_RESULTS/roles.sql" --schema-only -L "$list.roles" "$archive" ||
-    fail_with_stderr "the archive's grants cannot be read"
-  awk -v owners="$1" '
-    function role(text) {
-      sub(/^(GROUP )?/, "", text)
-      if (substr(text, 1, 1) == "\"") {
-        if (!match(text, /^"([^"]|"")*"/)) return
-        text = substr(text, 2, RLENGTH - 2)
-        gsub(/""/, "\"", text)
-      } else if (match(text, /^[a-z_][a-z0-9_$]*/)) text = substr(text, 1, RLENGTH)
-      else return
-      print text
-    }
-    owners != "" && /^ALTER .* OWNER TO .*;$/ { match($0, /.* OWNER TO /); role(substr($0, RLENGTH + 1)) }
-    /^(GRANT|ALTER DEFAULT PRIVILEGES) .* TO .*;$/ { match($0, /.* TO /); role(substr($0, RLENGTH + 1)) }
-    /^SET SESSION AUTHORIZATION / { role(substr($0, 27)) }
-    /^ALTER DEFAULT PRIVILEGES FOR ROLE / { role(substr($0, 35)) }
-  ' "$BACKUP_RESULTS/roles.sql" | sort -u >"$BACKUP_RUN/roles"
+  awk '$4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") || $4 == "POLICY" || ($4 == "USER" && $5 == "MAPPING")' "$list" >"$list.roles"
+  sql_of_entries "$list.roles" "the archive's grants cannot be read"
+  awk -v apostrophe="'" "$role_reader"'
+    !text && /^(GRANT|ALTER DEFAULT PRIVILEGES) .* TO .*;$/ { match($0, /.* TO /); print role(substr($0, RLENGTH + 1)) }
+    !text && /^SET SESSION AUTHORIZATION / { print role(substr($0, 27)) }
+    !text && /^ALTER DEFAULT PRIVILEGES FOR ROLE / { print role(substr($0, 35)) }
+    !text && /^CREATE POLICY / { policy(substr($0, 15)) }
+    !text && /^CREATE USER MAPPING FOR / { print role(substr($0, 25)) }
+    { if (gsub(apostrophe, "") % 2) text = !text }
+  ' "$BACKUP_RESULTS/roles.sql" | grep -vx -e '' -e PUBLIC -e public >"$BACKUP_RUN/roles.all" || :
+  [ -z "$1" ] || owners_of_entries
+  sort -u "$BACKUP_RUN/roles.all" >"$BACKUP_RUN/roles"
   rm -f "$BACKUP_RESULTS/roles.sql"
 }
+
+# A line about an owner may also be the text of a function; but then no entry of the table of contents ends in that name.
+owners_of_entries() {
+  awk '!/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS|MATERIALIZED VIEW DATA) / && $4 != "DATABASE"' "$list" >"$list.roles"
+  sql_of_entries "$list.roles" "the archive's owners cannot be read"
+  awk "$role_reader"'
+    /^ALTER .* OWNER TO .*;$/ { match($0, /.* OWNER TO /); print role(substr($0, RLENGTH + 1)) }
+  ' "$BACKUP_RESULTS/roles.sql" | sort -u >"$BACKUP_RUN/owners"
+  awk 'FNR == NR { names[$0]; next }
+    { for (name in names) if (substr($0, length($0) - length(name)) == " " name) { print name; delete names[name] } }
+  ' "$BACKUP_RUN/owners" "$list.roles" >>"$BACKUP_RUN/roles.all"
+}
+
+sql_of_entries() { run pg_restore -f "$BACKUP_RESULTS/roles.sql" -L "$1" "$archive" || fail_with_stderr "$2"; }
+
+# The name at the beginning of a text, and the roles of a policy: `name ON table AS … FOR … TO role, role USING …`.
+role_reader='
+  function role(text) {
+    rest = text
+    sub(/^(GROUP )?/, "", text)
+    if (substr(text, 1, 1) == "\"") {
+      if (!match(text, /^"([^"]|"")*"/)) return ""
+      rest = substr(text, RLENGTH + 1)
+      text = substr(text, 2, RLENGTH - 2)
+      gsub(/""/, "\"", text)
+      return text
+    }
+    if (!match(text, /^[a-z_][a-z0-9_$]*/)) return ""
+    rest = substr(text, RLENGTH + 1)
+    return substr(text, 1, RLENGTH)
+  }
+  function policy(text) {
+    role(text)
+    role(substr(rest, 5))
+    while (substr(rest, 1, 1) == ".") role(substr(rest, 2))
+    sub(/^ AS [A-Z]+/, "", rest)
+    sub(/^ FOR [A-Z]+/, "", rest)
+    if (rest !~ /^ TO /) return
+    rest = ", " substr(rest, 5)
+    while (rest ~ /^, /) print role(substr(rest, 3))
+  }
+'

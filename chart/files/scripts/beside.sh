@@ -33,7 +33,7 @@ drop_new_database() {
   PGDATABASE=$maintenance
   # FORCE, since the server may still run a statement of the ended pg_restore. It waits five seconds for that statement, which
   # is too short on a busy server, hence three attempts. Together they stay within a container's grace period.
-  printf '%s\n' 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)' >"$BACKUP_RUN/drop.sql"
+  printf '%s\n' "$preamble" 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)' >"$BACKUP_RUN/drop.sql"
   for _ in 1 2 3; do
     ! timeout -k 1 7 psql -Xqw -v ON_ERROR_STOP=1 -v name="$new" -f "$BACKUP_RUN/drop.sql" >/dev/null 2>&1 || return 0
   done

@@ -9,7 +9,7 @@
 check_readable() {
   compression=0 partial=/dev/null
   pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"
-  run psql -XAtqw -F '|' -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
+  run psql -XAtqw -F '|' -c "$preamble" -c "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()), 'none'),
     count(*), count(*) FILTER (WHERE row_security_active(oid)) FROM pg_class WHERE relkind IN ('r', 'p')
     AND relpersistence <> 't' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)" \
     >"$facts" || fail_with_stderr "the catalog cannot be read"
@@ -19,11 +19,45 @@ check_readable() {
     warn "row security hides rows of $hidden tables from this role; a dump fails unless it excludes them"
 }
 
-# Use a file name that no dump uses, since a dump may be running.
+# The data section alone would read them, so the catalog is asked instead, with the rules that pg_dump's reading meets. Before
+# PostgreSQL 18 pg_read_all_data does not cover large objects.
+check_large_objects() {
+  dumps_large_objects || return 0
+  denied="pg_catalog.current_setting('lo_compat_privileges') = 'off' AND NOT pg_catalog.pg_has_role(lomowner, 'USAGE')
+    AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(lomacl) a WHERE a.privilege_type = 'SELECT'
+      AND CASE WHEN a.grantee = 0 THEN true ELSE pg_catalog.pg_has_role(a.grantee, 'USAGE') END)"
+  [ "$server_num" -lt 180000 ] || denied="NOT pg_catalog.has_largeobject_privilege(oid, 'SELECT')"
+  run psql -XAtqw -c "$preamble" -c "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata WHERE $denied" >"$facts" ||
+    fail_with_stderr "the catalog cannot be read"
+  IFS= read -r unreadable <"$facts"
+  [ "$unreadable" = 0 ] || fail "permission denied for $unreadable large objects"
+}
+
+# Whether this configuration dumps large objects: pg_dump leaves them out of a part of a database. What a role that is taken
+# on for the dump may read cannot be seen by this one.
+dumps_large_objects() {
+  whole=yes
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in
+      extra_arg=--no-large-objects | extra_arg=--no-blobs | extra_arg=--role=*) return 1 ;;
+      extra_arg=--large-objects | extra_arg=--blobs) return 0 ;;
+      extra_arg=--table* | extra_arg=--schema=* | extra_arg=--extension=*) whole=no ;;
+    esac
+  done <"$conf"
+  [ "$whole" = yes ]
+}
+
+# Use a file name that no dump uses, since a dump may be running. A lock is tried too, for not every volume has them.
 check_writable() {
   probe=$BACKUP_ROOT/.$database.check
   [ ! -d "$dir" ] || probe=$dir/.$database.check
-  (echo "$database" >"$probe") 2>"$stderr" || fail_with_stderr "cannot write to ${probe%/*}"
+  plain_or_free "$probe" || fail "$probe is not a file of its own" "remove it"
+  (write_text "$database" "$probe") 2>"$stderr" || fail_with_stderr "cannot write to ${probe%/*}"
+  flock -n 9 9>>"$probe" 2>"$stderr" || {
+    rm -f "$probe"
+    fail_without_locks
+  }
+  plain_or_free "$dir/.lock" || fail_for_lock_file
   rm -f "$probe" 2>"$stderr" || fail_with_stderr "cannot remove $probe"
 }
 
@@ -50,13 +84,15 @@ check_database() {
   put server_version "$server_version" && put role "$role"
   check_version
   check_readable
+  check_large_objects
   put tls "$tls" && put tables "$tables"
   check_writable
   check_space
   put free "$(mebibytes $((free * 1024)))"
   put_growth
   put state ready
-  write_result "$database.result"
+  prepare_result "$database.result" 2>"$stderr" || fail_with_stderr "cannot write to $BACKUP_RESULTS"
+  end_with_result
 }
 
 # Print one line for each database; fail if one of them is not ready.

@@ -49,7 +49,7 @@ remedy_for() {
 
 publish_result() {
   put finished "$(now)"
-  write_result "$req_base.drill"
+  write_result "$req_base.drill" || log "$database" "its result cannot be written to $BACKUP_RESULTS"
 }
 
 on_term() {
@@ -66,10 +66,10 @@ on_term() {
 begin() {
   read_request "$1"
   limit=$2 deadline=$3 database=$req_database archive=$BACKUP_ROOT/$database/$req_base.dump
-  stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list result=$BACKUP_RUN/result
+  stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
   data=$DRILL_SCRATCH/data
   trap on_term TERM INT
-  : >"$result" && : >"$stderr"
+  : >"$stderr"
   put database "$database" && put base "$req_base" && put started "$(now)"
 }
 
@@ -119,6 +119,8 @@ full_page_writes = off
 synchronous_commit = off
 wal_level = minimal
 max_wal_senders = 0
+max_connections = 20
+max_locks_per_transaction = 2048
 max_wal_size = 256MB
 autovacuum = off
 maintenance_work_mem = 128MB
@@ -161,12 +163,15 @@ SQL
 # Use the archive's own locale where this image has it.
 create_database() {
   database_settings
-  ask postgres <<SQL && return
-CREATE DATABASE drill TEMPLATE template0 $settings
+  # Under its own name, which an extension or an assertion may ask for. A database `postgres` is there already.
+  drilled=$req_dbname
+  case $drilled in postgres | template[01]) drilled=drill ;; esac
+  ask postgres -v name="$drilled" <<SQL && return
+CREATE DATABASE :"name" TEMPLATE template0 $settings
 SQL
   warn "the drill's image lacks its locale, so C is used: $(first_error)"
-  ask postgres <<'SQL' || fail_with_stderr "the database cannot be created"
-CREATE DATABASE drill TEMPLATE template0
+  ask postgres -v name="$drilled" <<'SQL' || fail_with_stderr "the database cannot be created"
+CREATE DATABASE :"name" TEMPLATE template0
 SQL
 }
 
@@ -174,15 +179,17 @@ restore() {
   began=$(now)
   create_roles
   create_database
-  PGDATABASE=drill
-  run pg_restore -d '' -w --exit-on-error -j "${DRILL_JOBS:-2}" "$archive" || fail_with_stderr "pg_restore failed"
+  PGDATABASE=$drilled
+  # With the connections that a restore would use, whose order decides what succeeds. Places prove nothing.
+  run pg_restore -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}" "$archive" ||
+    fail_with_stderr "pg_restore failed"
   put restore_seconds "$(($(now) - began))"
 }
 
 # Read every row, and then everything again as a dump would. Rows of materialized views are not counted: archives do not
 # contain them.
 check_rows() {
-  ask drill <<SQL || fail_with_stderr "a table cannot be read"
+  ask "$drilled" <<SQL || fail_with_stderr "a table cannot be read"
 SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', relkind, n.nspname, c.relname) $own_relations
   AND relkind IN ('r', 'm') AND relispopulated
 \\gexec
@@ -195,7 +202,7 @@ SQL
 }
 
 check_counts() {
-  ask drill <<SQL || fail_with_stderr "the catalog cannot be read"
+  ask "$drilled" <<SQL || fail_with_stderr "the catalog cannot be read"
 SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind = 'S'),
   (SELECT count(*) FROM pg_index WHERE NOT indisvalid), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     WHERE c.relnamespace <> ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema']::regnamespace[])) $own_relations
@@ -211,13 +218,13 @@ SQL
 
 # Let amcheck verify the structure of every B-tree, where the image has it.
 check_indexes() {
-  ask drill <<'SQL' || fail_with_stderr "the extensions cannot be read"
+  ask "$drilled" <<'SQL' || fail_with_stderr "the extensions cannot be read"
 SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'
 SQL
   IFS= read -r available <"$facts"
   put amcheck "$([ "$available" = 1 ] && echo yes || echo no)"
   [ "$available" = 1 ] || return 0
-  ask drill <<'SQL' || fail_with_stderr "an index is damaged"
+  ask "$drilled" <<'SQL' || fail_with_stderr "an index is damaged"
 CREATE SCHEMA cnpg_backup_drill;
 CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA cnpg_backup_drill;
 SELECT format('SELECT %I.bt_index_check(%s)', n.nspname, i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -234,7 +241,7 @@ check_assertions() {
   while IFS= read -r query <&3 || [ -n "$query" ]; do
     [ -n "$query" ] || continue
     count=$((count + 1))
-    printf '%s\n' "$query" | ask drill ||
+    printf '%s\n' "$query" | ask_for_user "$drilled" ||
       fail "assertion $count failed with an error: $query: $(first_error)" "correct the assertion, or check the archive's data"
     [ "$(cat "$facts")" = t ] ||
       fail "assertion $count is not true: $query" "check the archive's data; if it is right, correct the assertion"

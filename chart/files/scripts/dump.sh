@@ -21,6 +21,8 @@ export LC_ALL
 . "${0%/*}/lib.sh"
 # shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
+# shellcheck source=scripts/volume.sh
+. "${0%/*}/volume.sh"
 # shellcheck source=scripts/check.sh
 . "${0%/*}/check.sh"
 
@@ -44,42 +46,110 @@ allowed_extra_arg() {
 remedy_for() {
   case $1 in
     *"row-level security"*) echo "let the backup role see all rows: ALTER ROLE ... BYPASSRLS, or use the tables' owner" ;;
-    *"permission denied"*) echo "let the backup role read everything: GRANT pg_read_all_data TO ..., or use the owner" ;;
+    *"permission denied for"*"large object"*)
+      echo "use the role that owns the large objects, or GRANT SELECT ON LARGE OBJECT ... TO the backup role for each of them"
+      ;;
+    *"permission denied for database"*) echo "GRANT CONNECT ON DATABASE ... TO the backup role, or use the owner" ;;
+    *"permission denied"*) remedy_for_rights ;;
+    *"Permission denied"*) echo "let user $(id -u), group $(id -g) write to the volume: podSecurityContext.fsGroup, or chown on NFS" ;;
     *"No space left"* | *"Disk quota"*) echo "free space on the volume or grow the claim; the next run needs nothing else" ;;
     *"Read-only file system"*) echo "the volume is read-only: look at the storage system and the node" ;;
+    *"Input/output error"* | *"Stale file handle"*) echo "look at the storage system and at the node's kernel log" ;;
     *"lock timeout"* | *"statement timeout"*)
       echo "another session keeps a table lock: find it in pg_locks, or raise lockWaitTimeout"
       ;;
-    *"does not exist"*) echo "correct 'database' or the role's name of this entry in the chart's values" ;;
-    *) common_remedy "$1" || echo "see the full message in /backups/$database/last-error.log" ;;
+    *'database "'*'" does not exist'* | *'role "'*'" does not exist'*)
+      echo "correct 'database' or the role's name of this entry in the chart's values"
+      ;;
+    *"invalid memory alloc request size"*)
+      echo "a value is too large to be dumped: leave its table out with --exclude-table-data in extraArgs, or split the value"
+      ;;
+    *"was killed"*) echo "it may have run out of memory: raise dump.resources.limits.memory" ;;
+    *) common_remedy "$1" || remedy_for_others "$1" ;;
   esac
 }
 
-remove_partials() {
-  rm -f "$dir/.$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].dump.partial \
-    "$dir/.$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].globals.sql.partial
+remedy_for_others() {
+  if dropped_in_mid_dump "$1"; then
+    echo "something was dropped during the dump: the next run dumps what is there then"
+  elif [ -n "$locked" ] && [ -s "$stderr" ]; then
+    echo "see the full message in /backups/$database/last-error.log"
+  else
+    echo "see the container's log above"
+  fi
 }
 
-# End this database as failed: fail ERROR [REMEDY]. Everything that the programs printed is kept next to the archives, since
-# the log gets only one line.
-locked=
-fail() {
-  if [ -n "$locked" ]; then
-    remove_partials || :
-    if [ -s "$stderr" ]; then
-      { date -u +'%Y-%m-%dT%H:%M:%SZ' && cat "$stderr"; } 2>/dev/null >"$dir/last-error.log" || :
-    fi
+# The grant is advised only to a role that does not have it.
+remedy_for_rights() {
+  if [ "$(psql -XAtqw -c "$preamble" -c "SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')" 2>/dev/null)" = t ]; then
+    echo "pg_read_all_data does not give the backup role this right: grant it by itself, or use the owner"
+  else
+    echo "let the backup role read everything: GRANT pg_read_all_data TO ..., or use the owner"
   fi
-  put_failure failed "$1" "${2:-$(remedy_for "$1")}"
-  put finished "$(now)"
-  write_result "$database.result"
-  log "$database" "FAILED: $1"
+}
+
+# End this database as failed: fail ERROR [REMEDY].
+fail() {
+  report_failure "$@"
   exit 0
 }
 
+# A message of the shell without the name of the script and the line.
+without_script() { sed 's/^[^ ]*\.sh: \(line \)\{0,1\}[0-9]*: //; s/^[^ ]*\.sh: //'; }
+
 fail_with_stderr() {
   error=$(first_error)
+  case $error in *.sh:*": "*) error=$(printf %s "$error" | without_script) ;; esac
   fail "${error:-$1}"
+}
+
+# Publish a new result that says only this: nothing that was collected for another end is in it, except warnings.
+locked='' staged='' base=''
+report_failure() {
+  trap '' TERM INT
+  remedy=${2:-$(remedy_for "$1")}
+  error=$1
+  if is_full "$BACKUP_RUN"; then
+    error="the scratch volume $BACKUP_RUN is full${1:+: $1}"
+    remedy="this is not the backups' volume: lower dump.parallel, leave --verbose out of extraArgs, or use more CronJobs (shards)"
+  fi
+  if [ -n "$locked" ]; then
+    discard 2>/dev/null || :
+    save_last_error 2>/dev/null || :
+  fi
+  warnings=$(printf %s "$pairs" | grep '^warning=') || :
+  put_head
+  pairs=$pairs${warnings:+$warnings$line_end}
+  put_failure failed "$error" "$remedy"
+  put finished "$(now)"
+  log "$database" "FAILED: $error"
+  trap - EXIT
+  if prepare_result "$database.result"; then
+    end_with_result
+  else
+    rm -f "$BACKUP_RESULTS/.$database.result.new" || :
+    log "$database" "its result cannot be written to $BACKUP_RESULTS; look whether it is full"
+  fi
+}
+
+# Publish the result that was prepared; nothing else is done for this database after that.
+end_with_result() {
+  trap - EXIT
+  mv "$BACKUP_RESULTS/.$database.result.new" "$BACKUP_RESULTS/$database.result" || :
+}
+
+# Whether a volume has no room for another small file.
+is_full() {
+  room=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
+  is_number "$room" && [ "$room" -lt 8 ]
+}
+
+# For whatever ends this process without a result of its own: the last line that the shell or a tool has printed says why.
+on_exit() {
+  code=$?
+  end_child
+  error=$(tail -n 1 "$BACKUP_RUN/$database.errors" 2>/dev/null | without_script | tr -d '[:cntrl:]') || :
+  report_failure "${error:-its dump ended with exit code $code, and no program said why}"
 }
 
 on_term() {
@@ -89,8 +159,7 @@ on_term() {
   if [ "$(now)" -ge "$deadline" ]; then
     fail "not done within ${limit} s" "find out what is slow, or raise 'timeout' of this database or of the run"
   fi
-  # In a subshell, since `fail` ends the shell that calls it.
-  (fail "stopped by SIGTERM before it was done; nothing of this dump is kept" "the next run starts from scratch")
+  report_failure "stopped by SIGTERM before it was done; nothing of this dump is kept" "the next run starts from scratch"
   exit 143
 }
 
@@ -100,26 +169,6 @@ check_extra_args() {
       fail "extra argument '${line#extra_arg=}' is not allowed" "see extraArgs in values.yaml for the allowed ones" ;;
     esac
   done <"$conf"
-}
-
-take_lock() {
-  if [ -L "$dir" ] || { [ -e "$dir" ] && [ ! -d "$dir" ]; }; then
-    fail "$dir is a link or a file, not a directory" "move it away"
-  fi
-  [ -d "$dir" ] || mkdir "$dir" 2>"$stderr" || fail_with_stderr "cannot create $dir"
-  (: >>"$dir/.lock") 2>"$stderr" || fail_with_stderr "cannot write to $dir"
-  exec 9>>"$dir/.lock"
-  until=$(($(now) + conf_lock_timeout))
-  until flock -n 9; do
-    [ "$(now)" -lt "$until" ] ||
-      fail "another run holds the lock: $(awk 'NR == 1 { gsub(/[^ -~]/, ""); print }' "$dir/.lock")" \
-        "wait for it to end, or delete its Job"
-    run sleep 1
-  done
-  locked=yes
-  # On a full volume the name cannot be written; the lock holds even so.
-  printf '%s dump.sh since %s\n' "${BACKUP_POD:-$$}" "$(date -u +%H:%M:%SZ)" 2>/dev/null >"$dir/.lock" || :
-  remove_partials 2>"$stderr" || fail_with_stderr "cannot remove a stale partial in $dir"
 }
 
 # Once a standby has answered, connect to it alone, so that the dump reads from the server that was checked.
@@ -148,49 +197,6 @@ check_version() {
   esac
 }
 
-newest_archive() {
-  newest=
-  for file in "$dir/$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].dump; do
-    [ ! -f "$file" ] || newest=$file
-  done
-}
-
-# Expect an archive a quarter larger than the last one, or half of the database where there is none yet (zstd:1 and gzip
-# compress typical data to a third). A guess that is too low does no harm: a full volume fails this dump and nothing else.
-check_space() {
-  newest_archive
-  if [ -n "$newest" ]; then
-    archive=$(stat -c %s "$newest")
-    need=$((archive * 5 / 4))
-  else
-    archive=$((database_bytes / 2))
-    need=$archive
-  fi
-  free=$(df -Pk "$BACKUP_ROOT" | awk 'NR == 2 { print $4 }')
-  is_number "$free" || return 0
-  [ $((free * 1024)) -gt $((need + 1048576)) ] ||
-    fail "only $(mebibytes $((free * 1024))) free on the volume, about $(mebibytes $((need + 1048576))) needed" \
-      "free space or grow the claim; the next run needs nothing else"
-}
-
-taken() {
-  for file in "$dir/$1.dump" "$dir/$1.dump.bad" "$dir/.$1.dump.staged" "$dir/.$1.dump.deleting"; do
-    [ ! -e "$file" ] || return 0
-  done
-  return 1
-}
-
-# A base is never used twice, whatever the clock does.
-choose_base() {
-  base=$database-$(date -u +%Y%m%d-%H%M%S)
-  while taken "$base"; do
-    run sleep 1
-    base=$database-$(date -u +%Y%m%d-%H%M%S)
-  done
-  partial=$dir/.$base.dump.partial
-  staged=$dir/.$base.dump.staged
-}
-
 # Run pg_dump, with these arguments in addition. It writes the file itself (-f) rather than through a pipe: so its exit code
 # is seen, and it syncs the file.
 pg_dump_once() {
@@ -198,34 +204,91 @@ pg_dump_once() {
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in extra_arg=*) set -- "$@" "${line#extra_arg=}" ;; esac
   done <"$conf"
-  run pg_dump "$@"
+  run_filtered pg_dump "$@" || return
+  warn_of_pg_dump
+}
+
+# Run a program, and keep of its messages (with --verbose they are as many as the user's tables) the first 200 lines and the
+# first 800 of those that report something.
+run_filtered() {
+  messages=$stderr code=0
+  rm -f "$messages.pipe" && mkfifo "$messages.pipe" || return
+  awk 'NR <= 200 || (/(error|warning|hint|detail|ERROR|FATAL|HINT|DETAIL): / && n++ < 800) { print substr($0, 1, 1000) }' \
+    "$messages.pipe" >"$messages" &
+  counter=$!
+  stderr=$messages.pipe
+  run "$@" || code=$?
+  stderr=$messages
+  wait "$counter" || :
+  counter=
+  return "$code"
 }
 
 lost_connection() {
-  case $1 in
+  lost_tls "$1" || case $1 in
     *"server closed the connection"* | *"terminating connection"* | *"onnection to server"* | *"could not receive data"* | \
-      *"SSL SYSCALL"* | *"SSL error"* | *"conflict with recovery"* | *"the database system is"* | *"no connection to the server"*) ;;
+      *"SSL error"* | *"conflict with recovery"* | *"the database system is"* | *"no connection to the server"*) ;;
     *) return 1 ;;
   esac
 }
 
-# Dump, and retry on the primary where that can help: after a lost connection, and after any failure on a standby, which
-# mostly is a recovery conflict.
+# Whether a table, a column or another object that pg_dump had seen was gone when it came to it; another attempt sees a later
+# state of the database.
+dropped_in_mid_dump() {
+  case $1 in
+    *'database "'*'" does not exist'* | *'role "'*'" does not exist'*) return 1 ;;
+    *" does not exist"* | *"could not open relation with OID"* | *"cache lookup failed for"*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# pg_dump's own refusals of -Z, as all its versions print them; an object's name cannot begin a line.
+compression_refused() {
+  case $1 in
+    "pg_dump: error: unrecognized compression algorithm"* | "pg_dump: error: invalid compression specification"* | \
+      "pg_dump: error: this build does not support compression"* | "pg_dump: error: compression level must be"* | \
+      'pg_dump: error: invalid value "'*'" for option -Z'* | 'pg_dump: error: invalid value "'*'" for option "-Z'*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# How a program ended that printed nothing.
+exit_of() {
+  case $status in
+    137) echo "$1 was killed (SIGKILL)" ;;
+    *) echo "$1 ended with exit code $status and printed nothing" ;;
+  esac
+}
+
+why() {
+  error=$(first_error)
+  echo "${error:-$(exit_of "$1")}"
+}
+
+# What pg_dump warns of although it succeeds (that it left out subscriptions, for example) is a warning of this backup.
+warn_of_pg_dump() {
+  awk '/^pg_dump: warning: / && !seen[$0]++ {
+    if (++n > 10) exit
+    gsub(/[[:cntrl:]]/, " ")
+    print substr($0, 1, 300)
+  }' "$stderr" >"$facts"
+  while IFS= read -r line; do warn "pg_dump: ${line#pg_dump: warning: }"; done <"$facts"
+}
+
+# Dump, and retry on the primary where that can help: after a lost connection, after something was dropped in mid-dump, and
+# after any failure on a standby, which mostly is a recovery conflict.
 dump() {
   attempts=1 compression=$conf_compression began=$(now)
   until pg_dump_once; do
-    error=$(first_error)
+    error=$(why pg_dump)
     rm -f "$partial"
-    case $compression:$error in
-      gzip* | 6:*) ;;
-      *ompress*)
-        warn "this pg_dump does not support $compression, so gzip is used"
-        compression=6
-        continue
-        ;;
-    esac
+    if [ "$compression" != 6 ] && compression_refused "$error"; then
+      warn "this pg_dump does not support $compression, so gzip is used"
+      compression=6
+      continue
+    fi
     [ "$attempts" -le "$conf_retries" ] || fail "$error"
-    [ "$role" = standby ] || lost_connection "$error" || fail "$error"
+    [ "$role" = standby ] || lost_connection "$error" || dropped_in_mid_dump "$error" || fail "$error"
     attempts=$((attempts + 1))
     warn "attempt on the $role failed ($error), trying again on the primary"
     ask_primary
@@ -241,10 +304,8 @@ verify() {
   began=$(now)
   [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, check the volume"
   read_whole "$partial" "$conf_count_rows" ||
-    fail "the archive cannot be read back: $(first_error)" "check the volume; the next run dumps again"
-  list=$facts
-  run pg_restore -l "$partial" >"$list" || fail "the archive's contents cannot be listed: $(first_error)" "check the volume"
-  tables=$(count_tables)
+    fail "the archive cannot be read back: $(why pg_restore)" "check the volume; the next run dumps again"
+  read_contents "$partial" || fail "the archive's contents cannot be listed: $(why pg_restore)" "check the volume"
   check_not_empty
   sha256=$(sha256sum <"$partial")
   sha256=${sha256%% *}
@@ -266,57 +327,37 @@ dump_globals() {
   case $conf_dbname in *[!A-Za-z0-9_-]*) ;; *) set -- "$@" -l "$conf_dbname" ;; esac
   if run pg_dumpall "$@"; then
     globals=yes
-    mv "$file.partial" "$file.staged" && sync_file "$file.staged"
-  else
-    warn "roles are not in this backup: $(first_error)"
-    rm -f "$file.partial"
+    mv "$file.partial" "$file.staged" 2>"$stderr" && sync_file "$file.staged" && return
   fi
+  globals=no
+  warn "roles are not in this backup: $(first_error)"
+  rm -f "$file.partial" "$file.staged"
 }
 
-# Where `sync` does not accept a file, sync everything, which is slower but just as good.
-sync_file() { sync "$1" 2>/dev/null || sync; }
-
-# Rename the archive as the last step: a file with a staged name was read in full and is on the disk.
-stage() {
-  put_facts
-  { printf '%s  %s\n' "$sha256" "$base.dump" >"$staged.sha256" && cp "$result" "$staged.result"; } 2>"$stderr" ||
-    fail_with_stderr "cannot write to $dir"
-  sync_file "$partial" && sync_file "$staged.sha256" && sync_file "$staged.result"
-  mv "$partial" "$staged" 2>"$stderr" || fail_with_stderr "cannot rename in $dir"
-  sync_file "$dir"
-}
-
-put_facts() {
-  put state staged
-  put base "$base"
-  put host "$PGHOST" && put role "$role"
-  put server_version "$server_version" && put client_version "$client_version"
-  put database_bytes "$database_bytes"
-  put bytes "$bytes" && put sha256 "$sha256" && put tables "$tables"
-  put rows "$rows"
-  put format custom && put compression "$compression"
-  put dump_seconds "$dump_seconds" && put verify_seconds "$verify_seconds"
-  put attempts "$attempts" && put globals "$globals"
-  put finished "$(now)"
-}
-
-# Begin the dump or the check of a database: its result file, its configuration.
+# Begin the dump or the check of a database: its result, its configuration.
 begin() {
   database=$1 limit=$2 deadline=$3 began=$(now)
   conf=$BACKUP_CONFIG/$database.conf dir=$BACKUP_ROOT/$database
-  result=$BACKUP_RUN/$database.result.new stderr=$BACKUP_RUN/$database.stderr facts=$BACKUP_RUN/$database.facts
+  stderr=$BACKUP_RUN/$database.stderr facts=$BACKUP_RUN/$database.facts
   credentials_of="its Secret" ca_of="its CA Secret"
-  : >"$stderr" && : >"$result"
+  conf_cluster='' conf_namespace='' conf_dbname='' conf_standby_host='' started=$began
   trap on_term TERM INT
-  put database "$database"
-  put started "$began"
-  put chart_version "${BACKUP_CHART_VERSION:-}"
-  conf_standby_host=''
+  trap on_exit EXIT
+  exec 2>"$BACKUP_RUN/$database.errors"
+  : >"$stderr"
   read_config compression allow_empty count_rows
   check_numbers timeout lock_timeout lock_wait_timeout retries max_bytes min_backups most_backups
   check_extra_args
   credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
-  put cluster "$conf_cluster" && put namespace "$conf_namespace" && put dbname "$conf_dbname"
+  put_head
+}
+
+put_head() {
+  pairs=''
+  put database "$database"
+  put started "$started"
+  put chart_version "${BACKUP_CHART_VERSION:-}"
+  put cluster "${conf_cluster-}" && put namespace "${conf_namespace-}" && put dbname "${conf_dbname-}"
 }
 
 # Back up one database, from its lock to its staged archive.
@@ -332,7 +373,6 @@ backup_database() {
   verify
   dump_globals
   stage
-  write_result "$database.result"
   times="dumped in $dump_seconds s, read back in $verify_seconds s"
   log "$database" "staged $base.dump: $(mebibytes "$bytes"), $tables tables, $times, PostgreSQL $server_version, $role"
 }
@@ -344,20 +384,52 @@ work() {
   trap 'trap "" TERM; end_child; exit 143' TERM
   for conf in "$BACKUP_CONFIG"/*.conf; do
     name_database "$conf"
-    mkdir "$claims/$database" 2>/dev/null || continue
+    claim || continue
     limit_of "$conf"
     if [ "$limit" -le 0 ]; then
       write_failure "$database.result" not-reached "not reached within the $BACKUP_TIMEOUT s of the run" \
         "raise the run's timeout, dump more databases at a time, or find out which one is slow"
       continue
     fi
-    timeout -k 20 "$limit" sh "$0" "$one" "$database" "$limit" "$(($(now) + limit))" &
+    began=$(now) status=0
+    timeout -k 20 "$limit" sh "$0" "$one" "$database" "$limit" "$((began + limit))" &
     child=$!
-    wait "$child" || :
+    wait "$child" || status=$?
     child=
-    [ -e "$BACKUP_RESULTS/$database.result" ] ||
-      write_failure "$database.result" failed "its dump ended without a result" "see the log lines above; it may have run out of memory"
+    [ -e "$BACKUP_RESULTS/$database.result" ] || explain_end
+    free_scratch
   done
+}
+
+# What a database leaves in the scratch volume, even if it was killed, must not take room from the next. Not by a pattern: the
+# next one may be called `<database>.x`.
+free_scratch() {
+  cat "$BACKUP_RUN/$database.errors" >&2 2>/dev/null || :
+  for suffix in errors stderr stderr.pipe facts facts.list facts.sql facts.rows pgpass; do
+    rm -f "$BACKUP_RUN/$database.$suffix" || :
+  done
+}
+
+claim() {
+  ! error=$(mkdir "$claims/$database" 2>&1) || return 0
+  [ ! -d "$claims/$database" ] && [ ! -e "$BACKUP_RESULTS/$database.result" ] || return 1
+  write_failure "$database.result" failed "its scratch folder cannot be made: ${error##*: }" \
+    "check the scratch volume $BACKUP_RUN: it may be full"
+  return 1
+}
+
+# Write the result of a process that was killed, or could not write one.
+explain_end() {
+  if [ "$(now)" -ge $((began + limit)) ]; then
+    set -- "not done within $limit s, and killed" "find out what is slow, or raise 'timeout' of this database or of the run"
+  elif [ "$status" = 137 ]; then
+    set -- "its dump was killed (SIGKILL)" "it may have run out of memory: raise dump.resources.limits.memory"
+  elif is_full "$BACKUP_RESULTS"; then
+    set -- "its result could not be written: $BACKUP_RESULTS is full" "dump fewer databases by one CronJob, in shards"
+  else
+    set -- "its dump ended with exit code $status and without a result" "see the log lines above"
+  fi
+  write_failure "$database.result" failed "$@"
 }
 
 stop() {
@@ -408,7 +480,8 @@ main() {
   esac
   check_environment
   run_deadline=$(($(now) + BACKUP_TIMEOUT)) claims=$BACKUP_RUN/claims workers=
-  mkdir -p "$claims"
+  # Where this fails, each database says so.
+  mkdir -p "$claims" 2>/dev/null || :
   trap stop TERM INT
   while [ "$BACKUP_PARALLEL" -gt 0 ]; do
     work &

@@ -2,21 +2,252 @@
 # The method "in place" of restore.sh, for roles that may not create databases: one transaction in the existing database.
 # Sourced by restore.sh; it does nothing on its own.
 #
+# What is there is set aside by the catalog, not dropped by the archive's list: it moves into schemas of the name
+# <schema>_before_<moment>, the archive is restored into the emptied ones, and the old objects stay until someone drops them.
+# So it does not matter what a migration has made of the database since, and nothing that is newer is lost.
+#
 # shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
 
-# The same before COMMIT, for only the tables that this transaction has created.
-note_what_is_there() {
-  ! rows_are_known || echo 'CREATE TEMP TABLE cnpg_backup_there ON COMMIT DROP AS SELECT oid FROM pg_class;'
+# The rows of set-aside.sql, for use in a FROM clause.
+set_aside_plan() { printf '(%s) plan' "$(cat "${0%/*}/set-aside.sql")"; }
+
+# Everything that would stop a restore in place, found before it begins.
+check_in_place() {
+  [ "$way" = in-place ] || return 0
+  check_timescaledb
+  check_set_aside
+  check_locks
 }
 
-compare_rows_before_commit() {
-  rows_are_known || return 0
+# Its tables are more than PostgreSQL's catalog knows of them, and its functions that prepare a restore need a superuser.
+check_timescaledb() {
+  ! grep -qx timescaledb "$BACKUP_RUN/extensions" ||
+    fail "the archive uses TimescaleDB, whose hypertables can only be restored beside" \
+      "set spec.enableSuperuserAccess of the cluster, so that the restore uses the superuser's Secret"
+}
+
+# Find everything that cannot be set aside, before anything changes, and list all of it at once.
+check_set_aside() {
+  ask "$target" -v moment="$moment" <<SQL || fail_with_stderr "database '$target' cannot be read"
+SELECT DISTINCT obstacle FROM $(set_aside_plan) WHERE obstacle <> '' ORDER BY 1
+SQL
+  mv "$facts" "$BACKUP_RUN/obstacles"
+  obstacles=$(awk 'END { print NR }' "$BACKUP_RUN/obstacles")
+  [ "$obstacles" != 0 ] || return 0
+  head -n 50 "$BACKUP_RUN/obstacles" >"$BACKUP_RUN/obstacles.shown"
+  while IFS= read -r obstacle <&3; do
+    report "in the way: $obstacle"
+  done 3<"$BACKUP_RUN/obstacles.shown"
+  fail "'$PGUSER' cannot set aside what is in '$target': $(head -n 1 "$BACKUP_RUN/obstacles")$(and_others "$obstacles")" \
+    "as superuser, give these objects to '$PGUSER' (ALTER … OWNER TO) or drop them; or let the restore use the superuser's Secret (spec.enableSuperuserAccess of the cluster)"
+}
+
+# The lines of a file as one line, at most twenty of them.
+name_some() {
+  awk 'NR <= 20 { printf "%s%s", sep, $0; sep = ", " } END { if (NR > 20) printf " (and %d more)", NR - 20 }' "$1"
+}
+
+and_others() { [ "$1" = 1 ] || echo " (and $(($1 - 1)) more)"; }
+
+# Every object that the transaction makes, moves or drops holds locks until its end. Twice the server's own reckoning is what its memory
+# holds in practice; beyond that the restore would run for its whole length and then fail.
+check_locks() {
+  ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "the server's settings cannot be read"
+SELECT current_setting('max_locks_per_transaction')::bigint
+  * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
+  (SELECT count(*) FROM $(set_aside_plan) WHERE step BETWEEN 10 AND 29)
+  + (SELECT count(*) * 2 FROM pg_class WHERE :'keep' = 'no' AND oid >= 16384)
+SQL
+  IFS=$separator read -r lock_room lock_need <"$facts"
+  lock_need=$((lock_need + $(estimate_locks)))
+  [ "$lock_need" -le $((lock_room * 2)) ] ||
+    fail "a restore of this archive in one transaction needs about $lock_need locks, the server has room for about $((lock_room * 2))" \
+      "raise max_locks_per_transaction of the cluster to $((lock_need * 64 / lock_room + 64)) or more, or restore beside: give '$PGUSER' CREATEDB, or set spec.enableSuperuserAccess"
+}
+
+# By kind of entry; a foreign key takes its constraint, two triggers on either table, and both tables. From PostgreSQL 17 on an
+# entry holds up to 1000 large objects, and names the first and the last.
+estimate_locks() {
+  awk '$4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 6 }
+    $4 == "FK" { n += 5 }
+    $4 == "BLOB" && match($0, / [0-9]+\.\.[0-9]+ /) {
+      split(substr($0, RSTART + 1, RLENGTH - 2), ends, /\.\./)
+      count = ends[2] - ends[1] + 1
+      n += count < 1000 ? count : 1000
+      next
+    }
+    $4 == "BLOB" { n += 1 }
+    $4 ~ /^(INDEX|CONSTRAINT|TRIGGER|VIEW|SEQUENCE|DEFAULT|TYPE|DOMAIN|FUNCTION|POLICY|MATERIALIZED)$/ { n += 2 }
+    END { print n + 0 }' "$list"
+}
+
+# What is restored: all but what belongs to the database as a whole, and what stays because this role may not change it.
+choose_entries() {
+  left_alone
+  extension_rows
+  awk -v superuser="$superuser" -v alone="$BACKUP_RUN/alone" -v rows="$BACKUP_RUN/extension-rows" -v separator="$separator" \
+    -v left="$list.left" -v deletes="$list.deletes" "$entry_chooser" "$list" "$list" >"$list.use"
+  awk '$4 == "SCHEMA"' "$list.use" >"$list.schemas"
+  awk '$4 == "BLOB"' "$list.use" >"$list.object_heads"
+  awk '$4 == "BLOB" || $4 == "BLOBS"' "$list.use" >"$list.objects"
+  awk '$4 != "SCHEMA" && $4 != "BLOB" && $4 != "BLOBS"' "$list.use" >"$list.most"
+  [ ! -s "$list.left" ] ||
+    report "warning: stays as it is, since '$PGUSER' may not change it: $(name_some "$list.left")"
+}
+
+# The entries of the table of contents that this role leaves alone, as their beginning after the numbers and, where that is
+# not enough, a part of the rest.
+left_alone() {
+  ask "$target" <<'SQL' || fail_with_stderr "the objects of '$target' cannot be read"
+SELECT 'SERVER - ' || srvname || ' ', '' FROM pg_foreign_server WHERE NOT pg_has_role(srvowner, 'USAGE')
+UNION ALL SELECT unnest(ARRAY['ACL - FOREIGN ', 'COMMENT - ', 'USER MAPPING - ']), ' SERVER ' || srvname || ' '
+  FROM pg_foreign_server WHERE NOT pg_has_role(srvowner, 'USAGE')
+UNION ALL SELECT unnest(ARRAY['', 'COMMENT - ']) || 'PUBLICATION - ' || pubname || ' ', ''
+  FROM pg_publication WHERE puballtables AND NOT pg_has_role(pubowner, 'USAGE')
+UNION ALL SELECT 'SUBSCRIPTION - ' || subname || ' ', '' FROM pg_subscription WHERE NOT pg_has_role(subowner, 'USAGE')
+UNION ALL SELECT 'FOREIGN DATA WRAPPER - ' || fdwname || ' ', '' FROM pg_foreign_data_wrapper
+UNION ALL SELECT 'ACCESS METHOD - ' || amname || ' ', '' FROM pg_am
+UNION ALL SELECT 'CAST - CAST (' || format_type(castsource, NULL) || ' AS ' || format_type(casttarget, NULL) || ') ', ''
+  FROM pg_cast WHERE current_setting('is_superuser') = 'off' AND NOT EXISTS (SELECT FROM pg_type t
+    JOIN pg_namespace n ON n.oid = typnamespace WHERE t.oid IN (castsource, casttarget)
+      AND nspname NOT IN ('pg_catalog', 'information_schema') AND NOT EXISTS (SELECT FROM pg_depend d
+        WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'))
+UNION ALL SELECT unnest(ARRAY['ACL', 'COMMENT']) || ' - SCHEMA ' || nspname || ' ', ''
+  FROM pg_namespace WHERE NOT pg_has_role(nspowner, 'USAGE')
+UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ', 'COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
+  WHERE current_setting('is_superuser') = 'off'
+UNION ALL SELECT 'DEFAULT ACL ', ' ' || rolname || ' ' FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE')
+SQL
+  mv "$facts" "$BACKUP_RUN/alone"
+}
+
+# Rows of a table that the archive does not define are an extension's configuration: they replace those that are there where
+# the role may do that, and stay where it may not. For each such table of an extension that is there: its entry, whether the
+# role may replace its rows, and how they are removed.
+extension_rows() {
+  ask "$target" <<'SQL' || fail_with_stderr "the extensions of '$target' cannot be read"
+SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE SET ' ELSE 'TABLE DATA ' END || nspname || ' ' || relname || ' ',
+  CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'UPDATE')
+    ELSE has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE') END,
+  CASE relkind WHEN 'S' THEN '' ELSE format('DELETE FROM ONLY %I.%I %s;', nspname, relname, condition) END
+FROM pg_extension e CROSS JOIN unnest(extconfig, extcondition) AS u (relation, condition)
+  JOIN pg_class c ON c.oid = relation JOIN pg_namespace n ON n.oid = relnamespace
+SQL
+  mv "$facts" "$BACKUP_RUN/extension-rows"
+}
+
+# Reads the table of contents twice: at first what the archive defines, then what of it is restored. Rows and rights of what it
+# does not define are those of an extension. The list quotes names in some kinds of entries and not in others.
+# shellcheck disable=SC2016 # the dollars belong to awk
+entry_chooser='
+  function begins(beginning) { return index(rest, beginning) == 1 }
+  function leave(what) {
+    if (what ~ /EXTENSION/) return
+    sub(/^ACL (- )?/, "rights on ", what)
+    sub(/ - /, " ", what)
+    sub(/ $/, "", what)
+    print what >left
+  }
+  function defined(kind,  at) {
+    at = index(rest, " " kind " ")
+    return at && ((substr(rest, 5, at - 4) substr(rest, at + length(kind) + 2)) in own)
+  }
+  BEGIN {
+    printf "" >left
+    while ((getline line <alone) > 0) {
+      split(line, field, separator)
+      gsub(/"/, "", line)
+      split(line, field, separator)
+      beginning[++alones] = field[1]
+      part[alones] = field[2]
+    }
+    while ((getline line <rows) > 0) {
+      split(line, field, separator)
+      may[field[1]] = field[2]
+      statement[field[1]] = field[3]
+    }
+  }
+  !match($0, /^[0-9]+; [0-9]+ [0-9]+ /) { next }
+  { rest = substr($0, RLENGTH + 1) " "; gsub(/"/, "", rest) }
+  FNR == NR {
+    if (match(rest, /^((MATERIALIZED )?VIEW|(FOREIGN )?TABLE|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|(SHELL )?TYPE|DOMAIN) /))
+      own[substr(rest, RLENGTH + 1)]
+    next
+  }
+  $4 == "DATABASE" { next }
+  {
+    for (n = 1; n <= alones; n++)
+      if (begins(beginning[n]) && (part[n] == "" || index(rest, part[n]))) { leave(rest); next }
+  }
+  superuser != "t" && /^[0-9]+; [0-9]+ [0-9]+ ACL [^-]/ && !/ COLUMN / &&
+    !defined("TABLE") && !defined("SEQUENCE") && !defined("FUNCTION") && !defined("PROCEDURE") && !defined("TYPE") &&
+    !defined("DOMAIN") { leave(rest); next }
+  superuser != "t" && /^[0-9]+; [0-9]+ [0-9]+ ACL - (LANGUAGE|FOREIGN DATA WRAPPER) / { leave(rest); next }
+  begins("TABLE DATA ") || begins("SEQUENCE SET ") {
+    known = ""
+    for (name in may) if (begins(name)) known = name
+    if (known == "" && (superuser == "t" || substr(rest, begins("TABLE") ? 12 : 14) in own)) { print; next }
+    if (known == "" || may[known] != "t") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14)); next }
+    # The last table of the archive is emptied first: others may refer to the earlier ones.
+    if (statement[known] != "") first = statement[known] "\n" first
+  }
+  { print }
+  END { printf "%s", first >deletes }
+'
+
+# All statements of the restore. COMMIT comes only after pg_restore has ended well: without it nothing has happened.
+feed() {
+  set -- "$archive"
+  [ -n "$keep_owners" ] || set -- --no-owner --role="$owner" "$archive"
+  printf '%s\n' "$preamble" 'BEGIN;'
+  make_room
+  pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
+  sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
+  feed_large_objects "$@" || return 1
+  pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
+  echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
+  compare_before_commit
+  [ "$keep" = yes ] || drop_set_aside
+  echo 'COMMIT;'
+}
+
+# What is there moves out of the way, and what would act upon the restored objects goes back to what a new database has.
+make_room() {
   cat <<SQL
-RESET ROLE;
+SELECT statement FROM $(set_aside_plan) ORDER BY step, object
+\\gexec
+SQL
+  cat "${0%/*}/fresh-schemas.sql"
+  [ ! -s "$list.object_heads" ] || cat "$list.unlinks"
+  cat "$list.deletes"
+}
+
+# A large object is known by its number alone: one that has a number of the archive's is replaced.
+write_unlinks() {
+  [ -s "$list.object_heads" ] || return 0
+  run pg_restore --clean --if-exists -L "$list.object_heads" -f "$list.sql" "$archive" ||
+    fail_with_stderr "the archive's large objects cannot be read"
+  sed -n '/^SELECT pg_catalog.lo_unlink(/p' "$list.sql" >"$list.unlinks"
+}
+
+# pg_restore puts large objects into transactions of their own, whose COMMIT would end ours. All else of it is one statement
+# a line, and no line is data alone.
+feed_large_objects() {
+  [ -s "$list.objects" ] || return 0
+  rm -f "$BACKUP_RUN/feed.failed"
+  { pg_restore -f - -L "$list.objects" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
+    sed '/^BEGIN;$/d; /^COMMIT;$/d'
+  [ ! -e "$BACKUP_RUN/feed.failed" ]
+}
+
+# Compare what this transaction has restored with the archive; what it has set aside is not counted.
+compare_before_commit() {
+  cat <<SQL
 DO \$\$ DECLARE
   found bigint := 0; counted bigint; ours regclass[];
 BEGIN
-  SELECT array_agg(c.oid) INTO ours $own_relations AND relkind = 'r' AND c.oid NOT IN (SELECT oid FROM pg_temp.cnpg_backup_there);
+  SELECT array_agg(c.oid) INTO ours $own_relations $restored_alone AND relkind = 'r';
+  $(rows_are_known || echo 'RETURN;')
   IF EXISTS (SELECT FROM unnest(ours) t WHERE row_security_active(t)) THEN
     RAISE WARNING 'row security hides rows';
     RETURN;
@@ -25,66 +256,42 @@ BEGIN
     EXECUTE format('SELECT count(*) FROM ONLY %s', ours[i]) INTO counted;
     found := found + counted;
   END LOOP;
-  IF found <> $req_rows THEN
-    RAISE 'it has % rows, the archive held $req_rows when it was made', found;
+  IF found <> ${req_rows:-0} THEN
+    RAISE 'it has % rows, the archive held ${req_rows:-0} when it was made', found;
   END IF;
 END \$\$;
 SQL
 }
 
-# Leave out of the list what exists and stays: extensions, which only their owner (mostly the superuser) could change, and
-# schemas, which may contain objects that are not in the archive.
-keep_what_stays() {
-  ask "$target" <<'SQL' || fail_with_stderr "database '$target' cannot be read"
-SELECT 'EXTENSION ' || extname FROM pg_extension UNION ALL SELECT 'SCHEMA ' || nspname FROM pg_namespace
-SQL
-  awk 'NR == FNR { there[$0]; next }
-    $4 == "EXTENSION" || $4 == "SCHEMA" { if (($4 " " $6) in there) next }
-    $4 == "COMMENT" && $6 == "EXTENSION" { if (("EXTENSION " $7) in there) next }
-    $4 != "DATABASE"' "$facts" "$list" >"$list.use"
+# The statements that drop what was set aside, one a row, for use in a FROM clause.
+# shellcheck disable=SC2089 # it is text for psql
+drops="(
+  SELECT 1 AS step, format('DROP EVENT TRIGGER %I', evtname) AS statement FROM pg_event_trigger WHERE evtname ~ ('_before_' || :'moment' || '\$')
+  UNION ALL
+  SELECT 2, format('DROP PUBLICATION %I', pubname) FROM pg_publication WHERE pubname ~ ('_before_' || :'moment' || '\$')
+  UNION ALL
+  SELECT 3, format('ALTER SUBSCRIPTION %1\$I SET (slot_name = NONE); DROP SUBSCRIPTION %1\$I', subname)
+  FROM pg_subscription WHERE subname ~ ('_before_' || :'moment' || '\$')
+  UNION ALL
+  SELECT 4, format('DROP SCHEMA %s CASCADE', string_agg(quote_ident(nspname), ', ' ORDER BY nspname))
+  FROM pg_namespace WHERE nspname ~ ('_before_' || :'moment' || '\$') HAVING count(*) > 0
+  UNION ALL
+  SELECT 5, format('DROP SERVER %I CASCADE', srvname) FROM pg_foreign_server WHERE srvname ~ ('_before_' || :'moment' || '\$')
+) drops"
+
+# With RESTORE_KEEP=no the old objects are dropped once everything is compared.
+drop_set_aside() {
+  echo "SELECT statement FROM $drops ORDER BY step"
+  echo '\gexec'
 }
 
-# Write the statements that drop what the archive contains, and nothing else. An index, a constraint and so on is dropped with
-# its table: one that a partition has inherited cannot be dropped by itself. Foreign keys are dropped first.
-write_drops() {
-  kinds='TABLE DATA|SEQUENCE SET|BLOBS|SCHEMA|EXTENSION|INDEX|CONSTRAINT|CHECK|TRIGGER|STATISTICS|POLICY|ROW|TABLE ATTACH'
-  awk -v kinds="^[0-9]+; [0-9]+ [0-9]+ ($kinds|MATERIALIZED VIEW DATA) " '$0 !~ kinds' "$list.use" >"$list.drops"
-  [ -n "$keep_owners" ] || set -- --no-owner --role="$owner"
-  run pg_restore --clean --if-exists -L "$list.drops" "$@" -f "$BACKUP_RESULTS/drops.all" "$archive" ||
-    fail_with_stderr "the archive's contents cannot be read"
-  awk '/^-- Name: / { exit } !/^\\/ { print }' "$BACKUP_RESULTS/drops.all" >"$BACKUP_RESULTS/drops.sql"
-  rm -f "$BACKUP_RESULTS/drops.all"
-}
-
-# Print all statements of the restore. COMMIT is printed only after pg_restore has succeeded: without it nothing changes.
-feed() {
-  set -- "$archive"
-  [ -n "$keep_owners" ] || set -- --no-owner --role="$owner" "$archive"
-  echo 'BEGIN;'
-  cat "$BACKUP_RESULTS/drops.sql"
-  note_what_is_there
-  awk '$4 != "BLOBS"' "$list.use" >"$list.most"
-  pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
-  feed_large_objects "$@" || return 1
-  compare_rows_before_commit
-  echo 'COMMIT;'
-}
-
-# pg_restore puts large objects into transactions of their own, whose COMMIT would end ours, so these lines are removed. In
-# this part of its output each line is a statement, and none is data.
-feed_large_objects() {
-  awk '$4 == "BLOBS"' "$list.use" >"$list.objects"
-  [ -s "$list.objects" ] || return 0
-  rm -f "$BACKUP_RUN/feed.failed"
-  { pg_restore -f - -L "$list.objects" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
-    sed '/^BEGIN;$/d; /^COMMIT;$/d'
-  [ ! -e "$BACKUP_RUN/feed.failed" ]
-}
-
-# psql runs the statements, not pg_restore: its --clean with --single-transaction fails on partitions with a primary key.
+# psql runs the statements, not pg_restore: what is set aside and what is restored must be one transaction.
 restore_in_place() {
-  keep_what_stays
-  write_drops
+  restored_alone="AND n.nspname !~ '_before_$moment\$'"
+  choose_entries
+  write_unlinks
+  public=usual
+  ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
   end_sessions_now
   PGDATABASE=$target
   mkfifo "$BACKUP_RUN/statements"
@@ -92,13 +299,26 @@ restore_in_place() {
   watcher=$!
   feed >"$BACKUP_RUN/statements" &
   feeder=$!
-  run psql -Xqw -v ON_ERROR_STOP=1 -f "$BACKUP_RUN/statements" >/dev/null || fail_with_stderr "psql failed"
+  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -f "$BACKUP_RUN/statements" >/dev/null ||
+    fail_with_stderr "psql failed"
   wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
   stop_watching
   ! grep -q 'row security hides rows' "$stderr" || warn_of_hidden_rows
   target_state="'$target' is restored; only a later step failed"
   compare "$target"
-  [ "$found_tables" = "$tables" ] ||
-    report "warning: '$target' has $found_tables tables, the archive has $tables: newer ones were left alone"
+  if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then
+    report "warning: '$target' has $found_tables tables and $found_sequences sequences, the archive has $tables and $sequences"
+  fi
   analyze "$target"
+}
+
+# Say what was set aside, and how it is dropped.
+report_set_aside() {
+  [ "$way" = in-place ] && [ "$keep" = yes ] || return 0
+  ask "$target" -v moment="$moment" <<SQL || return 0
+SELECT string_agg(statement, '; ' ORDER BY step) FROM $drops
+SQL
+  IFS= read -r aside <"$facts" || return 0
+  [ -n "$aside" ] || return 0
+  report "what was in '$target' before is kept in schemas of its own, and in later backups; when you no longer need it: $aside"
 }

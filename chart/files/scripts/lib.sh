@@ -15,7 +15,7 @@ exec 8>&1
 log() { printf '%s: %s\n' "$1" "$2" >&8; }
 
 # Run a command in the background and wait for it, so that a trap runs at once: a shell runs traps only while it waits.
-child=
+child='' counter=''
 stderr=/dev/null
 run() {
   "$@" 2>"$stderr" &
@@ -26,38 +26,53 @@ run() {
   return "$status"
 }
 
-# End the process that was started last, and wait until it is gone.
+# End the process that was started last, and wait until it is gone. What reads from it through a named pipe (`counter`) may
+# still wait for the pipe to be opened.
 end_child() {
-  [ -n "$child" ] || return 0
-  kill -TERM "$child" 2>/dev/null || :
-  wait "$child" 2>/dev/null || :
+  [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || :
+  [ -z "$child" ] || wait "$child" 2>/dev/null || :
+  [ -z "$counter" ] || kill -KILL "$counter" 2>/dev/null || :
 }
 
-# The error that a PostgreSQL program printed, as one line without DETAIL, CONTEXT or data. For a failed COPY the reason is
-# in the server's own message.
+# The error that a PostgreSQL program printed, as one line with its HINT but without DETAIL, CONTEXT or data. For a failed COPY
+# the reason is in the server's own message.
 first_error() {
   awk '
     NR == 1 { first = $0 }
-    line == "" && /(error|ERROR|FATAL): / { line = $0 }
+    /(error|ERROR|FATAL): / { errors++ }
+    line == "" && errors { line = $0 }
     server == "" && /Error message from server: / { server = $0; sub(/.*Error message from server: */, "", server) }
+    hint == "" && errors == 1 && sub(/^(pg_[a-z]+: )?(HINT|hint): */, "") { hint = $0 }
     END {
       if (line == "") line = first
       if (server != "" && line !~ /ERROR: /) line = line " " server
+      line = substr(line, 1, 400)
+      if (hint != "") line = line " (hint: " substr(hint, 1, 200) ")"
       gsub(/[[:cntrl:]]/, " ", line)
-      print substr(line, 1, 400)
+      print line
     }' "$stderr"
+}
+
+# Whether libpq reports a lost connection in words that resemble those of a TLS fault.
+lost_tls() {
+  case $1 in *"SSL SYSCALL error"* | *"SSL connection has been closed"* | *"SSL error: unexpected eof"*) ;; *) return 1 ;; esac
 }
 
 # The remedy for an error that every script may meet; fails where none is known.
 common_remedy() {
+  ! lost_tls "$1" || set -- "server closed the connection"
   case $1 in
     *"password authentication failed"*) echo "correct the user name or the password in $credentials_of" ;;
     *"does not match host name"*) echo "the server's certificate does not name this host: correct 'host', or set sslmode: verify-ca" ;;
+    *"server closed the connection"* | *"terminating connection"*)
+      echo "the connection was lost: look for a restart, a failover or a crash in the server's log, then run it again"
+      ;;
     *certificate* | *SSL*) echo "check that $ca_of holds the CA of this server, or set sslmode for a server without TLS" ;;
     *"could not translate host name"*) echo "check the cluster's name and namespace, and that DNS egress is allowed" ;;
     *refused* | *"timeout expired"* | *"timed out"* | *"No route"*)
       echo "check that the cluster is up and healthy, and that egress to it is allowed"
       ;;
+    *"out of shared memory"*) echo "raise max_locks_per_transaction in the cluster's PostgreSQL parameters" ;;
     *) return 1 ;;
   esac
 }
@@ -71,9 +86,12 @@ is_number() {
 
 version_mismatch="chart and scripts are of different versions"
 
-# A result is a file of key=value lines: `put KEY VALUE` adds one, `write_result NAME` publishes the file, in full or not at
-# all.
-put() { printf '%s=%s\n' "$1" "$2" >>"$result"; }
+# A result is key=value lines: `put KEY VALUE` adds one to `pairs`, `write_result NAME` publishes them as a file, in full or not
+# at all. Until then they are not in a file, so that a full volume cannot leave out some of them.
+line_end='
+'
+pairs=''
+put() { pairs=$pairs$1=$2$line_end; }
 
 warn() {
   put warning "$1"
@@ -82,21 +100,23 @@ warn() {
 
 put_failure() { put state "$1" && put error "$2" && put remedy "$3"; }
 
-write_result() {
-  cp "$result" "$BACKUP_RESULTS/.$1.new"
-  mv "$BACKUP_RESULTS/.$1.new" "$BACKUP_RESULTS/$1"
-}
+# Write a text to a file: write_text TEXT FILE. By cat, since not every shell says why it could not write.
+write_text() { printf %s "$1" | cat >"$2"; }
+
+# The first half of write_result: the file under a name that nobody reads.
+prepare_result() { write_text "$pairs" "$BACKUP_RESULTS/.$1.new"; }
+
+write_result() { prepare_result "$1" && mv "$BACKUP_RESULTS/.$1.new" "$BACKUP_RESULTS/$1"; }
 
 # Write the result of an attempt that ended without writing its own: write_failure NAME STATE ERROR REMEDY [BASE].
 write_failure() {
-  result=$BACKUP_RUN/$1.failure
-  : >"$result"
+  pairs=''
   put database "$database"
   [ -z "${5-}" ] || put base "$5"
   put_failure "$2" "$3" "$4"
   put started "$(now)" && put finished "$(now)"
-  write_result "$1"
   log "$database" "FAILED: ${5:+$5.dump: }$3"
+  write_result "$1" || log "$database" "its result cannot be written to $BACKUP_RESULTS"
 }
 
 # Read the key=value lines of a file into variables: read_pairs PREFIX FILE [KEY…]. Each KEY must have a value; all other
@@ -172,13 +192,15 @@ ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTA
 # fails at once. A wrong password is one, unless patient=yes: then the right one may be set at any moment.
 wait_for_server() {
   until=$(($(now) + conf_wait_timeout))
-  until run psql -XAtqw -F '|' -c "SELECT current_setting('server_version_num'),
+  until run psql -XAtqw -F '|' -c "$preamble" -c "SELECT current_setting('server_version_num'),
     split_part(current_setting('server_version'), ' ', 1), pg_is_in_recovery(),
     pg_database_size(current_database())" >"$facts"; do
     error=$(first_error)
     case ${patient:-}$error in
       yes*"authentication failed"*) ;;
-      *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"*) fail "$error" ;;
+      *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"*)
+        lost_tls "$error" || fail "$error"
+        ;;
     esac
     [ "$(now)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"
     run sleep 1
@@ -195,12 +217,31 @@ fail_with_stderr() {
   fail "${error:-$1}"
 }
 
+# The beginning of every session in which we run SQL of our own. A name without a schema is looked up in pg_catalog alone, so
+# that no function or operator of the user's database can stand in for PostgreSQL's (pg_temp is named last, since it would
+# otherwise come first). No timeout or read-only default of a role, database or cluster cuts our work short. The query returns
+# no row and so prints nothing; CASE keeps set_config from being called for any other setting.
+preamble="SET search_path = pg_catalog, pg_temp; SET default_transaction_read_only = off; SET statement_timeout = 0;
+SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+SELECT name FROM pg_settings WHERE CASE WHEN name IN ('idle_session_timeout', 'transaction_timeout')
+  THEN set_config(name, '0', false) IS NULL END;"
+
 # Run the SQL on standard input in one session: ask DATABASE [ARGUMENT OF psql…]. The answer goes to $facts, its columns
 # separated by a byte that no name contains. Pass values as psql variables, which psql quotes.
 ask() {
+  { echo "$preamble" && cat; } >"$BACKUP_RUN/query.sql"
+  run_query "$@"
+}
+
+# The same for SQL of the user's, such as an assertion: names are looked up as in the user's own sessions.
+ask_for_user() {
+  cat >"$BACKUP_RUN/query.sql"
+  run_query "$@"
+}
+
+run_query() {
   PGDATABASE=$1
   shift
-  cat >"$BACKUP_RUN/query.sql"
   run psql -XAtqw -v ON_ERROR_STOP=1 -F "$separator" "$@" -f "$BACKUP_RUN/query.sql" >"$facts"
 }
 

@@ -26,9 +26,7 @@ export LC_ALL
 # shellcheck source=scripts/in-place.sh
 . "${0%/*}/in-place.sh"
 
-# Below this many bytes a second connection costs more time than it saves.
-parallel_from=8388608
-watcher='' made='' roles_made='' target_state='' found_rows=''
+watcher='' feeder='' made='' roles_made='' target_state='' found_rows=''
 
 # Log a line and add it to the container's termination message, which `kubectl describe` shows.
 report() {
@@ -42,6 +40,8 @@ fail() {
   why=$1 remedy=${2:-}
   [ -n "$remedy" ] || remedy=$(remedy_for "$1")
   stop_watching
+  # It waits for a reader if psql could not connect.
+  [ -z "$feeder" ] || kill "$feeder" 2>/dev/null || :
   drop_new_database
   report "FAILED: $why"
   report "remedy: $remedy"
@@ -61,9 +61,7 @@ remedy_for() {
     *"No space left"* | *"could not extend file"*)
       echo "grow the server's volume, which must hold the old and the new database at once, or set RESTORE_WAY=in-place"
       ;;
-    *"because other objects depend on it"*)
-      echo "drop the newer object that depends on what is restored, or provide the superuser's Secret to restore beside"
-      ;;
+    *"out of shared memory"*) echo "raise max_locks_per_transaction of the cluster, then restore again" ;;
     *"deadlock detected"* | *"being accessed by other users"*)
       echo "other sessions are in the way: stop the application, then restore again"
       ;;
@@ -95,10 +93,11 @@ on_term() {
 # Read RESTORE_WAY, RESTORE_REPLACE and so on. An unknown word is an error; it does not fall back to a default.
 read_options() {
   way_wanted=${RESTORE_WAY:-auto} replace=${RESTORE_REPLACE:-no} dry_run=${RESTORE_DRY_RUN:-no} jobs=${RESTORE_JOBS:-auto}
+  keep=${RESTORE_KEEP:-yes}
   tables_wanted=${RESTORE_TABLES:-} schemas_wanted=${RESTORE_SCHEMAS:-}
   target=${RESTORE_INTO:-$conf_dbname}
   case $way_wanted in auto | beside | in-place) ;; *) usage "RESTORE_WAY='$way_wanted' is not one of auto, beside, in-place" ;; esac
-  for key in replace dry_run; do
+  for key in replace dry_run keep; do
     eval "value=\$$key"
     case $value in yes | no) ;; *) usage "RESTORE_$(echo "$key" | tr '[:lower:]' '[:upper:]')='$value' is neither yes nor no" ;; esac
   done
@@ -280,8 +279,7 @@ refuse_to_replace() {
 
 choose_jobs() {
   if [ "$jobs" != auto ]; then return; fi
-  jobs=1
-  [ "$req_bytes" -lt "$parallel_from" ] || jobs=2
+  jobs=$(jobs_for "$req_bytes")
 }
 
 announce() {
@@ -296,7 +294,10 @@ announce() {
         next="$next; then both are renamed at once: it becomes '$target', and the present '$target' is kept as '$old'"
       fi
       ;;
-    in-place) next="in place, in one transaction in '$target': all or nothing" ;;
+    in-place)
+      next="in place, in one transaction in '$target': all or nothing"
+      case $relations$keep in 0*) ;; *yes) next="$next; what is there now is kept in schemas whose names end in _before_$moment" ;; esac
+      ;;
   esac
   [ -z "$tables_wanted$schemas_wanted" ] ||
     next="$next; all definitions except foreign keys, and the rows of: $tables_wanted $schemas_wanted"
@@ -354,7 +355,7 @@ watch_progress() {
 }
 
 ask_progress() {
-  psql -XAtqw -F "$separator" -c "SELECT pg_database_size(current_database()),
+  psql -XAtqw -F "$separator" -c "$preamble" -c "SELECT pg_database_size(current_database()),
     (SELECT format('%s (%s, pid %s)', b.usename, b.application_name, b.pid) FROM pg_stat_activity a
       CROSS JOIN unnest(pg_blocking_pids(a.pid)) p JOIN pg_stat_activity b ON b.pid = p
       WHERE a.application_name = 'cnpg-backup restore' AND b.application_name <> a.application_name LIMIT 1)"
@@ -372,7 +373,7 @@ compare() {
   log "$database" "comparing with the archive"
   ask "$1" <<SQL || fail_with_stderr "the restored database cannot be read"
 SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind = 'S'),
-  (SELECT count(*) FROM pg_index WHERE NOT indisvalid) $own_relations
+  (SELECT count(*) FROM pg_index WHERE NOT indisvalid) $own_relations ${restored_alone-}
 SQL
   IFS=$separator read -r found_tables found_sequences invalid <"$facts"
 }
@@ -407,11 +408,12 @@ analyze_beside() {
 # Analyze one share of the tables: analyze_share DATABASE SHARE SHARES. Sorted by size, the largest goes to one share, the
 # next two to the other, and so on. A partition is analyzed with its parent.
 analyze_share() {
-  ask "$1" -v share="$2" -v shares="$3" <<'SQL' || log "$database" "warning: ANALYZE failed: $(first_error)"
+  ask "$1" -v share="$2" -v shares="$3" -v moment="$moment" <<'SQL' || log "$database" "warning: ANALYZE failed: $(first_error)"
 SELECT format('ANALYZE %s', oid::regclass) FROM (
   SELECT oid, row_number() OVER (ORDER BY greatest(pg_table_size(oid),
       (SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(oid))) DESC, oid) AS rank
-    FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't') t
+    FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't'
+      AND relnamespace::regnamespace::text !~ ('_before_' || :'moment' || '"?$')) t
   WHERE rank / :shares % :shares = :share
 \gexec
 SQL
@@ -419,7 +421,7 @@ SQL
 
 # Terminate those sessions of the target that this role may terminate.
 end_sessions_now() {
-  printf '%s\n' "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+  printf '%s\n' "$preamble" "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
     WHERE a.datname = :'target' AND a.pid <> pg_backend_pid() AND (:'superuser' = 't' OR (NOT r.rolsuper
       AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))" >"$BACKUP_RUN/end.sql"
   PGDATABASE=$maintenance
@@ -429,8 +431,11 @@ end_sessions_now() {
 done_now() {
   counts="$found_tables tables, $found_sequences sequences${found_rows:+, $found_rows rows}"
   report "restored $req_base.dump into '$target' in $(($(now) - began)) s: $counts as in the archive"
-  [ "$way" = in-place ] || [ -z "$exists" ] ||
+  if [ "$way" = in-place ]; then
+    report_set_aside
+  elif [ -n "$exists" ]; then
     report "the previous '$target' is kept as '$old'; when you no longer need it: DROP DATABASE \"$old\""
+  fi
 }
 
 usage() {
@@ -465,6 +470,7 @@ main() {
   choose_jobs
   name_databases
   announce
+  check_in_place
   read_archive
   if [ "$dry_run" = yes ]; then
     report "nothing was changed, because RESTORE_DRY_RUN=yes"

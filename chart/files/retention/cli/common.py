@@ -211,7 +211,17 @@ def _place_of(archive: Path) -> Path:
 
 def print_json(document: object) -> None:
     """Print a document for programs."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    print(printable(json.dumps(document, indent=2, ensure_ascii=False)))
+
+
+def printable(text: str) -> str:
+    """Return a JSON text in which characters are escaped that a terminal might obey; it means the same."""
+    lines = text.split("\n")
+    return text if all(map(str.isprintable, lines)) else "\n".join(map(_printable_line, lines))
+
+
+def _printable_line(line: str) -> str:
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
 
 
 def print_error(text: str) -> None:
@@ -261,7 +271,8 @@ def write_termination_message(options: argparse.Namespace, content: bytes) -> No
         return
     try:
         # The kubelet has made this file and mounted it: it is written in place, never replaced.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # A pipe that nobody reads must not block us.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, content[: report.TERMINATION_BYTES])
         finally:
@@ -272,4 +283,4 @@ def write_termination_message(options: argparse.Namespace, content: bytes) -> No
 
 def write_error_message(options: argparse.Namespace, error: RetentionError) -> None:
     """Write an error as the pod's termination message."""
-    write_termination_message(options, str(error).encode(errors="replace"))
+    write_termination_message(options, shown(str(error)).encode(errors="replace"))

@@ -14,6 +14,7 @@ from retention.cli.common import (
     open_archives,
 )
 from retention.errors import ExitCode, UsageError
+from retention.text import later
 from retention.volume import pins
 
 
@@ -43,7 +44,7 @@ def _add_archives(command: argparse.ArgumentParser) -> None:
 
 def _pin(options: argparse.Namespace) -> int:
     now = now_of(options)
-    expires: datetime | None = options.until if options.length is None else now + options.length
+    expires: datetime | None = options.until if options.length is None else later(now, options.length)
     if expires is not None and expires <= now:
         raise UsageError(f"--until {expires.isoformat()} is in the past", "give a time in the future")
     for directory, name in open_archives(options):

@@ -188,12 +188,14 @@ def _prune(options: argparse.Namespace) -> int:
             return _Pruned(decision, _as_error(chosen.refusal(decision)), [])
         with directory.locked():
             found = directory.scan()
-            if clean(directory.folder, found, now=now):
+            if clean(directory, found, now=now):
                 found = directory.scan()
             decision = chosen.decide(found, now)
             refusal = _as_error(chosen.refusal(decision))
-            problems = [] if refusal else carry_out(directory.folder, decision, now=now)
-            return _Pruned(decision, refusal, problems)
+            if refusal:
+                return _Pruned(decision, refusal, [])
+            pruned = carry_out(directory, decision, now=now)
+            return _Pruned(pruned.decision, None, pruned.problems)
 
     visit = visit_databases(options, work)
     code = visit.code

@@ -21,7 +21,7 @@ from retention.cli.common import (
     write_error_message,
     write_termination_message,
 )
-from retention.errors import ExitCode, RetentionError, UsageError
+from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.pod import choose, config, drill, finish, report, status
 from retention.pod.report import ALLOW_FLAG
 from retention.text import format_age, format_size, shown
@@ -164,13 +164,16 @@ def _choose_archive(options: argparse.Namespace) -> int:
             )
         with root.child(database) as folder:
             directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
-            backup = choose.select(directory.scan(), options.backup, now=now)
+            found = directory.scan()
+            backup = choose.select(found, options.backup, now=now)
             age = format_age(now - backup.time)
             print(f"{database}: selected {backup.name}, {age} old, {format_size(backup.bytes)}", flush=True)
+            if bad := choose.newer_bad(found, backup, now=now):
+                print(f"{database}: warning: newer, but bad and no backup any more: {', '.join(bad)}", flush=True)
             if not options.look:
                 warning = choose.protect(directory, backup, now=now, length=options.pin_for)
                 if warning:
-                    print(f"{database}: warning: {warning}", flush=True)
+                    print(shown(f"{database}: warning: {warning}"), flush=True)
                 choose.check(directory, backup)
             choose.write(options.requests, [choose.request(directory, backup)])
     if not options.look:
@@ -182,15 +185,31 @@ def _choose_sample(options: argparse.Namespace) -> int:
     now, chance = now_of(options), random.SystemRandom()
     with Folder.open(options.path) as root:
         for database in config.databases_in(options.drill):
-            if root.stat(database) is None:
-                print(f"{database}: there is no backup yet", flush=True)
-                continue
-            with root.child(database) as folder:
-                directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
-                chosen = choose.sample(directory, now=now, chance=chance)
-                choose.write(options.requests, [choose.request(directory, backup) for backup in chosen])
-            print(f"{database}: selected {', '.join(backup.name for backup in chosen) or 'nothing'}", flush=True)
+            # The drill of one database never fails for another: `drill` records this one as failed.
+            try:
+                with drill.open_database(root, database) as folder:
+                    text = "there is no backup yet"
+                    if folder is not None:
+                        directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
+                        text = _choose_for_drill(options, directory, now, chance)
+                choose.note_failure(options.requests, database, None)
+            except VolumeError as error:
+                choose.note_failure(options.requests, database, error)
+                text = f"nothing can be selected: {error}"
+            print(shown(f"{database}: {text}"), flush=True)
     return ExitCode.DONE
+
+
+def _choose_for_drill(
+    options: argparse.Namespace, directory: Directory, now: datetime, chance: random.SystemRandom
+) -> str:
+    """Leave the requests for a database; return what is to be said about it."""
+    found = choose.sample(directory, now=now, chance=chance)
+    choose.write(options.requests, [choose.request(directory, backup) for backup in found.backups])
+    for finding in found.unsound:
+        text = f"{directory.database}: warning: {finding.name} is newer and cannot be drilled: {finding.reason}"
+        print(shown(text), flush=True)
+    return f"selected {', '.join(backup.name for backup in found.backups) or 'nothing'}"
 
 
 def _add_drill(commands: Commands) -> None:

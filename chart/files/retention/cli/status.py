@@ -83,10 +83,14 @@ def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str,
     newest = next((backup for backup in found.backups if backup.time <= now), None)
     last = last or {}
     bad = [*(f"{base}{Kind.BAD.value}" for base in found.bad), *(finding.name for finding in found.damaged)]
+    warnings = _texts(last.get("warnings"))
     drilled = last.get("drill")
     drilled = drilled if isinstance(drilled, dict) else None
     failed = bad or (drilled is not None and drilled.get("result") == "failed")
     result = report.FAILED if failed else str(last.get("result", "unknown"))
+    incomplete = [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
+    if incomplete and result == report.OK:
+        result = report.WARNING
     return {
         "database": found.database,
         "result": result,
@@ -98,13 +102,34 @@ def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str,
         "future": sum(backup.time > now for backup in found.backups),
         "staged": len(found.staged),
         "bad": bad,
-        "last_run": last.get("last_run"),
-        "last_success": last.get("last_success"),
-        "problems": last.get("problems", []),
-        "refused": last.get("refused"),
-        "warnings": last.get("warnings", []),
+        "last_run": _text(last.get("last_run")),
+        "last_success": _text(last.get("last_success")),
+        "problems": _problems(last.get("problems")),
+        "refused": _text(last.get("refused")),
+        "warnings": [*warnings, *(text for text in incomplete if text not in warnings)],
         "drill": drilled,
     }
+
+
+def _text(found: object) -> str | None:
+    """Return a text of `status.json`, which another version may have written, or someone by hand."""
+    return None if found is None else str(found)
+
+
+def _texts(found: object) -> list[str]:
+    """Return a list of texts of `status.json`."""
+    if found is None:
+        return []
+    return [str(one) for one in found] if isinstance(found, list) else [str(found)]
+
+
+def _problems(found: object) -> list[dict[str, str]]:
+    """Return the problems of `status.json`, each with its remedy."""
+    problems = []
+    for one in found if isinstance(found, list) else [] if found is None else [found]:
+        facts = one if isinstance(one, dict) else {"problem": one}
+        problems.append({key: str(facts.get(key) or "") for key in ("problem", "remedy")})
+    return problems
 
 
 def _print_status(entries: Iterable[dict[str, Any]]) -> None:
@@ -137,11 +162,7 @@ def _why(entry: dict[str, Any]) -> str:
     drilled = entry["drill"]
     if drilled is not None and drilled.get("result") == "failed":
         return shown(f"the drill failed: {drilled.get('problem')}; {drilled.get('remedy')}")
-    problems = [
-        shown(f"{problem.get('problem')}; {problem.get('remedy')}")
-        for problem in entry["problems"]
-        if isinstance(problem, dict)
-    ]
+    problems = [shown("; ".join(filter(None, problem.values()))) for problem in entry["problems"]]
     # A refusal is shown even next to a worse problem.
     first = [*problems[:1], *([shown(str(entry["refused"]))] if entry["refused"] else [])]
     return "; ".join(first or [shown(str(text)) for text in entry["warnings"]][:1])

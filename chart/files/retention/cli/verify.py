@@ -13,6 +13,7 @@ from retention.cli.common import (
     visit_databases,
 )
 from retention.errors import ExitCode
+from retention.text import shown
 from retention.volume import verify
 from retention.volume.directory import Directory
 
@@ -35,7 +36,8 @@ def _verify(options: argparse.Namespace) -> int:
 
     def done(checked: verify.Checked) -> None:
         if options.format == "text":
-            print(f"{checked.name}: {checked.result}{': ' if checked.reason else ''}{checked.reason}", flush=True)
+            why = f": {checked.reason}" if checked.reason else ""
+            print(shown(f"{checked.name}: {checked.result}{why}"), flush=True)
 
     def work(directory: Directory) -> tuple[str, list[verify.Checked]]:
         return directory.database, verify.verify(directory, only, done=done)

@@ -30,6 +30,7 @@ from retention.volume.metadata import Metadata, Verification, format_metadata
 from retention.volume.sidecars import read_pin
 
 ADOPTED, ADOPTABLE, REFUSED = "adopted", "adoptable", "refused"
+_REAL_FILE = "put a real file in its place"
 _STAMP = len("YYYYMMDD-HHMMSS")
 _COMPRESSION = re.compile(r"[a-z0-9:]*")
 
@@ -77,7 +78,9 @@ def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]
     found = directory.scan()
     names = {finding.name for finding in found.incomplete}
     strangers = [finding for finding in found.ignored if finding.name.endswith(Kind.ARCHIVE.value)]
-    for name in sorted((only or frozenset()) - names - {finding.name for finding in strangers}):
+    # With a remedy of its own an archive cannot be looked at or read: whether it lacks sidecars is not known.
+    unseen = [finding for finding in found.damaged if finding.remedy]
+    for name in sorted((only or frozenset()) - names - {finding.name for finding in (*strangers, *unseen)}):
         counts = any(backup.name == name for backup in found.backups)
         reason = next((f.reason for f in found.not_counted() if f.name == name), "there is no such archive")
         raise RetentionError(
@@ -87,11 +90,18 @@ def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]
     adoptions = [Adoption(name, _size(folder, name), ADOPTABLE) for name in chosen]
     remedy = f"if it belongs to {database}, rename it to {database}-YYYYMMDD-HHMMSS.dump, by the UTC start of its dump"
     adoptions += [
-        Adoption(one.name, None, REFUSED, one.reason, remedy)
+        Adoption(one.name, None, REFUSED, one.reason, _REAL_FILE if _ours(one.name, database) else remedy)
         for one in sorted(strangers, key=lambda one: one.name)
         if only is None or one.name in only
     ]
+    adoptions += [
+        Adoption(one.name, None, REFUSED, one.reason, one.remedy) for one in unseen if only is None or one.name in only
+    ]
     return adoptions
+
+
+def _ours(name: str, database: str) -> bool:
+    return Grammar(database).parse(name) is not None
 
 
 def _size(folder: Folder, name: str) -> int | None:
@@ -172,7 +182,9 @@ def _write_sidecars(
             raise RetentionError("it was changed while it was read", "stop what writes to it, then adopt it again")
         base = name.removesuffix(Kind.ARCHIVE.value)
         sums, metadata = file_name(base, Kind.SHA256), file_name(base, Kind.METADATA)
-        has_sums, has_metadata = folder.exists(sums), folder.exists(metadata)
+        # The directory's list, since a look that misses a file must never replace it.
+        listed = folder.names()
+        has_sums, has_metadata = sums in listed, metadata in listed
         if has_sums and has_metadata:
             raise RetentionError("another program has given it sidecars meanwhile", "see `list` for its state")
         if has_sums and parse_sha256(folder.read(sums) or b"") != sha256:

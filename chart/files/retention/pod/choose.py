@@ -3,20 +3,21 @@
 A request is a file of `key=value` lines, `<base>.request`, which restore.sh and drill.sh read: docs/architecture.md.
 """
 
+import contextlib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from retention.errors import ConfigError, LockedError, RetentionError, UsageError, VolumeError
 from retention.keyvalue import format_lines
-from retention.names import Kind, file_name
-from retention.rule.backup import Backup, Scan
-from retention.text import parse_moment, shown
+from retention.names import Grammar, Kind, base_of, file_name
+from retention.rule.backup import Backup, Finding, Scan
+from retention.text import later, parse_moment, shown
 from retention.volume import pins, verify
 from retention.volume.directory import Directory
-from retention.volume.folder import volume_error
+from retention.volume.folder import Folder
 from retention.volume.sidecars import read_document
 
 NEWEST, PINNED = "newest", "pinned"
@@ -25,8 +26,11 @@ _BEFORE = "newest before "
 WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name"
 """What --backup accepts, for messages."""
 
+REQUEST_SUFFIX, FAILURE_SUFFIX = ".request", ".unchosen"
+"""How the files end that `choose` leaves: the request for an archive, and why a database has none."""
+
 LOCK_SECONDS = 10
-"""How long a restore waits for the lock of a database before it goes on without it."""
+"""How long a restore waits for the lock of a database, to rename an archive that it found damaged."""
 
 _RESTORE_PER_DUMP = 3
 """A restore takes two to four times as long as the dump did; it also builds the indexes."""
@@ -68,23 +72,60 @@ def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
 
     Raises:
         UsageError: When the words cannot be understood.
-        RetentionError: When there is no such backup.
+        RetentionError: When there is no such backup, or a newer one that the words mean is not sound.
     """
-    words = " ".join(wanted.split())
+    words, moment = " ".join(wanted.split()), later(now, timedelta(microseconds=1))
     if words == NEWEST:
         candidates = [backup for backup in found.backups if backup.time <= now]
     elif words == PINNED:
         candidates = [backup for backup in found.backups if backup.pin is not None and backup.pin.holds(now)]
     elif words.startswith(_BEFORE):
-        moment = parse_moment(words.removeprefix(_BEFORE))
-        if moment is None:
+        given = parse_moment(words.removeprefix(_BEFORE))
+        if given is None:
             raise UsageError(f"{wanted!r}: not a date and time such as 2026-01-01T00:00Z", f"give {WORDS}")
+        moment = given
         candidates = [backup for backup in found.backups if backup.time < moment]
     else:
         return _named(found, wanted.strip())
+    unsound = newer_unsound(found, candidates[:1], before=moment)
+    if words == PINNED:
+        unsound = [finding for finding in unsound if finding.name in found.pinned]
+    if unsound:
+        name = candidates[0].name if candidates else ""
+        raise RetentionError(
+            f"{found.database}: {unsound[0].name} {'is newer and ' if name else ''}does not count: {unsound[0].reason}",
+            f"nothing else was chosen in its place: to restore the newest sound one, give its name, --backup {name}"
+            if name
+            else unsound[0].remedy,
+        )
     if not candidates:
         raise RetentionError(f"{found.database}: no backup matches {words!r}", _what_is_there(found))
     return candidates[0]
+
+
+def newer_unsound(found: Scan, chosen: Sequence[Backup], *, before: datetime) -> list[Finding]:
+    """Return the archives that are damaged, incomplete or cannot be looked at, newer than the chosen one.
+
+    Args:
+        found: The scan of the database's directory.
+        chosen: The chosen backup, or nothing.
+        before: The moment, UTC, before which they were made.
+    """
+    grammar, newer = Grammar(found.database), []
+    for finding in (*found.damaged, *found.incomplete):
+        parsed = grammar.parse(finding.name)
+        if parsed is None or parsed.kind is not Kind.ARCHIVE or parsed.time >= before:
+            continue
+        if not chosen or parsed.time > chosen[0].time:
+            newer.append(finding)
+    return sorted(newer, key=lambda finding: finding.name, reverse=True)
+
+
+def newer_bad(found: Scan, chosen: Backup, *, now: datetime) -> list[str]:
+    """Return the names of archives that were judged bad, newer than the chosen one."""
+    return [
+        file_name(base, Kind.BAD) for base in found.bad if base > chosen.base and base <= base_of(found.database, now)
+    ]
 
 
 def _named(found: Scan, name: str) -> Backup:
@@ -109,20 +150,13 @@ def _what_is_there(found: Scan) -> str:
 def protect(directory: Directory, backup: Backup, *, now: datetime, length: timedelta) -> str:
     """Pin an archive while it is restored; return a warning, or nothing.
 
-    An existing pin that holds long enough stays as it is. If a run holds the lock, the archive is pinned without it: a
-    dump may take long, and a restore is urgent. A volume that refuses the pin refuses the prune as well.
+    A pin that holds long enough stays as it is. This waits for no run: a dump may take long, and a restore is urgent. A
+    volume that refuses the pin refuses the prune as well.
     """
-    expires = now + length
-    if backup.pin is not None and backup.pin.holds(expires):
-        return ""
     reason = f"being restored by {directory.holder}"
     try:
-        try:
-            pins.pin(directory, backup.name, reason=reason, expires=expires, now=now)
-        except LockedError:
-            pins.write(directory.folder, backup.base, reason=reason, expires=expires, now=now)
-            return "a run holds the database's lock; the restore does not wait for it"
-    except VolumeError as error:
+        pins.protect(directory, backup.base, reason=reason, expires=later(now, length), now=now)
+    except (VolumeError, LockedError) as error:
         return f"the archive could not be pinned while it is restored: {error}"
     return ""
 
@@ -135,6 +169,8 @@ def check(directory: Directory, backup: Backup) -> None:
     """
     (checked,) = verify.verify(directory, frozenset({backup.name}), done=lambda _: None)
     if checked.result == "good":
+        if not directory.folder.exists(backup.name) and not directory.folder.lists(backup.name):
+            raise RetentionError(f"{backup.name} was deleted while it was read", "choose again")
         return
     older = next((other.name for other in directory.scan().backups if other.time < backup.time), None)
     remedy = f"restore the one before it, {older}" if older else "there is no older backup; see `list` for newer ones"
@@ -159,22 +195,55 @@ def request(directory: Directory, backup: Backup) -> Request:
     return Request(directory.database, backup, facts)
 
 
-def sample(directory: Directory, *, now: datetime, chance: random.Random) -> list[Backup]:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The backups of a database that a drill restores, and the newer archives that it cannot restore."""
+
+    backups: list[Backup]
+    unsound: list[Finding]
+
+
+def sample(directory: Directory, *, now: datetime, chance: random.Random) -> Sample:
     """Return the backups of a database that a drill restores: the newest, and another one at random."""
-    backups = [backup for backup in directory.scan().backups if backup.time <= now]
-    return [*backups[:1], *chance.sample(backups[1:], min(1, len(backups) - 1 if backups else 0))]
+    found = directory.scan()
+    backups = [backup for backup in found.backups if backup.time <= now]
+    chosen = [*backups[:1], *chance.sample(backups[1:], min(1, len(backups) - 1 if backups else 0))]
+    return Sample(chosen, newer_unsound(found, backups[:1], before=later(now, timedelta(microseconds=1))))
 
 
 def write(requests: Path, chosen: Iterable[Request]) -> None:
-    """Write request files.
+    """Write request files, each in one step.
 
     Raises:
         ConfigError: When the directory cannot be written.
     """
     for one in chosen:
-        path = requests / f"{one.backup.base}.request"
-        try:
-            path.write_text(one.text())
-        except OSError as error:
-            refusal = volume_error(error, str(path))
-            raise ConfigError(refusal.problem, refusal.remedy) from None
+        _write(requests, f"{one.backup.base}{REQUEST_SUFFIX}", one.text())
+
+
+def note_failure(requests: Path, database: str, error: RetentionError | None) -> None:
+    """Leave the reason why no archive of a database can be chosen for a drill, or remove that of an earlier attempt.
+
+    Raises:
+        ConfigError: When the directory cannot be written.
+    """
+    name = f"{database}{FAILURE_SUFFIX}"
+    if error is not None:
+        _write(requests, name, format_lines({"database": database, "error": error.problem, "remedy": error.remedy}))
+        return
+    with _in(requests) as folder:
+        folder.remove(name)
+
+
+def _write(requests: Path, name: str, text: str) -> None:
+    with _in(requests) as folder:
+        folder.write(name, text.encode())
+
+
+@contextlib.contextmanager
+def _in(requests: Path) -> Iterator[Folder]:
+    try:
+        with Folder.open(requests) as folder:
+            yield folder
+    except VolumeError as error:
+        raise ConfigError(error.problem, error.remedy) from None

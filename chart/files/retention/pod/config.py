@@ -1,5 +1,7 @@
 """Reads the files of a run that are not on the volume: `<database>.conf`, the policies, and the scripts' results."""
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +9,7 @@ from retention.errors import ConfigError, PolicyError
 from retention.keyvalue import KeyValues, parse
 from retention.names import is_database
 from retention.rule.policy import Limits, Policy
-from retention.volume.folder import SMALL_FILE, volume_error
+from retention.volume.folder import SMALL_FILE, close_quietly, volume_error
 
 _SUFFIX = ".conf"
 
@@ -58,8 +60,16 @@ def read_text(path: Path) -> str:
 
 def _read(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            content = file.read(SMALL_FILE + 1)
+        # Kubernetes mounts these files as links. A pipe or a device in the place of one must not block the reader.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ConfigError(f"{path}: not a regular file", "check what is mounted there, or move it away")
+            content = b""
+            while len(content) <= SMALL_FILE and (chunk := os.read(fd, SMALL_FILE + 1 - len(content))):
+                content += chunk
+        finally:
+            close_quietly(fd)
     except FileNotFoundError:
         return None
     except OSError as error:

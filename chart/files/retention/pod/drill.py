@@ -7,28 +7,29 @@ a newer one is proved: otherwise, when a weekly drill fails, the last proved arc
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from retention.errors import ConfigError, ExitCode, LockedError, RetentionError
+from retention.errors import ConfigError, ExitCode, RetentionError
 from retention.keyvalue import KeyValues
 from retention.names import Kind, database_of_archive, file_name
 from retention.pod import config, report, status
-from retention.rule.backup import Backup, Pin
+from retention.pod.choose import FAILURE_SUFFIX, REQUEST_SUFFIX
+from retention.rule.backup import Backup
 from retention.text import shown, table
 from retention.volume import pins, verify
 from retention.volume.directory import Directory
-from retention.volume.folder import Folder
-from retention.volume.sidecars import parse_pin, read_document
+from retention.volume.folder import Folder, volume_error
+from retention.volume.sidecars import read_document
 
 DRILL_SCHEMA = 1
 PROVED = "proved"
 GONE = "gone"
-PIN_BY = "drill"
 _PIN_REASON = "the newest backup that a drill has proved"
+_NOTHING = "there was no backup to drill"
 _LOCK_SECONDS = 10
 _NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
 
@@ -85,22 +86,24 @@ class DrillOutcome:
         drilled: Its archives, newest first.
         pinned: The archive that stays pinned, empty when none was ever proved.
         warnings: What to know about it, though it worked.
+        problem: Why it was not drilled, or why that could not be recorded.
     """
 
     database: str
     drilled: list[Drilled]
     pinned: str = ""
     warnings: list[str] = field(default_factory=list)
+    problem: RetentionError | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether the drill of one of its archives failed."""
-        return any(one.failed for one in self.drilled)
+        """Whether the drill of one of its archives failed, or could not be recorded."""
+        return self.problem is not None or any(one.failed for one in self.drilled)
 
     def status(self, now: datetime) -> dict[str, Any]:
         """Return what `status.json` says about the drill."""
         failed = [one for one in self.drilled if one.failed]
-        problem = failed[0].problem if failed else None
+        problem = failed[0].problem if failed else self.problem
         return {
             "result": "failed" if self.failed else PROVED if self.drilled else "none",
             "at": now.isoformat(timespec="seconds"),
@@ -131,62 +134,115 @@ def record(
     Raises:
         ConfigError: When the results cannot be read.
     """
-    requests = _requested(results)
+    requests, strays = _requested(results)
+    for stray in strays:
+        log(f"warning: {stray.problem}; {stray.remedy}")
     outcomes = []
     for database in databases:
         bases = sorted((base for base, owner in requests.items() if owner == database), reverse=True)
         outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
-        if root.stat(database) is not None:
-            with root.child(database) as folder:
-                _record(Directory(folder, database, holder, _LOCK_SECONDS), outcome, now=now, log=log)
+        # The drill of one database never fails for another.
+        try:
+            outcome.problem = _failure(results, database)
+            with open_database(root, database) as folder:
+                if folder is not None:
+                    _record(Directory(folder, database, holder, _LOCK_SECONDS), outcome, now=now, log=log)
+        except RetentionError as error:
+            outcome.problem = outcome.problem or error
+        if outcome.problem is not None:
+            log(f"{database}: failed: {outcome.problem}")
         outcomes.append(outcome)
     return outcomes
 
 
-def _requested(results: Path) -> dict[str, str]:
-    """Return the requested bases, each with its database."""
-    requests = {}
-    for path in results.glob("*.request"):
-        database = database_of_archive(f"{path.stem}{Kind.ARCHIVE.value}")
+@contextlib.contextmanager
+def open_database(root: Folder, database: str) -> Iterator[Folder | None]:
+    """Open the directory of a database, or yield None when it has none.
+
+    Raises:
+        VolumeError: When it cannot be opened.
+    """
+    if root.stat(database) is None and not root.lists(database):
+        yield None
+        return
+    with root.child(database) as folder:
+        yield folder
+
+
+def _requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
+    """Return the requested bases, each with its database, and a warning for each file that is no request."""
+    requests, strays = {}, []
+    try:
+        names = sorted(path.name for path in results.iterdir())
+    except OSError as error:
+        refusal = volume_error(error, str(results))
+        raise ConfigError(refusal.problem, refusal.remedy) from None
+    for name in names:
+        if not name.endswith(REQUEST_SUFFIX) or name.startswith("."):
+            continue
+        base = name.removesuffix(REQUEST_SUFFIX)
+        database = database_of_archive(f"{base}{Kind.ARCHIVE.value}")
         if database is None:
-            raise ConfigError(f"{path}: not the name of a request", "remove it: `choose` did not write it")
-        requests[path.stem] = database
-    return requests
+            strays.append(RetentionError(f"{results / name}: not the name of a request", "`choose` did not write it"))
+        else:
+            requests[base] = database
+    return requests, strays
+
+
+def _failure(results: Path, database: str) -> RetentionError | None:
+    """Return why `choose` could not choose an archive of a database, or None."""
+    try:
+        found = config.read_result(results / f"{database}{FAILURE_SUFFIX}")
+    except ConfigError as error:
+        return RetentionError(error.problem, error.remedy)
+    return None if found is None else RetentionError(found.text("error"), found.text("remedy"))
 
 
 def _drilled(results: Path, base: str) -> Drilled:
     path = results / f"{base}.drill"
-    result = config.read_result(path)
+    nothing = KeyValues(str(path), {}, {})
+    try:
+        result = config.read_result(path)
+    except ConfigError as error:
+        # Cut off, for example: that is the end of this drill alone.
+        return Drilled(base, "failed", nothing, RetentionError(error.problem, error.remedy))
     if result is None:
         problem = RetentionError("the drill container reported nothing about it", "see its log (container drill)")
-        return Drilled(base, "failed", KeyValues(str(path), {}, {}), problem)
+        return Drilled(base, "failed", nothing, problem)
     state = result.text("state")
     if state == PROVED:
         return Drilled(base, state, result)
-    problem = RetentionError(result.text("error") or f"it is {state}", result.text("remedy"))
-    return Drilled(base, state, result, problem)
+    problem = RetentionError(result.text("error") or f"it is {state or 'without a state'}", result.text("remedy"))
+    return Drilled(base, state or "failed", result, problem)
 
 
 def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: Callable[[str], None]) -> None:
-    folder = directory.folder
     for one in outcome.drilled:
         try:
             if one.state == "damaged":
                 _verify_again(directory, one)
-            # Only next to an archive: the next run removes a sidecar without one.
-            if folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD)):
-                content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
-                folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
-                folder.sync()
+            _write_sidecar(directory, one)
         except RetentionError as error:
-            outcome.warnings.append(f"{one.name}: {error}")
+            # A proof that is not on the volume is none: it would be neither shown nor kept.
+            outcome.problem = RetentionError(f"{one.name}: its drill is not recorded: {error.problem}", error.remedy)
         log(f"{outcome.database}: {one.name} {one.state}{f': {one.problem}' if one.problem else ''}")
     try:
         outcome.pinned = _pin_newest(directory, now=now)
     except RetentionError as error:
-        outcome.warnings.append(f"the newest proved backup could not be pinned: {error}")
+        outcome.problem = RetentionError(f"the newest proved backup could not be pinned: {error.problem}", error.remedy)
     for warning in outcome.warnings:
         log(f"{outcome.database}: warning: {warning}")
+
+
+def _write_sidecar(directory: Directory, one: Drilled) -> None:
+    folder = directory.folder
+    content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
+    # Otherwise a run would take the file that is being written for one that a dead process has left.
+    with pins.locked(directory):
+        # Only next to an archive: the next run removes a sidecar without one.
+        if folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD)):
+            folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
+            folder.sync()
 
 
 def _verify_again(directory: Directory, one: Drilled) -> None:
@@ -203,37 +259,24 @@ def _verify_again(directory: Directory, one: Drilled) -> None:
 
 def _pin_newest(directory: Directory, *, now: datetime) -> str:
     """Pin the newest backup that a drill has proved, and take such a pin from all others; return its name."""
-    folder = directory.folder
-    with contextlib.ExitStack() as stack:
-        # A dump may hold the lock for a long time; a pin is safe without it.
-        with contextlib.suppress(LockedError):
-            stack.enter_context(directory.locked())
-        backups = directory.scan().backups
-        newest = next((backup for backup in backups if _proved(folder, backup)), None)
-        if newest is None:
-            return ""
-        if newest.pin is None or newest.pin.expires is not None:
-            # A pin that someone has set for a limited time comes back when this one is removed.
-            replaced = (folder.read(file_name(newest.base, Kind.PIN)) or b"").decode(errors="replace")
-            pins.write(folder, newest.base, reason=_PIN_REASON, expires=None, now=now, by=PIN_BY, replaced=replaced)
-        for backup in backups:
-            if backup is not newest and backup.pin is not None and backup.pin.by == PIN_BY:
-                _restore_pin(folder, backup, backup.pin, now)
-        folder.sync()
-        return newest.name
+    backups = directory.scan().backups
+    listed = directory.folder.names()
+    newest = next((backup for backup in backups if _proved(directory.folder, backup, listed)), None)
+    if newest is None:
+        return ""
+    # The lock of the directory is not needed: a dump may hold it for a long time.
+    others = [backup.base for backup in backups if backup is not newest and backup.pin is not None]
+    pins.hand_on(directory, newest.base, reason=_PIN_REASON, others=others, now=now)
+    return newest.name
 
 
-def _restore_pin(folder: Folder, backup: Backup, pin: Pin, now: datetime) -> None:
-    """Put back the pin that a drill's pin has replaced, if it still holds."""
-    replaced = pin.replaced.encode(errors="replace")
-    if replaced and parse_pin(replaced).holds(now):
-        folder.write(file_name(backup.base, Kind.PIN), replaced)
-    else:
-        folder.remove(file_name(backup.base, Kind.PIN))
-
-
-def _proved(folder: Folder, backup: Backup) -> bool:
-    drilled = read_document(folder, file_name(backup.base, Kind.DRILL))
+def _proved(folder: Folder, backup: Backup, listed: Set[str]) -> bool:
+    """Return whether a backup was proved; raise VolumeError when its drill cannot be read: that is no answer."""
+    name = file_name(backup.base, Kind.DRILL)
+    if name not in listed:
+        return False
+    folder.read_listed(name)
+    drilled = read_document(folder, name)
     return drilled is not None and drilled.get("result") == PROVED
 
 
@@ -256,7 +299,8 @@ def termination_message(outcomes: list[DrillOutcome]) -> bytes:
         archives = "; ".join(
             f"{one.name} {one.state}{f': {one.problem.problem}' if one.problem else ''}" for one in outcome.drilled
         )
-        lines.append(f"{outcome.database}: {archives or 'there was no backup to drill'}")
+        why = "" if outcome.problem is None else str(outcome.problem)
+        lines.append(f"{outcome.database}: {'; '.join(filter(None, (why, archives))) or _NOTHING}")
     return report.cut(shown_lines(lines))
 
 
@@ -283,6 +327,8 @@ def drill_table(outcomes: Iterable[DrillOutcome]) -> str:
                     "" if one.problem is None else one.problem.problem,
                 )
             )
-        if not outcome.drilled:
-            rows.append((outcome.database, "none", "-", "-", "-", "-", "there was no backup to drill"))
+        if outcome.problem is not None:
+            rows.append((outcome.database, "failed", "-", "-", "-", "-", outcome.problem.problem))
+        elif not outcome.drilled:
+            rows.append((outcome.database, "none", "-", "-", "-", "-", _NOTHING))
     return table(("DATABASE", "RESULT", "ARCHIVE", "TABLES", "ROWS", "SECONDS", "WHY"), rows)

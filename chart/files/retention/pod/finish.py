@@ -4,7 +4,6 @@ Each database is independent: a problem with one never stops another. Each step 
 continues, so that a run may be interrupted anywhere.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,6 +106,8 @@ class _Work:
         # The staged bases that this run has judged, the names of those that it has marked bad, the published bases.
         self._judged: set[str] = set()
         self._marked_bad: set[str] = set()
+        # The staged bases that could not be judged or published.
+        self._unjudged: set[str] = set()
         self._own: set[str] = set()
         self._may_prune = True
 
@@ -149,17 +150,28 @@ class _Work:
 
     def _finish(self, directory: Directory, settings: config.DatabaseConfig) -> None:
         found = directory.scan()
-        for name in clean(directory.folder, found, now=self._settings.now):
+        for name in clean(directory, found, now=self._settings.now):
             self._log(f"{self._database}: removed {name}, left over from an interrupted run")
         result = self._result()
         backups = list(found.backups)
         for base in found.staged:
             self._stop.check()
-            self._judge(directory, base, result, backups, settings)
+            try:
+                self._judge(directory, base, result, backups, settings)
+            except VolumeError as error:
+                # The others may be sound: a bad sector below this one must not keep them from being published for ever.
+                self._unjudged.add(base)
+                self._fail(
+                    RetentionError(
+                        f"{file_name(base, Kind.STAGED)} stays as it is until it can be judged and published: "
+                        f"{error.problem}",
+                        error.remedy,
+                    )
+                )
         found = directory.scan()
         self._compare_with_result(found.backups, result)
         self._stop.check()
-        self._prune(directory.folder, settings, found)
+        self._prune(directory, settings, found)
 
     def _result(self) -> KeyValues | None:
         """Return what this run's dump container reported; a database that it did not report has failed."""
@@ -261,7 +273,7 @@ class _Work:
                     f"its result has the unknown state {state!r}", "run the dump and finish of one version of the chart"
                 )
             )
-        elif base not in self._judged:
+        elif base not in self._judged | self._unjudged:
             if any(backup.sha256 == result.text("sha256") for backup in backups):
                 self._outcome.notes.append(f"another run has published {file_name(base, Kind.ARCHIVE)}")
             else:
@@ -272,7 +284,7 @@ class _Work:
                     )
                 )
 
-    def _prune(self, folder: Folder, settings: config.DatabaseConfig, found: Scan) -> None:
+    def _prune(self, directory: Directory, settings: config.DatabaseConfig, found: Scan) -> None:
         """Prune when this run has published something; a refusal is reported by every run until it is resolved."""
         policy: Policy = config.read_policy(self._settings.config, self._database)
         self._outcome.kept_by = policy, settings.limits
@@ -287,14 +299,12 @@ class _Work:
             return
         if not (self._own and self._may_prune):
             return
-        try:
-            for problem in carry_out(folder, decision, now=self._settings.now):
-                self._outcome.warnings.append(problem.problem)
-        finally:
-            for gone in decision.delete:
-                if not folder.exists(gone.name):
-                    self._outcome.deleted.append(gone)
-                    self._log(f"{self._database}: deleted {gone.name}: {gone.reason}")
+        pruned = carry_out(directory, decision, now=self._settings.now, done=self._note_deleted)
+        self._outcome.warnings += [problem.problem for problem in pruned.problems]
+
+    def _note_deleted(self, gone: decide.Delete) -> None:
+        self._outcome.deleted.append(gone)
+        self._log(f"{self._database}: deleted {gone.name}: {gone.reason}")
 
     def _take_stock(self, directory: Directory) -> None:
         """Note which backups there are at the end, and which archives are bad."""
@@ -311,10 +321,12 @@ class _Work:
                 )
         for finding in found.damaged:
             self._outcome.bad.append(finding.name)
+            # With a remedy of its own it cannot be looked at or read: nobody knows what is in it.
+            fate = "does not count" if finding.remedy else "no longer counts"
             self._fail(
                 RetentionError(
-                    f"{finding.name} no longer counts: {finding.reason}",
-                    "restore it from a copy of the volume, or remove it together with its sidecars",
+                    f"{finding.name} {fate}: {finding.reason}",
+                    finding.remedy or "restore it from a copy of the volume, or remove it together with its sidecars",
                 )
             )
         for finding in (*found.incomplete, *found.ignored):
@@ -344,15 +356,24 @@ def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
 
 def _first_run(root: Folder) -> list[str]:
     """Warn when no backup was ever published here: a first run, or the wrong claim."""
-    if root.exists(STATUS):
-        return []
-    for database in scan_root(root).databases:
-        with contextlib.suppress(VolumeError), root.child(database) as folder:
-            grammar = Grammar(database)
-            for entry in folder.entries():
-                name = grammar.parse(entry.name)
-                if name is not None and name.kind is Kind.ARCHIVE:
-                    return []
+    try:
+        if root.exists(STATUS):
+            return []
+        databases = scan_root(root).databases
+    except VolumeError as error:
+        # A report must not fail the run that it reports.
+        return [f"whether this is the first run is not known: {error}"]
+    for database in databases:
+        try:
+            with root.child(database) as folder:
+                grammar = Grammar(database)
+                for entry in folder.entries():
+                    name = grammar.parse(entry.name)
+                    if name is not None and name.kind is Kind.ARCHIVE:
+                        return []
+        except VolumeError:
+            # It may hold archives: this claim is not an empty one.
+            return []
     return ["empty volume: this is the first run, or a different claim than before"]
 
 

@@ -8,7 +8,7 @@ from retention.errors import ExitCode, RetentionError
 from retention.rule.backup import Backup
 from retention.rule.decide import Delete
 from retention.rule.policy import Limits, Policy
-from retention.text import table
+from retention.text import shown, table
 
 ALLOW_FLAG = "--allow-large-prune"
 ALLOW_VALUE = "allowLargePrune"
@@ -120,7 +120,7 @@ def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str],
         newest = outcome.newest(now)
         age = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
         lines.append(f"{outcome.database} {outcome.result} ({age}): {outcome.why()}")
-    return cut("\n".join(lines).encode(errors="replace"))
+    return cut("\n".join(map(shown, lines)).encode(errors="replace"))
 
 
 def cut(content: bytes) -> bytes:

@@ -57,10 +57,11 @@ class Backup(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A name that does not count, and why."""
+    """A name that does not count, why, and what to do about it where the reason alone does not say."""
 
     name: str
     reason: str
+    remedy: str = ""
 
 
 @dataclass(slots=True)
@@ -70,7 +71,8 @@ class Scan:
     Attributes:
         database: Whose directory it is.
         backups: The published archives that agree with their sidecars, newest first.
-        damaged: Published archives whose size differs from their metadata, or whose sidecars contradict each other.
+        damaged: Archives whose size differs from their metadata, whose sidecars contradict each other, or that cannot
+            be looked at or read: what is wrong with one of them is never a reason to delete anything.
         incomplete: Archives without their sidecars: they do not count and are left alone.
         bad: Bases of archives that were judged bad.
         staged: Bases of archives that are not judged yet, oldest first.
@@ -78,6 +80,7 @@ class Scan:
         tombstones: Bases of archives whose deletion was interrupted.
         leftovers: Names of sidecars without an archive, and of half-written small files.
         ignored: All other names.
+        pinned: The names of damaged and incomplete archives that have a pin.
     """
 
     database: str
@@ -90,6 +93,7 @@ class Scan:
     tombstones: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     ignored: list[Finding] = field(default_factory=list)
+    pinned: set[str] = field(default_factory=set)
 
     def not_counted(self) -> list[Finding]:
         """Return every name that does not count as a backup, each with its reason, sorted."""

@@ -5,8 +5,8 @@ made by this run are never deleted; only published backups are planned. A budget
 that the rule keeps, but leaves a minimum number of them.
 """
 
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
 
@@ -158,6 +158,23 @@ def decide(
     return Decision(database, tuple(everything), tuple(delete), tuple(ignored), refusal, over)
 
 
+def spare(decision: Decision, pinned: Mapping[str, Pin]) -> Decision:
+    """Return a decision that keeps some of what it deletes, because it has been pinned since.
+
+    Args:
+        decision: The decision.
+        pinned: The pins of the backups to keep, by their bases.
+    """
+    if not pinned:
+        return decision
+    kept = [_pinned(gone.backup, pinned[gone.base]) for gone in decision.delete if gone.base in pinned]
+    return replace(
+        decision,
+        keep=tuple(sorted([*decision.keep, *kept], key=_time_of, reverse=True)),
+        delete=tuple(gone for gone in decision.delete if gone.base not in pinned),
+    )
+
+
 def _by_rule(
     planned: Sequence[Candidate | Backup], policy: Policy, protected: Set[str]
 ) -> tuple[list[Keep], list[Delete]]:
@@ -215,14 +232,18 @@ _time_of = attrgetter("time")
 
 def _exempt(candidate: Candidate | Backup, now: datetime) -> Keep | None:
     if candidate.pin is not None and candidate.pin.holds(now):
-        reason = f"pinned: {candidate.pin.reason}" if candidate.pin.reason else "pinned"
-        if candidate.pin.expires is not None:
-            reason += f" (until {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
-        return Keep(candidate, "pinned", reason)
+        return _pinned(candidate, candidate.pin)
     if candidate.time > now:
         reason = f"dated after now ({stamp_of(now)}): a clock was wrong; exempt from pruning until then"
         return Keep(candidate, "future", reason)
     return None
+
+
+def _pinned(candidate: Candidate | Backup, pin: Pin) -> Keep:
+    reason = f"pinned: {pin.reason}" if pin.reason else "pinned"
+    if pin.expires is not None:
+        reason += f" (until {pin.expires:%Y-%m-%d %H:%M}Z)"
+    return Keep(candidate, "pinned", reason)
 
 
 def _with_pin(reason: str, candidate: Candidate | Backup) -> str:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable
 
-from retention.volume.folder import Folder, volume_error
+from retention.volume.folder import Folder, close_quietly, volume_error
 
 _CHUNK = 4 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -39,7 +39,7 @@ def digest(folder: Folder, name: str, check: Callable[[], None]) -> tuple[str, i
     except OSError as error:
         raise volume_error(error, folder.path_of(name)) from None
     finally:
-        os.close(fd)
+        close_quietly(fd)
 
 
 def is_sha256(text: str) -> bool:

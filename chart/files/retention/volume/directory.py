@@ -29,7 +29,7 @@ class Directory:
         """Return everything in the directory.
 
         Raises:
-            VolumeError: When the directory, or a sidecar in it, cannot be read.
+            VolumeError: When the directory cannot be read.
         """
         return scan.scan(self.folder, self.database)
 

@@ -84,7 +84,7 @@ class Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        close_quietly(self._fd)
 
     def path_of(self, name: str) -> str:
         """Return the full path of a file, for messages."""
@@ -110,6 +110,17 @@ class Folder:
             except FileNotFoundError:
                 return None
 
+    def names(self) -> set[str]:
+        """Return all names in the directory.
+
+        A file that cannot be looked at for a moment is in this list all the same; `stat` calls it missing.
+        """
+        return {entry.name for entry in self.entries()}
+
+    def lists(self, name: str) -> bool:
+        """Return whether the directory's list has a name: the second opinion before a file is taken for gone."""
+        return any(entry.name == name for entry in self.entries())
+
     def exists(self, name: str) -> bool:
         """Return whether anything has this name, even a dangling link."""
         return self.stat(name) is not None
@@ -122,18 +133,21 @@ class Folder:
         """
         with _volume_errors(self.path_of(name)):
             fd = os.open(name, _READING, dir_fd=self._fd)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise self._irregular(name)
+            with _closed_on_error(fd):
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise self._irregular(name)
         return fd
 
-    def read(self, name: str, most: int = SMALL_FILE, *, regular: bool = False) -> bytes | None:
+    def read(
+        self, name: str, most: int = SMALL_FILE, *, regular: bool = False, end: bytes | None = None
+    ) -> bytes | None:
         """Return the content of a small file, or None when it does not exist.
 
         Args:
             name: The file's name.
             most: The most bytes that it may have.
             regular: Whether the caller has seen that it is a regular file.
+            end: What nothing follows in such a file; it saves asking for more.
 
         Raises:
             VolumeError: When it cannot be read, is not a regular file, or is larger than `most` bytes.
@@ -147,20 +161,42 @@ class Folder:
         try:
             if not regular and not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise self._irregular(name)
-            content = chunk = os.read(fd, _FIRST_READ)
-            # Only at its end does a regular file return fewer bytes than requested.
-            while len(chunk) >= _FIRST_READ and len(content) <= most:
+            content = os.read(fd, _FIRST_READ)
+            # A network file system may return less than it has: only an empty answer is the end.
+            while end is None or not content.endswith(end):
                 chunk = os.read(fd, max(_FIRST_READ, most + 1 - len(content)))
                 content += chunk
+                if not chunk or len(content) > most:
+                    break
         except OSError as error:
             raise volume_error(error, self.path_of(name)) from None
         finally:
-            os.close(fd)
+            close_quietly(fd)
         if len(content) > most:
             raise VolumeError(
                 f"{self.path_of(name)}: larger than {most} bytes", "this program writes no such file: move it away"
             )
         return content
+
+    def read_listed(self, name: str, most: int = SMALL_FILE) -> bytes | None:
+        """Return the content of a small file, or None when the directory's list lacks its name as well.
+
+        Raises:
+            VolumeError: As `read`, and when the file is listed and seems to be missing.
+        """
+        content = self.read(name, most)
+        if content is None and self.lists(name):
+            content = self.read(name, most)
+            if content is None:
+                raise self._missing(name)
+        return content
+
+    def _missing(self, name: str) -> VolumeError:
+        return VolumeError(
+            f"{self.path_of(name)}: its name is in the directory, but there seems to be no such file",
+            "check the storage: run this again once it is sound",
+            errno.ENOENT,
+        )
 
     def _irregular(self, name: str) -> VolumeError:
         return VolumeError(f"{self.path_of(name)}: not a regular file", "move it away")
@@ -186,7 +222,7 @@ class Folder:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             fd = os.open(name, flags, 0o600, dir_fd=self._fd)
             try:
-                size = os.fstat(fd).st_size
+                size = self._own(fd, name).st_size
                 cut_off = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
                 _write_all(fd, b"\n" + content if cut_off else content)
                 os.fsync(fd)
@@ -197,7 +233,25 @@ class Folder:
         """Return a descriptor of a lock file, made when missing; the caller closes it."""
         with _volume_errors(self.path_of(name)):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            return os.open(name, flags, 0o600, dir_fd=self._fd)
+            fd = os.open(name, flags, 0o600, dir_fd=self._fd)
+            with _closed_on_error(fd):
+                self._own(fd, name)
+        return fd
+
+    def _own(self, fd: int, name: str) -> os.stat_result:
+        """Return the status of a file that is about to be changed in place.
+
+        Raises:
+            VolumeError: When it is not a regular file, or has a second name: that may be an archive's.
+        """
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise self._irregular(name)
+        if status.st_nlink > 1:
+            raise VolumeError(
+                f"{self.path_of(name)}: has a second name (a hard link), and would be changed under both", "remove it"
+            )
+        return status
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file; the new name must be free.
@@ -227,6 +281,21 @@ class Folder:
         """Return once every name in this directory is on disk."""
         with _volume_errors(self.path):
             os.fsync(self._fd)
+
+
+def close_quietly(fd: int) -> None:
+    """Close a descriptor to which nothing was written, or everything is synced: an error would change nothing."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _closed_on_error(fd: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        close_quietly(fd)
+        raise
 
 
 def _write_all(fd: int, content: bytes) -> None:

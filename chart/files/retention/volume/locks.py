@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from retention.errors import LockedError, StoppedError, VolumeError
-from retention.volume.folder import Folder, volume_error
+from retention.volume.folder import Folder, close_quietly, volume_error
 
 _POLL_SECONDS = 0.2
 
@@ -62,7 +62,7 @@ def locked(folder: Folder, name: str, *, seconds: float, holder: str, stop: Stop
         _write_holder(fd, holder)
         yield
     finally:
-        os.close(fd)
+        close_quietly(fd)
 
 
 def _try(folder: Folder, name: str) -> int | None:
@@ -70,17 +70,20 @@ def _try(folder: Folder, name: str) -> int | None:
     fd = folder.open_lock(name)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The file may have been removed by hand: a lock on a file without a name keeps no other process out.
+        status = folder.stat(name)
+        if status is not None and os.path.samestat(status, os.fstat(fd)):
+            return fd
     except OSError as error:
-        os.close(fd)
+        close_quietly(fd)
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
             return None
         raise volume_error(error, folder.path_of(name)) from None
-    # The file may have been removed by hand: a lock on a file without a name keeps no other process out.
-    status = folder.stat(name)
-    if status is None or not os.path.samestat(status, os.fstat(fd)):
-        os.close(fd)
-        return None
-    return fd
+    except BaseException:
+        close_quietly(fd)
+        raise
+    close_quietly(fd)
+    return None
 
 
 def _write_holder(fd: int, holder: str) -> None:

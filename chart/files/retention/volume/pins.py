@@ -1,18 +1,54 @@
-"""Pins: they protect a backup from pruning, for a time or forever."""
+"""Pins: they protect a backup from pruning, for a time or forever.
+
+Everyone who changes a pin, or deletes an archive because it has none, holds the lock of the pins and looks at the pin
+under it. That lock is held for moments only: unlike the lock of the directory, nobody has to do without it because a
+dump takes long.
+"""
 
 import json
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 from retention.errors import RetentionError
-from retention.names import Grammar, Kind, file_name
+from retention.names import PIN_LOCK, Grammar, Kind, file_name
+from retention.rule.backup import Pin
+from retention.volume import locks
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
+from retention.volume.sidecars import parse_pin, read_pin
 
 PIN_SCHEMA = 1
+BY_DRILL, BY_RESTORE = "drill", "restore"
+
+LOCK_SECONDS = 60
+"""How long a change waits for the lock of the pins."""
+
+
+def locked(directory: Directory, seconds: float | None = None) -> AbstractContextManager[None]:
+    """Return a context that holds the lock of the pins; take the lock of the directory first if both are needed.
+
+    Args:
+        directory: The database's directory.
+        seconds: How long to wait; 0 tries once.
+
+    Raises:
+        LockedError: On entry, when others held it all the time.
+        VolumeError: On entry, when the volume refuses.
+    """
+    wait = LOCK_SECONDS if seconds is None else seconds
+    return locks.locked(directory.folder, PIN_LOCK, seconds=wait, holder=directory.holder)
+
+
+def current(folder: Folder, base: str) -> Pin | None:
+    """Return the pin that an archive has now; one that cannot be read holds."""
+    name = file_name(base, Kind.PIN)
+    return read_pin(folder, name) if folder.exists(name) else None
 
 
 def pin(directory: Directory, name: str, *, reason: str, expires: datetime | None, now: datetime) -> None:
-    """Protect a backup from pruning; an existing pin is replaced.
+    """Protect a backup from pruning, as someone asks for; a pin that someone has set before is replaced.
+
+    A drill's pin, and a restore's that holds longer, stay and keep this one for later.
 
     Args:
         directory: The database's directory.
@@ -28,34 +64,72 @@ def pin(directory: Directory, name: str, *, reason: str, expires: datetime | Non
         base = next((backup.base for backup in directory.scan().backups if backup.name == name), None)
         if base is None:
             raise RetentionError(f"{directory.folder.path_of(name)}: not a backup", "see `list` for the backups")
-        write(directory.folder, base, reason=reason, expires=expires, now=now)
+        with locked(directory):
+            there, _ = _look(directory.folder, base)
+            content = _format(reason, expires, now)
+            if expires is not None and there is not None and _stays(there, expires):
+                content = _around(there, content, now)
+            _write(directory.folder, base, content)
 
 
-def write(
-    folder: Folder,
-    base: str,
-    *,
-    reason: str,
-    expires: datetime | None,
-    now: datetime,
-    by: str = "",
-    replaced: str = "",
-) -> None:
-    """Write a pin, or replace the existing one; the caller holds the lock, or knows that nothing is lost without it.
+def protect(directory: Directory, base: str, *, reason: str, expires: datetime, now: datetime) -> None:
+    """Protect a backup while it is restored; a pin that holds as long stays as it is.
+
+    A drill's pin holds until the next drill moves it on: it takes this pin along, and gives it back then.
 
     Raises:
-        VolumeError: When the volume refuses.
+        RetentionError: When there is no such archive any more, or the volume refuses.
     """
-    document = {
-        "schema": PIN_SCHEMA,
-        "reason": reason,
-        "pinned": now.isoformat(timespec="seconds"),
-        "expires": None if expires is None else expires.isoformat(timespec="seconds"),
-        **({"by": by} if by else {}),
-        **({"replaced": replaced} if replaced else {}),
-    }
-    folder.write(file_name(base, Kind.PIN), (json.dumps(document, ensure_ascii=False) + "\n").encode(errors="replace"))
-    folder.sync()
+    folder = directory.folder
+    with locked(directory):
+        _require(folder, base)
+        there, content = _look(folder, base)
+        replaced = ""
+        if there is not None and there.by == BY_DRILL:
+            kept = parse_pin(there.replaced.encode(errors="replace")) if there.replaced else None
+            if kept is None or not kept.holds(expires):
+                _write(folder, base, _around(there, _format(reason, expires, now, by=BY_RESTORE), now))
+            return
+        if there is not None and there.holds(expires):
+            return
+        if there is not None and there.holds(now):
+            # A pin that ends sooner is noted; that of another restore would only nest deeper each time.
+            replaced = there.replaced if there.by == BY_RESTORE else content.decode(errors="replace")
+        _write(folder, base, _format(reason, expires, now, by=BY_RESTORE, replaced=replaced))
+
+
+def hand_on(directory: Directory, base: str, *, reason: str, others: list[str], now: datetime) -> None:
+    """Give a backup the drill's pin, forever, and take it from all others.
+
+    A pin that holds for a limited time comes back when the drill's pin moves on.
+
+    Args:
+        directory: The database's directory.
+        base: The newest backup that a drill has proved.
+        reason: Why it is pinned.
+        others: The bases of the other backups.
+        now: The moment, UTC.
+
+    Raises:
+        RetentionError: When there is no such archive any more, or the volume refuses.
+    """
+    folder = directory.folder
+    with locked(directory):
+        _require(folder, base)
+        there, content = _look(folder, base)
+        if there is None or there.expires is not None:
+            replaced = content.decode(errors="replace")
+            _write(folder, base, _format(reason, None, now, by=BY_DRILL, replaced=replaced))
+        for other in others:
+            found, _ = _look(folder, other)
+            if found is None or found.by != BY_DRILL:
+                continue
+            replaced = found.replaced
+            if replaced and parse_pin(replaced.encode(errors="replace")).holds(now):
+                folder.write(file_name(other, Kind.PIN), replaced.encode(errors="replace"))
+            else:
+                folder.remove(file_name(other, Kind.PIN))
+        folder.sync()
 
 
 def unpin(directory: Directory, name: str) -> bool:
@@ -68,7 +142,45 @@ def unpin(directory: Directory, name: str) -> bool:
     parsed = Grammar(directory.database).parse(name)
     if parsed is None or parsed.kind is not Kind.ARCHIVE:
         raise RetentionError(f"{folder.path_of(name)}: not an archive's name", "see `list` for the backups")
-    with directory.locked():
+    with directory.locked(), locked(directory):
         removed = folder.remove(file_name(parsed.base, Kind.PIN))
         folder.sync()
         return removed
+
+
+def _require(folder: Folder, base: str) -> None:
+    name = file_name(base, Kind.ARCHIVE)
+    if not folder.exists(name) and not folder.lists(name):
+        raise RetentionError(f"{folder.path_of(name)}: it was deleted meanwhile", "see `list` for the backups")
+
+
+def _look(folder: Folder, base: str) -> tuple[Pin | None, bytes]:
+    """Return the pin that a backup has, and the content of its file."""
+    content = folder.read_listed(file_name(base, Kind.PIN))
+    return (None, b"") if content is None else (parse_pin(content), content)
+
+
+def _stays(there: Pin, expires: datetime) -> bool:
+    return there.by == BY_DRILL or (there.by == BY_RESTORE and there.holds(expires))
+
+
+def _around(there: Pin, content: bytes, now: datetime) -> bytes:
+    """Return a pin as it is, which keeps another one for the time after it."""
+    return _format(there.reason, there.expires, now, by=there.by, replaced=content.decode(errors="replace"))
+
+
+def _format(reason: str, expires: datetime | None, now: datetime, *, by: str = "", replaced: str = "") -> bytes:
+    document = {
+        "schema": PIN_SCHEMA,
+        "reason": reason,
+        "pinned": now.isoformat(timespec="seconds"),
+        "expires": None if expires is None else expires.isoformat(timespec="seconds"),
+        **({"by": by} if by else {}),
+        **({"replaced": replaced} if replaced else {}),
+    }
+    return (json.dumps(document, ensure_ascii=False) + "\n").encode(errors="replace")
+
+
+def _write(folder: Folder, base: str, content: bytes) -> None:
+    folder.write(file_name(base, Kind.PIN), content)
+    folder.sync()

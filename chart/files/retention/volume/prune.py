@@ -1,35 +1,91 @@
 """Deletes backups: those that a decision deletes, and what an interrupted run has left over."""
 
+import contextlib
+import errno
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from retention.errors import RetentionError, VolumeError
-from retention.names import DELETIONS, SIDECARS, Kind, file_name
-from retention.rule.backup import Scan
-from retention.rule.decide import Decision, Delete
+from retention.errors import LockedError, RetentionError, VolumeError
+from retention.names import DELETIONS, OWNERS, SIDECARS, Grammar, Kind, file_name
+from retention.rule.backup import Pin, Scan
+from retention.rule.decide import Decision, Delete, spare
+from retention.volume import pins
+from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 
+_SHARED_TEMPORARIES = tuple(f"{kind.value}{Kind.TEMPORARY.value}" for kind in (Kind.PIN, Kind.DRILL))
+"""How the temporary names of those files end that are written under the lock of the pins alone."""
 
-def carry_out(folder: Folder, decision: Decision, *, now: datetime) -> list[RetentionError]:
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What became of a decision.
+
+    Attributes:
+        decision: What was done: the decision without the archives that were pinned meanwhile.
+        problems: What went wrong apart from the deletions themselves: the log could not be written.
+    """
+
+    decision: Decision
+    problems: list[RetentionError]
+
+
+def carry_out(
+    directory: Directory, decision: Decision, *, now: datetime, done: Callable[[Delete], None] = lambda _: None
+) -> Pruned:
     """Delete the backups that a decision deletes; the caller holds the lock, and has decided under it.
 
     One rename deletes a backup. Once that is on disk its sidecars are removed, then the archive itself: an interruption
     at any point leaves no archive without its sidecars, and nothing that the next `clean` does not find.
 
-    Returns:
-        Problems other than the deletions themselves: the log could not be written.
+    A backup that has been pinned since the decision stays: a restore pins its archive without the directory's lock.
+
+    Args:
+        directory: The database's directory.
+        decision: The decision.
+        now: The moment of the decision, UTC.
+        done: Called with each backup that is deleted, also before an error.
 
     Raises:
         VolumeError: When the volume refuses; the backups that were deleted before are in the log.
     """
+    if not decision.delete:
+        return Pruned(decision, [])
+    folder = directory.folder
     gone: list[Delete] = []
+    pinned: dict[str, Pin] = {}
     try:
-        for delete in reversed(decision.delete):
-            folder.rename(delete.name, file_name(delete.base, Kind.TOMBSTONE))
-            gone.append(delete)
+        with _pins_locked(directory):
+            for delete in reversed(decision.delete):
+                pin = pins.current(folder, delete.base)
+                if pin is not None and pin.holds(now):
+                    pinned[delete.base] = pin
+                    continue
+                folder.rename(delete.name, file_name(delete.base, Kind.TOMBSTONE))
+                gone.append(delete)
     finally:
-        problems = _finish_deletions(folder, gone, now) if gone else []
-    return problems
+        try:
+            problems = _finish_deletions(folder, gone, now) if gone else []
+        finally:
+            for delete in reversed(gone):
+                done(delete)
+    return Pruned(spare(decision, pinned), problems)
+
+
+@contextlib.contextmanager
+def _pins_locked(directory: Directory) -> Iterator[None]:
+    """Hold the lock of the pins; without it where the volume has no room for its file, since then nobody can pin."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(pins.locked(directory))
+        except LockedError as error:
+            raise VolumeError(error.problem, error.remedy) from None
+        except VolumeError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        yield
 
 
 def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list[RetentionError]:
@@ -47,7 +103,7 @@ def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list
     return [] if problem is None else [problem]
 
 
-def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
+def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
     """Complete the deletions of an interrupted run, and remove what it left over; the caller holds the lock.
 
     Returns:
@@ -56,10 +112,15 @@ def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
     Raises:
         VolumeError: When the volume refuses.
     """
-    removed = []
-    for name in scan.leftovers:
-        if folder.remove(name):
-            removed.append(name)
+    folder = directory.folder
+    orphans = _orphans(folder, scan)
+    # Drills and restores write these without the directory's lock: one of them may be writing at this moment.
+    shared = [name for name in orphans if name.endswith(_SHARED_TEMPORARIES)]
+    removed = [name for name in orphans if name not in shared and folder.remove(name)]
+    with contextlib.suppress(LockedError):
+        if shared:
+            with pins.locked(directory, 0):
+                removed += [name for name in shared if folder.remove(name)]
     for base in scan.tombstones:
         line = _log_line(
             now, file_name(base, Kind.ARCHIVE), "interrupted", "completes an earlier run", event="completed"
@@ -71,6 +132,25 @@ def clean(folder: Folder, scan: Scan, *, now: datetime) -> list[str]:
     if removed:
         folder.sync()
     return removed
+
+
+def _orphans(folder: Folder, scan: Scan) -> list[str]:
+    """Return the leftovers that are left over at a second look as well.
+
+    A sidecar without its archive is gone for good, a sidecar too many costs nothing: so the archive must be missing
+    from a new list of the directory, too, and from a look at its name.
+    """
+    if not scan.leftovers:
+        return []
+    grammar, listed = Grammar(scan.database), folder.names()
+    orphans = []
+    for name in scan.leftovers:
+        parsed = grammar.parse(name)
+        owners = () if parsed is None else OWNERS.get(parsed.kind, ())
+        archives = [file_name(parsed.base, kind) for kind in owners] if parsed is not None else []
+        if not any(archive in listed or folder.exists(archive) for archive in archives):
+            orphans.append(name)
+    return orphans
 
 
 def _bury(folder: Folder, base: str, *, with_sidecars: bool) -> None:

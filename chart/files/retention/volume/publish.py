@@ -8,7 +8,7 @@ again, or a backup and small files that the next run removes.
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -92,12 +92,13 @@ def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, w
     for kind in (Kind.PIN, Kind.DRILL, Kind.GLOBALS):
         # They belong to a deleted archive that had this name.
         folder.remove(file_name(base, kind))
-    roles = folder.read(file_name(judged.base, Kind.STAGED_GLOBALS), _MOST_GLOBALS)
+    roles = folder.read_listed(file_name(judged.base, Kind.STAGED_GLOBALS), _MOST_GLOBALS)
     if roles is not None:
         folder.write(file_name(base, Kind.GLOBALS), roles)
     archive = file_name(base, Kind.ARCHIVE)
+    metadata = _metadata(judged, base, now, recovered, warnings, roles=roles is not None)
     folder.write(file_name(base, Kind.SHA256), sha256_line(judged.sha256, archive))
-    folder.write(file_name(base, Kind.METADATA), format_metadata(_metadata(judged, base, now, recovered, warnings)))
+    folder.write(file_name(base, Kind.METADATA), format_metadata(metadata))
     folder.sync()
     folder.rename(file_name(judged.base, Kind.STAGED), archive)
     folder.sync()
@@ -111,12 +112,7 @@ def mark_bad(folder: Folder, base: str, kind: Kind) -> str:
     Raises:
         VolumeError: When the volume refuses.
     """
-    target = base
-    while folder.exists(file_name(target, Kind.BAD)) or (
-        kind is Kind.STAGED and folder.exists(file_name(target, Kind.ARCHIVE))
-    ):
-        target = next_second(target)
-    name = file_name(target, Kind.BAD)
+    name = file_name(_free(folder, base, (Kind.BAD, Kind.ARCHIVE) if kind is Kind.STAGED else (Kind.BAD,)), Kind.BAD)
     folder.rename(file_name(base, kind), name)
     folder.sync()
     if kind is Kind.STAGED:
@@ -135,21 +131,34 @@ def free_base(folder: Folder, base: str) -> str:
     """Return the first base, from this one on, that no archive has.
 
     Raises:
-        VolumeError: When the names of a full day are taken.
+        VolumeError: When the names of a full day are taken, or those up to the last second that a name can have.
     """
-    candidate = base
+    return _free(folder, base, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED))
+
+
+def _free(folder: Folder, base: str, kinds: Sequence[Kind]) -> str:
+    """Return the first base, from this one on, under which no archive of these kinds exists.
+
+    A name counts as taken when the directory's list has it, too: a look that misses a file must never make room for
+    another one over it. The base itself may be staged: that is the archive which is to get a name.
+    """
+    listed, candidate = folder.names(), base
     for _ in range(_MOST_SECONDS_TAKEN):
-        names = [file_name(candidate, kind) for kind in (Kind.ARCHIVE, Kind.BAD)]
-        if candidate != base:
-            names.append(file_name(candidate, Kind.STAGED))
-        if not any(folder.exists(name) for name in names):
+        names = [file_name(candidate, kind) for kind in kinds if kind is not Kind.STAGED or candidate != base]
+        if not any(name in listed or folder.exists(name) for name in names):
             return candidate
-        candidate = next_second(candidate)
-    raise VolumeError(f"{folder.path_of(base)}: every name of a full day is taken", "check the clocks of the nodes")
+        try:
+            candidate = next_second(candidate)
+        except OverflowError:
+            break
+    raise VolumeError(
+        f"{folder.path_of(base)}: this name and all that may replace it are taken", "check the clocks of the nodes"
+    )
 
 
 def _sidecar(folder: Folder, base: str, kind: Kind) -> bytes:
-    content = folder.read(file_name(base, kind))
+    # That a listed file seems to be missing is the volume's fault (a VolumeError), not a verdict about the archive.
+    content = folder.read_listed(file_name(base, kind))
     if content is None:
         raise BadArchiveError(f"{file_name(base, kind)} is missing")
     return content
@@ -165,7 +174,9 @@ def _staged_result(folder: Folder, base: str) -> KeyValues:
         raise BadArchiveError(error.problem) from None
 
 
-def _metadata(judged: Judged, base: str, now: datetime, recovered: bool, warnings: list[str]) -> Metadata:
+def _metadata(
+    judged: Judged, base: str, now: datetime, recovered: bool, warnings: list[str], *, roles: bool
+) -> Metadata:
     result = judged.result
     return Metadata(
         database=result.text("database"),
@@ -187,7 +198,7 @@ def _metadata(judged: Judged, base: str, now: datetime, recovered: bool, warning
         format=result.text("format"),
         compression=result.text("compression"),
         rows=result.number("rows"),
-        globals=result.text("globals") == "yes",
+        globals=roles,
         dump_seconds=result.number("dump_seconds"),
         attempts=result.number("attempts"),
         verification=Verification(

@@ -4,16 +4,18 @@ A backup *is* a `<base>.dump` with `<base>.dump.sha256` and `<base>.json` that a
 Each file with one of our names has a state; all others are *ignored*: reported with a reason, never touched.
 """
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
 from datetime import datetime
 
+from retention.errors import VolumeError
 from retention.names import (
     OWN_FILES,
     OWN_ROOT_FILES,
+    OWNERS,
     SIDECARS,
-    STAGED_SIDECARS,
     Grammar,
     Kind,
     file_name,
@@ -23,7 +25,7 @@ from retention.names import (
 from retention.rule.backup import Finding, Pin, Scan
 from retention.text import shown
 from retention.volume.folder import Folder
-from retention.volume.sidecars import DamagedError, read_backup, read_pin
+from retention.volume.sidecars import UNSEEN_REMEDY, DamagedError, VanishedError, read_backup, read_pin
 
 # The files of a base are noted as a sum of bits, which is faster than a set; see the goal in volume/metadata.py.
 _BITS = {kind: 1 << index for index, kind in enumerate(Kind)}
@@ -31,6 +33,7 @@ _VISIBLE_BITS = {kind.value: _BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, *S
 _ARCHIVE = _BITS[Kind.ARCHIVE]
 _NEEDED = _BITS[Kind.SHA256] | _BITS[Kind.METADATA]
 _PUBLISHED = sum(_BITS[kind] for kind in (Kind.ARCHIVE, *SIDECARS))
+_ARCHIVES = sum(_BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, Kind.STAGED, Kind.TOMBSTONE))
 _NAMED = _BITS[Kind.PARTIAL] | _BITS[Kind.TEMPORARY]
 
 
@@ -38,7 +41,7 @@ def scan(folder: Folder, database: str) -> Scan:
     """Return everything in a database's directory.
 
     Raises:
-        VolumeError: When the directory, or a sidecar in it, cannot be read.
+        VolumeError: When the directory cannot be read. A file in it that cannot be read is the fault of its archive.
     """
     reading = _Reading(folder, database)
     reading.take()
@@ -60,12 +63,16 @@ class _Reading:
         self._times: dict[str, datetime] = {}
         self._kinds: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
-        # Names of ours that are not regular files. Their sidecars are left alone: someone put them there on purpose.
+        # Names of ours that are not regular files, or that cannot be looked at. Their sidecars are left alone: someone
+        # put the first there on purpose, and the others may be good archives on a storage that has a fault.
         self._blocked: set[str] = set()
+        # Why names of ours cannot be looked at.
+        self._unseen: dict[str, str] = {}
 
     def take(self) -> None:
         """Note all directory entries: the files of backups, and those to be ignored."""
         kinds, sizes, end = self._kinds, self._sizes, self._grammar.base_length
+        doubtful: list[tuple[str, str, int]] = []
         for entry in self._folder.entries():
             name = entry.name
             base, bit = name[:end], _VISIBLE_BITS.get(name[end:], 0)
@@ -78,17 +85,56 @@ class _Reading:
                 regular = entry.is_file(follow_symlinks=False)
                 if bit == _ARCHIVE and regular:
                     sizes[base] = entry.stat(follow_symlinks=False).st_size
-            except FileNotFoundError:
-                continue
             except OSError:
                 regular = False
             if not regular:
-                self._blocked.add(name)
-                self._ignore(entry)
+                doubtful.append((name, base, bit))
             elif bit & _NAMED:
                 (self._result.partial if bit == _BITS[Kind.PARTIAL] else self._result.leftovers).append(name)
             else:
                 kinds[base] |= bit
+        if doubtful:
+            self._look_again(doubtful)
+
+    def _look_again(self, doubtful: list[tuple[str, str, int]]) -> None:
+        """Look at the names that are not regular files, or could not be looked at, a second time.
+
+        One look proves nothing: a network file system may miss a file for a moment, and a file may have gone since the
+        directory was listed. A name that is still listed is there, whatever a look at it says.
+        """
+        listed: set[str] | None = None
+        for name, base, bit in doubtful:
+            try:
+                status = self._folder.stat(name)
+                reason = "its name is in the directory, but there seems to be no such file"
+            except VolumeError as error:
+                status, reason = None, error.reason
+            if status is not None and stat.S_ISREG(status.st_mode):
+                if bit & _NAMED:
+                    (self._result.partial if bit == _BITS[Kind.PARTIAL] else self._result.leftovers).append(name)
+                    continue
+                self._kinds[base] |= bit
+                if bit == _ARCHIVE:
+                    self._sizes[base] = status.st_size
+                continue
+            self._blocked.add(name)
+            if status is not None:
+                self._result.ignored.append(Finding(shown(name), f"{_type_of(status.st_mode)}, not a file"))
+                continue
+            listed = self._folder.names() if listed is None else listed
+            if name in listed:
+                self._unseen[name] = reason
+                self._note_unseen(name, bit, reason)
+            elif bit == _BITS[Kind.PIN]:
+                self._blocked.discard(name)
+
+    def _note_unseen(self, name: str, bit: int, reason: str) -> None:
+        """Count an archive that cannot be looked at, in whatever state, as damaged."""
+        reason = f"cannot be looked at: {reason}"
+        if bit & _ARCHIVES:
+            self._result.damaged.append(Finding(name, f"damaged: it {reason}", UNSEEN_REMEDY))
+        elif not bit & _PUBLISHED:
+            self._result.ignored.append(Finding(name, reason))
 
     def _recognise(self, entry: "os.DirEntry[str]") -> tuple[str, int] | None:
         """Return base and kind (as a bit) of a name; any other name is noted as ignored."""
@@ -96,24 +142,25 @@ class _Reading:
         time = None if parts is None else parse_stamp(parts[1])
         if parts is None or time is None:
             if entry.name not in OWN_FILES:
-                self._ignore(entry)
+                self._ignore(entry.name)
             return None
         base, _, kind = parts
         self._times[base] = time
         self._kinds.setdefault(base, 0)
         return base, _BITS[kind]
 
-    def _ignore(self, entry: "os.DirEntry[str]") -> None:
+    def _ignore(self, name: str) -> None:
+        """Note a name that is not one of ours."""
         try:
-            mode = entry.stat(follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            self._blocked.discard(entry.name)
-            return
-        except OSError as error:
-            reason = f"cannot be examined: {error.strerror}"
+            status = self._folder.stat(name)
+        except VolumeError as error:
+            reason = f"cannot be examined: {error.reason}"
         else:
-            reason = self._grammar.objection(entry.name) if stat.S_ISREG(mode) else f"{_type_of(mode)}, not a file"
-        self._result.ignored.append(Finding(shown(entry.name), reason))
+            if status is None:
+                return
+            mode = status.st_mode
+            reason = self._grammar.objection(name) if stat.S_ISREG(mode) else f"{_type_of(mode)}, not a file"
+        self._result.ignored.append(Finding(shown(name), reason))
 
     def sorted(self) -> Scan:
         """Return everything that was noted, with the state of each base."""
@@ -123,12 +170,15 @@ class _Reading:
             kinds = self._kinds[base]
             if kinds & _ARCHIVE:
                 self._sort_archive(base, kinds)
+            elif kinds & _BITS[Kind.PIN] and file_name(base, Kind.ARCHIVE) in self._unseen:
+                result.pinned.add(file_name(base, Kind.ARCHIVE))
             if not kinds & _ARCHIVE or kinds & ~_PUBLISHED:
                 self._sort_others(base, kinds)
         result.staged.reverse()
         for names in (result.partial, result.leftovers):
             names.sort()
-        result.ignored.sort(key=lambda finding: finding.name)
+        for findings in (result.damaged, result.ignored):
+            findings.sort(key=lambda finding: finding.name)
         return result
 
     def _sort_others(self, base: str, kinds: int) -> None:
@@ -137,24 +187,51 @@ class _Reading:
         for kind, bases in ((Kind.BAD, result.bad), (Kind.STAGED, result.staged), (Kind.TOMBSTONE, result.tombstones)):
             if kinds & _BITS[kind]:
                 bases.append(base)
-        owned = ((SIDECARS, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED)), (STAGED_SIDECARS, (Kind.STAGED,)))
-        for sidecars, owners in owned:
-            if not any(kinds & _BITS[kind] or file_name(base, kind) in self._blocked for kind in owners):
-                result.leftovers += [file_name(base, kind) for kind in sidecars if kinds & _BITS[kind]]
+        for sidecar, owners in OWNERS.items():
+            if kinds & _BITS[sidecar] and not any(
+                kinds & _BITS[kind] or file_name(base, kind) in self._blocked for kind in owners
+            ):
+                result.leftovers.append(file_name(base, sidecar))
 
     def _sort_archive(self, base: str, kinds: int) -> None:
+        before = len(self._result.backups)
+        self._count_archive(base, kinds)
+        if kinds & _BITS[Kind.PIN] and len(self._result.backups) == before:
+            self._result.pinned.add(file_name(base, Kind.ARCHIVE))
+
+    def _count_archive(self, base: str, kinds: int) -> None:
         for kind in () if kinds & _NEEDED == _NEEDED else (Kind.SHA256, Kind.METADATA):
+            name = file_name(base, kind)
+            if name in self._unseen:
+                self._damaged(base, f"{name} cannot be looked at: {self._unseen[name]}", UNSEEN_REMEDY)
+                return
             if not kinds & _BITS[kind]:
-                reason = f"incomplete: {file_name(base, kind)} is missing"
+                reason = f"incomplete: {name} is missing"
                 self._result.incomplete.append(Finding(file_name(base, Kind.ARCHIVE), reason))
                 return
         pin = self._pin(base, kinds) if self._blocked or kinds & _BITS[Kind.PIN] else None
         try:
-            backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
+            try:
+                backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
+            except VanishedError:
+                if not self._folder.lists(file_name(base, Kind.ARCHIVE)):
+                    # A prune has deleted the backup since the directory was listed.
+                    return
+                backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
         except DamagedError as error:
-            self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), f"damaged: {error}"))
-            return
-        self._result.backups.append(backup)
+            self._damaged(base, str(error), error.remedy)
+        except VanishedError as error:
+            if self._folder.lists(str(error)):
+                self._damaged(base, f"{error} cannot be read, though its name is in the directory", UNSEEN_REMEDY)
+            else:
+                self._result.incomplete.append(
+                    Finding(file_name(base, Kind.ARCHIVE), f"incomplete: {error} is missing")
+                )
+        else:
+            self._result.backups.append(backup)
+
+    def _damaged(self, base: str, reason: str, remedy: str) -> None:
+        self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), f"damaged: {reason}", remedy))
 
     def _pin(self, base: str, kinds: int) -> Pin | None:
         name = file_name(base, Kind.PIN)
@@ -182,10 +259,13 @@ def scan_root(folder: Folder) -> Root:
     for entry in folder.entries():
         if entry.name in OWN_ROOT_FILES or entry.name == "lost+found":
             continue
-        if entry.is_dir(follow_symlinks=False) and is_database(entry.name):
+        mode = _mode(folder, entry)
+        if (mode is None or stat.S_ISDIR(mode)) and is_database(entry.name):
+            # One that cannot be looked at is a database as well: who opens it says why.
             databases.append(entry.name)
         else:
-            reason = "a link, never followed" if entry.is_symlink() else "not a database's directory"
+            link = mode is not None and stat.S_ISLNK(mode)
+            reason = "a link, never followed" if link else "not a database's directory"
             ignored.append(Finding(shown(entry.name), reason))
     return Root(tuple(sorted(databases)), tuple(sorted(ignored, key=lambda finding: finding.name)))
 
@@ -199,11 +279,24 @@ def is_database_folder(folder: Folder, name: str) -> bool:
     for entry in folder.entries():
         if entry.name in OWN_FILES or grammar.parse(entry.name) is not None:
             return True
-        directory = entry.is_dir(follow_symlinks=False)
-        root_like |= entry.name in OWN_ROOT_FILES or (
-            directory and (is_database(entry.name) or entry.name == "lost+found")
-        )
+        if entry.name in OWN_ROOT_FILES:
+            root_like = True
+        elif is_database(entry.name) or entry.name == "lost+found":
+            mode = _mode(folder, entry)
+            root_like |= mode is not None and stat.S_ISDIR(mode)
     return not root_like
+
+
+def _mode(folder: Folder, entry: "os.DirEntry[str]") -> int | None:
+    """Return the mode of a directory entry, or None when it cannot be looked at."""
+    try:
+        return entry.stat(follow_symlinks=False).st_mode
+    except OSError:
+        # Once is not enough to call it unseen: see _Reading._look_again.
+        with contextlib.suppress(VolumeError):
+            status = folder.stat(entry.name)
+            return None if status is None else status.st_mode
+    return None
 
 
 def _type_of(mode: int) -> str:

@@ -16,9 +16,24 @@ from retention.volume.checksum import parse_sha256
 from retention.volume.folder import Folder
 from retention.volume.metadata import MetadataError, read_facts
 
+UNSEEN_REMEDY = "check the storage and who owns the file: the archive may be sound, so do not remove it"
+"""What to do about a file of ours that cannot be looked at or read."""
+
 
 class DamagedError(Exception):
-    """The sidecars of an archive contradict each other or its size; the text says how."""
+    """The sidecars of an archive contradict each other or its size, or cannot be read; the text says how.
+
+    Attributes:
+        remedy: What to do about it; empty where the caller knows better.
+    """
+
+    def __init__(self, text: str, remedy: str = "") -> None:
+        super().__init__(text)
+        self.remedy = remedy
+
+
+class VanishedError(Exception):
+    """A sidecar that the directory's list had seems to be gone; the text is its name."""
 
 
 def read_backup(folder: Folder, base: str, time: datetime, size: int, pin: Pin | None) -> Backup:
@@ -32,20 +47,30 @@ def read_backup(folder: Folder, base: str, time: datetime, size: int, pin: Pin |
         pin: Its pin.
 
     Raises:
-        DamagedError: When they do not agree.
-        VolumeError: When a sidecar cannot be read.
+        DamagedError: When they do not agree, or one of them cannot be read.
+        VanishedError: When one of them is missing.
     """
     metadata_name, sha256_name = f"{base}.json", f"{base}.dump.sha256"
     try:
-        expected, sha256, tables, compression = read_facts(folder.read(metadata_name, regular=True) or b"")
+        expected, sha256, tables, compression = read_facts(_read(folder, metadata_name, b"\n}\n"))
     except MetadataError as error:
         raise DamagedError(f"{metadata_name} {error}") from None
     if size != expected:
         raise DamagedError(f"it has {size} bytes, {metadata_name} says {expected}")
-    sums = folder.read(sha256_name, regular=True) or b""
+    sums = _read(folder, sha256_name, b"\n")
     if sums[:65].split() != [sha256.encode()] and parse_sha256(sums) != sha256:
         raise DamagedError(f"{sha256_name} and {metadata_name} do not agree")
     return Backup(base, time, size, sha256, tables, compression, pin)
+
+
+def _read(folder: Folder, name: str, end: bytes) -> bytes:
+    try:
+        content = folder.read(name, regular=True, end=end)
+    except VolumeError as error:
+        raise DamagedError(f"{name} cannot be read: {error.reason}", error.remedy or UNSEEN_REMEDY) from None
+    if content is None:
+        raise VanishedError(name)
+    return content
 
 
 @dataclass(frozen=True, slots=True)

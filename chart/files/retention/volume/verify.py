@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from retention.errors import RetentionError, VolumeError
-from retention.names import Kind
+from retention.names import Kind, file_name
 from retention.rule.backup import Backup
 from retention.volume import publish
 from retention.volume.checksum import digest
@@ -17,7 +17,7 @@ class Checked:
 
     Attributes:
         name: Its file name.
-        result: `good`, `bad`, `gone` (pruned while it was read) or `unread`.
+        result: `good`, `bad`, `gone` (pruned while it was read) or `unread` (it cannot be read, or lacks its sidecars).
         reason: Why it is not good; empty for a good one.
     """
 
@@ -44,14 +44,18 @@ def verify(directory: Directory, only: frozenset[str] | None, *, done: Callable[
         RetentionError: When one of `only` does not exist, or the directory cannot be read.
     """
     found = directory.scan()
-    names = {backup.name for backup in found.backups} | {finding.name for finding in found.damaged}
+    uncounted = [*found.damaged, *found.incomplete]
+    names = {backup.name for backup in found.backups} | {finding.name for finding in uncounted}
     for name in sorted((only or frozenset()) - names):
         reason = next((f.reason for f in found.not_counted() if f.name == name), "there is no such archive")
         raise RetentionError(f"{directory.folder.path_of(name)}: {reason}", "see `list` for the backups")
     checks = []
-    for finding in found.damaged:
+    for finding in uncounted:
         if only is None or finding.name in only:
-            checks.append(_report(Checked(finding.name, "bad", finding.reason), done))
+            # A remedy means that the file cannot be looked at: that is no verdict about what is in it.
+            unread = bool(finding.remedy) or finding in found.incomplete
+            reason = f"{finding.reason}; {finding.remedy}" if finding.remedy else finding.reason
+            checks.append(_report(Checked(finding.name, "unread" if unread else "bad", reason), done))
     for backup in _chosen(found.backups, only):
         checks.append(_report(_check(directory, backup), done))
     return checks
@@ -71,7 +75,7 @@ def _check(directory: Directory, backup: Backup) -> Checked:
     try:
         sha256, size = digest(folder, backup.name, lambda: None)
     except VolumeError as error:
-        if not folder.exists(backup.name):
+        if not folder.exists(backup.name) and not folder.lists(backup.name):
             return Checked(backup.name, "gone", "pruned meanwhile")
         return Checked(backup.name, "unread", str(error))
     if sha256 == backup.sha256:
@@ -79,9 +83,26 @@ def _check(directory: Directory, backup: Backup) -> Checked:
     found = f"{size} bytes with sha256 {sha256[:12]}…, published as {backup.bytes} bytes with {backup.sha256[:12]}…"
     try:
         with directory.locked():
-            if backup not in directory.scan().backups:
-                return Checked(backup.name, "gone", f"{found}; pruned meanwhile")
-            name = publish.mark_bad(folder, backup.base, Kind.ARCHIVE)
+            return _take_out_of_use(directory, backup, found)
     except RetentionError as error:
         return Checked(backup.name, "bad", f"{found}; it could not be renamed: {error}")
-    return Checked(backup.name, "bad", f"{found}; it is now {name} and no longer counts")
+
+
+def _take_out_of_use(directory: Directory, backup: Backup, found: str) -> Checked:
+    """Rename an archive that was found damaged, unless it is not the one that was read; the caller holds the lock.
+
+    What makes an archive is its name, its size and its sha256: its pin may have changed while it was read.
+    """
+    now = directory.scan()
+    same = next((other for other in now.backups if other.base == backup.base), None)
+    if same is not None and (same.bytes, same.sha256) == (backup.bytes, backup.sha256):
+        name = publish.mark_bad(directory.folder, backup.base, Kind.ARCHIVE)
+        return Checked(backup.name, "bad", f"{found}; it is now {name} and no longer counts")
+    if same is not None:
+        return Checked(backup.name, "unread", "another archive got its name while it was read; verify it again")
+    if finding := next((finding for finding in now.not_counted() if finding.name == backup.name), None):
+        return Checked(backup.name, "bad", f"{found}; it does not count: {finding.reason}")
+    if backup.base in now.bad:
+        bad = file_name(backup.base, Kind.BAD)
+        return Checked(backup.name, "bad", f"{found}; another process has renamed it to {bad}, and it no longer counts")
+    return Checked(backup.name, "gone", f"{found}; pruned meanwhile")
