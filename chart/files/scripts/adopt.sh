@@ -35,7 +35,7 @@ read_archive() {
   archive=$1
   base=${archive##*/} && base=${base%.dump}
   database=${archive%/*} && database=${database##*/}
-  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr
+  facts=$BACKUP_RUN/adopt.facts stderr=$BACKUP_RUN/adopt.stderr listing=$BACKUP_RESULTS/contents
   : >"$stderr"
   put database "$database" && put base "$base"
   [ -r "$archive" ] || fail "this user may not read it" "let the user of the pod read it: chmod or chown it as root"

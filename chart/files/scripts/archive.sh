@@ -14,18 +14,22 @@ read_whole() {
   run pg_restore -f /dev/null "$1"
 }
 
-# Both the table of contents and the rows go through named pipes: so the exit codes of pg_restore are seen, and nothing whose
-# size the user's data decide is kept. Only the data section is written; the whole archive is still read.
+# The rows go through a named pipe, so that the exit code of pg_restore is seen. The table of contents, whose size the user's
+# data decide, goes to $listing, which the caller puts where there is room. Only the data section is written; the whole archive
+# is still read.
 count_rows() {
-  rm -f "$facts.list" "$facts.sql" && mkfifo "$facts.list" "$facts.sql" || return 1
-  awk -v apostrophe="'" "$row_counter" "$facts.list" "$facts.sql" >"$facts.rows" 2>/dev/null &
+  if ! run pg_restore -l "$1" >"$listing" || ! rm -f "$facts.sql" || ! mkfifo "$facts.sql"; then
+    rm -f "$listing"
+    return 1
+  fi
+  awk -v apostrophe="'" "$row_counter" "$listing" - <"$facts.sql" >"$facts.rows" 2>/dev/null &
   counter=$! code=0
   set -- "$1" --section=data -f "$facts.sql"
   # Statistics are not rows. An older pg_restore neither writes them nor knows the option.
   case $(pg_restore --help) in *--no-statistics*) set -- "$@" --no-statistics ;; esac
-  run list_into "$facts.list" "$1" && run pg_restore "$@" || code=$?
+  run pg_restore "$@" || code=$?
   end_counter
-  rm -f "$facts.list" "$facts.sql"
+  rm -f "$facts.sql" "$listing"
   [ "$code" = 0 ] || return 1
   IFS= read -r rows <"$facts.rows" || :
 }
@@ -45,7 +49,7 @@ read_contents() {
   awk '
     /^;/ { if (NR < 40) print }
     /^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/^[0-9]+; [0-9]+ [0-9]+ TABLE (DATA|ATTACH) / { tables++ }
-    END { print "tables=" tables + 0 }' "$facts.list" >"$facts" &
+    END { print "tables=" tables + 0 }' <"$facts.list" >"$facts" &
   counter=$! code=0
   run list_into "$facts.list" "$1" || code=$?
   end_counter

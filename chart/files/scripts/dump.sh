@@ -303,6 +303,7 @@ dump() {
 verify() {
   began=$(now)
   [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, check the volume"
+  listing=$dir/.$base.list.partial
   read_whole "$partial" "$conf_count_rows" ||
     fail "the archive cannot be read back: $(why pg_restore)" "check the volume; the next run dumps again"
   read_contents "$partial" || fail "the archive's contents cannot be listed: $(why pg_restore)" "check the volume"
