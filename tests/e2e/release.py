@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -118,6 +119,17 @@ def fill(cluster: Cluster, namespace: str, instance: str, dbname: str, rows: int
         f"SET ROLE {owner}; CREATE TABLE IF NOT EXISTS items (id serial PRIMARY KEY, name text NOT NULL); "
         f"INSERT INTO items (name) SELECT md5(i::text) FROM generate_series(1, {rows}) i;",
     )  # fmt: skip
+
+
+def drop_previous(cluster: Cluster, namespace: str, pod: str, database: str, log: str) -> None:
+    """Drop what a restore in place has kept, by the statement that its log gives.
+
+    Raises:
+        AssertionError: The log gives none.
+    """
+    statement = re.search(r"when you no longer need it: (DROP SCHEMA .*)", log)
+    assert statement, f"the restore does not say how to drop what was there before:\n{log}"
+    sql(cluster, namespace, pod, database, statement[1])
 
 
 def fingerprint(cluster: Cluster, namespace: str, instance: str, dbname: str) -> str:

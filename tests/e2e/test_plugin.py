@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 
 from tests.e2e.node import Cluster, wait_until
-from tests.e2e.release import Release, cnpg_cluster, databases, fill, fingerprint, sql, wait_healthy
+from tests.e2e.release import (
+    Release,
+    cnpg_cluster,
+    databases,
+    drop_previous,
+    fill,
+    fingerprint,
+    sql,
+    wait_healthy,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -223,6 +232,7 @@ def test_a_database_is_restored_only_when_asked_twice(site: Site) -> None:
     assert fingerprint(site.cluster, site.namespace, instance, "authelia") == broken
     done = site.run("restore", "authelia", "--replace", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
+    drop_previous(site.cluster, site.namespace, instance, "authelia", done.stdout + done.stderr)
     assert fingerprint(site.cluster, site.namespace, instance, "authelia") == whole
 
 
@@ -259,6 +269,7 @@ def test_archives_of_an_earlier_job_are_adopted_listed_and_restored(site: Site) 
     sql(site.cluster, site.namespace, instance, "authelia", "DELETE FROM items WHERE id % 2 = 0")
     done = site.run("restore", "authelia", "--backup", old, "--replace", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
+    drop_previous(site.cluster, site.namespace, instance, "authelia", done.stdout + done.stderr)
     assert fingerprint(site.cluster, site.namespace, instance, "authelia") == whole
     done = site.run("inspect", "--write", "--", "rm", "-r", f"/backups/authelia/{broken}", "/backups/gone")
     assert done.returncode == 0, done.stderr

@@ -22,6 +22,7 @@ from tests.e2e.release import (
     Run,
     cnpg_cluster,
     databases,
+    drop_previous,
     far_off,
     fill,
     fingerprint,
@@ -114,6 +115,9 @@ class Site:
 
     def fingerprint(self, database: str) -> str:
         return fingerprint(self.cluster, self.namespace, instance(database), database)
+
+    def drop_previous(self, database: str, log: str) -> None:
+        drop_previous(self.cluster, self.namespace, instance(database), database, log)
 
     def sql(self, pod: str, database: str, query: str) -> str:
         return sql(self.cluster, self.namespace, pod, database, query)
@@ -551,7 +555,8 @@ def test_newest_archive_restores_into_the_same_cluster(fired: Site, looking: Sit
     assert literal.returncode != 0
     assert "Peer authentication failed" in literal.stderr, literal.stderr
 
-    fired.release.shell(f"N={fired.namespace} D=authelia\n" + block("whole"))
+    log = fired.release.shell(f"N={fired.namespace} D=authelia\n" + block("whole"))
+    fired.drop_previous("authelia", log)
     assert fired.fingerprint("authelia") == before
     owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'items'"
     assert fired.sql(instance("authelia"), "authelia", owner) == "authelia"
@@ -564,6 +569,7 @@ def test_plugin_restores_into_the_same_cluster(fired: Site, looking: Site) -> No
     assert fired.fingerprint("authelia") != before
     told = fired.by_plugin("restore")
     assert f"restored {looking.newest('authelia')} into 'authelia'" in told, told
+    fired.drop_previous("authelia", told)
     assert fired.fingerprint("authelia") == before
 
 
