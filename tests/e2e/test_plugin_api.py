@@ -147,11 +147,11 @@ def test_a_run_whose_job_somebody_deletes_ends_with_an_error(server: ApiServer) 
         try:
             wait_until("the run has begun", lambda: bool(jobs(server)), 60)
             server.kubectl("delete", "jobs", "--all", "--cascade=background")
-            _, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 1, errors
-    assert "not found" in errors
+    assert process.returncode == 1, output + errors
+    assert "is gone: someone deleted it before it ended" in output, output + errors
     assert "Traceback" not in errors
 
 
