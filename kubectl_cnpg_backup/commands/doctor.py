@@ -8,6 +8,7 @@ from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model import doctor, new_cluster
 from kubectl_cnpg_backup.model.objects import Object, dig
 from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, databases_in, read_conf
+from kubectl_cnpg_backup.model.rights import RIGHTS
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode
@@ -63,7 +64,7 @@ def _facts(session: Session) -> doctor.Facts:
         servers={name: _server_image(cluster, name) for name in clusters},
         clusters=clusters,
         claim_events=cluster.events_of("PersistentVolumeClaim", release.claim) if release.claim else (),
-        missing_rights=[right for right in doctor.RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
+        missing_rights=[right for right in RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
 from kubectl_cnpg_backup.model.objects import Object, claim_problem, dig, labels, major_of, name_of, parse_time, selects
 from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run
+from kubectl_cnpg_backup.model.rights import Right
 from kubectl_cnpg_backup.model.schedule import assess
 from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
@@ -17,42 +18,6 @@ from retention.text import format_age
 _LONGHORN_SOURCE = "recurring-job.longhorn.io/source"
 _LONGHORN_JOB = re.compile(r"recurring-job(-group)?\.longhorn\.io/.+")
 _OLDEST_KUBERNETES = (1, 30)
-
-
-@dataclass(frozen=True, slots=True)
-class Right:
-    """An RBAC rule that the plugin needs, and what it needs it for."""
-
-    verb: str
-    group: str
-    resource: str
-    purpose: str
-
-
-RIGHTS = (
-    Right("list", "batch", "cronjobs", "every command"),
-    Right("list", "batch", "jobs", "status, logs"),
-    Right("get", "batch", "jobs", "run"),
-    Right("create", "batch", "jobs", "run, and every command that reads the volume"),
-    Right("delete", "batch", "jobs", "run, and every command that reads the volume"),
-    Right("list", "", "pods", "status, logs, and every command that reads the volume"),
-    Right("get", "", "pods", "inspect"),
-    Right("get", "", "pods/log", "run, logs"),
-    Right("get", "", "pods/exec", "every command that reads the volume"),
-    Right("create", "", "pods/exec", "every command that reads the volume"),
-    Right("get", "", "configmaps", "which databases a CronJob backs up"),
-    Right("list", "", "events", "the reason why a pod does not start"),
-    Right("get", "", "persistentvolumeclaims", "doctor"),
-    Right("list", "networking.k8s.io", "networkpolicies", "doctor"),
-)
-"""What the plugin needs, which the chart's Role grants with `accessPolicy.operatorRights`; Secrets are not included."""
-
-NEW_CLUSTER_RIGHTS = (
-    Right("get", "postgresql.cnpg.io", "clusters", "new-cluster"),
-    Right("create", "postgresql.cnpg.io", "clusters", "new-cluster"),
-    Right("create", "networking.k8s.io", "networkpolicies", "new-cluster"),
-)
-"""What one command needs in addition, which the Role grants with `accessPolicy.newClusterRights`."""
 
 
 class Level(enum.Enum):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_cnpg_backup.model.doctor import NEW_CLUSTER_RIGHTS, RIGHTS, Right
+from kubectl_cnpg_backup.model.rights import NEW_CLUSTER_RIGHTS, RIGHTS, Right
 from tests.e2e import apiserver
 from tests.e2e.apiserver import ApiServer
 from tests.e2e.node import wait_until

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_cnpg_backup.model.doctor import RIGHTS
+from kubectl_cnpg_backup.model.rights import RIGHTS
 from tests.e2e import apiserver
 from tests.e2e.apiserver import ApiServer
 from tests.e2e.node import wait_until

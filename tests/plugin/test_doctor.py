@@ -12,6 +12,7 @@ from kubectl_cnpg_backup.model import doctor
 from kubectl_cnpg_backup.model.doctor import Facts, Level, Unreadable, examine
 from kubectl_cnpg_backup.model.objects import major_of, selects
 from kubectl_cnpg_backup.model.release import read_runs
+from kubectl_cnpg_backup.model.rights import NEW_CLUSTER_RIGHTS, RIGHTS, Right
 from tests.lab import chart
 from tests.plugin.common import NOW, ago, evicted, job, objects, pod, release
 
@@ -69,7 +70,7 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
     "old Kubernetes": ({"kubernetes": "v1.29.9"}, Level.WRONG, "older than 1.30", "upgrade"),
     "another version": ({"plugin": "0.2.0"}, Level.CAREFUL, "plugin 0.2.0", "pipx install"),
     "missing right": (
-        {"missing_rights": [doctor.RIGHTS[3]]},
+        {"missing_rights": [RIGHTS[3]]},
         Level.CAREFUL,
         "may not create jobs",
         "resources [jobs], verbs [create]",
@@ -271,10 +272,10 @@ def test_the_charts_role_grants_what_the_plugin_needs_and_nothing_else_but_the_c
             for verb in rule["verbs"]
         }
 
-    def needed(rights: Sequence[doctor.Right]) -> set[tuple[str, str, str]]:
+    def needed(rights: Sequence[Right]) -> set[tuple[str, str, str]]:
         return {(right.verb, right.group, right.resource) for right in rights}
 
     mount = {("mount", "", "persistentvolumeclaims")}
     assert granted() == mount, "exec is granted without being asked for"
-    assert granted(operatorRights=True) == mount | needed(doctor.RIGHTS)
-    assert granted(newClusterRights=True) == mount | needed(doctor.NEW_CLUSTER_RIGHTS)
+    assert granted(operatorRights=True) == mount | needed(RIGHTS)
+    assert granted(newClusterRights=True) == mount | needed(NEW_CLUSTER_RIGHTS)
