@@ -86,7 +86,7 @@ not change what runs. The Jobs and CronJobs were judged when they were made, so 
 {{/*
 CEL: makes, deletes or hands on what must stay as it is: the claim, a copy of it, and the objects that the runs are made of. With a
 controller reference on the claim a pod could adopt it, with any other reference it could be collected as garbage; with another
-volume the dumps would go to whoever owns that one.
+volume, the owner of that volume would get the dumps.
 */}}
 {{- define "cnpg-backup.celStorage" -}}
 {{- $claim := include "cnpg-backup.claimName" . -}}

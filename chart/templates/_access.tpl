@@ -46,7 +46,7 @@ for the group's version if it was given only versions.
   {{- $policies = list "access" -}}
   {{- if and (eq $.Values.accessPolicy.mode "grant") (eq . "ValidatingPolicy") -}}
     {{- $policies = list "access" "storage" "connect" "volume" -}}
-    {{- /* Kyverno judges `exec` by asking for the pod: while it is out, nobody could enter any pod of the namespace. */ -}}
+    {{- /* Kyverno judges `exec` by asking for the pod: while Kyverno is down, no pod of the namespace could be entered. */ -}}
     {{- if $.Values.accessPolicy.builtin.enabled -}}
       {{- $policies = without $policies "connect" -}}
     {{- end -}}
@@ -65,7 +65,7 @@ for the group's version if it was given only versions.
 {{- end -}}
 
 {{/*
-Fails if whoever installs may not even read the access policies. Templates cannot catch an error, but Helm prints the call that
+Fails if the user who installs the chart may not read the access policies. Templates cannot catch an error, but Helm prints the call that
 failed: its argument `otherwise` is the advice. Without a cluster nothing is looked up.
 */}}
 {{- define "cnpg-backup.readAccessPolicies" -}}
