@@ -78,7 +78,9 @@ def waiting(pod: Pod, role: str, tmp: Path, patient: str) -> subprocess.Popen[st
         ["sh", "-euc", script], executable=f"{pod.shell_path}/sh", stdout=subprocess.PIPE, text=True,
         env={
             **pod.environment(), "PGHOST": "127.0.0.1", "PGPORT": str(pod.server.port), "PGUSER": role,
-            "PGDATABASE": "postgres", "PGPASSFILE": str(tmp / "pgpass"), "PGSSLMODE": "prefer",
+            "PGDATABASE": "postgres", "PGPASSFILE": str(tmp / "pgpass"),
+            # One attempt a connection: `prefer` tries a second one, which may meet the new password already.
+            "PGSSLMODE": "disable",
         },
     )  # fmt: skip
 
