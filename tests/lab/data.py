@@ -268,7 +268,7 @@ _OWN = """n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 _RELATIONS = """
 SELECT coalesce(json_agg(json_build_array(c.oid::regclass::text, n.nspname || '.' || c.relname, c.relkind)
   ORDER BY 2), '[]') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'm', 'S') AND """ + _OWN.format(oid="c.oid", catalog="pg_class")
+WHERE c.relkind IN ('r', 'm', 'S') AND c.relispopulated AND """ + _OWN.format(oid="c.oid", catalog="pg_class")
 
 _SCHEMA = f"""
 WITH r AS (SELECT c.oid, c.relkind, c.relowner, c.relpersistence, c.relacl,

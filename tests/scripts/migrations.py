@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.postgres import Server
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,20 @@ class Migration:
     migration: str
     superuser: str = ""
     stays: str = ""
+
+
+def install_extensions(server: Server) -> None:
+    """One whose name must be quoted, as "uuid-ossp", and one with rows of its own and of the user, as PostGIS."""
+    folder = Path(server.installation.run("pg_config", "--sharedir").stdout.strip()) / "extension"
+    (folder / "odd-name.control").write_text("default_version = '1'\ncomment = 'odd'\n")
+    (folder / "odd-name--1.sql").write_text("CREATE FUNCTION odd() RETURNS int LANGUAGE sql AS 'SELECT 1';\n")
+    (folder / "settings.control").write_text("default_version = '1'\nschema = settings\n")
+    (folder / "settings--1.sql").write_text(
+        "CREATE TABLE settings.job (id serial PRIMARY KEY, v text); GRANT SELECT ON settings.job TO PUBLIC;"
+        "INSERT INTO settings.job (v) VALUES ('built in');"
+        "SELECT pg_catalog.pg_extension_config_dump('settings.job', 'WHERE id > 1');"
+        "SELECT pg_catalog.pg_extension_config_dump('settings.job_id_seq', '');"
+    )
 
 
 _T = "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a'), ('b'); "

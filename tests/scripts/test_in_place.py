@@ -17,7 +17,7 @@ import pytest
 from tests.lab.data import fingerprint
 from tests.lab.postgres import Server, identifier
 from tests.scripts.conftest import PASSWORD, RESTORE, Pod, drop_owner
-from tests.scripts.migrations import KITCHEN_SINK, MIGRATIONS, WRECK, Migration
+from tests.scripts.migrations import KITCHEN_SINK, MIGRATIONS, WRECK, Migration, install_extensions
 from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
 
 _MOMENT = r"_before_\d{8}_\d{6}"
@@ -132,17 +132,7 @@ def shell(request: pytest.FixtureRequest, shell_paths: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def _extensions(server: Server) -> None:
-    """One whose name must be quoted, as "uuid-ossp", and one with rows of its own and of the user, as PostGIS."""
-    folder = Path(server.installation.run("pg_config", "--sharedir").stdout.strip()) / "extension"
-    (folder / "odd-name.control").write_text("default_version = '1'\ncomment = 'odd'\n")
-    (folder / "odd-name--1.sql").write_text("CREATE FUNCTION odd() RETURNS int LANGUAGE sql AS 'SELECT 1';\n")
-    (folder / "settings.control").write_text("default_version = '1'\nschema = settings\n")
-    (folder / "settings--1.sql").write_text(
-        "CREATE TABLE settings.job (id serial PRIMARY KEY, v text); GRANT SELECT ON settings.job TO PUBLIC;"
-        "INSERT INTO settings.job (v) VALUES ('built in');"
-        "SELECT pg_catalog.pg_extension_config_dump('settings.job', 'WHERE id > 1');"
-        "SELECT pg_catalog.pg_extension_config_dump('settings.job_id_seq', '');"
-    )
+    install_extensions(server)
 
 
 Make = Callable[..., Place]

@@ -1,0 +1,219 @@
+"""Compute the cells of one row: back up once, then restore in every way, each from the same state of the database.
+
+A cell is `identical`, or `refused: …` with what the restore names before anything has changed. All else raises Wrong: then
+the cell keeps no promise.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tests.lab.postgres import PostgresError
+from tests.matrix.kind import COLUMNS, Column, Kind
+from tests.matrix.site import ASIDE, NAME, Site, differences, shortened, parted, without_owners
+
+IDENTICAL, REFUSED, WRONG = "identical", "refused: ", "wrong: "
+_USELESS = ("look for the cause in the server's log", "restore it by hand to find out why")
+
+
+class Wrong(AssertionError):
+    """A cell that keeps no promise, and why."""
+
+
+def require(condition: object, why: str) -> None:
+    if not condition:
+        raise Wrong(why)
+
+
+def equal(what: str, good: list[str] | set[str], found: list[str] | set[str]) -> None:
+    """Raise Wrong with the first lines that differ."""
+    if isinstance(good, set):
+        good, found = sorted(good), sorted(found)
+    lines = differences(list(good), list(found))
+    require(not lines, f"{what} differs: " + " / ".join(lines[:6]))
+
+
+@dataclass
+class Good:
+    """What must come back: the database as it was when it was backed up."""
+
+    plain: list[str]
+    rights: set[str]
+    views: dict[str, object]
+    bare: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    """The cells of one kind of database; `meddle` is SQL of the superuser, run after each restore, to see that it shows."""
+
+    site: Site
+    kind: Kind
+    meddle: str = ""
+
+    def __post_init__(self) -> None:
+        self.site.build(self.kind)
+        self.good = self._look()
+        self.site.configure(self.kind)
+        self.site.pod.run()
+        (self.archive,) = self.site.pod.archives(NAME)
+        self._restore_barely()
+
+    def _look(self, dbname: str = NAME) -> Good:
+        site = self.site
+        return Good(site.plain(dbname), site.rights(dbname), site.views(dbname))
+
+    def _restore_barely(self) -> None:
+        """The archive by a bare pg_restore, for expressions that the server writes in other words."""
+        server = self.site.server
+        server.psql("CREATE DATABASE bare TEMPLATE template0")
+        done = subprocess.run(
+            [str(server.bin / "pg_restore"), "--exit-on-error", "-d", "bare", str(self.archive)],
+            env={**server.superuser_env, "PATH": "/usr/bin:/bin"}, capture_output=True, check=False,
+        )  # fmt: skip
+        if done.returncode == 0:
+            self.good.bare = parted(self.site.plain("bare"))[0]
+        server.drop_database("bare")
+
+    def cell(self, column: Column) -> str:
+        """What this way of restoring gives.
+
+        Raises:
+            Wrong: it keeps no promise.
+        """
+        ways: dict[Column, Callable[[], str]] = {
+            "beside, superuser": lambda: self._beside(True),
+            "beside, owner": lambda: self._beside(False),
+            "in place, superuser": lambda: self._in_place(True),
+            "in place, owner": lambda: self._in_place(False),
+            "into another name": self._into_another_name,
+            "drill": self._drill,
+        }
+        if column != "drill":
+            self.site.build(self.kind)
+            equal("the kind itself", self.good.plain, self.site.plain(NAME))
+            self.site.change(self.kind)
+        return ways[column]()
+
+    def cells(self, columns: Iterable[Column] = COLUMNS) -> dict[Column, str]:
+        """All cells, those that keep no promise as `wrong: …`."""
+        found: dict[Column, str] = {}
+        for column in columns:
+            try:
+                found[column] = self.cell(column)
+            except (Wrong, PostgresError) as error:
+                found[column] = WRONG + " ".join(str(error).split())
+        return found
+
+    # The five ways of a restore.
+
+    def _beside(self, superuser: bool) -> str:
+        if not superuser:
+            self.site.server.psql(f"ALTER ROLE {NAME} CREATEDB")
+        before = self.site.plain()
+        log = self._restore(superuser, RESTORE_REPLACE="yes", RESTORE_WAY="beside")
+        if log.startswith(REFUSED):
+            return log
+        (old,) = self.site.databases() - {NAME}
+        equal("the old database", before, self.site.plain(old))
+        require(f'DROP DATABASE "{old}"' in log, f"the log does not say how {old} is dropped")
+        return self._compare(NAME, superuser)
+
+    def _into_another_name(self) -> str:
+        before = self.site.plain(NAME)
+        log = self._restore(True, RESTORE_INTO="shop_copy")
+        if log.startswith(REFUSED):
+            return log
+        require(self.site.databases() == {NAME, "shop_copy"}, f"databases: {self.site.databases()}")
+        equal("the database itself", before, self.site.plain(NAME))
+        return self._compare("shop_copy", True)
+
+    def _in_place(self, superuser: bool) -> str:
+        there, rows = {shortened(line) for line in self.site.inventory()}, self.site.rows()
+        log = self._restore(superuser, RESTORE_REPLACE="yes", RESTORE_WAY="in-place")
+        if log.startswith(REFUSED):
+            return log
+        require(self.site.databases() == {NAME}, f"databases: {self.site.databases()}")
+        self._set_aside_whole(there, {shortened(name): content for name, content in rows.items()}, log)
+        for statement in re.findall("no longer need it: (.*)", log):
+            role = "" if superuser else f"SET SESSION AUTHORIZATION {NAME};"
+            self.site.server.psql(f"SET default_transaction_read_only = off; {role} {statement}", NAME)
+        require(not re.search(ASIDE, "\n".join(self.site.inventory())), "the printed statement does not drop all")
+        return self._compare(NAME, superuser)
+
+    def _set_aside_whole(self, there: set[str], rows: dict[str, object], log: str) -> None:
+        """Each object that was there is there still: set aside, or left where it was, which the log says then."""
+        now = self.site.inventory()
+        aside = {re.sub(ASIDE, "", line) for line in now if re.search(ASIDE, line)}
+        lost = there - aside
+        left = {line for line in lost if line in now and line.split()[-1].strip('"') in log}
+        require(lost == left, f"not set aside: {sorted(lost - left)[:5]}")
+        kept = {re.sub(ASIDE, "", name): content for name, content in self.site.rows().items() if re.search(ASIDE, name)}
+        changed = sorted(name for name in rows if rows[name] != kept.get(name))
+        require(not changed, f"rows of what was set aside differ: {changed[:5]}")
+
+    def _drill(self) -> str:
+        proved, log, found = self.site.drill()
+        if not proved:
+            raise Wrong("the drill failed: " + (re.findall(r"FAILED: \S+: (.*)", log) or [log])[0])
+        if _without_places(found) != _without_places(self.good.bare):
+            equal("the drilled database", _without_places(parted(self.good.plain)[0]), _without_places(found))
+        return IDENTICAL
+
+    # What a restore must keep.
+
+    def _restore(self, superuser: bool, **options: str) -> str:
+        """The log of a restore, or `refused: …` if that is what it did, and changed nothing."""
+        before, databases = self.site.plain(NAME), self.site.databases()
+        roles = self.site.server.psql("SELECT rolname FROM pg_roles ORDER BY 1")
+        code, log = self.site.restore(superuser, **options)
+        for useless in _USELESS:
+            require(useless not in log, f"useless remedy: {_failure(log)}")
+        require(roles == self.site.server.psql("SELECT rolname FROM pg_roles ORDER BY 1"), "a role was made")
+        if code == 0:
+            if self.meddle:
+                self.site.server.psql(self.meddle, options.get("RESTORE_INTO", NAME))
+            return log
+        require(code in (1, 3), f"exit code {code}: {log[-300:]}")
+        failure = _failure(log)
+        require(f"nothing was changed: '{options.get('RESTORE_INTO', NAME)}' is as it was" in log, f"fails late: {failure}")
+        equal("the database after a refusal", before, self.site.plain(NAME))
+        require(self.site.databases() == databases, f"databases are left: {self.site.databases() - databases}")
+        again, dry = self.site.restore(superuser, **options, RESTORE_DRY_RUN="yes")
+        require(again == code and _failure(dry) == failure, f"fails late: {failure}")
+        return REFUSED + _obstacle(failure)
+
+    def _compare(self, dbname: str, superuser: bool) -> str:
+        """An owner's restore gives all to the owner, and rights of what it owns are no grant."""
+        found, good = self._look(dbname), self.good
+        (inside, itself), (expected, database) = parted(found.plain), parted(good.plain)
+        if inside not in (expected, good.bare):
+            if not superuser:
+                inside, expected = without_owners(inside), without_owners(expected)
+            equal("the database", expected, inside)
+        equal("the database itself", database, itself)
+        rights, wanted = found.rights, good.rights
+        if not superuser:
+            rights, wanted = ({line for line in lines if line.split()[0] != NAME} for lines in (rights, wanted))
+        equal("a right", wanted, rights)
+        require(found.views == good.views, f"materialized views differ: {sorted(found.views)} {sorted(good.views)}")
+        return IDENTICAL
+
+
+def _failure(log: str) -> str:
+    found = re.findall(r"FAILED: (.*)", log)
+    return str(found[0]) if found else log[-300:]
+
+
+def _obstacle(failure: str) -> str:
+    """What is in the way, without who restores and where: those are the column."""
+    return re.sub(rf"^'\w+' cannot set aside what is in '{NAME}': ", "", failure)
+
+
+def _without_places(lines: list[str]) -> list[str]:
+    """A throwaway server has no tablespaces."""
+    return [re.sub(r"; Tablespace: .*", "", line) for line in lines if not line.startswith("SET default_tablespace")]
+
