@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long lint format sync bench bench-cluster bench-retention e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long matrix lint format sync bench bench-cluster bench-retention e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ test: venv packages tools lint ## Run all linters, and every test except e2e
 
 test-long: venv packages tools ## Run the properties with many examples
 	@$(PY) -m pytest -m long -n 2 --dist worksteal
+
+matrix: venv packages ## Restore every kind of database in every way; writes docs/restore-matrix.md
+	@$(PY) -m tests.matrix $(ARGS)
 
 lint: venv ## Types, style, shell, YAML, and drift of generated files
 	@tools/lint

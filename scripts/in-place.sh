@@ -11,11 +11,21 @@
 # The rows of set-aside.sql, for use in a FROM clause.
 set_aside_plan() { printf '(%s) plan' "$(cat "${0%/*}/set-aside.sql")"; }
 
-# Everything that would stop a restore in place, found before it begins.
-check_in_place() {
-  [ "$way" = in-place ] || return 0
+# Everything that would stop the restore, found before it begins.
+check_obstacles() {
+  : >"$BACKUP_RUN/obstacles"
+  if [ "$way" = beside ]; then
+    find_forbidden "$list"
+    find_forbidden_rights
+    stop_at_obstacles 0
+    return
+  fi
+  choose_entries
   check_timescaledb
-  check_set_aside
+  find_set_aside
+  in_database=$(awk 'END { print NR }' "$BACKUP_RUN/obstacles")
+  find_forbidden "$list.use"
+  stop_at_obstacles "$in_database"
   check_locks
 }
 
@@ -26,20 +36,12 @@ check_timescaledb() {
       "set spec.enableSuperuserAccess of the cluster, so that the restore uses the superuser's Secret"
 }
 
-# Find everything that cannot be set aside, before anything changes, and list all of it at once.
-check_set_aside() {
+# Everything that cannot be set aside.
+find_set_aside() {
   ask "$target" -v moment="$moment" <<SQL || fail_with_stderr "database '$target' cannot be read"
 SELECT DISTINCT obstacle FROM $(set_aside_plan) WHERE obstacle <> '' ORDER BY 1
 SQL
-  mv "$facts" "$BACKUP_RUN/obstacles"
-  obstacles=$(awk 'END { print NR }' "$BACKUP_RUN/obstacles")
-  [ "$obstacles" != 0 ] || return 0
-  head -n 50 "$BACKUP_RUN/obstacles" >"$BACKUP_RUN/obstacles.shown"
-  while IFS= read -r obstacle <&3; do
-    report "in the way: $obstacle"
-  done 3<"$BACKUP_RUN/obstacles.shown"
-  fail "'$PGUSER' cannot set aside what is in '$target': $(head -n 1 "$BACKUP_RUN/obstacles")$(and_others "$obstacles")" \
-    "as superuser, give these objects to '$PGUSER' (ALTER … OWNER TO) or drop them; or let the restore use the superuser's Secret (spec.enableSuperuserAccess of the cluster)"
+  cat "$facts" >>"$BACKUP_RUN/obstacles"
 }
 
 # The lines of a file as one line, at most twenty of them.
@@ -114,7 +116,9 @@ UNION ALL SELECT 'CAST - CAST (' || format_type(castsource, NULL) || ' AS ' || f
         WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'))
 UNION ALL SELECT unnest(ARRAY['ACL', 'COMMENT']) || ' - SCHEMA ' || nspname || ' ', ''
   FROM pg_namespace WHERE NOT pg_has_role(nspowner, 'USAGE')
-UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ', 'COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
+UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ']) || evtname || ' ', ''
+  FROM pg_event_trigger WHERE current_setting('is_superuser') = 'off'
+UNION ALL SELECT unnest(ARRAY['COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
   WHERE current_setting('is_superuser') = 'off'
 UNION ALL SELECT 'DEFAULT ACL ', ' ' || rolname || ' ' FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE')
 SQL
@@ -288,7 +292,6 @@ drop_set_aside() {
 # psql runs the statements, not pg_restore: what is set aside and what is restored must be one transaction.
 restore_in_place() {
   restored_alone="AND n.nspname !~ '_before_$moment\$'"
-  choose_entries
   write_unlinks
   public=usual
   ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own

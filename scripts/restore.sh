@@ -25,6 +25,8 @@ export LC_ALL
 . "${0%/*}/beside.sh"
 # shellcheck source=scripts/in-place.sh
 . "${0%/*}/in-place.sh"
+# shellcheck source=scripts/forbidden.sh
+. "${0%/*}/forbidden.sh"
 
 watcher='' feeder='' made='' roles_made='' target_state='' found_rows=''
 
@@ -470,7 +472,7 @@ main() {
   choose_jobs
   name_databases
   announce
-  check_in_place
+  check_obstacles
   read_archive
   if [ "$dry_run" = yes ]; then
     report "nothing was changed, because RESTORE_DRY_RUN=yes"

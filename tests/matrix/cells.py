@@ -76,7 +76,7 @@ class Row:
         )  # fmt: skip
         if done.returncode == 0:
             self.good.bare = parted(self.site.plain("bare"))[0]
-        server.drop_database("bare")
+        self.site.clear()
 
     def cell(self, column: Column) -> str:
         """What this way of restoring gives.
@@ -172,10 +172,10 @@ class Row:
         code, log = self.site.restore(superuser, **options)
         for useless in _USELESS:
             require(useless not in log, f"useless remedy: {_failure(log)}")
+        if code == 0 and self.meddle:
+            self.site.server.psql(self.meddle, options.get("RESTORE_INTO", NAME))
         require(roles == self.site.server.psql("SELECT rolname FROM pg_roles ORDER BY 1"), "a role was made")
         if code == 0:
-            if self.meddle:
-                self.site.server.psql(self.meddle, options.get("RESTORE_INTO", NAME))
             return log
         require(code in (1, 3), f"exit code {code}: {log[-300:]}")
         failure = _failure(log)

@@ -39,7 +39,7 @@ KINDS = [
         "With user mappings, foreign tables and imported options.",
         """CREATE SERVER srv FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'a', dbname 'x y'); CREATE USER MAPPING FOR PUBLIC SERVER srv;
         CREATE USER MAPPING FOR shop SERVER srv OPTIONS (user 'u', password 'it''s'); CREATE FOREIGN TABLE ft (i int OPTIONS (column_name 'x'))
-        SERVER srv OPTIONS (table_name 'y'); GRANT USAGE ON FOREIGN SERVER srv TO reader; COMMENT ON SERVER srv IS 'x';""",
+        SERVER srv OPTIONS (table_name 'y'); GRANT USAGE ON FOREIGN SERVER srv TO reader; COMMENT ON SERVER srv IS 'x'; CREATE TABLE t (i int);""",
         superuser="CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO shop;",
         since="ALTER SERVER srv OPTIONS (SET host 'b'); DROP FOREIGN TABLE ft; CREATE FOREIGN TABLE ft2 (i int) SERVER srv",
     ),
@@ -156,11 +156,12 @@ KINDS = [
     ),
     Kind(
         "short timeouts of the role",
-        "statement_timeout, lock_timeout, idle timeouts and transaction_timeout of a few milliseconds.",
-        T + "INSERT INTO t (v) SELECT md5(n::text) FROM generate_series(1, 20000) n;",
+        "statement_timeout, lock_timeout and the others, shorter than the restore of one table.",
+        """CREATE FUNCTION slow(text) RETURNS bool LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(1.2); RETURN true; END $$;
+        CREATE TABLE t (v text CHECK (slow(v))); INSERT INTO t VALUES ('a'), ('b');""",
         since="DELETE FROM t",
-        since_superuser="ALTER ROLE shop SET statement_timeout = '5ms'; ALTER ROLE shop SET transaction_timeout = '9ms'; "
-        "ALTER ROLE shop SET idle_in_transaction_session_timeout = '5ms'; ALTER DATABASE shop SET statement_timeout = '5ms'",
+        since_superuser="ALTER ROLE shop SET statement_timeout = '1s'; ALTER ROLE shop SET transaction_timeout = '1s'; "
+        "ALTER ROLE shop SET idle_in_transaction_session_timeout = '1s'; ALTER ROLE shop SET lock_timeout = '1s'",
     ),
     Kind(
         "odd settings of the role and the database",

@@ -79,11 +79,15 @@ SELECT role || ' ' || word || ' ' || what FROM (
 # What no schema holds, and what the server names after an object's number, is not among them.
 _INVENTORY = r"""
 SET search_path = pg_catalog, pg_temp;
+WITH RECURSIVE of_extension (classid, objid) AS (
+  SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+  UNION SELECT d.classid, d.objid FROM pg_depend d JOIN of_extension e ON e.classid = d.refclassid AND e.objid = d.refobjid
+  WHERE d.deptype IN ('a', 'i'))
 SELECT DISTINCT o.type || ' ' || o.identity FROM pg_depend d, pg_identify_object(d.classid, d.objid, 0) o
 WHERE d.objid >= 16384 AND o.identity !~ '_RETURN'
   AND o.type !~ '^(toast|default acl|event trigger|cast|extension|publication|server|user mapping|large|schema)'
   AND o.type !~ 'of access method|^foreign-data wrapper'
-  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')
+  AND (d.classid, d.objid) NOT IN (SELECT * FROM of_extension)
   AND o.identity !~ 'pg_toast|^pg_catalog\.'
 """
 _OUTSIDE = r"""
@@ -151,39 +155,42 @@ class Site:
 
     def clear(self) -> None:
         """Drop every database that a restore may have left, and what would keep it."""
-        for (line,) in self.server.sql("SELECT database || ' ' || gid FROM pg_prepared_xacts"):
-            database, gid = line.split(" ", 1)
-            self.server.psql(f"ROLLBACK PREPARED {literal(gid)}", database)
-        self.server.psql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active")
-        for name in self.databases():
-            for (subscription,) in self.server.sql(
-                f"SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid AND datname = {literal(name)}"
-            ):
-                quoted = identifier(subscription)
-                self.server.psql(
-                    f"SET event_triggers = off; SET default_transaction_read_only = off; ALTER SUBSCRIPTION {quoted} DISABLE;"
-                    f"ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE); DROP SUBSCRIPTION {quoted}",
-                    name,
-                )
-            self.server.psql(f"ALTER DATABASE {identifier(name)} WITH IS_TEMPLATE false")
-            self.server.drop_database(name)
+        found = self.server.sql(
+            "SELECT 1, database, gid FROM pg_prepared_xacts UNION ALL SELECT 2, database, slot_name FROM pg_replication_slots "
+            "WHERE NOT active UNION ALL SELECT 3, datname, subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid "
+            f"UNION ALL SELECT 4, datname, NULL FROM pg_database WHERE datname ~ '^{NAME}|^bare' ORDER BY 1"
+        )
+        for step, dbname, name in found:
+            quoted = identifier(name)
+            statements = {
+                "1": f"ROLLBACK PREPARED {literal(name)}",
+                "2": f"SELECT pg_drop_replication_slot({literal(name)})",
+                "3": "SET event_triggers = off; SET default_transaction_read_only = off; "
+                f"ALTER SUBSCRIPTION {quoted} DISABLE; ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE); DROP SUBSCRIPTION {quoted}",
+            }
+            if step == "4":
+                drop = f"ALTER DATABASE {identifier(dbname)} IS_TEMPLATE false;\nDROP DATABASE {identifier(dbname)} WITH (FORCE)"
+                self.server.psql(drop)
+            else:
+                self.server.psql(statements[step], dbname)
         self.server.psql(f"ALTER ROLE {NAME} RESET ALL; ALTER ROLE {NAME} NOCREATEDB")
 
     def build(self, kind: Kind) -> None:
         """The database as it is when it is backed up."""
         self.clear()
         self.server.create_database(NAME, NAME)
-        self.server.psql(kind.superuser, NAME)
-        self.as_owner(kind.owner)
-        self.server.psql(kind.then, NAME)
+        self._run(kind.superuser)
+        self._run(kind.owner, f"SET SESSION AUTHORIZATION {NAME};")
+        self._run(kind.then)
 
     def change(self, kind: Kind) -> None:
         """What happens to it between the backup and the restore."""
-        self.as_owner(kind.since)
-        self.server.psql(kind.since_superuser, NAME)
+        self._run(kind.since, f"SET SESSION AUTHORIZATION {NAME};")
+        self._run(kind.since_superuser)
 
-    def as_owner(self, sql: str) -> None:
-        self.server.psql(f"SET SESSION AUTHORIZATION {NAME}; {sql}" if sql else "", NAME)
+    def _run(self, sql: str, first: str = "") -> None:
+        if sql:
+            self.server.psql(f"{first} {sql}", NAME)
 
     # What it is.
 
@@ -204,8 +211,8 @@ class Site:
 
     def views(self, dbname: str = NAME) -> dict[str, object]:
         """What materialized views hold, which no dump contains."""
-        names = self.server.psql("SELECT schemaname || '.' || matviewname FROM pg_matviews", dbname).split("\n")
-        return {name: rows for name, rows in fingerprint(self.server, dbname).tables.items() if name in names}
+        names = self.server.psql("SELECT schemaname || '.' || matviewname FROM pg_matviews", dbname).split()
+        return {name: rows for name, rows in fingerprint(self.server, dbname).tables.items() if name in names} if names else {}
 
     def inventory(self) -> set[str]:
         """Every object of a schema, and every object without one."""
@@ -268,7 +275,7 @@ def parted(lines: list[str]) -> tuple[list[str], list[str]]:
     for line in lines:
         if header := re.match(r"-- Name: (.*?); Type: ([^;]*);", line):
             part = itself if header[2].startswith("DATABASE") or header[1] == f"DATABASE {NAME}" else inside
-        part.append(line)
+        (inside if line.startswith("SET default_table") else part).append(line)
     return inside, itself
 
 

@@ -55,14 +55,14 @@ KINDS = [
         INSERT INTO t VALUES (E'\\.\n\\.\r\n\t\\N "''"', '{"a": 1, "a":2 }', '{"b": "\\u00e4"}', '\x00ff5c0a', '-1 mon 3 days', 'NaN',
           'Infinity', 'infinity', '1.50', 4294967295, '10101', '\', 'x', '::1/64', '(1,-0)', '0/FF', 'a:1A b:2', 'a & !b',
           '00000000-0000-0000-0000-000000000000'), ('', NULL, 'null', '', '0', '-0', 'NaN', '-infinity', '-1', 0, NULL, '', '', NULL,
-          NULL, NULL, '', NULL, NULL), (repeat('ä☃', 5000));""",
+          NULL, NULL, '', NULL), (repeat('ä☃', 5000));""",
         since="TRUNCATE t",
     ),
     Kind(
         "inheritance",
         "A child with defaults and checks of its own, a grandchild of two parents.",
         """CREATE TABLE a (x int DEFAULT 1, y text NOT NULL DEFAULT 'a', CHECK (x > 0)); CREATE TABLE b (z int, x int DEFAULT 2);
-        CREATE TABLE ab (w int) INHERITS (a, b); ALTER TABLE ab ALTER x SET DEFAULT 3;
+        CREATE TABLE ab (w int, x int DEFAULT 4) INHERITS (a, b); ALTER TABLE ab ALTER x SET DEFAULT 3;
         ALTER TABLE a ADD CONSTRAINT only_here CHECK (y <> 'q') NO INHERIT; CREATE TABLE abc () INHERITS (ab);
         CREATE TABLE late (x int, y text NOT NULL, CONSTRAINT a_x_check CHECK (x > 0)); ALTER TABLE late INHERIT a;
         INSERT INTO a DEFAULT VALUES; INSERT INTO ab DEFAULT VALUES; INSERT INTO abc (w) VALUES (5); INSERT INTO late VALUES (1, 'l');""",
@@ -91,7 +91,7 @@ KINDS = [
         """CREATE SCHEMA parts; CREATE TABLE ev (id int, at date) PARTITION BY RANGE (at);
         CREATE TABLE parts.p1 PARTITION OF public.ev FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
         CREATE TABLE parts.p2 PARTITION OF public.ev FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
-        CREATE INDEX whole ON ONLY ev (id); CREATE INDEX part1 ON parts.p1 (id); ALTER INDEX whole ATTACH PARTITION part1;
+        CREATE INDEX whole ON ONLY ev (id); CREATE INDEX part1 ON parts.p1 (id); ALTER INDEX whole ATTACH PARTITION parts.part1;
         INSERT INTO ev VALUES (1, '2026-01-02'), (2, '2026-02-02');
         CREATE TABLE parts.template (LIKE public.ev INCLUDING ALL);""",
         since="ALTER TABLE parts.p1 SET SCHEMA public; CREATE TABLE parts.p3 PARTITION OF public.ev FOR VALUES FROM ('2026-03-01') TO "
