@@ -20,7 +20,7 @@ KINDS = [
         "policies to roles",
         "Policies that name several roles; their names need quotes or are PUBLIC.",
         T
-        + """ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY "to TO reader" ON t FOR UPDATE TO reader, writer, pg_monitor
+        + """ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY "to TO reader" ON t FOR UPDATE TO reader, pg_monitor
           USING (v = 'TO other') WITH CHECK (true); CREATE POLICY p2 ON t TO PUBLIC USING (id IN (SELECT 1)); COMMENT ON POLICY p2 ON t IS 'x';
         GRANT SELECT ON t TO reader, writer;""",
         since="ALTER POLICY p2 ON t TO reader; GRANT ALL ON t TO stranger",

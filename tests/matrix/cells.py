@@ -210,7 +210,7 @@ def _failure(log: str) -> str:
 
 def _obstacle(failure: str) -> str:
     """What is in the way, without who restores and where: those are the column."""
-    return re.sub(rf"^'\w+' cannot set aside what is in '{NAME}': ", "", failure)
+    return re.sub(rf"^'{NAME}' cannot (set aside what is in '{NAME}'|restore what is in the archive): ", "", failure)
 
 
 def _without_places(lines: list[str]) -> list[str]:

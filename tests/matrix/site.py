@@ -234,7 +234,7 @@ class Site:
         by_owner = kind.dumped_by == "owner"
         self.pod.add(
             NAME, user=NAME if by_owner else "postgres", password=PASSWORD if by_owner else SUPERUSER_PASSWORD,
-            ca=self.server.ca is not None, **tls,
+            ca=self.server.ca is not None, allow_empty="true", **tls,
         )  # fmt: skip
 
     def restore(self, superuser: bool, **options: str) -> tuple[int, str]:
@@ -282,7 +282,7 @@ def parted(lines: list[str]) -> tuple[list[str], list[str]]:
 def without_owners(lines: list[str]) -> list[str]:
     """As `pg_dump --no-owner` writes it."""
     lines = [line for line in lines if not re.match(r"ALTER .* OWNER TO .*;$", line)]
-    return [re.sub(r"^(-- Name: .*; Owner: )[^;]*", r"\1-", line) for line in lines]
+    return [re.sub(r"^(-- (?:Data for )?Name: .*; Owner: )[^;]*", r"\1-", line) for line in lines]
 
 
 @contextlib.contextmanager

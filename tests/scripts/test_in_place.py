@@ -86,13 +86,18 @@ class Place:
             re.sub(_MOMENT, "", k): v for k, v in found.items() if "." in k and bool(re.search(_MOMENT, k)) == aside
         }
 
-    def restore(self, expect: int = 0, /, *, superuser: bool = False, **environment: str) -> str:
+    def restore(
+        self, expect: int = 0, /, *, superuser: bool = False, rows: int | None = None, **environment: str
+    ) -> str:
+        """Restore it; `rows` is how many the archive held when it was made."""
         self.pod.renew()
         body = self.archive.read_bytes()
         facts = {
             "database": self.name, "base": self.archive.stem, "bytes": str(len(body)), "dbname": self.name,
             "sha256": hashlib.sha256(body).hexdigest(), "server_version": self.server.value("SHOW server_version"),
         }  # fmt: skip
+        if rows is not None:
+            facts["rows"] = str(rows)
         lines = "".join(f"{key}={value}\n" for key, value in facts.items())
         (self.pod.folder / "results" / "a.request").write_text(lines)
         secret = self.pod.folder / "credentials" / self.name
@@ -248,6 +253,87 @@ def test_without_keep_the_old_is_dropped_in_the_same_transaction(make: Make, sup
     log = place.restore(superuser=superuser, RESTORE_KEEP="no")
     assert "_before_" not in log
     assert differences(good, place.plain()) == []
+
+
+def test_without_keep_rows_are_compared_before_the_old_is_dropped_and_all_is_one_transaction(make: Make) -> None:
+    place = make("CREATE TABLE t (i int); INSERT INTO t VALUES (1), (2)")
+    good = place.plain()
+    place.sql("CREATE TABLE newer (i int); CREATE PUBLICATION newer FOR TABLE newer; INSERT INTO t VALUES (3)")
+    place.server.psql(f"ALTER ROLE {place.name} SET log_statement = 'all'")
+    try:
+        place.restore(RESTORE_KEEP="no", rows=2)
+    finally:
+        place.server.psql(f"ALTER ROLE {place.name} RESET log_statement")
+    done = [line for line in place.server.log.split("\n") if "statement: " in line]
+    (drop,) = (line for line in done if "statement: DROP SCHEMA public_before_" in line)
+    (process,) = re.findall(r"\[\d+\]", drop)
+    words = re.compile("statement: (BEGIN|COMMIT|DO|DROP|ROLLBACK)")
+    # Sessions of one process number: only the last of them is the restore's.
+    own = [found[1] for line in done if process in line and (found := words.search(line))]
+    assert own[own.index("BEGIN") :] == ["BEGIN", "DO", "DROP", "DROP", "COMMIT"]
+    assert differences(good, place.plain()) == []
+
+
+def test_without_keep_a_count_that_differs_keeps_all_that_was_there(make: Make) -> None:
+    place = make(KITCHEN_SINK)
+    place.sql("CREATE TABLE newer (m mood); INSERT INTO newer VALUES ('ok'); DELETE FROM log")
+    before, rows = place.plain(), place.rows()
+    for keep in ("no", "yes"):
+        log = place.restore(1, RESTORE_KEEP=keep, rows=9999)
+        assert re.search("FAILED: .*it has \\d+ rows, the archive held 9999", log)
+        assert "nothing was changed" in log
+        assert (place.plain(), place.rows()) == (before, rows)
+
+
+_ONLY_A_SUPERUSER = """CREATE TABLE s (i int);
+  CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER et ON ddl_command_end EXECUTE FUNCTION e();
+  CREATE PUBLICATION everything FOR ALL TABLES; CREATE PUBLICATION of_schema FOR TABLES IN SCHEMA public;
+  CREATE OPERATOR FAMILY fam USING btree; CREATE FUNCTION in_c(int4, int4) RETURNS int4 LANGUAGE internal AS 'int4pl';
+  CREATE OPERATOR CLASS oc FOR TYPE int4 USING btree FAMILY fam AS OPERATOR 1 <, FUNCTION 1 btint4cmp(int4, int4);
+  CREATE FUNCTION tight() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1';
+  CREATE FUNCTION quiet() RETURNS int LANGUAGE sql SET log_statement = 'none' AS 'SELECT 1';
+  CREATE FUNCTION hex(bytea) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT encode($1, 'hex') $$;
+  CREATE CAST (bytea AS text) WITH FUNCTION hex(bytea); CREATE TYPE e AS ENUM ('a'); CREATE TYPE f AS (i int);
+  CREATE SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false);
+  GRANT SELECT ON s TO pg_monitor WITH GRANT OPTION; SET ROLE pg_monitor; GRANT SELECT ON s TO pg_read_all_settings; RESET ROLE;
+  ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT SELECT ON TABLES TO pg_monitor;
+  CREATE FUNCTION harmless() RETURNS text LANGUAGE sql AS $$ SELECT '
+    LANGUAGE c
+    SET log_statement TO x
+ALTER EVENT TRIGGER' $$;"""
+_FORBIDDEN = {
+    "event trigger et: only a superuser can create it",
+    "publication everything of all tables: only a superuser can create it",
+    "publication of schema public: only a superuser can create it",
+    "operator family public fam: only a superuser can create it",
+    "operator class public oc: only a superuser can create it",
+    "function in_c(integer, integer): only a superuser can create one in C",
+    "function tight(): only a superuser can create one that is LEAKPROOF",
+    "a function that sets log_statement: only a superuser may set that",
+    "cast (bytea AS text): only a superuser can create it",
+    "subscription sub: only a superuser, or a member of pg_create_subscription, can create it",
+    "rights that role pg_monitor has granted: only a superuser can grant them in its name",
+}
+
+
+@pytest.mark.parametrize("way", ["beside", "in-place"])
+def test_what_only_a_superuser_can_restore_is_listed_at_once_before_anything_changes(make: Make, way: str) -> None:
+    place = make("CREATE TABLE t (i int)", _ONLY_A_SUPERUSER)
+    server = place.server
+    server.psql(f"ALTER ROLE {place.name} CREATEDB")
+    server.psql(
+        "ALTER SUBSCRIPTION sub DISABLE; ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub", place.name
+    )
+    server.drop_database(place.name)
+    server.create_database(place.name, place.name)
+    for dry_run in ("yes", "no"):
+        log = place.restore(1, RESTORE_WAY=way, RESTORE_DRY_RUN=dry_run)
+        own = f"default privileges of role postgres, of which {place.name} is not a member"
+        # In place, what is there stays: see left_alone in in-place.sh.
+        assert set(re.findall("in the way: (.*)", log)) == _FORBIDDEN | ({own} if way == "beside" else set())
+        assert "spec.enableSuperuserAccess" in log
+        assert "nothing was changed" in log
+    log = place.restore(superuser=True, RESTORE_WAY=way)
 
 
 def test_into_an_empty_database_of_a_new_cluster_nothing_is_set_aside(make: Make) -> None:
