@@ -204,7 +204,7 @@ SQL
 check_counts() {
   ask "$drilled" <<SQL || fail_with_stderr "the catalog cannot be read"
 SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind = 'S'),
-  (SELECT count(*) FROM pg_index WHERE NOT indisvalid), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+  (SELECT count(*) FROM pg_index i JOIN pg_class t ON t.oid = i.indexrelid WHERE NOT indisvalid AND t.relkind = 'i'), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     WHERE c.relnamespace <> ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema']::regnamespace[])) $own_relations
 SQL
   IFS=$separator read -r found_tables found_sequences invalid indexes <"$facts"

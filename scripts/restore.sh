@@ -375,7 +375,7 @@ compare() {
   log "$database" "comparing with the archive"
   ask "$1" <<SQL || fail_with_stderr "the restored database cannot be read"
 SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind = 'S'),
-  (SELECT count(*) FROM pg_index WHERE NOT indisvalid) $own_relations ${restored_alone-}
+  (SELECT count(*) FROM pg_index i JOIN pg_class t ON t.oid = i.indexrelid WHERE NOT indisvalid AND t.relkind = 'i') $own_relations ${restored_alone-}
 SQL
   IFS=$separator read -r found_tables found_sequences invalid <"$facts"
 }

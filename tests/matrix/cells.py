@@ -44,6 +44,7 @@ class Good:
     rights: set[str]
     views: dict[str, object]
     bare: list[str] = field(default_factory=list)
+    bare_rights: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Row:
             env={**server.superuser_env, "PATH": "/usr/bin:/bin"}, capture_output=True, check=False,
         )  # fmt: skip
         if done.returncode == 0:
-            self.good.bare = parted(self.site.plain("bare"))[0]
+            self.good.bare, self.good.bare_rights = parted(self.site.plain("bare"))[0], self.site.rights("bare")
         self.site.clear()
 
     def cell(self, column: Column) -> str:
@@ -133,6 +134,7 @@ class Row:
 
     def _in_place(self, superuser: bool) -> str:
         there, rows = {shortened(line) for line in self.site.inventory()}, self.site.rows()
+        before = self._look()
         log = self._restore(superuser, RESTORE_REPLACE="yes", RESTORE_WAY="in-place")
         if log.startswith(REFUSED):
             return log
@@ -142,7 +144,7 @@ class Row:
             role = "" if superuser else f"SET SESSION AUTHORIZATION {NAME};"
             self.site.server.psql(f"SET default_transaction_read_only = off; {role} {statement}", NAME)
         require(not re.search(ASIDE, "\n".join(self.site.inventory())), "the printed statement does not drop all")
-        return self._compare(NAME, superuser)
+        return self._compare(NAME, superuser, before)
 
     def _set_aside_whole(self, there: set[str], rows: dict[str, object], log: str) -> None:
         """Each object that was there is there still: set aside, or left where it was, which the log says then."""
@@ -186,21 +188,61 @@ class Row:
         require(again == code and _failure(dry) == failure, f"fails late: {failure}")
         return REFUSED + _obstacle(failure)
 
-    def _compare(self, dbname: str, superuser: bool) -> str:
+    def _compare(self, dbname: str, superuser: bool, before: Good | None = None) -> str:
         """An owner's restore gives all to the owner, and rights of what it owns are no grant."""
         found, good = self._look(dbname), self.good
         (inside, itself), (expected, database) = parted(found.plain), parted(good.plain)
+        stays: list[str] = []
         if inside not in (expected, good.bare):
             if not superuser:
                 inside, expected = without_owners(inside), without_owners(expected)
+            if before:
+                earlier = parted(before.plain)[0]
+                inside, stays = without_newer(inside, expected, earlier if superuser else without_owners(earlier))
             equal("the database", expected, inside)
         equal("the database itself", database, itself)
-        rights, wanted = found.rights, good.rights
+        # Where a bare pg_restore gives the same, it is PostgreSQL's: an archive does not say, for example, that `public` is gone.
+        differing = {line for line in found.rights ^ good.rights if (line in found.rights) != (line in good.bare_rights)}
         if not superuser:
-            rights, wanted = ({line for line in lines if line.split()[0] != NAME} for lines in (rights, wanted))
-        equal("a right", wanted, rights)
+            differing = {line for line in differing if line.split()[0] != NAME}
+        if stays and before:
+            differing -= before.rights & found.rights
+        require(not differing, f"a right differs: {[('+' if line in found.rights else '-') + line for line in sorted(differing)][:6]}")
         require(found.views == good.views, f"materialized views differ: {sorted(found.views)} {sorted(good.views)}")
-        return IDENTICAL
+        return IDENTICAL + (f"; stays: {', '.join(stays)}" if stays else "")
+
+
+# What is newer than the archive and belongs to an extension, or is only for a superuser to change, stays in place.
+_MAY_STAY = ("EXTENSION", "DEFAULT ACL", "EVENT TRIGGER", "PUBLICATION", "SERVER", "USER MAPPING", "FOREIGN DATA WRAPPER", "CAST")
+
+
+def without_newer(found: list[str], expected: list[str], before: list[str]) -> tuple[list[str], list[str]]:
+    """The sections of a dump without those that the archive lacks and that were there before in the same words; and their names."""
+    known, earlier = {tuple(s) for s in sections(expected)}, {tuple(s) for s in sections(before)}
+    kept: list[str] = []
+    stays: list[str] = []
+    for section in sections(found):
+        header = re.match(r"-- Name: (.*?); Type: ([^;]*);", section[0])
+        if header and tuple(section) not in known and tuple(section) in earlier and _may_stay(header[1], header[2]):
+            if header[2] != "COMMENT":
+                stays.append(f"{header[2].lower().replace('acl', 'privileges')} {header[1]}".replace("default privileges DEFAULT", "default"))
+        else:
+            kept += section
+    return kept, stays
+
+
+def _may_stay(name: str, kind: str) -> bool:
+    return kind in _MAY_STAY or (kind in ("COMMENT", "ACL") and name.startswith(_MAY_STAY)) or kind == "SCHEMA"
+
+
+def sections(lines: list[str]) -> list[list[str]]:
+    """The entries of a dump, each from its header on."""
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if re.match(r"-- (Data for )?Name: ", line):
+            found.append([])
+        found[-1].append(line)
+    return [section for section in found if section]
 
 
 def _failure(log: str) -> str:

@@ -164,14 +164,15 @@ KINDS = [
         "ALTER ROLE shop SET idle_in_transaction_session_timeout = '1s'; ALTER ROLE shop SET lock_timeout = '1s'",
     ),
     Kind(
-        "odd settings of the role and the database",
-        "Settings that change how SQL is read: quotes, search path, date style, row security, replication role.",
-        T,
+        "odd settings of the role",
+        "Settings that change how SQL is read and written: quotes, search path, dates, row security, encoding, tablespace.",
+        T + "CREATE TABLE d (d date, i interval, q text DEFAULT E'\\\\''x'); INSERT INTO d VALUES ('2026-03-04', '1 day 2:03'); SELECT lo_create(7000);",
         since="DELETE FROM t",
-        since_superuser="ALTER DATABASE shop SET standard_conforming_strings = off; ALTER DATABASE shop SET search_path = ''; "
-        "ALTER DATABASE shop SET DateStyle = 'German'; ALTER ROLE shop SET row_security = off; ALTER DATABASE shop SET quote_all_identifiers = on;"
-        "ALTER ROLE shop SET client_encoding = 'LATIN1'; ALTER ROLE shop SET default_tablespace = 'fast'; ALTER DATABASE shop SET "
-        "default_table_access_method = 'heap'; ALTER DATABASE shop SET IntervalStyle = 'sql_standard'; ALTER ROLE shop SET client_min_messages = error",
+        since_superuser="ALTER ROLE shop SET standard_conforming_strings = off; ALTER ROLE shop SET search_path = ''; "
+        "ALTER ROLE shop SET DateStyle = 'German'; ALTER ROLE shop SET row_security = off; ALTER ROLE shop SET quote_all_identifiers = on;"
+        "ALTER ROLE shop SET client_encoding = 'LATIN1'; ALTER ROLE shop SET default_tablespace = 'fast'; "
+        "ALTER ROLE shop SET IntervalStyle = 'sql_standard'; ALTER ROLE shop SET client_min_messages = error;"
+        "ALTER ROLE shop SET check_function_bodies = on; ALTER ROLE shop SET default_toast_compression = pglz; ALTER ROLE shop SET timezone = 'Asia/Tokyo'",
     ),
     Kind(
         "a prepared transaction",

@@ -22,7 +22,8 @@ every database on a real PostgreSQL server, backs it up with the chart's own scr
   owners, rights, comments and settings. The rows of materialized views are the same, and so is what each role may do. Where the server
   writes an expression in other words after any restore, a bare `pg_restore` of the same archive is the measure. In place, what was there
   before is whole in the schemas that it was moved to, and the statement that the restore prints drops all of it. Beside, the old database
-  is unchanged under its new name.
+  is unchanged under its new name. **stays** names what is newer than the archive and belongs to an extension, or is only for a
+  superuser to change: in place it is left as it was.
 * **refused**: before anything changed, the restore named what PostgreSQL does not allow this role to do, and how to allow it. A run with
   `RESTORE_DRY_RUN=yes` gives the same answer. The database is as it was.
 {legend}

@@ -114,8 +114,8 @@ KINDS = [
         CREATE OPERATOR <!#> (LEFTARG = int, RIGHTARG = mood, FUNCTION = mf, NEGATOR = <#>);
         CREATE FUNCTION mg(mood) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'; CREATE OPERATOR ops.@@@ (RIGHTARG = mood, FUNCTION = mg);
         CREATE FUNCTION add2(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + $2'; CREATE AGGREGATE mysum(int) (SFUNC = add2,
-          STYPE = int, INITCOND = '0', PARALLEL = safe, COMBINEFUNC = add2); CREATE AGGREGATE ordered(ORDER BY int) (SFUNC = add2, STYPE = int);
-        CREATE AGGREGATE hypothetical(int ORDER BY int) (SFUNC = add2, STYPE = int); CREATE AGGREGATE cnt(*) (SFUNC = int8inc, STYPE = int8);
+          STYPE = int, INITCOND = '0', PARALLEL = safe, COMBINEFUNC = add2); CREATE AGGREGATE ordered(ORDER BY int) (SFUNC = add2, STYPE = int, INITCOND = '0');
+        CREATE AGGREGATE hypothetical(int ORDER BY int) (SFUNC = add2, STYPE = int, INITCOND = '0'); CREATE AGGREGATE cnt(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0');
         CREATE FUNCTION pm(pair) RETURNS mood LANGUAGE sql AS 'SELECT $1.b'; CREATE CAST (pair AS mood) WITH FUNCTION pm(pair) AS ASSIGNMENT;
         CREATE TABLE t (m mood); INSERT INTO t VALUES ('ok'); CREATE VIEW v AS SELECT mysum(1) AS s FROM t WHERE 1 OPERATOR(public.<#>) m;
         COMMENT ON OPERATOR <#> (int, mood) IS 'op'; COMMENT ON CAST (pair AS mood) IS 'cast'; COMMENT ON AGGREGATE cnt(*) IS 'agg';""",
@@ -147,7 +147,7 @@ KINDS = [
         T
         + """CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'called'; END $$;
         CREATE TRIGGER a BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION tf(); ALTER TABLE t ENABLE ALWAYS TRIGGER a;
-        CREATE TRIGGER b AFTER UPDATE OF v ON t REFERENCING OLD TABLE AS o NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION tf('x', 'it''s');
+        CREATE TRIGGER b AFTER UPDATE ON t REFERENCING OLD TABLE AS o NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION tf('x', 'it''s');
         ALTER TABLE t DISABLE TRIGGER b; CREATE TRIGGER c AFTER TRUNCATE ON t EXECUTE FUNCTION tf(); ALTER TABLE t ENABLE REPLICA TRIGGER c;
         CREATE CONSTRAINT TRIGGER d AFTER DELETE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.id > 5) EXECUTE FUNCTION tf();
         CREATE VIEW v AS SELECT * FROM t; CREATE TRIGGER e INSTEAD OF INSERT ON v FOR EACH ROW EXECUTE FUNCTION tf();
@@ -167,9 +167,10 @@ KINDS = [
     Kind(
         "two schemas that need each other",
         "Functions, types, defaults and keys that go back and forth between two schemas.",
-        """CREATE SCHEMA a; CREATE SCHEMA b; CREATE TYPE a.e AS ENUM ('x'); CREATE TABLE b.t (id int PRIMARY KEY, e a.e DEFAULT 'x');
+        """CREATE SCHEMA a; CREATE SCHEMA b; CREATE TYPE a.e AS ENUM ('x'); CREATE SEQUENCE a.s;
+        CREATE TABLE b.t (id int PRIMARY KEY, e a.e DEFAULT 'x', n int DEFAULT nextval('a.s'));
         CREATE FUNCTION a.f(b.t) RETURNS a.e LANGUAGE sql IMMUTABLE AS 'SELECT $1.e'; CREATE TABLE a.u (t int REFERENCES b.t, r b.t);
-        CREATE SEQUENCE a.s; ALTER TABLE b.t ADD n int DEFAULT nextval('a.s'); CREATE VIEW b.v AS SELECT a.f(t) FROM b.t;
+        CREATE VIEW b.v AS SELECT a.f(t) FROM b.t;
         INSERT INTO b.t VALUES (1); INSERT INTO a.u SELECT 1, t FROM b.t;""",
         since="DROP SCHEMA a CASCADE; CREATE SCHEMA a; CREATE TABLE a.u (i int)",
     ),
