@@ -1,6 +1,7 @@
 """Compute the cells of one row: back up once, then restore in every way, each from the same state of the database.
 
-A cell is `identical`, or `refused: …` with what the restore names before anything has changed. All else raises Wrong: then
+A cell is `identical`, or `refused: …` with what the restore names before anything has changed. All else raises
+          CellError: then
 the cell keeps no promise.
 """
 
@@ -13,23 +14,23 @@ from dataclasses import dataclass, field
 
 from tests.lab.postgres import PostgresError
 from tests.matrix.kind import COLUMNS, Column, Kind
-from tests.matrix.site import ASIDE, NAME, Site, differences, shortened, parted, without_owners
+from tests.matrix.site import ASIDE, NAME, Site, differences, parted, shortened, without_owners
 
 IDENTICAL, REFUSED, WRONG = "identical", "refused: ", "wrong: "
 _USELESS = ("look for the cause in the server's log", "restore it by hand to find out why")
 
 
-class Wrong(AssertionError):
+class CellError(AssertionError):
     """A cell that keeps no promise, and why."""
 
 
 def require(condition: object, why: str) -> None:
     if not condition:
-        raise Wrong(why)
+        raise CellError(why)
 
 
 def equal(what: str, good: list[str] | set[str], found: list[str] | set[str]) -> None:
-    """Raise Wrong with the first lines that differ."""
+    """Raise CellError with the first lines that differ."""
     if isinstance(good, set):
         good, found = sorted(good), sorted(found)
     lines = differences(list(good), list(found))
@@ -49,7 +50,13 @@ class Good:
 
 @dataclass
 class Row:
-    """The cells of one kind of database; `meddle` is SQL of the superuser, run after each restore, to see that it shows."""
+    """The cells of one kind of database.
+
+    Attributes:
+        site: where they are computed.
+        kind: the database.
+        meddle: SQL of the superuser, run after each restore, to see that it shows.
+    """
 
     site: Site
     kind: Kind
@@ -83,7 +90,7 @@ class Row:
         """What this way of restoring gives.
 
         Raises:
-            Wrong: it keeps no promise.
+            CellError: it keeps no promise.
         """
         ways: dict[Column, Callable[[], str]] = {
             "beside, superuser": lambda: self._beside(True),
@@ -105,7 +112,7 @@ class Row:
         for column in columns:
             try:
                 found[column] = self.cell(column)
-            except (Wrong, PostgresError) as error:
+            except (CellError, PostgresError) as error:
                 found[column] = WRONG + " ".join(str(error).split())
         return found
 
@@ -150,17 +157,21 @@ class Row:
         """Each object that was there is there still: set aside, or left where it was, which the log says then."""
         now = self.site.inventory()
         aside = {re.sub(ASIDE, "", line) for line in now if re.search(ASIDE, line)}
-        lost = there - aside
+        # A name that needs quotes may no longer need them with its suffix.
+        aside = {line.replace('"', "") for line in aside}
+        lost = {line for line in there if line.replace('"', "") not in aside}
         left = {line for line in lost if line in now and line.split()[-1].strip('"') in log}
         require(lost == left, f"not set aside: {sorted(lost - left)[:5]}")
-        kept = {re.sub(ASIDE, "", name): content for name, content in self.site.rows().items() if re.search(ASIDE, name)}
+        kept = {
+            re.sub(ASIDE, "", name): content for name, content in self.site.rows().items() if re.search(ASIDE, name)
+        }
         changed = sorted(name for name in rows if rows[name] != kept.get(name))
         require(not changed, f"rows of what was set aside differ: {changed[:5]}")
 
     def _drill(self) -> str:
         proved, log, found = self.site.drill()
         if not proved:
-            raise Wrong("the drill failed: " + (re.findall(r"FAILED: \S+: (.*)", log) or [log])[0])
+            raise CellError("the drill failed: " + (re.findall(r"FAILED: \S+: (.*)", log) or [log])[0])
         if _without_places(found) != _without_places(self.good.bare):
             equal("the drilled database", _without_places(parted(self.good.plain)[0]), _without_places(found))
         return IDENTICAL
@@ -181,7 +192,9 @@ class Row:
             return log
         require(code in (1, 3), f"exit code {code}: {log[-300:]}")
         failure = _failure(log)
-        require(f"nothing was changed: '{options.get('RESTORE_INTO', NAME)}' is as it was" in log, f"fails late: {failure}")
+        require(
+            f"nothing was changed: '{options.get('RESTORE_INTO', NAME)}' is as it was" in log, f"fails late: {failure}"
+        )
         equal("the database after a refusal", before, self.site.plain(NAME))
         require(self.site.databases() == databases, f"databases are left: {self.site.databases() - databases}")
         again, dry = self.site.restore(superuser, **options, RESTORE_DRY_RUN="yes")
@@ -201,23 +214,35 @@ class Row:
                 inside, stays = without_newer(inside, expected, earlier if superuser else without_owners(earlier))
             equal("the database", expected, inside)
         equal("the database itself", database, itself)
-        # Where a bare pg_restore gives the same, it is PostgreSQL's: an archive does not say, for example, that `public` is gone.
-        differing = {line for line in found.rights ^ good.rights if (line in found.rights) != (line in good.bare_rights)}
+        # What a bare pg_restore gives, too, is PostgreSQL's: an archive does not say, for example, that `public` is gone.
+        differing = {
+            line for line in found.rights ^ good.rights if (line in found.rights) != (line in good.bare_rights)
+        }
         if not superuser:
             differing = {line for line in differing if line.split()[0] != NAME}
         if stays and before:
             differing -= before.rights & found.rights
-        require(not differing, f"a right differs: {[('+' if line in found.rights else '-') + line for line in sorted(differing)][:6]}")
+        marked = [("+" if line in found.rights else "-") + line for line in sorted(differing)]
+        require(not differing, f"a right differs: {' / '.join(marked[:6])}")
         require(found.views == good.views, f"materialized views differ: {sorted(found.views)} {sorted(good.views)}")
         return IDENTICAL + (f"; stays: {', '.join(stays)}" if stays else "")
 
 
 # What is newer than the archive and belongs to an extension, or is only for a superuser to change, stays in place.
-_MAY_STAY = ("EXTENSION", "DEFAULT ACL", "EVENT TRIGGER", "PUBLICATION", "SERVER", "USER MAPPING", "FOREIGN DATA WRAPPER", "CAST")
+_MAY_STAY = (
+    "EXTENSION",
+    "DEFAULT ACL",
+    "EVENT TRIGGER",
+    "PUBLICATION",
+    "SERVER",
+    "USER MAPPING",
+    "FOREIGN DATA WRAPPER",
+    "CAST",
+)
 
 
 def without_newer(found: list[str], expected: list[str], before: list[str]) -> tuple[list[str], list[str]]:
-    """The sections of a dump without those that the archive lacks and that were there before in the same words; and their names."""
+    """The sections of a dump without those that the archive lacks and that were there before; and their names."""
     known, earlier = {tuple(s) for s in sections(expected)}, {tuple(s) for s in sections(before)}
     kept: list[str] = []
     stays: list[str] = []
@@ -225,7 +250,11 @@ def without_newer(found: list[str], expected: list[str], before: list[str]) -> t
         header = re.match(r"-- Name: (.*?); Type: ([^;]*);", section[0])
         if header and tuple(section) not in known and tuple(section) in earlier and _may_stay(header[1], header[2]):
             if header[2] != "COMMENT":
-                stays.append(f"{header[2].lower().replace('acl', 'privileges')} {header[1]}".replace("default privileges DEFAULT", "default"))
+                stays.append(
+                    f"{header[2].lower().replace('acl', 'privileges')} {header[1]}".replace(
+                        "default privileges DEFAULT", "default"
+                    )
+                )
         else:
             kept += section
     return kept, stays
@@ -258,4 +287,3 @@ def _obstacle(failure: str) -> str:
 def _without_places(lines: list[str]) -> list[str]:
     """A throwaway server has no tablespaces."""
     return [re.sub(r"; Tablespace: .*", "", line) for line in lines if not line.startswith("SET default_tablespace")]
-

@@ -14,23 +14,24 @@ Cells = Mapping[str, str]
 
 _HEAD = """# What comes back
 
-Each row is a kind of database, and often what has happened to it since its backup. Each column is a way to restore it. `make matrix` makes
-every database on a real PostgreSQL server, backs it up with the chart's own scripts, restores it in each way, and writes this page.
-{total} kinds, {cells} cells: {identical} identical, {refused} refused{wrong}.
+Each row is a kind of database, and often what has happened to it since its backup. Each column is a way to restore it.
+`make matrix` makes every database on a real PostgreSQL server, backs it up with the chart's own scripts, restores it
+in each way, and writes this page. {total} kinds, {cells} cells: {identical} identical, {refused} refused{wrong}.
 
-* **identical**: a plain dump of the restored database has the same lines as one of the database when it was backed up: definitions, rows,
-  owners, rights, comments and settings. The rows of materialized views are the same, and so is what each role may do. Where the server
-  writes an expression in other words after any restore, a bare `pg_restore` of the same archive is the measure. In place, what was there
-  before is whole in the schemas that it was moved to, and the statement that the restore prints drops all of it. Beside, the old database
-  is unchanged under its new name. **stays** names what is newer than the archive and belongs to an extension, or is only for a
-  superuser to change: in place it is left as it was.
-* **refused**: before anything changed, the restore named what PostgreSQL does not allow this role to do, and how to allow it. A run with
-  `RESTORE_DRY_RUN=yes` gives the same answer. The database is as it was.
+* **identical**: a plain dump of the restored database has the same lines as one of the database when it was backed up:
+  definitions, rows, owners, rights, comments and settings. Materialized views hold the same rows, and each role may do
+  the same. Where the server writes an expression in other words after any restore, a bare `pg_restore` of the same
+  archive is the measure. In place, what was there before is complete in the schemas that it was moved to, and the
+  statement that the restore prints drops all of it. Beside, the old database is unchanged under its new name.
+* **stays** names what is newer than the archive and belongs to an extension, or is only for a superuser to change: in
+  place it is left as it was.
+* **refused**: before anything changed, the restore named what PostgreSQL does not allow this role to do, and how to
+  allow it. A run with `RESTORE_DRY_RUN=yes` gives the same answer. The database is as it was.
 {legend}
-The columns: **beside** restores into a new database and then swaps both by name, **in place** restores into the existing one. The
-superuser is the one of the superuser's Secret. The owner may create databases for *beside* and may not for *in place*: then everything
-that is restored belongs to the owner. **Into another name** is `RESTORE_INTO`, as the superuser. A **drill** restores into a server of its
-own. See [restore.md](restore.md).
+The columns: **beside** restores into a new database and then swaps both by name, **in place** restores into the
+existing one. The superuser is the one of the superuser's Secret. The owner may create databases for *beside* and may
+not for *in place*; what an owner restores belongs to the owner. **Into another name** is `RESTORE_INTO`, as the
+superuser. A **drill** restores into a server of its own. See [restore.md](restore.md).
 """
 _WRONG = "* **wrong**: known to be wrong, and how.\n"
 

@@ -71,7 +71,8 @@ SELECT role || ' ' || word || ' ' || what FROM (
     aclexplode(coalesce(lomacl, acldefault('L', lomowner)))
   WHERE CASE grantee WHEN 0 THEN true ELSE pg_has_role(role, grantee, 'USAGE') END
   UNION ALL
-  SELECT role, privilege_type, format('what %s makes in %s (%s)', defaclrole::regrole, defaclnamespace::regnamespace, defaclobjtype)
+  SELECT role, privilege_type,
+    format('what %s makes in %s (%s)', defaclrole::regrole, defaclnamespace::regnamespace, defaclobjtype)
   FROM person, pg_default_acl, aclexplode(defaclacl)
   WHERE CASE grantee WHEN 0 THEN true ELSE pg_has_role(role, grantee, 'USAGE') END
 ) rights
@@ -81,7 +82,8 @@ _INVENTORY = r"""
 SET search_path = pg_catalog, pg_temp;
 WITH RECURSIVE of_extension (classid, objid) AS (
   SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
-  UNION SELECT d.classid, d.objid FROM pg_depend d JOIN of_extension e ON e.classid = d.refclassid AND e.objid = d.refobjid
+  UNION SELECT d.classid, d.objid FROM pg_depend d
+    JOIN of_extension e ON e.classid = d.refclassid AND e.objid = d.refobjid
   WHERE d.deptype IN ('a', 'i'))
 SELECT DISTINCT o.type || ' ' || o.identity FROM pg_depend d, pg_identify_object(d.classid, d.objid, 0) o
 WHERE d.objid >= 16384 AND o.identity !~ '_RETURN'
@@ -156,8 +158,10 @@ class Site:
     def clear(self) -> None:
         """Drop every database that a restore may have left, and what would keep it."""
         found = self.server.sql(
-            "SELECT 1, database, gid FROM pg_prepared_xacts UNION ALL SELECT 2, database, slot_name FROM pg_replication_slots "
-            "WHERE NOT active UNION ALL SELECT 3, datname, subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid "
+            "SELECT 1, database, gid FROM pg_prepared_xacts UNION ALL SELECT 2, database, slot_name FROM "
+            "pg_replication_slots "
+            "WHERE NOT active UNION ALL SELECT 3, datname, subname FROM pg_subscription JOIN pg_database d ON d.oid = "
+            "subdbid "
             f"UNION ALL SELECT 4, datname, NULL FROM pg_database WHERE datname ~ '^{NAME}|^bare' ORDER BY 1"
         )
         for step, dbname, name in found:
@@ -166,11 +170,12 @@ class Site:
                 "1": f"ROLLBACK PREPARED {literal(name)}",
                 "2": f"SELECT pg_drop_replication_slot({literal(name)})",
                 "3": "SET event_triggers = off; SET default_transaction_read_only = off; "
-                f"ALTER SUBSCRIPTION {quoted} DISABLE; ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE); DROP SUBSCRIPTION {quoted}",
+                f"ALTER SUBSCRIPTION {quoted} DISABLE; ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE); DROP "
+                f"SUBSCRIPTION {quoted}",
             }
             if step == "4":
-                drop = f"ALTER DATABASE {identifier(dbname)} IS_TEMPLATE false;\nDROP DATABASE {identifier(dbname)} WITH (FORCE)"
-                self.server.psql(drop)
+                self.server.psql(f"ALTER DATABASE {identifier(dbname)} IS_TEMPLATE false")
+                self.server.drop_database(dbname)
             else:
                 self.server.psql(statements[step], dbname)
         self.server.psql(f"ALTER ROLE {NAME} RESET ALL; ALTER ROLE {NAME} NOCREATEDB")
@@ -212,7 +217,11 @@ class Site:
     def views(self, dbname: str = NAME) -> dict[str, object]:
         """What materialized views hold, which no dump contains."""
         names = self.server.psql("SELECT schemaname || '.' || matviewname FROM pg_matviews", dbname).split()
-        return {name: rows for name, rows in fingerprint(self.server, dbname).tables.items() if name in names} if names else {}
+        return (
+            {name: rows for name, rows in fingerprint(self.server, dbname).tables.items() if name in names}
+            if names
+            else {}
+        )
 
     def inventory(self) -> set[str]:
         """Every object of a schema, and every object without one."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix.cells import IDENTICAL, REFUSED, WRONG, Row, Wrong
+from tests.matrix.cells import IDENTICAL, REFUSED, WRONG, CellError, Row
 from tests.matrix.kind import COLUMNS, Kind
 from tests.matrix.kinds import ALL
 from tests.matrix.page import PAGE, read, render
@@ -62,7 +62,9 @@ def test_page_has_a_row_of_each_kind_and_no_cell_that_keeps_no_promise() -> None
     for kind in ALL.values():
         for column in COLUMNS:
             cell = rows[kind.name][column]
-            assert cell == IDENTICAL or cell.startswith(WRONG if column in kind.wrong else REFUSED), f"{kind.name}: {column}"
+            assert cell == IDENTICAL or cell.startswith(WRONG if column in kind.wrong else REFUSED), (
+                f"{kind.name}: {column}"
+            )
     assert render(rows) == text
 
 
@@ -91,7 +93,7 @@ END $$"""
 )
 def test_the_matrix_sees_what_a_restore_would_have_spoilt(sites: Sites, meddle: str, seen: str) -> None:
     site = sites[17]
-    with pytest.raises(Wrong, match=seen):
+    with pytest.raises(CellError, match=seen):
         Row(site, Kind("one table", "", T, since="DELETE FROM t WHERE id = 2"), meddle).cell("in place, owner")
     site.server.psql("DROP ROLE IF EXISTS of_a_restore")
 
@@ -100,7 +102,10 @@ def test_the_matrix_sees_what_a_restore_would_have_spoilt(sites: Sites, meddle: 
     ("answers", "seen"),
     [
         ([(1, "FAILED: in the way\nnothing was changed: 'shop' is as it was"), (0, "")], "fails late: in the way"),
-        ([(1, "FAILED: in the way\nremedy: look for the cause in the server's log, then restore again")], "useless remedy"),
+        (
+            [(1, "FAILED: in the way\nremedy: look for the cause in the server's log, then restore again")],
+            "useless remedy",
+        ),
         ([(1, "FAILED: in the way")], "fails late: in the way"),
         ([(143, "FAILED: stopped")], "exit code 143"),
     ],
@@ -112,11 +117,11 @@ def test_a_refusal_counts_only_before_anything_changes_and_with_a_remedy(
     row = Row(sites[17], Kind("nothing", ""))
     left = iter(answers)
     monkeypatch.setattr(row.site, "restore", lambda *_, **__: next(left))
-    with pytest.raises(Wrong, match=seen):
+    with pytest.raises(CellError, match=seen):
         row.cell("in place, owner")
 
 
 def test_cells_with_bars_and_angles_are_read_from_the_page_as_they_were() -> None:
-    rows = {name: dict.fromkeys(COLUMNS, IDENTICAL) for name in ALL}
+    rows: dict[str, dict[str, str]] = {name: dict.fromkeys(COLUMNS, IDENTICAL) for name in ALL}
     rows["plain tables"]["drill"] = REFUSED + "a | b <c> \\| &"
     assert read(render(rows)) == rows

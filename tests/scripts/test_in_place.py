@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -16,6 +15,7 @@ import pytest
 
 from tests.lab.data import fingerprint
 from tests.lab.postgres import Server, identifier
+from tests.matrix.site import differences, shortened
 from tests.scripts.conftest import PASSWORD, RESTORE, Pod, drop_owner
 from tests.scripts.migrations import KITCHEN_SINK, MIGRATIONS, WRECK, Migration, install_extensions
 from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
@@ -116,17 +116,6 @@ class Place:
         """Drop what was set aside, with the statement that the restore printed, as the owner."""
         for statement in re.findall("no longer need it: (.*)", log):
             self.sql(statement)
-
-
-def shortened(name: str) -> str:
-    """The name with a schema of more than 40 bytes in it as it is set aside."""
-    return re.sub(r"\w{41,}", lambda long: f"{long[0][:8]}_{hashlib.md5(long[0].encode()).hexdigest()[:8]}", name)  # noqa: S324
-
-
-def differences(before: list[str], after: list[str]) -> list[str]:
-    """Lines that differ between two dumps."""
-    lines = difflib.unified_diff(before, after, lineterm="", n=0)
-    return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
 
 
 @pytest.fixture
@@ -286,7 +275,8 @@ def test_without_keep_a_count_that_differs_keeps_all_that_was_there(make: Make) 
 
 
 _ONLY_A_SUPERUSER = """CREATE TABLE s (i int);
-  CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER et ON ddl_command_end EXECUTE FUNCTION e();
+  CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; CREATE EVENT TRIGGER et ON
+          ddl_command_end EXECUTE FUNCTION e();
   CREATE PUBLICATION everything FOR ALL TABLES; CREATE PUBLICATION of_schema FOR TABLES IN SCHEMA public;
   CREATE OPERATOR FAMILY fam USING btree; CREATE FUNCTION in_c(int4, int4) RETURNS int4 LANGUAGE internal AS 'int4pl';
   CREATE OPERATOR CLASS oc FOR TYPE int4 USING btree FAMILY fam AS OPERATOR 1 <, FUNCTION 1 btint4cmp(int4, int4);
@@ -295,7 +285,8 @@ _ONLY_A_SUPERUSER = """CREATE TABLE s (i int);
   CREATE FUNCTION hex(bytea) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT encode($1, 'hex') $$;
   CREATE CAST (bytea AS text) WITH FUNCTION hex(bytea); CREATE TYPE e AS ENUM ('a'); CREATE TYPE f AS (i int);
   CREATE SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false);
-  GRANT SELECT ON s TO pg_monitor WITH GRANT OPTION; SET ROLE pg_monitor; GRANT SELECT ON s TO pg_read_all_settings; RESET ROLE;
+  GRANT SELECT ON s TO pg_monitor WITH GRANT OPTION; SET ROLE pg_monitor; GRANT SELECT ON s TO pg_read_all_settings;
+          RESET ROLE;
   ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT SELECT ON TABLES TO pg_monitor;
   CREATE FUNCTION harmless() RETURNS text LANGUAGE sql AS $$ SELECT '
     LANGUAGE c
@@ -322,7 +313,8 @@ def test_what_only_a_superuser_can_restore_is_listed_at_once_before_anything_cha
     server = place.server
     server.psql(f"ALTER ROLE {place.name} CREATEDB")
     server.psql(
-        "ALTER SUBSCRIPTION sub DISABLE; ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub", place.name
+        "ALTER SUBSCRIPTION sub DISABLE; ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub",
+        place.name,
     )
     server.drop_database(place.name)
     server.create_database(place.name, place.name)
