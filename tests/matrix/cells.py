@@ -214,7 +214,7 @@ class Row:
                 inside, stays = without_newer(inside, expected, earlier if superuser else without_owners(earlier))
             equal("the database", expected, inside)
         equal("the database itself", database, itself)
-        # What a bare pg_restore gives, too, is PostgreSQL's: an archive does not say, for example, that `public` is gone.
+        # What a bare pg_restore gives too is PostgreSQL's own: for example, no archive says that `public` is gone.
         differing = {
             line for line in found.rights ^ good.rights if (line in found.rights) != (line in good.bare_rights)
         }

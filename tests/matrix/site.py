@@ -85,7 +85,7 @@ WITH RECURSIVE of_extension (classid, objid) AS (
   UNION SELECT d.classid, d.objid FROM pg_depend d
     JOIN of_extension e ON e.classid = d.refclassid AND e.objid = d.refobjid
   WHERE d.deptype IN ('a', 'i'))
-SELECT DISTINCT o.type || ' ' || o.identity FROM pg_depend d, pg_identify_object(d.classid, d.objid, 0) o
+SELECT DISTINCT o.type || ' ' || replace(o.identity, E'\n', ' ') FROM pg_depend d, pg_identify_object(d.classid, d.objid, 0) o
 WHERE d.objid >= 16384 AND o.identity !~ '_RETURN'
   AND o.type !~ '^(toast|default acl|event trigger|cast|extension|publication|server|user mapping|large|schema)'
   AND o.type !~ 'of access method|^foreign-data wrapper'
@@ -102,8 +102,12 @@ UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
 
 
 def shortened(text: str) -> str:
-    """The text with every name of more than 40 bytes as it is set aside."""
-    return re.sub(r"\w{41,}", lambda long: f"{long[0][:8]}_{hashlib.md5(long[0].encode()).hexdigest()[:8]}", text)  # noqa: S324
+    """The text with every name of a schema, or of what no schema holds, of more than 40 bytes as it is set aside."""
+    return re.sub(
+        r"(?<![.\w])\w{41,}(?=\.)|(?<=^publication )\w{41,}$",
+        lambda long: f"{long[0][:8]}_{hashlib.md5(long[0].encode()).hexdigest()[:8]}",  # noqa: S324
+        text,
+    )
 
 
 def differences(before: list[str], after: list[str]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scripts.test_in_place import Make, Place, differences, make, shell  # noqa: F401 # fixtures
+from tests.matrix.site import differences
+from tests.scripts.test_in_place import Make, Place, make, shell  # noqa: F401 # fixtures
 
 _KINDS = {
     "function": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION f() OWNER TO {role}",
