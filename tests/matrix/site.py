@@ -85,7 +85,8 @@ WITH RECURSIVE of_extension (classid, objid) AS (
   UNION SELECT d.classid, d.objid FROM pg_depend d
     JOIN of_extension e ON e.classid = d.refclassid AND e.objid = d.refobjid
   WHERE d.deptype IN ('a', 'i'))
-SELECT DISTINCT o.type || ' ' || replace(o.identity, E'\n', ' ') FROM pg_depend d, pg_identify_object(d.classid, d.objid, 0) o
+SELECT DISTINCT o.type || ' ' || replace(o.identity, E'\n', ' ')
+FROM pg_depend d, pg_identify_object(d.classid, d.objid, 0) o
 WHERE d.objid >= 16384 AND o.identity !~ '_RETURN'
   AND o.type !~ '^(toast|default acl|event trigger|cast|extension|publication|server|user mapping|large|schema)'
   AND o.type !~ 'of access method|^foreign-data wrapper'

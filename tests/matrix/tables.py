@@ -10,9 +10,9 @@ _COLUMNS = ", ".join(f"c{n} int" for n in range(1600))
 KINDS = [
     Kind(
         "plain tables",
-        "A serial key, a foreign key, an index; since the backup a table is dropped and rows are deleted.",
+        "A serial key, a foreign key, an index; since the backup a table is dropped and a row deleted.",
         T + "CREATE TABLE u (t int REFERENCES t); INSERT INTO u VALUES (1); CREATE INDEX ON u (t);",
-        since="DROP TABLE u; DELETE FROM t",
+        since="DROP TABLE u; DELETE FROM t WHERE id = 2",
     ),
     Kind(
         "identity columns and sequences at their end",
