@@ -10,6 +10,8 @@ _EVENT_TRIGGER = """CREATE FUNCTION et() RETURNS event_trigger LANGUAGE plpgsql 
   CREATE EVENT TRIGGER et ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION et();
   COMMENT ON EVENT TRIGGER et IS 'x'; ALTER EVENT TRIGGER et ENABLE ALWAYS;"""
 
+_SETTINGS = "the settings of the database itself are not those of the archive"
+
 KINDS = [
     Kind(
         "publications",
@@ -160,6 +162,7 @@ KINDS = [
         "REVOKE CONNECT, TEMPORARY ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO reader; COMMENT ON "
         "DATABASE shop IS 'the shop''s';",
         since="DELETE FROM t",
+        wrong={"beside, owner": _SETTINGS, "into another name": _SETTINGS},
     ),
     Kind(
         "settings of the database, changed since",
@@ -169,6 +172,12 @@ KINDS = [
         "DATABASE shop TO reader;",
         since_superuser="ALTER DATABASE shop RESET ALL; GRANT CONNECT ON DATABASE shop TO PUBLIC; ALTER DATABASE shop "
         "SET timezone = 'UTC'",
+        wrong={
+            "beside, owner": _SETTINGS,
+            "in place, superuser": _SETTINGS,
+            "in place, owner": _SETTINGS,
+            "into another name": _SETTINGS,
+        },
     ),
     Kind(
         "a database frozen by default_transaction_read_only",
@@ -176,6 +185,7 @@ KINDS = [
         T,
         since="DELETE FROM t",
         since_superuser="ALTER DATABASE shop SET default_transaction_read_only = on",
+        wrong={"in place, superuser": _SETTINGS, "in place, owner": _SETTINGS},
     ),
     Kind(
         "short timeouts of the role",
@@ -223,6 +233,7 @@ KINDS = [
         then="ALTER DATABASE shop CONNECTION LIMIT 7;",
         since="DELETE FROM t",
         since_superuser="ALTER DATABASE shop IS_TEMPLATE true",
+        wrong={"in place, superuser": _SETTINGS, "in place, owner": _SETTINGS, "into another name": _SETTINGS},
     ),
     Kind(
         "event triggers, functions and operators that stand in for PostgreSQL's",
