@@ -51,38 +51,6 @@ name_some() {
 
 and_others() { [ "$1" = 1 ] || echo " (and $(($1 - 1)) more)"; }
 
-# Every object that the transaction makes, moves or drops holds locks until its end. Twice the server's own reckoning is what its memory
-# holds in practice; beyond that the restore would run for its whole length and then fail.
-check_locks() {
-  ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "the server's settings cannot be read"
-SELECT current_setting('max_locks_per_transaction')::bigint
-  * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
-  (SELECT count(*) FROM $(set_aside_plan) WHERE step BETWEEN 10 AND 29)
-  + (SELECT count(*) * 2 FROM pg_class WHERE :'keep' = 'no' AND oid >= 16384)
-SQL
-  IFS=$separator read -r lock_room lock_need <"$facts"
-  lock_need=$((lock_need + $(estimate_locks)))
-  [ "$lock_need" -le $((lock_room * 2)) ] ||
-    fail "a restore of this archive in one transaction needs about $lock_need locks, the server has room for about $((lock_room * 2))" \
-      "raise max_locks_per_transaction of the cluster to $((lock_need * 64 / lock_room + 64)) or more, or restore beside: give '$PGUSER' CREATEDB, or set spec.enableSuperuserAccess"
-}
-
-# By kind of entry; a foreign key takes its constraint, two triggers on either table, and both tables. From PostgreSQL 17 on an
-# entry holds up to 1000 large objects, and names the first and the last.
-estimate_locks() {
-  awk '$4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 6 }
-    $4 == "FK" { n += 5 }
-    $4 == "BLOB" && match($0, / [0-9]+\.\.[0-9]+ /) {
-      split(substr($0, RSTART + 1, RLENGTH - 2), ends, /\.\./)
-      count = ends[2] - ends[1] + 1
-      n += count < 1000 ? count : 1000
-      next
-    }
-    $4 == "BLOB" { n += 1 }
-    $4 ~ /^(INDEX|CONSTRAINT|TRIGGER|VIEW|SEQUENCE|DEFAULT|TYPE|DOMAIN|FUNCTION|POLICY|MATERIALIZED)$/ { n += 2 }
-    END { print n + 0 }' "$list"
-}
-
 # What is restored: all but what belongs to the database as a whole, and what stays because this role may not change it.
 choose_entries() {
   left_alone

@@ -27,6 +27,8 @@ export LC_ALL
 . "${0%/*}/in-place.sh"
 # shellcheck source=scripts/forbidden.sh
 . "${0%/*}/forbidden.sh"
+# shellcheck source=scripts/locks.sh
+. "${0%/*}/locks.sh"
 
 watcher='' feeder='' made='' roles_made='' target_state='' found_rows=''
 

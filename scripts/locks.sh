@@ -1,0 +1,64 @@
+#!/bin/sh
+# Whether the server's lock table has room for a restore in place. Sourced by restore.sh; it does nothing on its own.
+#
+# Every object that the transaction makes, moves or drops stays locked until its end. If the lock table is full, the restore fails
+# with "out of shared memory" after it has run for most of its time. The numbers here were measured on PostgreSQL 15, 17 and 18;
+# tests/scripts/test_locks.py compares them with the server's own count.
+#
+# shellcheck disable=SC2154 # variables are set by restore.sh and lib.sh
+
+# The server sets memory aside for $lock_slots times max_locks_per_transaction locks, each with two holders, and a tenth more. A
+# transaction alone is one holder, so that it gets at least 1.55 times as many locks.
+check_locks() {
+  ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "the server's settings cannot be read"
+SELECT current_setting('max_locks_per_transaction'),
+  current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint
+    + coalesce(current_setting('autovacuum_worker_slots', true), current_setting('autovacuum_max_workers'))::bigint
+    + current_setting('max_worker_processes')::bigint + current_setting('max_wal_senders')::bigint,
+  (SELECT count(*) FROM pg_locks WHERE NOT fastpath AND pid <> pg_backend_pid()),
+  (SELECT count(*) FROM $(set_aside_plan) WHERE :'keep' = 'yes' AND step BETWEEN 10 AND 29),
+  (SELECT count(*) FROM (SELECT classid, objid FROM pg_depend WHERE :'keep' = 'no' AND objid >= 16384
+    EXCEPT SELECT classid, objid FROM pg_depend WHERE deptype = 'e') dropped)
+SQL
+  IFS=$separator read -r lock_setting lock_slots locks_held locks_to_move locks_to_drop <"$facts"
+  lock_need=$((100 + locks_held + locks_to_move + locks_to_drop + $(estimate_locks)))
+  lock_room=$((lock_setting * lock_slots * 3 / 2))
+  log "$database" "it needs about $lock_need locks at once, the server has room for about $lock_room"
+  [ "$lock_need" -le "$lock_room" ] ||
+    fail "a restore of this archive in one transaction needs about $lock_need locks, the server has room for about $lock_room" \
+      "raise max_locks_per_transaction of the cluster from $lock_setting to $((lock_need * 2 / 3 / lock_slots + 1)) or more, or restore beside: give '$PGUSER' CREATEDB, or set spec.enableSuperuserAccess"
+}
+
+# How many objects of the archive get locked. Its table of contents says that for most kinds; of many kinds, an object is locked only
+# by a statement that names its owner or a comment. Large objects, and tables without a TOAST table, are counted in the definitions.
+estimate_locks() {
+  awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' "$list" >"$list.defined"
+  defined=$(pg_restore -f - -L "$list.defined" "$archive" 2>"$BACKUP_RUN/locks.err" | awk "$definitions_counter")
+  awk -v owners="$keep_owners" -v n="$defined" '
+    $4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 3 }
+    $4 == "MATERIALIZED" && $6 != "DATA" { n += 6 }
+    $4 == "EXTENSION" { n += 10 }
+    $4 == "INDEX" && $5 == "ATTACH" { next }
+    $4 == "SEQUENCE" && ($5 == "SET" || $5 == "OWNED") { next }
+    $4 ~ /^(INDEX|CONSTRAINT|VIEW|SEQUENCE|TYPE|SCHEMA|STATISTICS|FOREIGN)$/ { n++ }
+    $4 == "COMMENT" && $6 !~ /^(TABLE|COLUMN|VIEW|INDEX|SEQUENCE|LARGE)$/ { n++ }
+    owners && $4 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { n++ }
+    END { print n + 0 }' "$list"
+}
+
+# One lock for each large object; two less for a table without a TOAST table: a partitioned one, or one whose columns are all of a
+# fixed length. A table that this does not understand counts as one with a TOAST table.
+# shellcheck disable=SC2016 # the dollars belong to awk
+definitions_counter='
+  /^SELECT pg_catalog.lo_create\(/ { n++; next }
+  /^CREATE (UNLOGGED )?TABLE .* \($/ { inside = 1; fixed = 1; next }
+  inside && /^\)/ {
+    inside = 0
+    ended = /^\)$/
+    if (/^\);$/ && fixed) n -= 2
+    next
+  }
+  ended { ended = 0; if (/^PARTITION BY /) n -= 2 }
+  !inside || /^    CONSTRAINT / { next }
+  !/^    ([a-z0-9_]+|"[^"]*") (smallint|integer|bigint|real|double precision|boolean|date|uuid|oid|money|interval|"char"|time(stamp)?(\([0-6]\))? with(out)? time zone)(,| DEFAULT .*| NOT NULL.*| GENERATED .*)?$/ { fixed = 0 }
+  END { print n + 0 }'
