@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long matrix lint format sync bench bench-cluster bench-retention e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long matrix lint format sync bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -58,6 +58,9 @@ bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 bench-cluster: venv ## Measure the cost of the access policy, and restores, on a cluster; writes docs/benchmark-cluster.md
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
 	@$(PY) -m lab.bench.cluster $(ARGS)
+
+bench-restore: venv packages ## Measure restores against bare pg_restore; writes docs/benchmark-restore.md
+	@$(PY) -m lab.bench.restore_local $(ARGS)
 
 bench-retention: venv ## Measure the retention rule against its peers; writes docs/benchmark-retention.md
 	@tools/need-packages borg:borgbackup
