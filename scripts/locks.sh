@@ -16,7 +16,11 @@ SELECT current_setting('max_locks_per_transaction'),
     + coalesce(current_setting('autovacuum_worker_slots', true), current_setting('autovacuum_max_workers'))::bigint
     + current_setting('max_worker_processes')::bigint + current_setting('max_wal_senders')::bigint,
   (SELECT count(*) FROM pg_locks WHERE NOT fastpath AND pid <> pg_backend_pid()),
-  (SELECT count(*) FROM $(set_aside_plan) WHERE :'keep' = 'yes' AND step BETWEEN 10 AND 29),
+  (SELECT count(*) FROM $(set_aside_plan) WHERE :'keep' = 'yes' AND step BETWEEN 10 AND 29)
+  -- A table that is moved takes the sequences of its columns along.
+  + (SELECT count(*) FROM $(set_aside_plan) JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = plan.object
+      JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+    WHERE :'keep' = 'yes' AND plan.step = 20 AND d.deptype IN ('a', 'i') AND c.relkind = 'S'),
   (SELECT count(*) FROM (SELECT classid, objid FROM pg_depend WHERE :'keep' = 'no' AND objid >= 16384
     EXCEPT SELECT classid, objid FROM pg_depend WHERE deptype = 'e') dropped)
 SQL
@@ -36,7 +40,7 @@ estimate_locks() {
   defined=$(pg_restore -f - -L "$list.defined" "$archive" 2>"$BACKUP_RUN/locks.err" | awk "$definitions_counter")
   awk -v owners="$keep_owners" -v n="$defined" '
     $4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 3 }
-    $4 == "MATERIALIZED" && $6 != "DATA" { n += 6 }
+    $4 == "MATERIALIZED" && $6 != "DATA" { n += 8 }
     $4 == "EXTENSION" { n += 10 }
     $4 == "INDEX" && $5 == "ATTACH" { next }
     $4 == "SEQUENCE" && ($5 == "SET" || $5 == "OWNED") { next }

@@ -242,7 +242,11 @@ def shell_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return folders
 
 
-@pytest.fixture(params=["dash", "busybox"])
+in_both_shells = pytest.mark.parametrize("shell", ["dash", "busybox"], indirect=True)
+"""For tests of what the shell itself does: signals, pipes, redirections. `make test-long` runs all others in dash."""
+
+
+@pytest.fixture(params=["busybox", pytest.param("dash", marks=pytest.mark.long)])
 def shell(request: pytest.FixtureRequest, shell_paths: dict[str, str]) -> str:
     """The folder of the shell under test."""
     return shell_paths[request.param]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.postgres import Authority, Server
-from tests.scripts.conftest import DUMP, Pod
+from tests.scripts.conftest import DUMP, Pod, in_both_shells
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def contents(pod: Pod) -> list[str]:
     return sorted(str(path.relative_to(pod.root)) for path in pod.root.rglob("*"))
 
 
+@in_both_shells
 def test_database_that_can_be_dumped_is_ready(pod: Pod, name: str) -> None:
     pod.add(name)
     _, result, version, role, tls, tables, free, unit, why = row(check(pod, 0), name)
@@ -116,6 +117,7 @@ def test_row_security_is_a_warning(pod: Pod, name: str, server: Server) -> None:
     assert "row security hides rows of 1 tables" in row(check(pod, 0), name)[8]
 
 
+@in_both_shells
 def test_one_failure_fails_the_check_and_hides_no_other_database(pod: Pod, name: str) -> None:
     pod.add(name)
     pod.add("wrong-password", password="wrong", dbname=name)

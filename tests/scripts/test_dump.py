@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from tests.lab.postgres import Authority, Server
-from tests.scripts.conftest import PASSWORD, REPO, Pod, Session, kill_session, session_processes, wait_until
+from tests.scripts.conftest import (
+    PASSWORD,
+    REPO,
+    Pod,
+    Session,
+    in_both_shells,
+    kill_session,
+    session_processes,
+    wait_until,
+)
 
 MakeDatabase = Callable[..., str]
 Slow = tuple[str, Callable[[], None]]
@@ -59,6 +68,7 @@ def assert_failed(pod: Pod, name: str, error: str, remedy: str = "") -> None:
     assert result["error"] in (done.stdout + done.stderr), "the run's report lacks the reason"
 
 
+@in_both_shells
 def test_run_publishes_an_archive_that_reads_back_and_restores(pod: Pod, database: MakeDatabase) -> None:
     name = database(rows=1000)
     pod.add(name)
@@ -136,6 +146,7 @@ def test_name_not_in_the_certificate_fails(pod: Pod, database: MakeDatabase) -> 
     assert_failed(pod, name, "does not match host name", "verify-ca")
 
 
+@in_both_shells
 def test_host_that_refuses_fails_after_a_bounded_wait(pod: Pod) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -327,6 +338,7 @@ def test_directory_that_is_a_link_is_not_followed(pod: Pod, database: MakeDataba
     assert list(elsewhere.iterdir()) == []
 
 
+@in_both_shells
 def test_second_run_fails_while_the_first_holds_the_lock_and_names_it(pod: Pod, database: MakeDatabase) -> None:
     name = database()
     pod.add(name)
@@ -360,6 +372,7 @@ def slow(server: Server, database: MakeDatabase) -> Iterator[Slow]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@in_both_shells
 def test_sigterm_in_mid_dump_leaves_nothing_and_says_what_was_lost(
     pod: Pod, slow: Slow, database: MakeDatabase, how: signal.Signals
 ) -> None:
@@ -392,6 +405,7 @@ def backends(server: Server, name: str) -> bool:
     return server.value(f"{query} AND datname = '{name}'") != "0"
 
 
+@in_both_shells
 def test_sigkill_in_mid_dump_leaves_a_partial_that_the_next_run_removes(pod: Pod, slow: Slow) -> None:
     name, release = slow
     pod.add(name, lock_wait_timeout="100")
@@ -406,6 +420,7 @@ def test_sigkill_in_mid_dump_leaves_a_partial_that_the_next_run_removes(pod: Pod
     assert len(pod.archives(name)) == 1
 
 
+@in_both_shells
 def test_database_over_its_timeout_fails_alone(pod: Pod, slow: Slow, database: MakeDatabase) -> None:
     name, _ = slow
     good = database("zzz")
@@ -436,6 +451,7 @@ def test_table_lock_is_waited_for_only_so_long(pod: Pod, slow: Slow) -> None:
     assert_failed(pod, name, "canceling statement due to (lock|statement) timeout", "lockWaitTimeout")
 
 
+@in_both_shells
 def test_connection_lost_in_mid_dump_is_tried_again(pod: Pod, slow: Slow) -> None:
     name, release = slow
     pod.add(name, lock_wait_timeout="100")
@@ -452,6 +468,7 @@ def test_connection_lost_in_mid_dump_is_tried_again(pod: Pod, slow: Slow) -> Non
     assert "trying again" in log
 
 
+@in_both_shells
 def test_several_databases_are_dumped_at_a_time(pod: Pod, slow: Slow, database: MakeDatabase) -> None:
     name, release = slow
     others = [database(f"other{i}") for i in range(3)]
@@ -547,6 +564,7 @@ def test_keys_of_another_reader_are_ignored(pod: Pod, database: MakeDatabase) ->
     assert pod.result(name)["state"] == "staged"
 
 
+@in_both_shells
 def test_missing_or_broken_configuration_is_one_clear_error(pod: Pod) -> None:
     pod.add("app")
     conf = pod.folder / "config" / "app.conf"
@@ -603,6 +621,7 @@ def incompressible(server: Server, name: str, mebibytes: int) -> None:
     )
 
 
+@in_both_shells
 def test_volume_full_in_mid_dump_loses_nothing_and_heals_once_the_claim_has_grown(
     pod: Pod, database: MakeDatabase, small_volume: Path
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts.conftest import DUMP, session_processes, wait_until
+from tests.scripts.conftest import DUMP, in_both_shells, session_processes, wait_until
 from tests.scripts.stand_ins import StandIns, tmpfs
 
 
@@ -113,6 +113,7 @@ def test_volume_that_fills_up_while_it_is_staged_says_no_space_and_heals(app: St
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
+@in_both_shells
 def test_signal_around_the_rename_has_one_true_result(app: StandIns, when: str) -> None:
     before, after = ("kill -TERM $PPID", ":") if when == "before" else (":", "kill -TERM $PPID")
     app.program(
@@ -144,6 +145,7 @@ def test_random_signals_leave_one_state_and_never_call_a_published_archive_lost(
 
 
 @pytest.mark.parametrize("which", ["run", "results"])
+@in_both_shells
 def test_full_scratch_never_stages_an_incomplete_result(app: StandIns, which: str) -> None:
     """Filled at each step in turn."""
     for step in ("pg_dump", "pg_restore", "sha256sum", "pg_dumpall", "sync"):
@@ -233,6 +235,7 @@ def test_last_error_log_replaces_what_lies_under_its_name(app: StandIns, make: o
         ("flock: 9: Operation not supported", 65),
     ],
 )
+@in_both_shells
 def test_volume_without_locks_says_so_at_once(app: StandIns, said: str, code: int) -> None:
     app.add("app", lock_timeout="600")
     app.program("flock", f'echo "{said}" >&2; exit {code}')
@@ -280,6 +283,7 @@ def test_whatever_ends_a_dump_leaves_the_last_line_that_was_printed(app: StandIn
     failed(app, "sha256sum: out of luck")
 
 
+@in_both_shells
 def test_killed_dump_says_so(app: StandIns) -> None:
     app.program("sha256sum", "kill -KILL $PPID")
     app.dump()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.scripts.conftest import in_both_shells
 from tests.scripts.stand_ins import PROGRAMS, StandIns
 
 
@@ -77,6 +78,7 @@ def test_grant_is_not_proposed_to_a_role_that_has_it(app: StandIns) -> None:
     assert "does not give the backup role this right" in app.result("app")["remedy"]
 
 
+@in_both_shells
 def test_hint_is_shown_and_detail_is_not(app: StandIns) -> None:
     fails(
         app,
@@ -107,6 +109,7 @@ def test_warnings_of_a_dump_that_succeeds_are_warnings_of_the_backup(app: StandI
     assert any("subscriptions not dumped" in text for text in app.metadata(archive)["warnings"])
 
 
+@in_both_shells
 def test_lost_connection_is_waited_for(app: StandIns) -> None:
     count = app.folder / "asked"
     app.program(

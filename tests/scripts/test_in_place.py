@@ -162,7 +162,39 @@ def make(pod: Pod) -> Iterator[Make]:
         drop_owner(server, name)
 
 
-@pytest.mark.parametrize("migration", MIGRATIONS.values(), ids=MIGRATIONS)
+# Each is like one that the short tests have, as far as the restore is concerned.
+_VARIANTS = {
+    "column dropped",
+    "column of another type",
+    "function of another result",
+    "type dropped",
+    "enum value added",
+    "index name taken",
+    "constraint name taken",
+    "newer table with a foreign key",
+    "newer view",
+    "newer child",
+    "partition detached",
+    "schema renamed",
+    "public dropped",
+    "row type in a function, index and check",
+    "row type in a function, policy",
+    "view that groups by a key got a column",
+    "everything dropped",
+    "kitchen sink",
+    "rights on an extension of the superuser",
+    "foreign server of the owner",
+    "circular foreign keys",
+}
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.long] if name in _VARIANTS else []
+
+
+@pytest.mark.parametrize(
+    "migration", [pytest.param(one, id=name, marks=_marks(name)) for name, one in MIGRATIONS.items()]
+)
 def test_migration_gone_wrong_is_undone_by_the_owner(make: Make, migration: Migration) -> None:
     place = make(migration.schema, migration.superuser)
     good = place.plain()
@@ -403,6 +435,7 @@ def test_default_rights_give_nobody_more_than_the_archive(make: Make) -> None:
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "sql",
     [
@@ -419,7 +452,9 @@ def test_more_locks_than_the_server_has_room_for_are_refused_beforehand(make: Ma
     assert "nothing was changed" in log
 
 
-@pytest.mark.parametrize("superuser", [False, True], ids=["owner", "superuser"])
+@pytest.mark.parametrize(
+    "superuser", [pytest.param(False, id="owner"), pytest.param(True, id="superuser", marks=pytest.mark.long)]
+)
 def test_kitchen_sink_comes_back_on_the_newest_major(
     pod: Pod, newer_server: Server, make: Make, superuser: bool
 ) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import re
 import signal
 import socket
-import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +16,7 @@ import pytest
 from tests.lab.damage import Damage
 from tests.lab.data import Fingerprint, fingerprint, plausible
 from tests.lab.postgres import Server, identifier
-from tests.scripts.conftest import PASSWORD, RESTORE, Pod, Session, kill_session, wait_until
+from tests.scripts.conftest import PASSWORD, RESTORE, Pod, Session, wait_until
 
 SUPERUSER_PASSWORD = "super:secret"
 
@@ -559,60 +555,6 @@ def test_session_that_the_owner_may_not_end_leaves_a_restored_database_to_swap_b
     (statements,) = re.findall(r"then: (ALTER .*;)", log)
     case.server.psql(statements)
     assert good.differences(case.fingerprint()) == []
-
-
-def quiet(server: Server) -> bool:
-    """No session of a restore is left on the server."""
-    return server.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cnpg-backup restore'") == "0"
-
-
-def drop_aside(case: Case) -> None:
-    """Drop all that restores in place have set aside."""
-    for (name,) in case.server.sql("SELECT nspname FROM pg_namespace WHERE nspname ~ '_before_[0-9_]+$'", case.name):
-        case.server.psql(f"DROP SCHEMA {name} CASCADE", case.name)
-
-
-@pytest.mark.parametrize(
-    ("way", "kills"),
-    [
-        ("beside", 2),
-        ("in-place", 2),
-        pytest.param("beside", 10, marks=pytest.mark.long),
-        pytest.param("in-place", 10, marks=pytest.mark.long),
-    ],
-)
-def test_killed_at_random_moments_the_old_database_is_whole(make_case: MakeCase, way: str, kills: int) -> None:
-    case = make_case(lambda server, name, owner: plausible(server, name, owner, megabytes=10))
-    server, good = case.server, case.fingerprint()
-    case.may_create_databases()
-    server.psql("DELETE FROM pages WHERE id % 2 = 0", case.name)
-    old = case.fingerprint()
-    options = {"RESTORE_REPLACE": "yes", "RESTORE_WAY": way}
-    began = time.monotonic()
-    case.restore(RESTORE_INTO=f"{case.name}_time", RESTORE_REPLACE="yes")
-    length = time.monotonic() - began
-    chance = random.Random(20261125)
-    for _ in range(kills):
-        process = case.pod.start_restore(case.name, **options)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0, length))
-        kill_session(process)
-        wait_until(lambda: quiet(server), "the server's end of the restore")
-        kept = [name for name in case.databases() if name.startswith(f"{case.name}_before_")]
-        if kept:
-            assert good.differences(case.fingerprint()) == [], "swapped, and not the archive's content"
-            assert old.differences(case.fingerprint(kept[0])) == []
-            server.drop_database(case.name)
-            server.psql(f"ALTER DATABASE {kept[0]} RENAME TO {case.name}")
-        elif differences := old.differences(case.fingerprint()):
-            assert way == "in-place", differences
-            drop_aside(case)
-            assert good.differences(case.fingerprint()) == [], "neither the old nor the restored content"
-            server.psql("DELETE FROM pages WHERE id % 2 = 0", case.name)
-    log = case.restore(**options)
-    drop_aside(case)
-    assert good.differences(case.fingerprint()) == []
-    assert not [name for name in case.databases() if "_restoring_" in name], log
 
 
 def test_sigterm_leaves_nothing_beside_and_the_old_database_whole(make_case: MakeCase) -> None:

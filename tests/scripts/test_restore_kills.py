@@ -1,0 +1,130 @@
+"""A restore is killed, or loses a process, at a random moment: the database is as before or as the archive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lab.data import Fingerprint, plausible
+from tests.lab.postgres import PostgresError, Server
+from tests.scripts.conftest import kill_session, session_processes, wait_until
+from tests.scripts.test_restore_script import Case, MakeCase, _superuser, make_case, shell
+
+__all__ = ["_superuser", "make_case", "shell"]
+
+_SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'cnpg-backup restore'"
+_HURT = "DELETE FROM pages WHERE id % 2 = 0"
+METHODS = {
+    "beside": {"RESTORE_WAY": "beside"},
+    "in-place": {"RESTORE_WAY": "in-place"},
+    "in-place, not kept": {"RESTORE_WAY": "in-place", "RESTORE_KEEP": "no"},
+}
+VICTIMS = ("pod", "psql", "pg_restore", "session", "server")
+
+
+def quiet(server: Server) -> bool:
+    """The server answers, and no session of a restore is left on it."""
+    try:
+        return server.sql(_SESSIONS) == []
+    except PostgresError:
+        return False
+
+
+def drop_aside(case: Case) -> None:
+    """Drop all that restores in place have set aside."""
+    for (name,) in case.server.sql("SELECT nspname FROM pg_namespace WHERE nspname ~ '_before_[0-9_]+$'", case.name):
+        case.server.psql(f"DROP SCHEMA {name} CASCADE", case.name)
+
+
+def kill(case: Case, process: subprocess.Popen[str], victim: str, chance: random.Random) -> bool:
+    """End one part of a restore that runs: whether there was one."""
+    if victim == "pod":
+        kill_session(process)
+        return True
+    if victim in ("psql", "pg_restore"):
+        for entry in session_processes(process.pid):
+            with contextlib.suppress(OSError):
+                if Path(entry / "comm").read_text().strip() == victim:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    return True
+        return False
+    sessions = [int(pid) for (pid,) in case.server.sql(_SESSIONS)]
+    if not sessions:
+        return False
+    if victim == "session":
+        return case.server.value(f"SELECT pg_terminate_backend({chance.choice(sessions)})") == "t"
+    # A session that is killed takes all others with it: the server recovers as from a crash.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(chance.choice(sessions), signal.SIGKILL)
+    return True
+
+
+def outcome(case: Case, way: str, old: Fingerprint, good: Fingerprint) -> str:
+    """What the database holds; a restored one is put back to what it was before."""
+    server = case.server
+    kept = [name for name in case.databases() if name.startswith(f"{case.name}_before_")]
+    if kept:
+        assert good.differences(case.fingerprint()) == [], "swapped, and not the archive's content"
+        assert old.differences(case.fingerprint(kept[0])) == []
+        server.drop_database(case.name)
+        server.psql(f"ALTER DATABASE {kept[0]} RENAME TO {case.name}")
+        return "restored"
+    if not (differences := old.differences(case.fingerprint())):
+        return "as before"
+    assert way == "in-place", differences
+    drop_aside(case)
+    assert good.differences(case.fingerprint()) == [], "neither the old nor the restored content"
+    server.psql(_HURT, case.name)
+    return "restored"
+
+
+@pytest.mark.parametrize(
+    ("method", "victim", "kills"),
+    [
+        ("beside", "pod", 2),
+        ("in-place", "pod", 2),
+        *(pytest.param(method, victim, 10, marks=pytest.mark.long) for method in METHODS for victim in VICTIMS),
+    ],
+)
+def test_killed_at_random_moments_the_database_is_as_before_or_as_the_archive(
+    make_case: MakeCase, method: str, victim: str, kills: int
+) -> None:
+    case = make_case(lambda server, name, owner: plausible(server, name, owner, megabytes=10))
+    server, good = case.server, case.fingerprint()
+    case.may_create_databases()
+    server.psql(_HURT, case.name)
+    old = case.fingerprint()
+    options = {"RESTORE_REPLACE": "yes", **METHODS[method]}
+    began = time.monotonic()
+    case.restore(RESTORE_INTO=f"{case.name}_time", RESTORE_REPLACE="yes")
+    length = time.monotonic() - began
+    chance = random.Random(f"{method} {victim}")
+    outcomes = []
+    for _ in range(kills):
+        process = case.pod.start_restore(case.name, **options)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, length))
+        # A part that does not run at this moment may run at the next one.
+        wait_until(lambda p=process: kill(case, p, victim, chance) or p.poll() is not None, victim)  # type: ignore[misc]
+        log = process.communicate(timeout=120)[0] if victim != "pod" else ""
+        wait_until(lambda: quiet(server), "the server's end of the restore")
+        found = outcome(case, options["RESTORE_WAY"], old, good)
+        outcomes.append(found)
+        if process.returncode == 0:
+            assert found == "restored", log
+        elif victim != "pod":
+            assert "FAILED" in log, log
+            assert "remedy: " in log, log
+            assert "is as it was" not in log or found == "as before", log
+    print(f"{method}, {victim} killed: {outcomes.count('as before')} as before, {outcomes.count('restored')} restored")
+    log = case.restore(**options)
+    drop_aside(case)
+    assert good.differences(case.fingerprint()) == []
+    assert not [name for name in case.databases() if "_restoring_" in name], log
