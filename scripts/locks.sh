@@ -25,7 +25,8 @@ SELECT current_setting('max_locks_per_transaction'),
     EXCEPT SELECT classid, objid FROM pg_depend WHERE deptype = 'e') dropped)
 SQL
   IFS=$separator read -r lock_setting lock_slots locks_held locks_to_move locks_to_drop <"$facts"
-  lock_need=$((100 + locks_held + locks_to_move + locks_to_drop + $(estimate_locks)))
+  estimate_locks
+  lock_need=$((100 + locks_held + locks_to_move + locks_to_drop + locks_to_make))
   lock_room=$((lock_setting * lock_slots * 3 / 2))
   log "$database" "it needs about $lock_need locks at once, the server has room for about $lock_room"
   [ "$lock_need" -le "$lock_room" ] ||
@@ -33,21 +34,26 @@ SQL
       "raise max_locks_per_transaction of the cluster from $lock_setting to $((lock_need * 2 / 3 / lock_slots + 1)) or more, or restore beside: give '$PGUSER' CREATEDB, or set spec.enableSuperuserAccess"
 }
 
-# How many objects of the archive get locked. Its table of contents says that for most kinds; of many kinds, an object is locked only
-# by a statement that names its owner or a comment. Large objects, and tables without a TOAST table, are counted in the definitions.
+# Set `locks_to_make`: how many objects of the archive get locked. Its table of contents shows that for most kinds; of many kinds, an
+# object is locked only by a statement that names its owner or a comment. Large objects, and tables without a TOAST table, are counted
+# in the definitions.
 estimate_locks() {
   awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' "$list" >"$list.defined"
-  defined=$(pg_restore -f - -L "$list.defined" "$archive" 2>"$BACKUP_RUN/locks.err" | awk "$definitions_counter")
-  awk -v owners="$keep_owners" -v n="$defined" '
+  sql_of_entries "$list.defined" "the archive's definitions cannot be read"
+  defined=$(awk "$definitions_counter" "$BACKUP_RESULTS/roles.sql")
+  rm -f "$BACKUP_RESULTS/roles.sql"
+  locks_to_make=$(awk -v owners="$keep_owners" -v n="$defined" -v constraint="$((major < 18 ? 1 : 2))" '
     $4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 3 }
     $4 == "MATERIALIZED" && $6 != "DATA" { n += 8 }
-    $4 == "EXTENSION" { n += 10 }
+    $4 == "EXTENSION" { n += 30 }
     $4 == "INDEX" && $5 == "ATTACH" { next }
     $4 == "SEQUENCE" && ($5 == "SET" || $5 == "OWNED") { next }
-    $4 ~ /^(INDEX|CONSTRAINT|VIEW|SEQUENCE|TYPE|SCHEMA|STATISTICS|FOREIGN)$/ { n++ }
-    $4 == "COMMENT" && $6 !~ /^(TABLE|COLUMN|VIEW|INDEX|SEQUENCE|LARGE)$/ { n++ }
+    $4 == "CONSTRAINT" { n += constraint }
+    $4 ~ /^(INDEX|VIEW|SEQUENCE|TYPE|SCHEMA|STATISTICS|FOREIGN)$/ { n++ }
     owners && $4 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { n++ }
-    END { print n + 0 }' "$list"
+    $4 == "COMMENT" && owners && $6 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { next }
+    $4 == "COMMENT" && $6 !~ /^(TABLE|COLUMN|VIEW|MATERIALIZED|INDEX|SEQUENCE|TYPE|SCHEMA|EXTENSION|STATISTICS|FOREIGN|LARGE)$/ { n++ }
+    END { print n + 0 }' "$list")
 }
 
 # One lock for each large object; two less for a table without a TOAST table: a partitioned one, or one whose columns are all of a

@@ -103,8 +103,9 @@ def test_killed_at_random_moments_the_database_is_as_before_or_as_the_archive(
     old = case.fingerprint()
     options = {"RESTORE_REPLACE": "yes", **METHODS[method]}
     began = time.monotonic()
-    case.restore(RESTORE_INTO=f"{case.name}_time", RESTORE_REPLACE="yes")
+    case.restore(**options)
     length = time.monotonic() - began
+    assert outcome(case, options["RESTORE_WAY"], old, good) == "restored"
     chance = random.Random(f"{method} {victim}")
     outcomes = []
     for _ in range(kills):
