@@ -121,15 +121,68 @@ entries() {
     '$0 ~ want && $0 !~ not { n++ } END { print n + 0 }' "$list"
 }
 
-# Set `settings` to the archive's encoding and locale, for CREATE DATABASE. Only a statement of exactly this form is used.
+# Set `settings` to the archive's encoding and locale, for CREATE DATABASE, and archive_tablespace to its database's tablespace.
+# Only options of exactly this form are used; `settings_unread` says what was not, and is empty if all were.
 database_settings() {
   awk '$4 == "DATABASE" && $5 == "-"' "$list" >"$list.database"
   run pg_restore -C --schema-only -L "$list.database" -f "$BACKUP_RESULTS/database.sql" "$archive" ||
     fail_with_stderr "the archive's database cannot be read"
-  settings=$(sed -n "s/^CREATE DATABASE .* WITH TEMPLATE = template0 \(ENCODING = '[A-Za-z0-9_]*'[A-Za-z0-9_.@' =-]*\);\$/\1/p" \
-    "$BACKUP_RESULTS/database.sql" | head -n 1)
-  settings=${settings%% TABLESPACE = *}
+  awk -v apostrophe="'" "$role_reader$statement_reader$creation_reader" "$BACKUP_RESULTS/database.sql" >"$facts"
+  settings=$(sed '1,2d' "$facts")
+  archive_tablespace=$(sed -n 1p "$facts") settings_unread=$(sed -n 2p "$facts")
 }
+
+# Call statement() for each statement of a script. A statement ends with the line on which no quote is open; only use it for
+# statements without a function's text in them.
+# shellcheck disable=SC2016 # the dollars belong to awk
+statement_reader='
+  quote == "" && text == "" && /^(--|\\|$)/ { next }
+  {
+    text = text == "" ? $0 : text "\n" $0
+    for (left = $0; left != ""; left = substr(left, at + 1)) {
+      if (quote == "") {
+        if (!(at = match(left, "[\"" apostrophe "]"))) break
+        quote = substr(left, at, 1)
+      } else {
+        if (!(at = index(left, quote))) break
+        quote = ""
+      }
+    }
+    if (quote == "" && /;$/) {
+      statement(text)
+      text = ""
+    }
+  }
+'
+
+# Print the tablespace, what is not understood, and the options that CREATE DATABASE gets.
+creation_reader='
+  function statement(text,  key, value) {
+    if (text !~ /^CREATE DATABASE /) return
+    role(substr(text, 17))
+    sub(/;$/, "", rest)
+    if (!sub(/^ WITH TEMPLATE = template0/, "", rest)) { unread = "its CREATE DATABASE is of an unknown form"; return }
+    while (match(rest, "^ [A-Z_]+ = (" literal "|\"([^\"]|\"\")*\"|[a-z_][a-z0-9_]*)")) {
+      key = substr(rest, 2, index(rest, " = ") - 2)
+      value = substr(rest, length(key) + 5, RLENGTH - length(key) - 4)
+      rest = substr(rest, RLENGTH + 1)
+      if (key ~ /^(ENCODING|LOCALE|LOCALE_PROVIDER|LC_COLLATE|LC_CTYPE|ICU_LOCALE|ICU_RULES|BUILTIN_LOCALE)$/)
+        options = options " " key " = " value
+      else if (key == "TABLESPACE") { after = rest; place = role(value); rest = after }
+      else unread = unread (unread == "" ? "" : ", ") key
+    }
+    if (rest != "") unread = "its CREATE DATABASE is not understood from \"" substr(rest, 2, 40) "\" on"
+    gsub(/[[:cntrl:]]/, " ", unread)
+    seen = 1
+  }
+  BEGIN { literal = "E?" apostrophe "([^" apostrophe "]|" apostrophe apostrophe ")*" apostrophe }
+  END {
+    if (!seen && unread == "") unread = "it does not name them"
+    print place
+    print unread
+    print options
+  }
+'
 
 # Write the roles that the archive names to $BACKUP_RUN/roles, one a line: in grants, policies and user mappings, and with
 # `needed_roles owners` as owners.
