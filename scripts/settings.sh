@@ -125,7 +125,7 @@ settings_beside() {
   }
   mv "$facts" "$BACKUP_RUN/lost"
   warn_of_lost "$target"
-  awk 'FNR == NR { lost[$1]; next } !($1 in lost)' "$BACKUP_RUN/lost" "$parts/door" >"$parts/door.kept"
+  awk 'FILENAME == ARGV[1] { lost[$1]; next } !($1 in lost)' "$BACKUP_RUN/lost" "$parts/door" >"$parts/door.kept"
   mv "$parts/door.kept" "$parts/door"
 }
 
@@ -155,7 +155,7 @@ FROM (
   WHERE datname = :'name'
 ) s ORDER BY 1
 SQL
-  awk -v separator="$separator" 'FNR == NR { kept[$0]; next } { split($0, field, separator) } !(field[1] in kept)' \
+  awk -v separator="$separator" 'FILENAME == ARGV[1] { kept[$0]; next } { split($0, field, separator) } !(field[1] in kept)' \
     "$parts/keys" "$facts" >"$BACKUP_RUN/extra"
 }
 
@@ -182,7 +182,9 @@ settings_in_place() {
       stays="$stays${stays:+, }$name"
     else
       gone="$gone${gone:+, }$name (was: $value)"
-      echo "$statement;" | add_statement usual "RESET of $name"
+      add_statement usual "RESET of $name" <<SQL
+$statement;
+SQL
     fi
   done 3<"$BACKUP_RUN/extra"
   usual_rights

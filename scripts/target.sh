@@ -10,7 +10,10 @@ look_at_target() {
 SELECT pg_get_userbyid(datdba), pg_has_role(datdba, 'USAGE'), datallowconn, datconnlimit FROM pg_database WHERE datname = :'target'
 SQL
   exists='' owner='' owns='' relations=0 target_tables='' accepts=t
-  IFS=$separator read -r owner owns accepts limit <"$facts" || return 0
+  if ! IFS=$separator read -r owner owns accepts limit <"$facts"; then
+    accepts=t
+    return
+  fi
   exists=yes
   [ "$limit" != -2 ] ||
     fail "database '$target' is invalid: a DROP DATABASE of it was interrupted" "DROP DATABASE $(quoted "$target"), then restore again"
