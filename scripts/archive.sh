@@ -109,6 +109,7 @@ jobs_for() {
 # Write the archive's table of contents to $list and count its tables and sequences. Fails where pg_restore cannot read it.
 list_archive() {
   run pg_restore -C -l "$archive" >"$list" || return 1
+  : >"$list.unowned"
   tables=$(count_tables) sequences=$(entries ' SEQUENCE ' ' SEQUENCE (SET|OWNED BY) ')
   awk '$4 == "EXTENSION" { print $6 }' "$list" >"$BACKUP_RUN/extensions"
 }
@@ -202,9 +203,12 @@ needed_roles() {
   rm -f "$BACKUP_RESULTS/roles.sql"
 }
 
-# A line about an owner may also be the text of a function; but then no entry of the table of contents ends in that name.
+# A line about an owner may also be the text of a function; but then no entry of the table of contents ends in that name. The
+# entries of $list.unowned are restored without their owners.
 owners_of_entries() {
-  awk '!/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS|MATERIALIZED VIEW DATA) / && $4 != "DATABASE"' "$list" >"$list.roles"
+  awk 'FILENAME == ARGV[1] { unowned[$0]; next } $0 in unowned { next }
+    !/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS|MATERIALIZED VIEW DATA) / && $4 != "DATABASE"' \
+    "$list.unowned" "$list" >"$list.roles"
   sql_of_entries "$list.roles" "the archive's owners cannot be read"
   awk "$role_reader"'
     /^ALTER .* OWNER TO .*;$/ { match($0, /.* OWNER TO /); print role(substr($0, RLENGTH + 1)) }
@@ -215,6 +219,28 @@ owners_of_entries() {
 }
 
 sql_of_entries() { run pg_restore -f "$BACKUP_RESULTS/roles.sql" -L "$1" "$archive" || fail_with_stderr "$2"; }
+
+# Write what only a superuser can own to $BACKUP_RUN/special: kind, name and owner of each object.
+special_objects() {
+  awk '($4 == "EVENT" && $5 == "TRIGGER") || ($4 == "FOREIGN" && $5 == "DATA") || ($4 ~ /^(PUBLICATION|SUBSCRIPTION)$/ && $5 == "-")' \
+    "$list" >"$list.roles"
+  : >"$BACKUP_RUN/special"
+  [ -s "$list.roles" ] || return 0
+  sql_of_entries "$list.roles" "the archive's owners cannot be read"
+  awk -v apostrophe="'" -v separator="$separator" -v major="$major" "$role_reader$statement_reader"'
+    function statement(text,  kind, name) {
+      if (text ~ /^CREATE PUBLICATION /) {
+        name = role(substr(text, 20))
+        if (rest ~ /^ FOR ALL /) all[name]
+      }
+      if (!match(text, /^ALTER (EVENT TRIGGER|FOREIGN DATA WRAPPER|PUBLICATION|SUBSCRIPTION) /)) return
+      kind = substr(text, 7, RLENGTH - 7)
+      name = role(substr(text, RLENGTH + 1))
+      if (rest !~ /^ OWNER TO / || (kind == "PUBLICATION" && !(name in all)) || (kind == "SUBSCRIPTION" && major > 15)) return
+      print kind separator name separator role(substr(rest, 11))
+    }' "$BACKUP_RESULTS/roles.sql" >"$BACKUP_RUN/special"
+  rm -f "$BACKUP_RESULTS/roles.sql"
+}
 
 # The name at the beginning of a text, and the roles of a policy: `name ON table AS … FOR … TO role, role USING …`.
 role_reader='

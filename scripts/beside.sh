@@ -127,16 +127,23 @@ SQL
   place=
 }
 
-# Run pg_restore into a database: pg_restore_into DATABASE [ARGUMENT…]. The name is passed in the environment, since as an
-# argument `a=b` would be a connection string; with the empty -d pg_restore connects to it.
-pg_restore_into() {
-  PGDATABASE=$1
-  shift
-  [ -n "$keep_owners" ] || set -- "$@" --no-owner --role="$owner"
+# Restore the entries of a list into the new database: restore_part_beside HOW LIST. The name is passed in the environment,
+# since as an argument `a=b` would be a connection string; with the empty -d pg_restore connects to it.
+restore_part_beside() {
+  PGDATABASE=$new how=$1
+  set -- -L "$2" "$archive"
+  case $how in nobody) set -- --no-owner "$@" ;; owner) set -- --no-owner --role="$owner" "$@" ;; esac
+  [ "$jobs" -eq 1 ] || set -- -j "$jobs" "$@"
+  run pg_restore -d '' -w --exit-on-error "$@" || fail_with_stderr "pg_restore failed"
+}
+
+fill_database() {
   awk '$4 != "DATABASE"' "$list" >"$list.use"
+  split_entries "$list.use"
+  PGDATABASE=$new
   watch_progress &
   watcher=$!
-  run pg_restore -d '' -w --exit-on-error -L "$list.use" "$@" "$archive" || fail_with_stderr "pg_restore failed"
+  each_part
   stop_watching
 }
 
@@ -161,8 +168,7 @@ SQL
 restore_beside() {
   read_settings
   create_database
-  if [ "$jobs" -gt 1 ]; then set -- -j "$jobs"; else set --; fi
-  pg_restore_into "$new" "$@"
+  fill_database
   compare "$new"
   compare_rows "$new"
   if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then

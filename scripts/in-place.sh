@@ -170,17 +170,26 @@ entry_chooser='
 # All statements of the restore. COMMIT comes only after pg_restore has ended well: without it nothing has happened.
 feed() {
   set -- "$archive"
-  [ -n "$keep_owners" ] || set -- --no-owner --role="$owner" "$archive"
+  case $keep_owners$superuser in f) set -- --no-owner --role="$owner" "$archive" ;; t) set -- --no-owner "$archive" ;; esac
   printf '%s\n' "$preamble" 'BEGIN;'
   make_room
   pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
   sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
   feed_large_objects "$@" || return 1
-  pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
+  each_part || return 1
   echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
   compare_before_commit
   [ "$keep" = yes ] || drop_set_aside
   echo 'COMMIT;'
+}
+
+# The statements of one part: feed_part HOW LIST.
+feed_part() {
+  how=$1
+  set -- -L "$2" "$archive"
+  case $how in nobody) set -- --no-owner "$@" ;; owner) set -- --no-owner --role="$owner" "$@" ;; esac
+  echo 'RESET ROLE;'
+  pg_restore -f - "$@" 2>"$BACKUP_RUN/feed.err"
 }
 
 # What is there moves out of the way, and what would act upon the restored objects goes back to what a new database has.
@@ -260,6 +269,7 @@ drop_set_aside() {
 # psql runs the statements, not pg_restore: what is set aside and what is restored must be one transaction.
 restore_in_place() {
   restored_alone="AND n.nspname !~ '_before_$moment\$'"
+  split_entries "$list.most"
   write_unlinks
   public=usual
   ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
@@ -270,7 +280,7 @@ restore_in_place() {
   watcher=$!
   feed >"$BACKUP_RUN/statements" &
   feeder=$!
-  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -f "$BACKUP_RUN/statements" >/dev/null ||
+  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -v owner="$owner" -f "$BACKUP_RUN/statements" >/dev/null ||
     fail_with_stderr "psql failed"
   wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
   stop_watching

@@ -29,6 +29,8 @@ export LC_ALL
 . "${0%/*}/forbidden.sh"
 # shellcheck source=scripts/locks.sh
 . "${0%/*}/locks.sh"
+# shellcheck source=scripts/owners.sh
+. "${0%/*}/owners.sh"
 # shellcheck source=scripts/target.sh
 . "${0%/*}/target.sh"
 # shellcheck source=scripts/settings.sh
@@ -446,6 +448,7 @@ main() {
   look_at_archive
   choose_way
   check_extensions
+  look_at_owners
   check_roles
   select_entries
   choose_jobs
