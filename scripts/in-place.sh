@@ -272,7 +272,8 @@ restore_in_place() {
   split_entries "$list.most"
   write_unlinks
   public=usual
-  ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
+  # Without its owner, the archive's own schema `public` is the usual one.
+  [ "$superuser$keep_owners" = t ] || ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
   end_sessions_now
   PGDATABASE=$target
   mkfifo "$BACKUP_RUN/statements"
