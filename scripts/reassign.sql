@@ -34,7 +34,7 @@ FROM (
   UNION ALL SELECT 'pg_largeobject'::regclass, oid, lomowner FROM pg_largeobject_metadata
   UNION ALL SELECT 'pg_publication'::regclass, oid, pubowner FROM pg_publication WHERE NOT puballtables
 ) own CROSS JOIN LATERAL pg_identify_object(class, oid, 0) o
-WHERE (own.oid >= 16384 OR o.identity = 'public') AND own.owner = current_user::regrole AND :'owner' <> current_user
+WHERE (own.oid >= 16384 OR class = 'pg_largeobject'::regclass OR o.identity = 'public') AND own.owner = current_user::regrole AND :'owner' <> current_user
   AND coalesce(o.schema, '') !~ ('^pg_|_before_' || :'moment' || '$') AND coalesce(o.name, '') !~ ('_before_' || :'moment' || '$')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.deptype = 'e' AND d.objid = own.oid AND d.classid = class)
   -- What belongs to another object, such as the functions of a range type.
