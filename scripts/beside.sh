@@ -189,16 +189,15 @@ mark_finished() {
 COMMENT ON DATABASE :"new" IS :'mark'
 SQL
   made=
-  target_state="'$new' is restored in full. Unless '$old' exists by now, finish by hand: $(open_by_hand "$new") $(rename_by_hand "$new")"
-  [ -n "$exists" ] || target_state="'$new' is restored in full. Unless '$target' exists by now, finish by hand: $(open_by_hand "$new") $(rename_by_hand "$new")"
+  target_state="'$new' is restored in full. As long as it has this name, finish by hand: $(open_by_hand "$new") $(rename_by_hand "$new")"
   release_new_database
 }
 
 open_by_hand() {
   if [ "$superuser" = t ]; then
-    echo "ALTER DATABASE $(quoted "$1") CONNECTION LIMIT -1;"
+    echo "ALTER DATABASE $(quoted "$1") CONNECTION LIMIT -1; COMMENT ON DATABASE $(quoted "$1") IS NULL;"
   else
-    echo "GRANT CONNECT ON DATABASE $(quoted "$1") TO PUBLIC;"
+    echo "GRANT CONNECT ON DATABASE $(quoted "$1") TO PUBLIC; COMMENT ON DATABASE $(quoted "$1") IS NULL;"
   fi
 }
 
@@ -296,8 +295,16 @@ keep_for_later() {
   echo 'ALTER DATABASE :"database" RENAME TO :"finished"' >"$BACKUP_RUN/keep.sql"
   if ask "$maintenance" -v database="$new" -v finished="$finished" <"$BACKUP_RUN/keep.sql"; then kept=$finished; fi
   stop_watching
-  { echo 'BEGIN;' && open_database && echo 'COMMIT;'; } >"$BACKUP_RUN/keep.sql"
-  if ask "$maintenance" -v database="$kept" <"$BACKUP_RUN/keep.sql"; then opening=; fi
+  {
+    echo 'BEGIN;'
+    open_database
+    [ "$kept" = "$finished" ] || echo 'COMMENT ON DATABASE :"database" IS :'"'mark';"
+    echo 'COMMIT;'
+  } >"$BACKUP_RUN/keep.sql"
+  if ask "$maintenance" -v database="$kept" -v mark="$finished_mark" <"$BACKUP_RUN/keep.sql"; then
+    opening=
+    [ "$kept" = "$finished" ] || opening="COMMENT ON DATABASE $(quoted "$kept") IS NULL; "
+  fi
   target_state="'$target' is as it was; the restored copy is '$kept', and no later restore removes it"
   fail "everything is restored, but '$target' cannot be renamed: $1" "end its sessions, then: $opening$(rename_by_hand "$kept")"
 }

@@ -1,4 +1,5 @@
 """Who owns what is restored: RESTORE_OWNER as superuser, and what only a superuser can own."""
+# ruff: noqa: F811
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ CREATE COLLATION col (LOCALE = 'C'); CREATE TEXT SEARCH CONFIGURATION tc (COPY =
 CREATE TEXT SEARCH DICTIONARY td (TEMPLATE = simple);
 CREATE CONVERSION cv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
 CREATE FUNCTION "odd ""f"(a int DEFAULT 1, VARIADIC b text[] DEFAULT '{}') RETURNS int LANGUAGE sql AS 'SELECT 1';
-CREATE PROCEDURE pr() LANGUAGE sql AS 'SELECT 1'; CREATE AGGREGATE ag(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0');
+CREATE PROCEDURE pr() LANGUAGE sql AS 'SELECT 1';
+CREATE AGGREGATE ag(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '0');
 CREATE FUNCTION eq(co, co) RETURNS bool LANGUAGE sql AS 'SELECT true';
 CREATE OPERATOR === (LEFTARG = co, RIGHTARG = co, FUNCTION = eq);
 CREATE TABLE t (id serial PRIMARY KEY, e en, c co, n d, g int GENERATED ALWAYS AS IDENTITY); CREATE SEQUENCE sq;
@@ -46,8 +48,10 @@ CREATE STATISTICS st ON id, n FROM t; CREATE TABLE pt (i int) PARTITION BY RANGE
 CREATE TABLE pt1 PARTITION OF pt FOR VALUES FROM (0) TO (9); SELECT lo_from_bytea(4711, 'x');
 CREATE VIEW v AS SELECT id, n FROM t GROUP BY id; CREATE PUBLICATION p FOR TABLE t;
 CREATE FUNCTION as_whom(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
-  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE 'called by a superuser'; END IF; RETURN $1; END $$;
-INSERT INTO t (e) VALUES ('a'); CREATE INDEX ON t (as_whom(id)); CREATE MATERIALIZED VIEW mv AS SELECT as_whom(id) FROM t
+  IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE 'called by a superuser'; END IF;
+  RETURN $1; END $$;
+INSERT INTO t (e) VALUES ('a'); CREATE INDEX ON t (as_whom(id));
+CREATE MATERIALIZED VIEW mv AS SELECT as_whom(id) FROM t
 """
 _OWNED = """
 SELECT DISTINCT o.type || ' ' || o.identity FROM pg_shdepend d, pg_identify_object(d.classid, d.objid, 0) o
@@ -69,7 +73,7 @@ MakeRole = Callable[..., str]
 
 
 @pytest.fixture
-def make_role(make: Make) -> Iterator[MakeRole]:  # noqa: F811
+def make_role(make: Make) -> Iterator[MakeRole]:
     """Create a role that is named after a database; it is dropped with it."""
     made: list[tuple[Server, str, str]] = []
 
@@ -87,7 +91,7 @@ def make_role(make: Make) -> Iterator[MakeRole]:  # noqa: F811
 
 
 @pytest.mark.parametrize("way", ["beside", "in-place"])
-def test_one_owner_gets_everything_that_it_can_own(make: Make, way: str, make_role: MakeRole) -> None:  # noqa: F811
+def test_one_owner_gets_everything_that_it_can_own(make: Make, way: str, make_role: MakeRole) -> None:
     place: Place = make(_PLAIN)
     good, had = place.plain(), owned(place.server, place.name, place.name)
     role = make_role(place)
@@ -103,7 +107,7 @@ def test_one_owner_takes_no_right_from_the_superuser(
     make: Make,
     kind: str,
     way: str,
-    make_role: MakeRole,  # noqa: F811
+    make_role: MakeRole,
 ) -> None:
     place: Place = make("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
     place.server.psql(_SUPERUSERS[kind], place.name)
@@ -128,7 +132,7 @@ def test_object_of_a_former_superuser_stays_with_the_superuser_and_makes_no_role
     kind: str,
     way: str,
     role_is: str,
-    make_role: MakeRole,  # noqa: F811
+    make_role: MakeRole,
 ) -> None:
     place: Place = make("CREATE TABLE t (id int)")
     server, role = place.server, make_role(place, "SUPERUSER")
@@ -160,7 +164,7 @@ def test_object_of_a_former_superuser_stays_with_the_superuser_and_makes_no_role
     assert bool(there) == (role_is == "plain"), "a missing role was created in vain"
 
 
-def test_object_of_a_superuser_of_the_server_keeps_its_owner(make: Make, make_role: MakeRole) -> None:  # noqa: F811
+def test_object_of_a_superuser_of_the_server_keeps_its_owner(make: Make, make_role: MakeRole) -> None:
     place: Place = make("CREATE TABLE t (id int)")
     role = make_role(place, "SUPERUSER")
     for sql in (_SPECIAL["event trigger"], "CREATE PUBLICATION y FOR ALL TABLES"):

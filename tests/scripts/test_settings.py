@@ -1,4 +1,5 @@
 """What belongs to the database itself: settings, rights, comment, connection limit, encoding and locale."""
+# ruff: noqa: F811
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ ALTER DATABASE {{name}} CONNECTION LIMIT 50;
 def state(server: Server, name: str) -> set[str]:
     """Everything that is set for a database, a setting of a role or of none a line."""
     queries = (
-        "SELECT 'right', a.* FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a WHERE datname = {}",
+        "SELECT 'right', a.* FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a "
+        "WHERE datname = {}",
         "SELECT 'comment', md5(shobj_description(oid, 'pg_database')), datconnlimit, datistemplate FROM pg_database "
         "WHERE datname = {}",
         "SELECT setrole::regrole, md5(line), split_part(line, '=', 1) FROM pg_db_role_setting s "
@@ -40,7 +42,7 @@ def state(server: Server, name: str) -> set[str]:
 
 
 @pytest.fixture
-def place(make: Make) -> Place:  # noqa: F811
+def place(make: Make) -> Place:
     """A database with settings of all kinds; a role that has one is gone by the time of the restore."""
     place: Place = make("CREATE TABLE t (id int)")
     server = place.server
@@ -140,7 +142,7 @@ _CREATED = {
 @pytest.mark.parametrize("shell", ["busybox", "dash"], indirect=True)
 @pytest.mark.parametrize("kind", _CREATED)
 @pytest.mark.parametrize("name", ["app", '"My ""odd"" WITH = x; "'])
-def test_encoding_and_locale_are_read_in_all_their_forms(shell: str, kind: str, name: str, tmp_path: Path) -> None:  # noqa: F811
+def test_encoding_and_locale_are_read_in_all_their_forms(shell: str, kind: str, name: str, tmp_path: Path) -> None:
     options, more, tablespace = _CREATED[kind]
     sql = f"SET x = on;\n\nCREATE DATABASE {name} WITH TEMPLATE = template0 {options}"
     sql += f" {more}" if more else ""
@@ -161,7 +163,7 @@ def test_encoding_and_locale_are_read_in_all_their_forms(shell: str, kind: str, 
         ("", "does not name them"),
     ],
 )
-def test_what_is_not_understood_of_them_is_said(shell: str, statement: str, unread: str, tmp_path: Path) -> None:  # noqa: F811
+def test_what_is_not_understood_of_them_is_said(shell: str, statement: str, unread: str, tmp_path: Path) -> None:
     assert unread in run_reader(shell, "$creation_reader", f"{statement}\n", tmp_path)[1]
 
 
@@ -172,7 +174,7 @@ def test_what_is_not_understood_of_them_is_said(shell: str, statement: str, unre
 def test_unknown_statement_about_the_database_is_not_run_but_named(
     shell: str,
     statement: str,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     run_reader(shell, "$settings_reader", f"ALTER DATABASE app SET a TO 'b';\n{statement}\n", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.name", "1.sql", "inside", "keys", "unknown"]
@@ -182,10 +184,11 @@ def test_unknown_statement_about_the_database_is_not_run_but_named(
 @pytest.mark.parametrize(
     "options", ["LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'", "ENCODING 'LATIN1' LOCALE 'C'"]
 )
-def test_lost_database_gets_its_own_encoding_and_locale(make: Make, options: str) -> None:  # noqa: F811
+def test_lost_database_gets_its_own_encoding_and_locale(make: Make, options: str) -> None:
     place: Place = make("SELECT 1")
     server = place.server
-    query = f"SELECT encoding, datlocprovider, datcollate, datctype, datlocale FROM pg_database WHERE datname = '{place.name}'"
+    query = "SELECT encoding, datlocprovider, datcollate, datctype, datlocale FROM pg_database "
+    query += f"WHERE datname = '{place.name}'"
     server.drop_database(place.name)
     server.psql(f"CREATE DATABASE {place.name} OWNER {identifier(place.name)} TEMPLATE template0 {options}")
     place.back_up()
