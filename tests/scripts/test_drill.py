@@ -299,3 +299,32 @@ def test_drill_never_proves_what_a_restore_cannot_bring_back(pod: DrillPod, make
     )
     pod.drill(1)
     assert pod.sidecar(pod.archives(name)[-1])["result"] == "failed"
+
+
+@pytest.mark.parametrize("role_is", ["missing", "plain"])
+def test_archive_with_objects_of_a_former_superuser_is_proved(
+    pod: DrillPod, make: Make, server: Server, role_is: str
+) -> None:
+    """What only a superuser can own, of a role that no globals file calls one, or that none has."""
+    name = make(backups=0)
+    role = f"{name}_former"
+    server.psql(
+        f"CREATE ROLE {role} SUPERUSER; SET ROLE {role};"
+        "CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'begin end';"
+        "CREATE EVENT TRIGGER former ON ddl_command_end EXECUTE FUNCTION e();"
+        "CREATE PUBLICATION former FOR ALL TABLES; CREATE FOREIGN DATA WRAPPER former; CREATE PUBLICATION plain",
+        name,
+    )
+    server.psql(f"ALTER ROLE {role} NOSUPERUSER; GRANT CREATE ON DATABASE {name} TO {role}")
+    server.psql(f"ALTER PUBLICATION plain OWNER TO {name}", name)
+    try:
+        pod.run()
+        (archive,) = pod.archives(name)
+        globals_file = archive.with_suffix(".globals.sql")
+        if role_is == "missing":
+            globals_file.unlink(missing_ok=True)
+        pod.drill()
+        assert pod.sidecar(archive)["result"] == "proved"
+    finally:
+        server.psql("SET event_triggers = off; DROP EVENT TRIGGER former", name)
+        server.psql(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}", name)

@@ -73,7 +73,7 @@ MakeRole = Callable[..., str]
 
 
 @pytest.fixture
-def make_role(make: Make) -> Iterator[MakeRole]:
+def make_role(make: Make) -> Iterator[MakeRole]:  # noqa: ARG001 # whose databases are dropped after this
     """Create a role that is named after a database; it is dropped with it."""
     made: list[tuple[Server, str, str]] = []
 
