@@ -109,6 +109,27 @@ def test_warnings_of_a_dump_that_succeeds_are_warnings_of_the_backup(app: StandI
     assert any("subscriptions not dumped" in text for text in app.metadata(archive)["warnings"])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"could not connect: Verbindung zur\374ck",
+        "x" * 275 + "ü€😀" * 10,
+        r"\355\240\200 \340\200\200 \364\220\200\200 \303",
+        "Zürich, €, 😀",
+    ],
+    ids=["of another encoding", "shortened", "not quite UTF-8", "UTF-8"],
+)
+def test_message_in_any_encoding_keeps_no_good_backup_from_counting(app: StandIns, text: str) -> None:
+    """A result that is not UTF-8 could not be read, and the archive next to it would be marked bad."""
+    said = rf"printf 'pg_dump: warning: {text}\n' >&2" + "\n"
+    app.program("pg_dump", PROGRAMS["pg_dump"] + said)
+    app.run()
+    (archive,) = app.archives("app")
+    (warning,) = app.metadata(archive)["warnings"]
+    assert (text in warning) == (text == "Zürich, €, 😀")
+    assert ("?" in warning) == (text != "Zürich, €, 😀")
+
+
 @in_both_shells
 def test_lost_connection_is_waited_for(app: StandIns) -> None:
     count = app.folder / "asked"
