@@ -111,7 +111,7 @@ list_archive() {
   run pg_restore -C -l "$archive" >"$list" || return 1
   : >"$list.unowned"
   tables=$(count_tables) sequences=$(entries ' SEQUENCE ' ' SEQUENCE (SET|OWNED BY) ')
-  awk '$4 == "EXTENSION" { print $6 }' "$list" >"$BACKUP_RUN/extensions"
+  sed -n 's/^[0-9]*; [0-9]* [0-9]* EXTENSION - \(.*\) $/\1/p' "$list" >"$BACKUP_RUN/extensions"
 }
 
 count_tables() { entries ' TABLE ' ' TABLE (DATA|ATTACH) '; }

@@ -39,7 +39,7 @@ check_timescaledb() {
 # Everything that cannot be set aside.
 find_set_aside() {
   ask "$target" -v moment="$moment" <<SQL || fail_with_stderr "database '$target' cannot be read"
-SELECT DISTINCT obstacle FROM $(set_aside_plan) WHERE obstacle <> '' ORDER BY 1
+SELECT DISTINCT regexp_replace(obstacle, '[[:cntrl:]]', ' ', 'g') FROM $(set_aside_plan) WHERE obstacle <> '' ORDER BY 1
 SQL
   cat "$facts" >>"$BACKUP_RUN/obstacles"
 }

@@ -35,6 +35,7 @@ standby_host={{ .standbyHost }}
 port={{ int64 .port }}
 sslmode={{ .sslmode }}
 username={{ .username }}
+dumps_as_owner={{ and (not .username) (eq .secret.name .ownerSecret.name) (eq .secret.usernameKey .ownerSecret.usernameKey) }}
 compression={{ .compression }}
 timeout={{ min (int64 .timeout) (int64 $timeout) }}
 wait_timeout={{ int64 .waitTimeout }}

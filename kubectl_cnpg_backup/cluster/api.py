@@ -49,6 +49,12 @@ class Executed:
     errors: str
 
 
+_METADATA_ONLY: Any = {
+    "header_params": {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"},
+    "response_type": "object", "auth_settings": ["BearerToken"], "_return_http_data_only": True,
+}  # fmt: skip
+
+
 class Cluster:
     """A namespace of a cluster, as the kubeconfig's user sees it.
 
@@ -150,6 +156,15 @@ class Cluster:
         """Return a Secret."""
         found: dict[str, Any] = self._ask(self._core.read_namespaced_secret, name, self.namespace)
         return found
+
+    def has_secret(self, name: str) -> bool:
+        """Tell whether a Secret exists; its content is not asked for."""
+        path = f"/api/v1/namespaces/{self.namespace}/secrets/{name}"
+        try:
+            self._ask(self._api.call_api, path, "GET", **_METADATA_ONLY)
+        except NotFoundError:
+            return False
+        return True
 
     def network_policies(self) -> list[dict[str, Any]]:
         """Return the namespace's NetworkPolicies."""

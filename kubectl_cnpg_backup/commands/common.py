@@ -1,11 +1,13 @@
 """What several commands share: their options, the paths of databases and archives, questions and answers."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubectl_cnpg_backup.cluster.inspector import ROOT
-from kubectl_cnpg_backup.errors import RefusedError, UsageError
+from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, RefusedError, UsageError
+from kubectl_cnpg_backup.model import new_cluster, outlook
+from kubectl_cnpg_backup.model.objects import Object, dig
 from kubectl_cnpg_backup.session import Session
 from retention.errors import RetentionError
 from retention.names import database_of_archive, is_database
@@ -179,3 +181,34 @@ def show(screen: "Screen", document: object, text: str) -> None:
         screen.line(text)
     else:
         screen.document(document)
+
+
+def superusers(session: Session, clusters: Mapping[str, str]) -> dict[str, bool | None]:
+    """Tell for each database whether a restore of it would find the superuser's Secret; None where nothing tells.
+
+    Where this user may not look at Secrets, the cluster's `spec.enableSuperuserAccess` answers for the Secret that
+    CloudNativePG makes.
+
+    Args:
+        session: The call.
+        clusters: The cluster of each database, as `namespace/name`.
+    """
+    found: dict[str, bool | None] = {}
+    for database, secret in outlook.superuser_secrets(session.release).items():
+        where = clusters.get(database, "")
+        try:
+            found[database] = session.cluster.has_secret(secret)
+        except ForbiddenError:
+            enabled = None if (made := cluster_object(session, where)) is None else dig(made, "spec")
+            own = f"{session.release.namespace}/{secret.removesuffix('-superuser')}" == where
+            found[database] = None if enabled is None or not own else bool(enabled.get("enableSuperuserAccess"))
+    return found
+
+
+def cluster_object(session: Session, where: str) -> Object | None:
+    """Return the Cluster `namespace/name`, or None where there is none or this user may not read it."""
+    namespace, _, name = where.partition("/")
+    try:
+        return session.cluster.custom(new_cluster.GROUP, new_cluster.VERSION, new_cluster.PLURAL, name, namespace)
+    except (ForbiddenError, NotFoundError):
+        return None

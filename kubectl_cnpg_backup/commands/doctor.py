@@ -1,13 +1,14 @@
 """`doctor`: checks the installation, and prints a fix for every problem."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from kubectl_cnpg_backup.commands.common import Commands, add_command
+from kubectl_cnpg_backup.commands.common import Commands, add_command, cluster_object, superusers
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model import doctor, new_cluster
+from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import Object, dig
-from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, databases_in, read_conf
+from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, clusters_of, databases_in, read_conf
 from kubectl_cnpg_backup.model.rights import RIGHTS
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -34,7 +35,7 @@ def run(session: Session) -> int:
     screen = session.screen
     with screen.waiting("doctor: checking the installation"):
         findings = doctor.examine(_facts(session))
-    wrong = any(finding.level is doctor.Level.WRONG for finding in findings)
+    wrong = any(finding.level is Level.WRONG for finding in findings)
     if screen.is_table:
         screen.table(tables.doctor(findings))
     else:
@@ -42,14 +43,15 @@ def run(session: Session) -> int:
     return ExitCode.FAILED if wrong else ExitCode.DONE
 
 
-def _facts(session: Session) -> doctor.Facts:
+def _facts(session: Session) -> Facts:
     cluster, release = session.cluster, session.release
     access = _read(lambda: dig(cluster.config_map(f"{release.name}-access"), "data"))
     wanted = doctor.wanted_secrets(release)
     configs = _read(session.configs)
     clusters = _clusters(release, configs) if isinstance(configs, dict) else {}
+    databases = clusters_of(release, configs) if isinstance(configs, dict) else {}
     policies = _read(cluster.network_policies)
-    return doctor.Facts(
+    return Facts(
         release=release,
         now=session.now,
         kubernetes=cluster.version(),
@@ -63,19 +65,22 @@ def _facts(session: Session) -> doctor.Facts:
         wanted_secrets=wanted,
         servers={name: _server_image(cluster, name) for name in clusters},
         clusters=clusters,
+        superusers=superusers(session, databases),
+        databases=databases,
+        managed_roles={name: _managed_roles(session, name) for name in clusters},
         claim_events=cluster.events_of("PersistentVolumeClaim", release.claim) if release.claim else (),
         missing_rights=[right for right in RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
     )
 
 
-def _read(read: Callable[[], _T]) -> _T | doctor.Unreadable | None:
+def _read(read: Callable[[], _T]) -> _T | Unreadable | None:
     """Return what was read, None where it does not exist, or why this user may not read it."""
     try:
         return read()
     except NotFoundError:
         return None
     except ForbiddenError as error:
-        return doctor.Unreadable(error.problem)
+        return Unreadable(error.problem)
 
 
 def _clusters(release: Release, configs: Mapping[str, Object]) -> dict[str, str]:
@@ -91,31 +96,36 @@ def _clusters(release: Release, configs: Mapping[str, Object]) -> dict[str, str]
     return found
 
 
+def _managed_roles(session: Session, name: str) -> Sequence[Object]:
+    found = cluster_object(session, name)
+    return () if found is None else dig(found, "spec", "managed").get("roles") or ()
+
+
 def _dump_image(cronjob: CronJob) -> str:
     containers = cronjob.pod_spec.get("initContainers") or ()
     return str(containers[0].get("image")) if containers else ""
 
 
-def _server_image(cluster: "Cluster", name: str) -> str | doctor.Unreadable | None:
+def _server_image(cluster: "Cluster", name: str) -> str | Unreadable | None:
     namespace, _, own = name.partition("/")
     found = _read(lambda: cluster.custom(new_cluster.GROUP, new_cluster.VERSION, new_cluster.PLURAL, own, namespace))
-    if found is None or isinstance(found, doctor.Unreadable):
+    if found is None or isinstance(found, Unreadable):
         return found
     return str(dig(found, "status").get("image") or found["spec"].get("imageName") or "")
 
 
-def _secret_keys(cluster: "Cluster", name: str) -> frozenset[str] | doctor.Unreadable | None:
+def _secret_keys(cluster: "Cluster", name: str) -> frozenset[str] | Unreadable | None:
     found = _read(lambda: cluster.secret(name))
-    return found if found is None or isinstance(found, doctor.Unreadable) else frozenset(dig(found, "data"))
+    return found if found is None or isinstance(found, Unreadable) else frozenset(dig(found, "data"))
 
 
-def _access_policies(cluster: "Cluster", record: Mapping[str, str]) -> dict[str, bool | doctor.Unreadable]:
+def _access_policies(cluster: "Cluster", record: Mapping[str, str]) -> dict[str, bool | Unreadable]:
     """Return whether each built-in policy that the chart recorded still exists."""
     kind, _, names = record.get("builtin", "").partition(" ")
-    found: dict[str, bool | doctor.Unreadable] = {}
+    found: dict[str, bool | Unreadable] = {}
     for name in names.split(", ") if kind == "ValidatingAdmissionPolicy" else ():
         policy = _read(lambda name=name: cluster.admission_policy(name))  # type: ignore[misc]
-        found[name] = policy if isinstance(policy, doctor.Unreadable) else policy is not None
+        found[name] = policy if isinstance(policy, Unreadable) else policy is not None
     return found
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from kubectl_cnpg_backup.cluster.inspector import ROOT, error_lines
-from kubectl_cnpg_backup.commands.common import Commands, add_command, add_wait
+from kubectl_cnpg_backup.commands.common import Commands, add_command, add_wait, superusers
 from kubectl_cnpg_backup.errors import ForbiddenError
-from kubectl_cnpg_backup.model.release import databases_in
+from kubectl_cnpg_backup.model.release import clusters_of, databases_in
 from kubectl_cnpg_backup.model.status import VolumeReport, describe, document
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -26,13 +26,16 @@ def run(session: Session) -> int:
     screen = session.screen
     with screen.waiting("status: asking the API server"):
         release, runs = session.release, session.runs()
+        clusters: dict[str, str] = {}
         try:
-            configured = {name: databases_in(config) for name, config in session.configs().items()}
+            configs = session.configs()
+            configured = {name: databases_in(config) for name, config in configs.items()}
+            clusters = clusters_of(release, configs)
         except ForbiddenError as error:
             configured = {}
             screen.note(f"cannot read which databases are configured: {error}")
         report = None if session.options.no_volume else _look(session)
-    found = describe(release, configured, runs, report, session.now)
+    found = describe(release, configured, runs, report, session.now, superusers(session, clusters))
     code = ExitCode.FAILED if found.problems else ExitCode.DONE
     if not screen.is_table:
         screen.document(document(found, session.now))
@@ -41,6 +44,8 @@ def run(session: Session) -> int:
     if found.volume is not None:
         screen.line()
         screen.line(tables.volume_line(found))
+    for line in tables.restore_lines(found, clusters):
+        screen.line(line)
     if found.problems:
         screen.line()
     for problem in found.problems:

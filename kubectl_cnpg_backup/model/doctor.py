@@ -1,16 +1,15 @@
 """Whether an installation is in order: one finding for each thing checked, with its remedy."""
 
-import enum
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
+from kubectl_cnpg_backup.model import outlook
+from kubectl_cnpg_backup.model.doctor_network import network
+from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
-from kubectl_cnpg_backup.model.objects import Object, claim_problem, dig, labels, major_of, name_of, parse_time, selects
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run
-from kubectl_cnpg_backup.model.rights import Right
+from kubectl_cnpg_backup.model.objects import claim_problem, dig, labels, major_of, name_of, parse_time
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release
 from kubectl_cnpg_backup.model.schedule import assess
 from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
@@ -18,71 +17,6 @@ from retention.text import format_age
 _LONGHORN_SOURCE = "recurring-job.longhorn.io/source"
 _LONGHORN_JOB = re.compile(r"recurring-job(-group)?\.longhorn\.io/.+")
 _OLDEST_KUBERNETES = (1, 30)
-
-
-class Level(enum.Enum):
-    """How bad a finding is."""
-
-    GOOD = "ok"
-    UNKNOWN = "unknown"
-    CAREFUL = "warning"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was checked, its state, and what to do about it."""
-
-    level: Level
-    subject: str
-    found: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Something that could not be read, and why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What was found in the cluster; `Unreadable` where this user may not read it.
-
-    Attributes:
-        release: The release.
-        now: The moment, UTC.
-        kubernetes: The API server's version.
-        plugin: The plugin's own version.
-        runs: The release's Jobs, newest first.
-        claim: The claim, None when it does not exist.
-        policies: The namespace's NetworkPolicies.
-        access: What the chart recorded about its access policies; None when it recorded nothing.
-        access_policies: Whether each admission policy of the record exists, by name.
-        secrets: The keys of each Secret that a run reads, by name; None for one that is missing.
-        wanted_secrets: The keys that a run reads, by the Secret's name.
-        servers: The image of each CNPG cluster, by `namespace/name`.
-        clusters: The clusters that are backed up, with the image that dumps them, by `namespace/name`.
-        missing_rights: What this user may not do.
-        claim_events: The events of the claim, oldest first.
-    """
-
-    release: Release
-    now: datetime
-    kubernetes: str
-    plugin: str
-    runs: Sequence[Run]
-    claim: Object | Unreadable | None
-    policies: Sequence[Object] | Unreadable
-    access: Mapping[str, str] | Unreadable | None
-    access_policies: Mapping[str, bool | Unreadable]
-    secrets: Mapping[str, frozenset[str] | Unreadable | None]
-    wanted_secrets: Mapping[str, frozenset[str]]
-    servers: Mapping[str, str | Unreadable | None]
-    clusters: Mapping[str, str]
-    missing_rights: Sequence[Right]
-    claim_events: Sequence[Object] = ()
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -94,10 +28,11 @@ def examine(facts: Facts) -> list[Finding]:
         *(finding for cronjob in facts.release.of(DRILL) for finding in _drill(cronjob, facts)),
         *_claim(facts),
         *_longhorn(facts),
-        *_network(facts),
+        *network(facts),
         *_access(facts),
         *_secrets(facts),
         *_servers(facts),
+        *_restores(facts),
     ]
 
 
@@ -255,92 +190,6 @@ def _longhorn(facts: Facts) -> list[Finding]:
     return []
 
 
-def _network(facts: Facts) -> list[Finding]:
-    if isinstance(facts.policies, Unreadable):
-        return [Finding(Level.UNKNOWN, "network policy", facts.policies.reason)]
-    cronjobs = facts.release.of(BACKUP)
-    if not cronjobs:
-        return []
-    template = cronjobs[0].source["spec"]["jobTemplate"]["spec"]["template"]
-    selecting = [policy for policy in facts.policies if selects(policy, labels(template))]
-    own = [policy for policy in selecting if labels(policy).get("app") == facts.release.name]
-    # A policy without rules only denies: nothing is added to what the release's own policy allows.
-    strangers = [name_of(policy) for policy in selecting if policy not in own and _allows(policy)]
-    if not own:
-        return [
-            Finding(
-                Level.CAREFUL if selecting else Level.WRONG,
-                "network policy",
-                f"the release has none; {', '.join(strangers)} selects its pods"
-                if strangers
-                else "none selects the backup pods",
-                "set networkPolicy.enabled: true, unless other policies isolate these pods",
-            )
-        ]
-    if strangers:
-        return [
-            Finding(
-                Level.CAREFUL,
-                "network policy",
-                f"{', '.join(strangers)} selects the backup pods as well; what any policy allows is allowed",
-                f"see what it allows: kubectl describe networkpolicy {strangers[0]}; narrow its rules or its selector",
-            ),
-            *_ingress(facts, facts.policies, labels(template)),
-        ]
-    return [
-        Finding(
-            Level.GOOD,
-            "network policy",
-            f"{', '.join(map(name_of, own))}; whether the CNI enforces it cannot be checked from here",
-        ),
-        *_ingress(facts, facts.policies, labels(template)),
-    ]
-
-
-def _allows(policy: Object) -> bool:
-    spec = dig(policy, "spec")
-    return bool(spec.get("ingress") or spec.get("egress"))
-
-
-def _ingress(facts: Facts, policies: Sequence[Object], backup: Object) -> list[Finding]:
-    """Return the clusters of this namespace that network policies guard without letting the backup pods in."""
-    found, namespace = [], facts.release.namespace
-    for cluster in sorted(facts.clusters):
-        its_namespace, _, name = cluster.partition("/")
-        instance = {"cnpg.io/cluster": name, "cnpg.io/podRole": "instance"}
-        guards = [
-            policy
-            for policy in policies
-            if its_namespace == namespace
-            and selects(policy, instance)
-            and "Ingress" in (dig(policy, "spec").get("policyTypes") or ["Ingress"])
-        ]
-        if guards and not any(_lets_in(policy, backup, namespace) for policy in guards):
-            found.append(
-                Finding(
-                    Level.CAREFUL,
-                    f"cluster {cluster}",
-                    f"{', '.join(map(name_of, guards))} selects its pods and lets no backup pod in",
-                    f"allow ingress from pods with the label app={facts.release.name} on the port of PostgreSQL",
-                )
-            )
-    return found
-
-
-def _lets_in(policy: Object, pod: Object, namespace: str) -> bool:
-    """Tell whether an ingress rule may admit a pod of the policy's own namespace; addresses count as a yes."""
-    for rule in dig(policy, "spec").get("ingress") or ():
-        peers: Sequence[Object] = rule.get("from") or ({},)
-        for peer in peers:
-            where = peer.get("namespaceSelector")
-            there = where is None or selects(
-                {"spec": {"podSelector": where}}, {"kubernetes.io/metadata.name": namespace}
-            )
-            if "ipBlock" in peer or (there and selects({"spec": {"podSelector": peer.get("podSelector") or {}}}, pod)):
-                return True
-    return False
-
-
 def _access(facts: Facts) -> list[Finding]:
     subject = "access policy"
     if isinstance(facts.access, Unreadable):
@@ -460,6 +309,17 @@ def _servers(facts: Facts) -> list[Finding]:
                 )
             else:
                 found.append(Finding(Level.GOOD, subject, f"PostgreSQL {theirs} on both sides"))
+    return found
+
+
+def _restores(facts: Facts) -> list[Finding]:
+    """Return how a restore of each database would go today."""
+    found = []
+    for ahead in outlook.known(facts.runs, facts.superusers).values():
+        level = Level.CAREFUL if ahead.method == outlook.REFUSED else Level.GOOD
+        where = facts.databases.get(ahead.database, "")
+        cluster = facts.managed_roles.get(where, ())
+        found.append(Finding(level, f"restore {ahead.database}", ahead.text, ahead.improvement(where, cluster)))
     return found
 
 

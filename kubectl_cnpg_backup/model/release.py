@@ -1,7 +1,7 @@
 """What the API server knows about a release: its CronJobs, its runs, and how each database ended."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -252,6 +252,22 @@ def read_conf(config: Object, database: str) -> dict[str, str]:
     """
     file = f"{database}{_CONF_SUFFIX}"
     return keyvalue.parse(str(dig(config, "data").get(file) or ""), file).values
+
+
+def clusters_of(release: Release, configs: Mapping[str, Object]) -> dict[str, str]:
+    """Return the cluster of each database, as `namespace/name`.
+
+    Args:
+        release: The release.
+        configs: The ConfigMap of each CronJob that backs up, by the CronJob's name.
+    """
+    found = {}
+    for config in configs.values():
+        for database in databases_in(config):
+            conf = read_conf(config, database)
+            if conf.get("cluster"):
+                found[database] = f"{conf.get('namespace', release.namespace)}/{conf['cluster']}"
+    return found
 
 
 def parse_verdicts(message: str) -> tuple[Verdict, ...]:

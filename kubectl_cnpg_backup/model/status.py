@@ -1,11 +1,13 @@
 """The status of a release: its databases, its volume, and what is wrong."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from kubectl_cnpg_backup.model import outlook
 from kubectl_cnpg_backup.model.objects import parse_time
+from kubectl_cnpg_backup.model.outlook import Outlook
 from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run
 from kubectl_cnpg_backup.model.schedule import Assessment, assess
 from retention.text import format_size
@@ -40,6 +42,7 @@ class Database:
         bytes: Their size.
         last_drill: The result of the newest drill; None where there was none, or without a look at the volume.
         why: The most important thing to know.
+        restore: How a restore would go today; None where that is unknown.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Database:
     bytes: int | None
     last_drill: Mapping[str, Any] | None
     why: str
+    restore: Outlook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ def describe(
     runs: Sequence[Run],
     report: VolumeReport | None,
     now: datetime,
+    superusers: Mapping[str, bool | None] | None = None,
 ) -> Status:
     """Return the status of a release.
 
@@ -107,8 +112,11 @@ def describe(
         runs: Its Jobs, newest first.
         report: What an inspector pod found on the volume; None when none looked.
         now: The moment, UTC.
+        superusers: Whether a restore of each database finds the superuser's Secret, by database; None for unknown.
     """
     problems: list[Problem] = []
+    superusers = superusers or {}
+    ahead = outlook.known(runs, superusers)
     backing = {name: cronjob for cronjob in release.of(BACKUP) for name in configured.get(cronjob.name, ())}
     own_runs = [run for run in runs if run.component == BACKUP]
     assessments = {cronjob.name: assess(cronjob, own_runs, now) for cronjob in release.of(BACKUP)}
@@ -120,7 +128,9 @@ def describe(
         known = name in backing or not configured
         assessment = assessments[cronjob.name] if cronjob is not None and known else None
         database = _database(name, assessment, own_runs, on_volume.get(name), now)
-        databases.append(database)
+        recorded = outlook.from_entry(name, on_volume.get(name, {}).get("restore"))
+        restore = outlook.with_superuser(recorded, name, superusers.get(name)) or ahead.get(name)
+        databases.append(replace(database, restore=restore))
         problems += _problems_of(database, known=known)
     problems += [problem for one in assessments.values() for problem in _problems_of_cronjob(one)]
     for cronjob in release.of(DRILL):
@@ -317,6 +327,7 @@ def _database_document(database: Database, now: datetime) -> dict[str, Any]:
         "bytes": database.bytes,
         "last_drill": database.last_drill,
         "why": database.why,
+        "restore": None if database.restore is None else database.restore.document(),
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from kubectl_cnpg_backup.model.doctor import Finding, Level
+from kubectl_cnpg_backup.model.findings import Finding, Level
 from kubectl_cnpg_backup.model.status import Status
 from retention.text import format_age, format_size
 
@@ -227,6 +227,7 @@ _STATUS = (
     Column("BACKUPS", importance=2, right=True),
     Column("SIZE", importance=3, right=True),
     Column("LAST DRILL", importance=5),
+    Column("RESTORE", importance=7),
     Column("WHY", importance=1, wraps=True),
 )
 
@@ -245,11 +246,27 @@ def status(found: Status, now: datetime) -> Table:
                 "-" if database.backups is None else str(database.backups),
                 size(database.bytes),
                 drilled(database.last_drill, now),
+                "-" if database.restore is None else database.restore.method,
                 database.why,
             )
             for database in found.databases
         ),
     )
+
+
+def restore_lines(found: Status, clusters: Mapping[str, str]) -> list[str]:
+    """Return how a restore would go, a line for each database that would not be restored beside.
+
+    Args:
+        found: The status.
+        clusters: The cluster of each database.
+    """
+    lines = []
+    for database in found.databases:
+        ahead = database.restore
+        if ahead is not None and (better := ahead.improvement(clusters.get(database.name, ""))):
+            lines.append(f"{database.name}: {ahead.text}; {better}")
+    return lines
 
 
 def volume_line(found: Status) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from kubectl_cnpg_backup.model import doctor
-from kubectl_cnpg_backup.model.doctor import Facts, Level, Unreadable, examine
+from kubectl_cnpg_backup.model.doctor import examine
+from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import major_of, selects
 from kubectl_cnpg_backup.model.release import read_runs
 from kubectl_cnpg_backup.model.rights import NEW_CLUSTER_RIGHTS, RIGHTS, Right

@@ -1,0 +1,213 @@
+"""What a dump predicts of a restore is what the restore then does: its method, and everything that is in its way."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab.postgres import Server
+from tests.scripts.conftest import PASSWORD, Pod, drop_owner
+from tests.scripts.test_restore_script import SUPERUSER_PASSWORD, Case
+
+TABLE = "CREATE TABLE t (i int);"
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A database, its owner, and what is predicted: the method, and a part of each obstacle.
+
+    Attributes:
+        method: The method.
+        obstacles: A part of each obstacle that is listed.
+        remedies: A part of each remedy.
+        sql: Run by the owner; {role} is the owner.
+        superuser: Run by a superuser before that.
+        attributes: Those of the role.
+        never: Whether not even the superuser could restore.
+    """
+
+    method: str
+    obstacles: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ("enableSuperuserAccess: true",)
+    sql: str = TABLE
+    superuser: str = ""
+    attributes: str = "NOSUPERUSER"
+    never: bool = False
+
+
+SITUATIONS = {
+    "plain owner": Situation("in-place", remedies=("enableSuperuserAccess: true", '"createdb": true')),
+    "owner with CREATEDB": Situation("beside", remedies=(), attributes="CREATEDB"),
+    "role that is the superuser": Situation("beside", remedies=(), attributes="SUPERUSER"),
+    "member of the owner with CREATEDB": Situation(
+        "beside",
+        remedies=(),
+        superuser='CREATE ROLE "{role} owner"; GRANT "{role} owner" TO {role};'
+        'ALTER DATABASE {role} OWNER TO "{role} owner";'
+        "GRANT ALL ON SCHEMA public TO {role}",
+        attributes="CREATEDB",
+    ),
+    "CREATEDB without the ownership of the database": Situation(
+        "none",
+        ("may not create a schema in this database",),
+        superuser="ALTER DATABASE {role} OWNER TO postgres; GRANT ALL ON SCHEMA public TO {role}",
+        attributes="CREATEDB",
+    ),
+    "table of another role": Situation(
+        "none",
+        ("table public.theirs belongs to role postgres",),
+        ("enableSuperuserAccess: true", '"createdb": true', "ALTER … OWNER TO"),
+        superuser="CREATE TABLE theirs (i int)",
+    ),
+    "names with blanks, quotes and line ends": Situation(
+        "none",
+        ('table public."My ""T"" x" belongs to role "Jörg \'s"',),
+        ("enableSuperuserAccess: true", '"createdb": true', "ALTER … OWNER TO"),
+        superuser="""CREATE ROLE "Jörg 's"; CREATE TABLE "My ""T""\nx" (i int);
+         ALTER TABLE "My ""T""\nx" OWNER TO "Jörg 's" """,
+    ),
+    "more objects of others than a line can hold": Situation(
+        "none",
+        (*(f"table public.t{i} belongs to role postgres" for i in range(10, 20)), "(and 15 more)"),
+        ("enableSuperuserAccess: true", '"createdb": true', "ALTER … OWNER TO"),
+        superuser="SELECT format('CREATE TABLE t%s ()', i) FROM generate_series(10, 34) i\n\\gexec\n",
+    ),
+    "range type next to an extension": Situation(
+        "none",
+        tuple(f"range type public.span{more}: only a superuser can move its functions" for more in ("", "_multirange")),
+        ("enableSuperuserAccess: true", '"createdb": true'),
+        sql=TABLE + "CREATE EXTENSION citext; CREATE TYPE span AS RANGE (subtype = float8)",
+    ),
+    "extension for superusers beside": Situation(
+        "none",
+        ("extension 'pageinspect': only a superuser may create it",),
+        ("enableSuperuserAccess: true", "RESTORE_WAY=in-place"),
+        superuser="CREATE EXTENSION pageinspect",
+        attributes="CREATEDB",
+    ),
+    "extension for superusers in place": Situation("in-place", superuser="CREATE EXTENSION pageinspect"),
+    "extension that the server has lost": Situation(
+        "none",
+        ("extension 'lost {role}' is in the database but not on the server",),
+        ("use an image",),
+        superuser='CREATE EXTENSION "lost {role}"',
+        never=True,
+    ),
+    "TimescaleDB": Situation(
+        "none",
+        ("TimescaleDB",),
+        superuser="CREATE EXTENSION timescaledb",
+    ),
+    "more locks than the server has room for": Situation(
+        "none",
+        ("one transaction needs about ",),
+        ("enableSuperuserAccess: true", '"createdb": true', "max_locks_per_transaction: "),
+        sql="SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY)', i) FROM generate_series(1, 2500) i\n\\gexec\n",
+    ),
+    "empty database": Situation(
+        "in-place", remedies=("enableSuperuserAccess: true", '"createdb": true'), sql="SELECT 1"
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def shell(request: pytest.FixtureRequest, shell_paths: dict[str, str]) -> str:
+    """The pod's own shell, unless a test asks for another one."""
+    return shell_paths[getattr(request, "param", "busybox")]
+
+
+Make = Callable[[Situation], Case]
+
+
+@pytest.fixture
+def make(pod: Pod, server: Server) -> Iterator[Make]:
+    """Make a database and its owner, whose Secret both a dump and a restore use."""
+    made: list[str] = []
+    folder = Path(server.installation.run("pg_config", "--sharedir").stdout.strip()) / "extension"
+
+    def make(situation: Situation) -> Case:
+        name = f"o{uuid.uuid4().hex[:7]}"
+        made.append(name)
+        for extension in ("timescaledb", f"lost {name}"):
+            (folder / f"{extension}.control").write_text("default_version = '1'\n")
+            (folder / f"{extension}--1.sql").write_text("SELECT 1;\n")
+        server.psql(f"ALTER ROLE postgres PASSWORD '{SUPERUSER_PASSWORD}'")
+        server.create_role(name, PASSWORD, f"LOGIN {situation.attributes}")
+        server.create_database(name, owner=name)
+        server.psql(situation.superuser.replace("{role}", name), name)
+        server.psql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC", name)
+        server.psql(f"SET ROLE {name}; {situation.sql}", name)
+        for path in folder.glob(f"lost {name}*"):
+            path.unlink()
+        pod.add(name, user=name, allow_empty="true")
+        case = Case(pod, name)
+        case.owner(name)
+        return case
+
+    yield make
+    for name in made:
+        drop_owner(server, name)
+        server.psql(f'DROP ROLE IF EXISTS "{name} owner", "Jörg \'s"')
+
+
+def predicted(pod: Pod, name: str) -> tuple[dict[str, str], list[str], list[str]]:
+    """What the last dump's result says: its keys, and all obstacles and remedies."""
+    text = (pod.folder / "results" / f"{name}.result").read_text()
+    return (
+        pod.result(name),
+        re.findall(r"restore_obstacle_\d+=(.*)", text),
+        re.findall(r"restore_remedy_\d+=(.*)", text),
+    )
+
+
+def assert_fits(found: list[str], parts: tuple[str, ...], name: str) -> None:
+    assert len(found) == len(parts), found
+    for text, part in zip(found, parts, strict=True):
+        assert part.replace("{role}", name) in text
+
+
+SHORT = ("plain owner", "owner with CREATEDB", "table of another role")
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [pytest.param(one, id=name, marks=() if name in SHORT else pytest.mark.long) for name, one in SITUATIONS.items()],
+)
+def test_prediction_is_what_the_restore_then_does(make: Make, situation: Situation) -> None:
+    case = make(situation)
+    pod, name = case.pod, case.name
+    pod.run()
+    result, obstacles, remedies = predicted(pod, name)
+    assert (result["restore_method"], result["restore_role"]) == (situation.method, name)
+    assert_fits(obstacles, situation.obstacles, name)
+    assert_fits(remedies, situation.remedies, name)
+    if "ALTER DATABASE" not in situation.superuser:
+        # A backup role asks the same about the database's owner.
+        pod.add(name, allow_empty="true", dumps_as_owner="false")
+        pod.dump()
+        again, *others = predicted(pod, name)
+        assert (again["restore_method"], again["restore_role"], *others) == (
+            situation.method,
+            name,
+            obstacles,
+            remedies,
+        )
+
+    options = {"RESTORE_DRY_RUN": "yes", "RESTORE_REPLACE": "yes"}
+    log = case.restore(int(situation.method == "none"), **options).replace("\n", " ")
+    if situation.method == "none":
+        for obstacle in obstacles:
+            words = re.sub(r"^one transaction |: only a superuser may create.*| is in the database but.*", "", obstacle)
+            assert words in log or "more)" in words or ("TimescaleDB" in words and "TimescaleDB" in log), log
+    else:
+        assert f"method: {situation.method.replace('-', ' ')}" in log
+    case.superuser()
+    if situation.never:
+        assert "not on the server" in case.restore(1, **options)
+    else:
+        assert "method: beside" in case.restore(**options)
