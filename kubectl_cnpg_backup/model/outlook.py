@@ -72,22 +72,19 @@ class Outlook:
 
 def from_entry(database: str, entry: object) -> Outlook | None:
     """Return what `retention status` says about a restore of a database, or None when it says nothing."""
-    if not isinstance(entry, Mapping) or entry.get("method") not in _METHODS:
+    method = _METHODS.get(str(entry.get("method"))) if isinstance(entry, Mapping) else None
+    if method is None or not isinstance(entry, Mapping):
         return None
     obstacles, remedies = (
         [str(one) for one in found] if isinstance(found := entry.get(key), list) else []
         for key in ("obstacles", "remedies")
     )
-    return Outlook(
-        database, _METHODS[str(entry["method"])], str(entry.get("role")), "; ".join(obstacles), tuple(remedies)
-    )
+    return Outlook(database, method, str(entry.get("role")), "; ".join(obstacles), tuple(remedies))
 
 
-def with_superuser(found: Outlook | None, database: str, superuser: bool | None) -> Outlook | None:
-    """Return the outlook for a restore that has the superuser's Secret, if there is one."""
-    if not superuser or (found is not None and _LOST in found.why):
-        return found
-    return Outlook(database, BESIDE, "")
+def with_superuser(found: Outlook, superuser: bool | None) -> Outlook:
+    """Return the outlook for a restore that uses the superuser's Secret, if there is one."""
+    return Outlook(found.database, BESIDE, "") if superuser and _LOST not in found.why else found
 
 
 def known(runs: Iterable[Run], superusers: Mapping[str, bool | None]) -> dict[str, Outlook]:
@@ -105,8 +102,8 @@ def known(runs: Iterable[Run], superusers: Mapping[str, bool | None]) -> dict[st
                 method = match["method"]
                 found[match["database"]] = Outlook(match["database"], method, match["role"], match["why"] or "")
     for database, superuser in superusers.items():
-        if (better := with_superuser(found.get(database), database, superuser)) is not None:
-            found[database] = better
+        if database in found or superuser:
+            found[database] = with_superuser(found.get(database, Outlook(database, BESIDE, "")), superuser)
     return dict(sorted(found.items()))
 
 

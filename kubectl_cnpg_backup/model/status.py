@@ -129,8 +129,9 @@ def describe(
         assessment = assessments[cronjob.name] if cronjob is not None and known else None
         database = _database(name, assessment, own_runs, on_volume.get(name), now)
         recorded = outlook.from_entry(name, on_volume.get(name, {}).get("restore"))
-        restore = outlook.with_superuser(recorded, name, superusers.get(name)) or ahead.get(name)
-        databases.append(replace(database, restore=restore))
+        if recorded is not None:
+            ahead[name] = outlook.with_superuser(recorded, superusers.get(name))
+        databases.append(replace(database, restore=ahead.get(name)))
         problems += _problems_of(database, known=known)
     problems += [problem for one in assessments.values() for problem in _problems_of_cronjob(one)]
     for cronjob in release.of(DRILL):

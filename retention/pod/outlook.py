@@ -64,9 +64,9 @@ def sentence(outlook: object, *, remedies: bool = True) -> str:
         outlook: What `status.json` says; another version may have written it.
         remedies: Whether to add what would make it better.
     """
-    if not isinstance(outlook, dict) or outlook.get("method") not in _WORDS:
+    method = str(outlook.get("method")) if isinstance(outlook, dict) else ""
+    if not isinstance(outlook, dict) or method not in _WORDS:
         return ""
-    method = outlook["method"]
     obstacles, ways_out = _texts(outlook.get("obstacles")), _texts(outlook.get("remedies"))
     text = f"a restore as '{outlook.get('role')}' {_WORDS[method]}"
     if method == NONE and obstacles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.lab.postgres import Server
 from tests.scripts.conftest import PASSWORD, Pod, drop_owner
+from tests.scripts.test_check import check
 from tests.scripts.test_restore_script import SUPERUSER_PASSWORD, Case
 
 TABLE = "CREATE TABLE t (i int);"
@@ -62,20 +65,26 @@ SITUATIONS = {
         "none",
         ("table public.theirs belongs to role postgres",),
         ("enableSuperuserAccess: true", '"createdb": true', "ALTER … OWNER TO"),
+        superuser="CREATE EXTENSION citext; CREATE TABLE theirs (i int)",
+    ),
+    "table of another role in a schema that is renamed": Situation(
+        "in-place",
+        remedies=("enableSuperuserAccess: true", '"createdb": true'),
         superuser="CREATE TABLE theirs (i int)",
     ),
     "names with blanks, quotes and line ends": Situation(
         "none",
         ('table public."My ""T"" x" belongs to role "Jörg \'s"',),
         ("enableSuperuserAccess: true", '"createdb": true', "ALTER … OWNER TO"),
-        superuser="""CREATE ROLE "Jörg 's"; CREATE TABLE "My ""T""\nx" (i int);
+        superuser="""CREATE EXTENSION citext; CREATE ROLE "Jörg 's"; CREATE TABLE "My ""T""\nx" (i int);
          ALTER TABLE "My ""T""\nx" OWNER TO "Jörg 's" """,
     ),
     "more objects of others than a line can hold": Situation(
         "none",
         (*(f"table public.t{i} belongs to role postgres" for i in range(10, 20)), "(and 15 more)"),
         ("enableSuperuserAccess: true", '"createdb": true', "ALTER … OWNER TO"),
-        superuser="SELECT format('CREATE TABLE t%s ()', i) FROM generate_series(10, 34) i\n\\gexec\n",
+        superuser="CREATE EXTENSION citext;"
+        "SELECT format('CREATE TABLE t%s ()', i) FROM generate_series(10, 34) i\n\\gexec\n",
     ),
     "range type next to an extension": Situation(
         "none",
@@ -211,3 +220,59 @@ def test_prediction_is_what_the_restore_then_does(make: Make, situation: Situati
         assert "not on the server" in case.restore(1, **options)
     else:
         assert "method: beside" in case.restore(**options)
+
+
+@pytest.mark.parametrize("shell", ["dash", "busybox"], indirect=True)
+def test_check_prints_the_outlook_below_its_table_and_needs_no_archive(make: Make) -> None:
+    case = make(Situation("in-place", attributes="NOINHERIT REPLICATION CONNECTION LIMIT 7"))
+    name = case.name
+    case.server.psql(
+        f"CREATE ROLE \"{name} owner\"; GRANT \"{name} owner\" TO {name}; COMMENT ON ROLE {name} IS 'ä''s'"
+    )
+    table = check(case.pod, 0)
+    assert (
+        f"\n{name}: a restore as '{name}' would be in place; for beside: spec: {{enableSuperuserAccess: true}}" in table
+    )
+    (line,) = re.findall(r"spec: \{managed: \{roles: \[(.*)\]\}\} in the Cluster", table)
+    # CloudNativePG takes from a role what its entry lacks.
+    assert json.loads(line) == {
+        "name": name, "login": True, "createdb": True, "inherit": False, "replication": True, "connectionLimit": 7,
+        "comment": "ä's", "inRoles": [f"{name} owner"],
+    }  # fmt: skip
+    assert yaml.safe_load(line) == json.loads(line), "JSON is YAML"
+
+
+def test_locks_are_counted_by_the_newest_archive_where_only_a_check_is_made(make: Make) -> None:
+    case = make(SITUATIONS["more locks than the server has room for"])
+    assert "would be in place" in check(case.pod, 0), "nothing says yet how many locks its archive takes"
+    case.pod.run()
+    (wanted,) = re.findall(r'max_locks_per_transaction: "(\d+)"', check(case.pod, 0))
+    assert 64 < int(wanted) < 64 * 8
+
+
+@pytest.mark.parametrize("fault", ["fails", "hangs", "prints nothing", "prints nonsense"])
+def test_dump_is_good_whatever_becomes_of_the_outlook(make: Make, tmp_path: Path, fault: str) -> None:
+    """The program that asks is replaced by one that spoils the answers to these questions alone."""
+    case = make(Situation("in-place"))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    act = {
+        "fails": "exit 3", "hangs": "exec sleep 600", "prints nothing": "exit 0",
+        "prints nonsense": r"printf 'restore\037x\037in-place\037f\037t\037{\037y\037z\nmoved\037a\037b)\n'; exit 0",
+    }[fault]  # fmt: skip
+    psql = programs / "psql"
+    psql.write_text(f'#!/bin/dash\ncase "$*" in *facts.outlook*) {act} ;; esac\nexec {case.server.bin}/psql "$@"\n')
+    psql.chmod(0o755)
+    case.pod.shell_path = f"{programs}:{case.pod.shell_path}"
+    case.pod.dump()
+    result = case.pod.result(case.name)
+    assert (result["state"], result["restore_method"]) == ("staged", "unknown")
+    case.pod.finish(expect=0)
+    case.pod.check(case.archive)
+
+
+def test_outlook_takes_nothing_of_a_databases_last_minute(make: Make) -> None:
+    case = make(Situation("in-place"))
+    case.pod.add(case.name, user=case.name, timeout="59")
+    case.pod.run()
+    assert json.loads((case.pod.root / "status.json").read_text())["databases"][case.name]["restore"] is None
