@@ -263,8 +263,7 @@ def test_dump_is_good_whatever_becomes_of_the_outlook(make: Make, tmp_path: Path
     psql = programs / "psql"
     psql.write_text(f'#!/bin/dash\ncase "$*" in *facts.outlook*) {act} ;; esac\nexec {case.server.bin}/psql "$@"\n')
     psql.chmod(0o755)
-    case.pod.shell_path = f"{programs}:{case.pod.shell_path}"
-    case.pod.dump()
+    case.pod.dump(PATH=f"{programs}:{case.pod.environment()['PATH']}")
     result = case.pod.result(case.name)
     assert (result["state"], result["restore_method"]) == ("staged", "unknown")
     case.pod.finish(expect=0)
