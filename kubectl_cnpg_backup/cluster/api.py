@@ -49,10 +49,7 @@ class Executed:
     errors: str
 
 
-_METADATA_ONLY: Any = {
-    "header_params": {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"},
-    "response_type": "object", "auth_settings": ["BearerToken"], "_return_http_data_only": True,
-}  # fmt: skip
+_METADATA_ONLY = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 
 
 class Cluster:
@@ -159,9 +156,8 @@ class Cluster:
 
     def has_secret(self, name: str) -> bool:
         """Tell whether a Secret exists; its content is not asked for."""
-        path = f"/api/v1/namespaces/{self.namespace}/secrets/{name}"
         try:
-            self._ask(self._api.call_api, path, "GET", **_METADATA_ONLY)
+            self._ask(self._core.read_namespaced_secret, name, self.namespace, _headers=_METADATA_ONLY)
         except NotFoundError:
             return False
         return True

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from kubectl_cnpg_backup.cluster.api import Cluster
 from kubectl_cnpg_backup.commands.common import superusers
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model import outlook, status
@@ -23,6 +27,7 @@ from retention.pod import report
 from retention.pod.report import RunOutcome
 from tests.plugin.common import NOW, ago, job, pod, release
 from tests.plugin.test_doctor import healthy
+from tests.plugin.test_login import Server, kubeconfig
 from tests.plugin.test_status import CONFIGURED, CRONJOB, entry
 
 ENTRY = {
@@ -136,6 +141,40 @@ def test_superuser_is_known_by_the_secret_or_else_by_the_cluster(
     elsewhere = {name: f"other/{name}-postgresql-cnpg" for name in clusters}
     if secret is None:
         assert set(superusers(session, elsewhere).values()) == {None}, "a Secret of another namespace is not this one"
+
+
+@pytest.mark.parametrize(("code", "there"), [(200, True), (404, False), (403, None)])
+def test_secret_is_looked_for_as_this_user_and_its_content_is_not_asked_for(
+    tmp_path: Path, code: int, there: bool | None
+) -> None:
+    seen: dict[str, str] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.update(self.headers, path=self.path)
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b'{"kind": "PartialObjectMetadata", "metadata": {"name": "x"}}')
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        cluster = Cluster.connect(kubeconfig(tmp_path, server, {"as": "alice"}), None, None)
+        if there is None:
+            with pytest.raises(ForbiddenError):
+                cluster.has_secret("kutt-superuser")
+        else:
+            assert cluster.has_secret("kutt-superuser") is there
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert seen["path"] == "/api/v1/namespaces/shop/secrets/kutt-superuser"
+    assert seen["Accept"].startswith("application/json;as=PartialObjectMetadata;")
+    assert seen["Impersonate-User"] == "alice"
 
 
 def test_status_shows_the_method_in_a_hundred_columns() -> None:
