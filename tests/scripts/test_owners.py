@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lab.postgres import Server, identifier, literal
-from tests.scripts.test_in_place import Make, Place, differences, make, shell  # noqa: F401 # fixtures
+from tests.matrix.site import differences
+from tests.scripts.test_in_place import Make, Place, make, shell  # noqa: F401 # fixtures
 
 _SPECIAL = {
     "event trigger": "CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'begin end'; "
