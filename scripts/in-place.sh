@@ -122,7 +122,12 @@ entry_chooser='
   }
   function defined(kind,  at) {
     at = index(rest, " " kind " ")
-    return at && ((substr(rest, 5, at - 4) substr(rest, at + length(kind) + 2)) in own)
+    return at && (without_arguments(substr(rest, 5, at - 4) substr(rest, at + length(kind) + 2)) in own)
+  }
+  # Rights name the arguments of a function, its own entry only their types.
+  function without_arguments(name) {
+    sub(/\(.*/, "", name)
+    return name
   }
   BEGIN {
     printf "" >left
@@ -143,7 +148,7 @@ entry_chooser='
   { rest = substr($0, RLENGTH + 1) " "; gsub(/"/, "", rest) }
   FNR == NR {
     if (match(rest, /^((MATERIALIZED )?VIEW|(FOREIGN )?TABLE|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|(SHELL )?TYPE|DOMAIN) /))
-      own[substr(rest, RLENGTH + 1)]
+      own[without_arguments(substr(rest, RLENGTH + 1))]
     next
   }
   $4 == "DATABASE" { next }
@@ -158,7 +163,7 @@ entry_chooser='
   begins("TABLE DATA ") || begins("SEQUENCE SET ") {
     known = ""
     for (name in may) if (begins(name)) known = name
-    if (known == "" && (superuser == "t" || substr(rest, begins("TABLE") ? 12 : 14) in own)) { print; next }
+    if (known == "" && (superuser == "t" || without_arguments(substr(rest, begins("TABLE") ? 12 : 14)) in own)) { print; next }
     if (known == "" || may[known] != "t") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14)); next }
     # The last table of the archive is emptied first: others may refer to the earlier ones.
     if (statement[known] != "") first = statement[known] "\n" first
