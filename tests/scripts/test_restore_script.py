@@ -326,7 +326,7 @@ def test_selection_of_a_schema(make_case: MakeCase) -> None:
 
 def test_selection_of_what_is_not_there_is_refused(case: Case) -> None:
     case.superuser()
-    case.fails("no rows of 'public.nosuch'", "pg_restore -l", RESTORE_INTO="x", RESTORE_TABLES="nosuch")
+    case.fails("no rows of 'public.nosuch'", "archive: public.", RESTORE_INTO="x", RESTORE_TABLES="nosuch")
 
 
 def test_database_that_is_not_empty_is_not_replaced_unless_told(case: Case) -> None:

@@ -109,8 +109,9 @@ jobs_for() {
 # Write the archive's table of contents to $list and count its tables and sequences. Fails where pg_restore cannot read it.
 list_archive() {
   run pg_restore -C -l "$archive" >"$list" || return 1
+  : >"$list.unowned"
   tables=$(count_tables) sequences=$(entries ' SEQUENCE ' ' SEQUENCE (SET|OWNED BY) ')
-  awk '$4 == "EXTENSION" { print $6 }' "$list" >"$BACKUP_RUN/extensions"
+  sed -n 's/^[0-9]*; [0-9]* [0-9]* EXTENSION - \(.*\) $/\1/p' "$list" >"$BACKUP_RUN/extensions"
 }
 
 count_tables() { entries ' TABLE ' ' TABLE (DATA|ATTACH) '; }
@@ -121,15 +122,68 @@ entries() {
     '$0 ~ want && $0 !~ not { n++ } END { print n + 0 }' "$list"
 }
 
-# Set `settings` to the archive's encoding and locale, for CREATE DATABASE. Only a statement of exactly this form is used.
+# Set `settings` to the archive's encoding and locale, for CREATE DATABASE, and archive_tablespace to its database's tablespace.
+# Only options of exactly this form are used; `settings_unread` says what was not, and is empty if all were.
 database_settings() {
   awk '$4 == "DATABASE" && $5 == "-"' "$list" >"$list.database"
   run pg_restore -C --schema-only -L "$list.database" -f "$BACKUP_RESULTS/database.sql" "$archive" ||
     fail_with_stderr "the archive's database cannot be read"
-  settings=$(sed -n "s/^CREATE DATABASE .* WITH TEMPLATE = template0 \(ENCODING = '[A-Za-z0-9_]*'[A-Za-z0-9_.@' =-]*\);\$/\1/p" \
-    "$BACKUP_RESULTS/database.sql" | head -n 1)
-  settings=${settings%% TABLESPACE = *}
+  awk -v apostrophe="'" "$role_reader$statement_reader$creation_reader" "$BACKUP_RESULTS/database.sql" >"$facts"
+  settings=$(sed '1,2d' "$facts")
+  archive_tablespace=$(sed -n 1p "$facts") settings_unread=$(sed -n 2p "$facts")
 }
+
+# Call statement() for each statement of a script. A statement ends with the line on which no quote is open; only use it for
+# statements without a function's text in them.
+# shellcheck disable=SC2016 # the dollars belong to awk
+statement_reader='
+  quote == "" && text == "" && /^(--|\\|$)/ { next }
+  {
+    text = text == "" ? $0 : text "\n" $0
+    for (left = $0; left != ""; left = substr(left, at + 1)) {
+      if (quote == "") {
+        if (!(at = match(left, "[\"" apostrophe "]"))) break
+        quote = substr(left, at, 1)
+      } else {
+        if (!(at = index(left, quote))) break
+        quote = ""
+      }
+    }
+    if (quote == "" && /;$/) {
+      statement(text)
+      text = ""
+    }
+  }
+'
+
+# Print the tablespace, what is not understood, and the options that CREATE DATABASE gets.
+creation_reader='
+  function statement(text,  key, value) {
+    if (text !~ /^CREATE DATABASE /) return
+    role(substr(text, 17))
+    sub(/;$/, "", rest)
+    if (!sub(/^ WITH TEMPLATE = template0/, "", rest)) { unread = "its CREATE DATABASE is of an unknown form"; return }
+    while (match(rest, "^ [A-Z_]+ = (" literal "|\"([^\"]|\"\")*\"|[a-z_][a-z0-9_]*)")) {
+      key = substr(rest, 2, index(rest, " = ") - 2)
+      value = substr(rest, length(key) + 5, RLENGTH - length(key) - 4)
+      rest = substr(rest, RLENGTH + 1)
+      if (key ~ /^(ENCODING|LOCALE|LOCALE_PROVIDER|LC_COLLATE|LC_CTYPE|ICU_LOCALE|ICU_RULES|BUILTIN_LOCALE)$/)
+        options = options " " key " = " value
+      else if (key == "TABLESPACE") { after = rest; place = role(value); rest = after }
+      else unread = unread (unread == "" ? "" : ", ") key
+    }
+    if (rest != "") unread = "its CREATE DATABASE is not understood from \"" substr(rest, 2, 40) "\" on"
+    gsub(/[[:cntrl:]]/, " ", unread)
+    seen = 1
+  }
+  BEGIN { literal = "E?" apostrophe "([^" apostrophe "]|" apostrophe apostrophe ")*" apostrophe }
+  END {
+    if (!seen && unread == "") unread = "it does not name them"
+    print place
+    print unread
+    print options
+  }
+'
 
 # Write the roles that the archive names to $BACKUP_RUN/roles, one a line: in grants, policies and user mappings, and with
 # `needed_roles owners` as owners.
@@ -149,9 +203,12 @@ needed_roles() {
   rm -f "$BACKUP_RESULTS/roles.sql"
 }
 
-# A line about an owner may also be the text of a function; but then no entry of the table of contents ends in that name.
+# A line about an owner may also be the text of a function; but then no entry of the table of contents ends in that name. The
+# entries of $list.unowned are restored without their owners.
 owners_of_entries() {
-  awk '!/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS|MATERIALIZED VIEW DATA) / && $4 != "DATABASE"' "$list" >"$list.roles"
+  awk 'FILENAME == ARGV[1] { unowned[$0]; next } $0 in unowned { next }
+    !/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS|MATERIALIZED VIEW DATA) / && $4 != "DATABASE"' \
+    "$list.unowned" "$list" >"$list.roles"
   sql_of_entries "$list.roles" "the archive's owners cannot be read"
   awk "$role_reader"'
     /^ALTER .* OWNER TO .*;$/ { match($0, /.* OWNER TO /); print role(substr($0, RLENGTH + 1)) }
@@ -162,6 +219,28 @@ owners_of_entries() {
 }
 
 sql_of_entries() { run pg_restore -f "$BACKUP_RESULTS/roles.sql" -L "$1" "$archive" || fail_with_stderr "$2"; }
+
+# Write what only a superuser can own to $BACKUP_RUN/special: kind, name and owner of each object.
+special_objects() {
+  awk '($4 == "EVENT" && $5 == "TRIGGER") || ($4 == "FOREIGN" && $5 == "DATA") || ($4 ~ /^(PUBLICATION|SUBSCRIPTION)$/ && $5 == "-")' \
+    "$list" >"$list.roles"
+  : >"$BACKUP_RUN/special"
+  [ -s "$list.roles" ] || return 0
+  sql_of_entries "$list.roles" "the archive's owners cannot be read"
+  awk -v apostrophe="'" -v separator="$separator" -v major="$major" "$role_reader$statement_reader"'
+    function statement(text,  kind, name) {
+      if (text ~ /^CREATE PUBLICATION /) {
+        name = role(substr(text, 20))
+        if (rest ~ /^ FOR ALL /) all[name]
+      }
+      if (!match(text, /^ALTER (EVENT TRIGGER|FOREIGN DATA WRAPPER|PUBLICATION|SUBSCRIPTION) /)) return
+      kind = substr(text, 7, RLENGTH - 7)
+      name = role(substr(text, RLENGTH + 1))
+      if (rest !~ /^ OWNER TO / || (kind == "PUBLICATION" && !(name in all)) || (kind == "SUBSCRIPTION" && major > 15)) return
+      print kind separator name separator role(substr(rest, 11))
+    }' "$BACKUP_RESULTS/roles.sql" >"$BACKUP_RUN/special"
+  rm -f "$BACKUP_RESULTS/roles.sql"
+}
 
 # The name at the beginning of a text, and the roles of a policy: `name ON table AS … FOR … TO role, role USING …`.
 role_reader='

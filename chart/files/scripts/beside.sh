@@ -4,14 +4,30 @@
 #
 # shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
 
-# Drop the unfinished databases that killed restores of this target left behind; they are of no use.
+# A restored copy whose renaming is not done yet has a comment that begins so, and is never dropped as unfinished.
+finished_mark='cnpg-backup: restored in full'
+
+# Drop the unfinished databases that killed restores of this target left behind; they are of no use. The lock is that of a
+# restore that is still running: see hold_new_database.
 remove_leftovers() {
-  ask "$maintenance" -v prefix="$prefix" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
-SELECT datname FROM pg_database WHERE starts_with(datname, :'prefix' || '_restoring_')
+  ask "$maintenance" -v prefix="$prefix" -v mark="$finished_mark" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
+SELECT CASE WHEN coalesce(starts_with(shobj_description(oid, 'pg_database'), :'mark'), false) THEN 'finished'
+  WHEN pg_try_advisory_lock(hashtext('cnpg-backup'), hashtext(datname)) THEN 'left' ELSE 'running' END, datname
+FROM pg_database WHERE starts_with(datname, :'prefix' || '_restoring_')
   AND substr(datname, length(:'prefix' || '_restoring_') + 1) ~ '^[0-9]{8}_[0-9]{6}$'
 SQL
   mv "$facts" "$BACKUP_RUN/leftovers"
-  while IFS= read -r name <&3; do
+  while IFS=$separator read -r state name <&3; do
+    case $state in
+      finished)
+        report "warning: '$name' is a restored copy that was not renamed; if you do not need it: DROP DATABASE $(quoted "$name")"
+        continue
+        ;;
+      running)
+        report "warning: another restore of '$target' is running; it fills '$name'"
+        continue
+        ;;
+    esac
     if drop_database "$name"; then
       log "$database" "removed '$name', which an interrupted restore left unfinished"
     else
@@ -19,6 +35,9 @@ SQL
     fi
   done 3<"$BACKUP_RUN/leftovers"
 }
+
+# A name as an identifier of SQL.
+quoted() { printf '"%s"' "$(printf '%s\n' "$1" | sed 's/"/""/g')"; }
 
 drop_database() {
   ask "$maintenance" -v name="$1" <<'SQL'
@@ -28,6 +47,7 @@ SQL
 
 # Called whenever the restore ends, even if the server no longer answers.
 drop_new_database() {
+  release_new_database
   [ -n "$made" ] || return 0
   made=
   PGDATABASE=$maintenance
@@ -40,24 +60,90 @@ drop_new_database() {
   report "warning: '$new' could not be dropped; the next restore of '$target' will drop it"
 }
 
+# Hold a lock in the name of the new database, in a session that lasts until the copy is finished: as long as it is held,
+# no other restore takes the database for a leftover. The session ends with the pipe, and so with this process. A role that may
+# have but a few connections needs them for the restore.
+hold_new_database() {
+  is_number "$may_connect" && [ "$may_connect" -lt 5 ] && return
+  rm -f "$BACKUP_RUN/hold" "$BACKUP_RUN/held"
+  mkfifo "$BACKUP_RUN/hold"
+  printf '%s\n' "$preamble" '\o :held' "SELECT pg_try_advisory_lock(hashtext('cnpg-backup'), hashtext(:'new'));" '\o' \
+    >"$BACKUP_RUN/hold.sql"
+  PGDATABASE=$maintenance psql -XAtqw -v ON_ERROR_STOP=1 -v new="$new" -v held="$BACKUP_RUN/held" \
+    -f "$BACKUP_RUN/hold.sql" -f "$BACKUP_RUN/hold" >/dev/null 2>"$stderr" &
+  holder=$!
+  exec 9<>"$BACKUP_RUN/hold"
+  until [ -s "$BACKUP_RUN/held" ]; do
+    kill -0 "$holder" 2>/dev/null || fail_with_stderr "the new database cannot be reserved"
+    sleep 0.1
+  done
+  [ "$(cat "$BACKUP_RUN/held")" = t ] || fail "another restore of '$target' began in the same second" "start the restore again"
+}
+
+release_new_database() {
+  [ -n "$holder" ] || return 0
+  kill "$holder" 2>/dev/null || :
+  wait "$holder" 2>/dev/null || :
+  holder=
+}
+
+# Nobody but this restore, and superusers, can connect to the new database until it is renamed: see open_database.
 create_database() {
   database_settings
+  [ -z "$settings_unread" ] || report "warning: not all of the encoding and locale of the archive's database is known: $settings_unread"
+  choose_tablespace
+  closed='CONNECTION LIMIT 0' revoke=
+  [ "$superuser" = t ] || { closed='' && revoke='REVOKE CONNECT ON DATABASE :"new" FROM PUBLIC;'; }
+  hold_new_database
   made=yes
-  ask "$maintenance" -v new="$new" -v owner="$owner" <<SQL || fail_with_stderr "the new database cannot be created"
-CREATE DATABASE :"new" OWNER :"owner" TEMPLATE template0 $settings
+  ask "$maintenance" -v new="$new" -v owner="$owner" -v place="$place" <<SQL || creation_failed
+CREATE DATABASE :"new" OWNER :"owner" TEMPLATE template0 $settings ${place:+TABLESPACE :\"place\"} $closed;
+$revoke
 SQL
 }
 
-# Run pg_restore into a database: pg_restore_into DATABASE [ARGUMENT…]. The name is passed in the environment, since as an
-# argument `a=b` would be a connection string; with the empty -d pg_restore connects to it.
-pg_restore_into() {
-  PGDATABASE=$1
-  shift
-  [ -n "$keep_owners" ] || set -- "$@" --no-owner --role="$owner"
+# A database of this name that was there before is not ours to drop.
+creation_failed() {
+  ! grep -q 'already exists' "$stderr" || made=
+  fail_with_stderr "the new database cannot be created"
+}
+
+# Set `place` to the tablespace of the database that is replaced, or else of the archive's; empty where it is the usual one, or
+# may not be used.
+choose_tablespace() {
+  ask "$maintenance" -v target="$target" -v archived="$archive_tablespace" <<'SQL' || fail_with_stderr "the tablespaces cannot be read"
+SELECT w.name, has_tablespace_privilege(t.oid, 'CREATE') FROM (SELECT coalesce(
+    (SELECT spcname FROM pg_database d JOIN pg_tablespace s ON s.oid = dattablespace WHERE datname = :'target'),
+    nullif(:'archived', ''), 'pg_default') AS name) w
+  LEFT JOIN pg_tablespace t ON t.spcname = w.name
+WHERE w.name <> 'pg_default'
+SQL
+  place='' may_use=''
+  IFS=$separator read -r place may_use <"$facts" || return 0
+  [ "$may_use" != t ] || return 0
+  why="where '$PGUSER' may not create a database"
+  [ -n "$may_use" ] || why="which the server does not have"
+  report "warning: the database was in tablespace '$place', $why: the new one is in the default tablespace"
+  place=
+}
+
+# Restore the entries of a list into the new database: restore_part_beside HOW LIST. The name is passed in the environment,
+# since as an argument `a=b` would be a connection string; with the empty -d pg_restore connects to it.
+restore_part_beside() {
+  PGDATABASE=$new how=$1
+  set -- -L "$2" "$archive"
+  case $how in nobody) set -- --no-owner "$@" ;; owner) set -- --no-owner --role="$owner" "$@" ;; esac
+  [ "$jobs" -eq 1 ] || set -- -j "$jobs" "$@"
+  run pg_restore -d '' -w --exit-on-error "$@" || fail_with_stderr "pg_restore failed"
+}
+
+fill_database() {
   awk '$4 != "DATABASE"' "$list" >"$list.use"
+  split_entries "$list.use"
+  PGDATABASE=$new
   watch_progress &
   watcher=$!
-  run pg_restore -d '' -w --exit-on-error -L "$list.use" "$@" "$archive" || fail_with_stderr "pg_restore failed"
+  each_part
   stop_watching
 }
 
@@ -80,9 +166,9 @@ SQL
 }
 
 restore_beside() {
+  read_settings
   create_database
-  if [ "$jobs" -gt 1 ]; then set -- -j "$jobs"; else set --; fi
-  pg_restore_into "$new" "$@"
+  fill_database
   compare "$new"
   compare_rows "$new"
   if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then
@@ -91,55 +177,100 @@ restore_beside() {
   fi
   [ "$invalid" = 0 ] || fail "$invalid indexes are invalid" "restore again; if it persists, use another archive"
   analyze "$new"
+  settings_beside
+  mark_finished
   swap
-  restore_settings
+}
+
+# From here on the new database is worth keeping, whatever happens. The mark also proves, after a failover, that nothing of it
+# was lost.
+mark_finished() {
+  ask "$maintenance" -v new="$new" -v mark="$finished_mark, not yet renamed to $target" <<'SQL' || fail_with_stderr "the new database cannot be marked"
+COMMENT ON DATABASE :"new" IS :'mark'
+SQL
+  made=
+  target_state="'$new' is restored in full. As long as it has this name, finish by hand: $(open_by_hand "$new") $(rename_by_hand "$new")"
+  release_new_database
+}
+
+open_by_hand() {
+  if [ "$superuser" = t ]; then
+    echo "ALTER DATABASE $(quoted "$1") CONNECTION LIMIT -1; COMMENT ON DATABASE $(quoted "$1") IS NULL;"
+  else
+    echo "GRANT CONNECT ON DATABASE $(quoted "$1") TO PUBLIC; COMMENT ON DATABASE $(quoted "$1") IS NULL;"
+  fi
+}
+
+rename_by_hand() {
+  [ -z "$exists" ] || printf '%s ' "ALTER DATABASE $(quoted "$target") RENAME TO $(quoted "$old");"
+  echo "ALTER DATABASE $(quoted "$1") RENAME TO $(quoted "$target");"
 }
 
 # The rename takes its lock first and then waits for other sessions to end. New sessions block on that lock, so terminating
 # the existing ones suffices.
 swap() {
-  if [ -z "$exists" ]; then
-    ask "$maintenance" -v new="$new" -v target="$target" <<'SQL' || fail_with_stderr "the new database cannot be renamed"
-ALTER DATABASE :"new" RENAME TO :"target"
-SQL
-    made=
-    return
-  fi
   tries=1
   until swap_once; do
     error=$(first_error)
+    error=${error#psql:*: }
     ! swapped || break
-    case $error in *"being accessed by other users"*) ;; *) keep_for_later "$error" ;; esac
+    case $error in
+      *"being accessed by other users"* | *"connection"* | *"starting up"* | *"shutting down"* | *"read-only transaction"*) ;;
+      *) keep_for_later "$error" ;;
+    esac
     [ "$tries" -lt "${RESTORE_SWAP_TRIES:-6}" ] || keep_for_later "$error"
     tries=$((tries + 1))
   done
-  made=
+  target_state="'$target' is restored; only a later step failed"
 }
 
-# Whether the swap was done after all, as when the connection was lost before the answer came. Until that is known, nothing
-# may be dropped.
+# Whether the swap was done after all, as when the connection was lost before the answer came. A failover may also have lost
+# the new database, or its end.
 swapped() {
-  made='' target_state="both databases were renamed, or neither: look for '$old' among the databases"
-  PGDATABASE=$maintenance
-  wait_for_server
-  ask "$maintenance" -v old="$old" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
-SELECT 'swapped' FROM pg_database WHERE datname = :'old'
+  wait_for_primary
+  ask "$maintenance" -v old="$old" -v new="$new" -v target="$target" -v mark="$finished_mark" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
+SELECT EXISTS (SELECT FROM pg_database WHERE datname = :'old'), EXISTS (SELECT FROM pg_database WHERE datname = :'target'),
+  (SELECT coalesce(starts_with(shobj_description(oid, 'pg_database'), :'mark'), false) FROM pg_database WHERE datname = :'new')
 SQL
-  if grep -q swapped "$facts"; then return 0; fi
-  made=yes target_state=''
-  return 1
+  IFS=$separator read -r old_there target_there marked <"$facts"
+  case $marked in
+    t)
+      exists=
+      [ "$target_there" = f ] || exists=yes
+      return 1
+      ;;
+    f) lost_in_failover yes ;;
+  esac
+  [ "$target_there$old_there" = tt ] || [ "$target_there$exists" = t ] || lost_in_failover ''
+}
+
+lost_in_failover() {
+  made=$1 target_state=''
+  fail "the new database, or its end, is not on the server that is the primary now: it was lost in a failover" "restore again"
+}
+
+wait_for_primary() {
+  PGDATABASE=$maintenance
+  patience=$(($(now) + conf_wait_timeout))
+  wait_for_server
+  while [ "$role" != primary ]; do
+    [ "$(now)" -lt "$patience" ] || fail "host $conf_host is still a standby after $conf_wait_timeout s" "wait for the failover to end"
+    run sleep 1
+    wait_for_server
+  done
 }
 
 swap_once() {
   end_sessions &
   watcher=$!
   code=0
-  ask "$maintenance" -v new="$new" -v old="$old" -v target="$target" <<'SQL' || code=$?
-BEGIN;
-ALTER DATABASE :"target" RENAME TO :"old";
-ALTER DATABASE :"new" RENAME TO :"target";
-COMMIT;
-SQL
+  {
+    echo 'BEGIN;'
+    open_database
+    [ -z "$exists" ] || echo 'ALTER DATABASE :"target" RENAME TO :"old";'
+    echo 'ALTER DATABASE :"database" RENAME TO :"target"; COMMIT;'
+  } >"$BACKUP_RUN/swap.sql"
+  ask "$maintenance" -v database="$new" -v old="$old" -v target="$target" <"$BACKUP_RUN/swap.sql" || code=$?
   stop_watching
   return "$code"
 }
@@ -155,25 +286,25 @@ end_sessions() {
   done
 }
 
-# Everything is restored and only the renaming failed: keep the new database, since restoring it took long.
+# Everything is restored and only the renaming failed: keep the new database, since restoring it took long, under a name that
+# says so, open, with its own comment.
 keep_for_later() {
-  made=
-  ask "$maintenance" -v new="$new" -v finished="$finished" <<'SQL' || finished=$new
-ALTER DATABASE :"new" RENAME TO :"finished"
-SQL
-  fail "everything is restored, but '$target' cannot be renamed: $1" \
-    "end its sessions, then: ALTER DATABASE \"$target\" RENAME TO \"$old\"; ALTER DATABASE \"$finished\" RENAME TO \"$target\";"
-}
-
-# Restore settings (ALTER DATABASE … SET), grants and comment of the database itself; in an archive they name the database
-# that was dumped.
-restore_settings() {
-  [ "$target" = "$req_dbname" ] || return 0
-  awk '($4 == "DATABASE" && $5 == "PROPERTIES") || ($4 ~ /^(ACL|COMMENT)$/ && $5 == "-" && $6 == "DATABASE")' "$list" >"$list.settings"
-  [ -s "$list.settings" ] || return 0
-  PGDATABASE=$target
-  # pg_restore first tries to create the database, whatever the list contains, and continues after that error.
-  run pg_restore -C -d '' -w -L "$list.settings" "$archive" || :
-  complaint=$(awk '/error: / && !/database ".*" already exists/ { sub(/^pg_restore: error: /, ""); print; exit }' "$stderr")
-  [ -z "$complaint" ] || report "warning: not all settings and grants of the database itself were restored: $complaint"
+  kept=$new opening="$(open_by_hand "$new") "
+  end_sessions &
+  watcher=$!
+  echo 'ALTER DATABASE :"database" RENAME TO :"finished"' >"$BACKUP_RUN/keep.sql"
+  if ask "$maintenance" -v database="$new" -v finished="$finished" <"$BACKUP_RUN/keep.sql"; then kept=$finished; fi
+  stop_watching
+  {
+    echo 'BEGIN;'
+    open_database
+    [ "$kept" = "$finished" ] || echo 'COMMENT ON DATABASE :"database" IS :'"'mark';"
+    echo 'COMMIT;'
+  } >"$BACKUP_RUN/keep.sql"
+  if ask "$maintenance" -v database="$kept" -v mark="$finished_mark" <"$BACKUP_RUN/keep.sql"; then
+    opening=
+    [ "$kept" = "$finished" ] || opening="COMMENT ON DATABASE $(quoted "$kept") IS NULL; "
+  fi
+  target_state="'$target' is as it was; the restored copy is '$kept', and no later restore removes it"
+  fail "everything is restored, but '$target' cannot be renamed: $1" "end its sessions, then: $opening$(rename_by_hand "$kept")"
 }

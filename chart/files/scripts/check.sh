@@ -90,6 +90,8 @@ check_database() {
   check_space
   put free "$(mebibytes $((free * 1024)))"
   put_growth
+  put_outlook "$newest"
+  put restore_outlook "$outlook"
   put state ready
   prepare_result "$database.result" 2>"$stderr" || fail_with_stderr "cannot write to $BACKUP_RESULTS"
   end_with_result
@@ -103,6 +105,10 @@ report_checks() {
     name_database "$conf"
     # In a subshell, so that no value of one result is left for the next.
     (report_check) || code=1
+  done
+  for conf in "$BACKUP_CONFIG"/*.conf; do
+    name_database "$conf"
+    (report_outlook)
   done
   report_volume
   return "$code"
@@ -120,6 +126,11 @@ report_check() {
   report_line "$database" "$verdict" "${found_server_version:--}" "${found_role:--}" "${found_tls:--}" "${found_tables:--}" \
     "${found_free:--}" "$why"
   [ "$verdict" = ready ]
+}
+
+report_outlook() {
+  read_pairs found_ "$BACKUP_RESULTS/$database.result" restore_outlook || return 0
+  printf '%s: %s\n' "$database" "$found_restore_outlook"
 }
 
 # Print whether the volume is large enough for all tiers of these databases; others on it are assumed not to grow.

@@ -158,11 +158,21 @@ SELECT format('CREATE ROLE %I', name) FROM (VALUES $(values_of "$BACKUP_RUN/role
   WHERE name NOT LIKE 'pg\\_%' EXCEPT SELECT format('CREATE ROLE %I', rolname) FROM pg_roles
 \\gexec
 SQL
+  major=$(postgres --version | sed 's/.*) //; s/[^0-9].*//')
+  special_objects
+  awk -F "$separator" '{ print $3 }' "$BACKUP_RUN/special" | sort -u >"$BACKUP_RUN/roles"
+  [ -s "$BACKUP_RUN/roles" ] || return 0
+  ask postgres <<SQL || fail_with_stderr "the roles cannot be created"
+SELECT format('ALTER ROLE %I SUPERUSER', rolname) FROM pg_roles JOIN (VALUES $(values_of "$BACKUP_RUN/roles")) w (name) ON name = rolname
+  WHERE rolname <> current_user
+\\gexec
+SQL
 }
 
 # Use the archive's own locale where this image has it.
 create_database() {
   database_settings
+  [ -z "$settings_unread" ] || warn "not all of the encoding and locale of the archive's database is known: $settings_unread"
   # Under its own name, which an extension or an assertion may ask for. A database `postgres` is there already.
   drilled=$req_dbname
   case $drilled in postgres | template[01]) drilled=drill ;; esac
@@ -204,7 +214,7 @@ SQL
 check_counts() {
   ask "$drilled" <<SQL || fail_with_stderr "the catalog cannot be read"
 SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind = 'S'),
-  (SELECT count(*) FROM pg_index WHERE NOT indisvalid), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+  (SELECT count(*) FROM pg_index i JOIN pg_class t ON t.oid = i.indexrelid WHERE NOT indisvalid AND t.relkind = 'i'), (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     WHERE c.relnamespace <> ALL (ARRAY['pg_catalog', 'pg_toast', 'information_schema']::regnamespace[])) $own_relations
 SQL
   IFS=$separator read -r found_tables found_sequences invalid indexes <"$facts"

@@ -25,6 +25,8 @@ export LC_ALL
 . "${0%/*}/volume.sh"
 # shellcheck source=scripts/check.sh
 . "${0%/*}/check.sh"
+# shellcheck source=scripts/outlook.sh
+. "${0%/*}/outlook.sh"
 
 # The options of pg_dump that neither move nor reformat the archive, nor leave out anything without notice. Values are allowed
 # only as --option=value.
@@ -373,6 +375,8 @@ backup_database() {
   dump
   verify
   dump_globals
+  put_outlook "$partial"
+  [ "$method" != none ] || log "$database" "$outlook"
   stage
   times="dumped in $dump_seconds s, read back in $verify_seconds s"
   log "$database" "staged $base.dump: $(mebibytes "$bytes"), $tables tables, $times, PostgreSQL $server_version, $role"
@@ -406,7 +410,7 @@ work() {
 # next one may be called `<database>.x`.
 free_scratch() {
   cat "$BACKUP_RUN/$database.errors" >&2 2>/dev/null || :
-  for suffix in errors stderr stderr.pipe facts facts.list facts.sql facts.rows pgpass; do
+  for suffix in errors stderr stderr.pipe facts facts.list facts.sql facts.rows facts.outlook pgpass; do
     rm -f "$BACKUP_RUN/$database.$suffix" || :
   done
 }

@@ -11,11 +11,21 @@
 # The rows of set-aside.sql, for use in a FROM clause.
 set_aside_plan() { printf '(%s) plan' "$(cat "${0%/*}/set-aside.sql")"; }
 
-# Everything that would stop a restore in place, found before it begins.
-check_in_place() {
-  [ "$way" = in-place ] || return 0
+# Everything that would stop the restore, found before it begins.
+check_obstacles() {
+  : >"$BACKUP_RUN/obstacles"
+  if [ "$way" = beside ]; then
+    find_forbidden "$list"
+    find_forbidden_rights
+    stop_at_obstacles 0
+    return
+  fi
+  choose_entries
   check_timescaledb
-  check_set_aside
+  find_set_aside
+  in_database=$(awk 'END { print NR }' "$BACKUP_RUN/obstacles")
+  find_forbidden "$list.use"
+  stop_at_obstacles "$in_database"
   check_locks
 }
 
@@ -26,20 +36,12 @@ check_timescaledb() {
       "set spec.enableSuperuserAccess of the cluster, so that the restore uses the superuser's Secret"
 }
 
-# Find everything that cannot be set aside, before anything changes, and list all of it at once.
-check_set_aside() {
+# Everything that cannot be set aside.
+find_set_aside() {
   ask "$target" -v moment="$moment" <<SQL || fail_with_stderr "database '$target' cannot be read"
-SELECT DISTINCT obstacle FROM $(set_aside_plan) WHERE obstacle <> '' ORDER BY 1
+SELECT DISTINCT regexp_replace(obstacle, '[[:cntrl:]]', ' ', 'g') FROM $(set_aside_plan) WHERE obstacle <> '' ORDER BY 1
 SQL
-  mv "$facts" "$BACKUP_RUN/obstacles"
-  obstacles=$(awk 'END { print NR }' "$BACKUP_RUN/obstacles")
-  [ "$obstacles" != 0 ] || return 0
-  head -n 50 "$BACKUP_RUN/obstacles" >"$BACKUP_RUN/obstacles.shown"
-  while IFS= read -r obstacle <&3; do
-    report "in the way: $obstacle"
-  done 3<"$BACKUP_RUN/obstacles.shown"
-  fail "'$PGUSER' cannot set aside what is in '$target': $(head -n 1 "$BACKUP_RUN/obstacles")$(and_others "$obstacles")" \
-    "as superuser, give these objects to '$PGUSER' (ALTER … OWNER TO) or drop them; or let the restore use the superuser's Secret (spec.enableSuperuserAccess of the cluster)"
+  cat "$facts" >>"$BACKUP_RUN/obstacles"
 }
 
 # The lines of a file as one line, at most twenty of them.
@@ -48,38 +50,6 @@ name_some() {
 }
 
 and_others() { [ "$1" = 1 ] || echo " (and $(($1 - 1)) more)"; }
-
-# Every object that the transaction makes, moves or drops holds locks until its end. Twice the server's own reckoning is what its memory
-# holds in practice; beyond that the restore would run for its whole length and then fail.
-check_locks() {
-  ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "the server's settings cannot be read"
-SELECT current_setting('max_locks_per_transaction')::bigint
-  * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
-  (SELECT count(*) FROM $(set_aside_plan) WHERE step BETWEEN 10 AND 29)
-  + (SELECT count(*) * 2 FROM pg_class WHERE :'keep' = 'no' AND oid >= 16384)
-SQL
-  IFS=$separator read -r lock_room lock_need <"$facts"
-  lock_need=$((lock_need + $(estimate_locks)))
-  [ "$lock_need" -le $((lock_room * 2)) ] ||
-    fail "a restore of this archive in one transaction needs about $lock_need locks, the server has room for about $((lock_room * 2))" \
-      "raise max_locks_per_transaction of the cluster to $((lock_need * 64 / lock_room + 64)) or more, or restore beside: give '$PGUSER' CREATEDB, or set spec.enableSuperuserAccess"
-}
-
-# By kind of entry; a foreign key takes its constraint, two triggers on either table, and both tables. From PostgreSQL 17 on an
-# entry holds up to 1000 large objects, and names the first and the last.
-estimate_locks() {
-  awk '$4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 6 }
-    $4 == "FK" { n += 5 }
-    $4 == "BLOB" && match($0, / [0-9]+\.\.[0-9]+ /) {
-      split(substr($0, RSTART + 1, RLENGTH - 2), ends, /\.\./)
-      count = ends[2] - ends[1] + 1
-      n += count < 1000 ? count : 1000
-      next
-    }
-    $4 == "BLOB" { n += 1 }
-    $4 ~ /^(INDEX|CONSTRAINT|TRIGGER|VIEW|SEQUENCE|DEFAULT|TYPE|DOMAIN|FUNCTION|POLICY|MATERIALIZED)$/ { n += 2 }
-    END { print n + 0 }' "$list"
-}
 
 # What is restored: all but what belongs to the database as a whole, and what stays because this role may not change it.
 choose_entries() {
@@ -114,7 +84,9 @@ UNION ALL SELECT 'CAST - CAST (' || format_type(castsource, NULL) || ' AS ' || f
         WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'))
 UNION ALL SELECT unnest(ARRAY['ACL', 'COMMENT']) || ' - SCHEMA ' || nspname || ' ', ''
   FROM pg_namespace WHERE NOT pg_has_role(nspowner, 'USAGE')
-UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ', 'COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
+UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ']) || evtname || ' ', ''
+  FROM pg_event_trigger WHERE current_setting('is_superuser') = 'off'
+UNION ALL SELECT unnest(ARRAY['COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
   WHERE current_setting('is_superuser') = 'off'
 UNION ALL SELECT 'DEFAULT ACL ', ' ' || rolname || ' ' FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE')
 SQL
@@ -198,17 +170,26 @@ entry_chooser='
 # All statements of the restore. COMMIT comes only after pg_restore has ended well: without it nothing has happened.
 feed() {
   set -- "$archive"
-  [ -n "$keep_owners" ] || set -- --no-owner --role="$owner" "$archive"
+  case $keep_owners$superuser in f) set -- --no-owner --role="$owner" "$archive" ;; t) set -- --no-owner "$archive" ;; esac
   printf '%s\n' "$preamble" 'BEGIN;'
   make_room
   pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
   sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
   feed_large_objects "$@" || return 1
-  pg_restore -f - -L "$list.most" "$@" 2>"$BACKUP_RUN/feed.err" || return 1
+  each_part || return 1
   echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
   compare_before_commit
   [ "$keep" = yes ] || drop_set_aside
   echo 'COMMIT;'
+}
+
+# The statements of one part: feed_part HOW LIST.
+feed_part() {
+  how=$1
+  set -- -L "$2" "$archive"
+  case $how in nobody) set -- --no-owner "$@" ;; owner) set -- --no-owner --role="$owner" "$@" ;; esac
+  echo 'RESET ROLE;'
+  pg_restore -f - "$@" 2>"$BACKUP_RUN/feed.err"
 }
 
 # What is there moves out of the way, and what would act upon the restored objects goes back to what a new database has.
@@ -288,10 +269,11 @@ drop_set_aside() {
 # psql runs the statements, not pg_restore: what is set aside and what is restored must be one transaction.
 restore_in_place() {
   restored_alone="AND n.nspname !~ '_before_$moment\$'"
-  choose_entries
+  split_entries "$list.most"
   write_unlinks
   public=usual
-  ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
+  # Without its owner, the archive's own schema `public` is the usual one.
+  [ "$superuser$keep_owners" = t ] || ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
   end_sessions_now
   PGDATABASE=$target
   mkfifo "$BACKUP_RUN/statements"
@@ -299,7 +281,7 @@ restore_in_place() {
   watcher=$!
   feed >"$BACKUP_RUN/statements" &
   feeder=$!
-  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -f "$BACKUP_RUN/statements" >/dev/null ||
+  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -v owner="$owner" -f "$BACKUP_RUN/statements" >/dev/null ||
     fail_with_stderr "psql failed"
   wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
   stop_watching

@@ -12,7 +12,10 @@ now() { date +%s; }
 # The log is standard output as it was at the start: a trap may run while a command's output goes to a file, and what it
 # logs must not end up there.
 exec 8>&1
-log() { printf '%s: %s\n' "$1" "$2" >&8; }
+log() {
+  case $2 in *[!\ -~]*) set -- "$1" "$(as_utf8 "$2")" ;; esac
+  printf '%s: %s\n' "$1" "$2" >&8
+}
 
 # Run a command in the background and wait for it, so that a trap runs at once: a shell runs traps only while it waits.
 child='' counter=''
@@ -91,7 +94,29 @@ version_mismatch="chart and scripts are of different versions"
 line_end='
 '
 pairs=''
-put() { pairs=$pairs$1=$2$line_end; }
+put() {
+  case $2 in *[!\ -~]*) set -- "$1" "$(as_utf8 "$2")" ;; esac
+  pairs=$pairs$1=$2$line_end
+}
+
+# A text in which what is not UTF-8 is a question mark, since a result in another encoding could not be read: the server's
+# messages come in the database's encoding, and a message that was shortened may end in the middle of a character.
+as_utf8() {
+  printf '%s\n' "$1" | awk '
+    BEGIN {
+      more = "[\200-\277]"
+      two = "[\302-\337]" more
+      three = "\340[\240-\277]" more "|[\341-\354\356\357]" more more "|\355[\200-\237]" more
+      four = "\360[\220-\277]" more more "|[\361-\363]" more more more "|\364[\200-\217]" more more
+      valid = "^([\001-\177]|" two "|" three "|" four ")+"
+    }
+    {
+      for (rest = $0; rest != ""; rest = substr(rest, taken + 1)) {
+        taken = match(rest, valid) ? RLENGTH : 1
+        printf "%s", RSTART ? substr(rest, 1, taken) : "?"
+      }
+    }'
+}
 
 warn() {
   put warning "$1"

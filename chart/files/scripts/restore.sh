@@ -25,8 +25,18 @@ export LC_ALL
 . "${0%/*}/beside.sh"
 # shellcheck source=scripts/in-place.sh
 . "${0%/*}/in-place.sh"
+# shellcheck source=scripts/forbidden.sh
+. "${0%/*}/forbidden.sh"
+# shellcheck source=scripts/locks.sh
+. "${0%/*}/locks.sh"
+# shellcheck source=scripts/owners.sh
+. "${0%/*}/owners.sh"
+# shellcheck source=scripts/target.sh
+. "${0%/*}/target.sh"
+# shellcheck source=scripts/settings.sh
+. "${0%/*}/settings.sh"
 
-watcher='' feeder='' made='' roles_made='' target_state='' found_rows=''
+watcher='' feeder='' holder='' made='' roles_made='' target_state='' found_rows=''
 
 # Log a line and add it to the container's termination message, which `kubectl describe` shows.
 report() {
@@ -148,9 +158,9 @@ look_at_server() {
   wait_for_server
   [ "$role" = primary ] || fail "host $conf_host is a standby" "set 'host' of this database to the primary"
   ask "$maintenance" <<'SQL' || fail_with_stderr "the server's roles cannot be read"
-SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user
+SELECT rolsuper, rolcreatedb, rolcreaterole, nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user
 SQL
-  IFS=$separator read -r superuser may_create_databases may_create_roles <"$facts"
+  IFS=$separator read -r superuser may_create_databases may_create_roles may_connect <"$facts"
   client_version=$(pg_restore --version)
   client_version=${client_version#*"(PostgreSQL) "}
   major=$((server_num / 10000)) archive_major=${req_server_version%%[!0-9]*}
@@ -162,20 +172,6 @@ SQL
     *) fail "the server is PostgreSQL $server_version, this image's pg_restore is ${client_version%% *}" \
       "set image.tag of this database to $major-alpine: a restore needs the server's own major version" ;;
   esac
-}
-
-look_at_target() {
-  ask "$maintenance" -v target="$target" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
-SELECT pg_get_userbyid(datdba), pg_has_role(datdba, 'MEMBER') FROM pg_database WHERE datname = :'target'
-SQL
-  exists='' owner='' owns='' relations=0
-  IFS=$separator read -r owner owns <"$facts" || return 0
-  exists=yes
-  ask "$target" <<SQL || fail_with_stderr "database '$target' cannot be read"
-SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S'))
-$own_relations
-SQL
-  IFS=$separator read -r target_tables relations <"$facts"
 }
 
 # Read the archive's table of contents: what it contains, and who owned its database.
@@ -265,6 +261,8 @@ choose_way() {
       "create it empty with its owner, give the role CREATEDB, or set spec.enableSuperuserAccess of the cluster"
   fi
   if [ -n "$exists" ] && [ "$way_wanted" = in-place ]; then way='in-place'; fi
+  [ "$way$accepts" != in-placef ] ||
+    fail "database '$target' accepts no connections" "ALTER DATABASE $(quoted "$target") ALLOW_CONNECTIONS true, then restore again"
   if [ "$way" = in-place ] && [ -n "$tables_wanted$schemas_wanted" ]; then
     fail "a selection of tables needs a database of its own, and role '$PGUSER' may not create it" \
       "give it CREATEDB, or set spec.enableSuperuserAccess of the cluster"
@@ -272,6 +270,9 @@ choose_way() {
 }
 
 refuse_to_replace() {
+  [ "$accepts" = t ] || [ "$replace" = yes ] ||
+    refuse "database '$target' accepts no connections, so what it holds is not known" \
+      "set RESTORE_REPLACE=yes to replace it, or restore under another name with RESTORE_INTO"
   [ "$relations" -eq 0 ] || [ "$replace" = yes ] ||
     refuse "database '$target' is not empty, it has $target_tables tables" \
       "set RESTORE_REPLACE=yes to replace it, or restore under another name with RESTORE_INTO"
@@ -303,16 +304,6 @@ announce() {
     next="$next; all definitions except foreign keys, and the rows of: $tables_wanted $schemas_wanted"
   report "method: $next"
   ! is_number "$req_expected_seconds" || report "this will take about $req_expected_seconds s"
-}
-
-# Names derived from the target's: their suffixes mark an unfinished database, the old one (with its date), and a finished one.
-name_databases() {
-  moment=$(date -u +%Y%m%d_%H%M%S)
-  ask "$maintenance" -v target="$target" <<'SQL' || fail_with_stderr "the new database cannot be named"
-SELECT CASE WHEN octet_length(:'target') <= 36 THEN :'target' ELSE left(:'target', 6) || '_' || left(md5(:'target'), 8) END
-SQL
-  IFS= read -r prefix <"$facts"
-  new=${prefix}_restoring_$moment old=${prefix}_before_$moment finished=${prefix}_restored_$moment
 }
 
 # Keep only the rows of the selection, but all definitions, since a table alone lacks the types and schemas that it needs.
@@ -373,7 +364,7 @@ compare() {
   log "$database" "comparing with the archive"
   ask "$1" <<SQL || fail_with_stderr "the restored database cannot be read"
 SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind = 'S'),
-  (SELECT count(*) FROM pg_index WHERE NOT indisvalid) $own_relations ${restored_alone-}
+  (SELECT count(*) FROM pg_index i JOIN pg_class t ON t.oid = i.indexrelid WHERE NOT indisvalid AND t.relkind = 'i') $own_relations ${restored_alone-}
 SQL
   IFS=$separator read -r found_tables found_sequences invalid <"$facts"
 }
@@ -419,22 +410,14 @@ SELECT format('ANALYZE %s', oid::regclass) FROM (
 SQL
 }
 
-# Terminate those sessions of the target that this role may terminate.
-end_sessions_now() {
-  printf '%s\n' "$preamble" "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
-    WHERE a.datname = :'target' AND a.pid <> pg_backend_pid() AND (:'superuser' = 't' OR (NOT r.rolsuper
-      AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))" >"$BACKUP_RUN/end.sql"
-  PGDATABASE=$maintenance
-  psql -Xqw -v superuser="$superuser" -v target="$target" -f "$BACKUP_RUN/end.sql" >/dev/null 2>&1 || :
-}
-
 done_now() {
   counts="$found_tables tables, $found_sequences sequences${found_rows:+, $found_rows rows}"
   report "restored $req_base.dump into '$target' in $(($(now) - began)) s: $counts as in the archive"
   if [ "$way" = in-place ]; then
     report_set_aside
   elif [ -n "$exists" ]; then
-    report "the previous '$target' is kept as '$old'; when you no longer need it: DROP DATABASE \"$old\""
+    report_other_settings
+    report_previous
   fi
 }
 
@@ -465,20 +448,26 @@ main() {
   look_at_archive
   choose_way
   check_extensions
+  look_at_owners
   check_roles
   select_entries
   choose_jobs
   name_databases
   announce
-  check_in_place
+  check_prepared_transactions
+  check_obstacles
   read_archive
   if [ "$dry_run" = yes ]; then
+    [ "$way$exists" != besideyes ] || report_what_stays "$target" "the present database"
     report "nothing was changed, because RESTORE_DRY_RUN=yes"
     return
   fi
   remove_leftovers
   create_roles
-  case $way in beside) restore_beside ;; in-place) restore_in_place ;; esac
+  case $way in
+    beside) restore_beside ;;
+    in-place) restore_in_place && settings_in_place ;;
+  esac
   done_now
 }
 

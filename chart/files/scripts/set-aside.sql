@@ -170,6 +170,19 @@ FROM pg_event_trigger t JOIN pg_proc p ON p.oid = evtfoid, rights
 WHERE NOT superuser AND EXISTS (SELECT FROM schemas s WHERE s.oid = pronamespace)
   AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
 UNION ALL
+-- So it would drop a cast between types that stay, and a foreign data wrapper.
+SELECT 3, p.oid, '', format('%s of a superuser calls function %s', what, p.oid::regprocedure), ''
+FROM rights, pg_proc p JOIN (
+  SELECT castfunc AS function, format('cast (%s AS %s)', format_type(castsource, NULL), format_type(casttarget, NULL)) AS what
+  FROM pg_cast c WHERE c.oid >= 16384 AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_cast'::regclass AND e.objid = c.oid)
+    AND NOT EXISTS (SELECT FROM pg_type t JOIN schemas s ON s.oid = typnamespace
+      WHERE t.oid IN (castsource, casttarget) AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_type'::regclass AND e.objid = t.oid))
+  UNION ALL
+  SELECT unnest(ARRAY[fdwhandler, fdwvalidator]), format('foreign data wrapper %I', fdwname) FROM pg_foreign_data_wrapper
+) caller ON caller.function = p.oid
+WHERE NOT superuser AND EXISTS (SELECT FROM schemas s WHERE s.oid = pronamespace)
+  AND NOT EXISTS (SELECT FROM of_extension e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
+UNION ALL
 SELECT 30, oid, format('ALTER SCHEMA %I RENAME TO %I', nspname, aside),
   CASE WHEN makes_schemas THEN '' ELSE format('role %I may not rename schema %I', current_user, nspname) END,
   aside

@@ -22,7 +22,7 @@ from retention.cli.common import (
     write_termination_message,
 )
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
-from retention.pod import choose, config, drill, finish, report, status
+from retention.pod import choose, config, drill, finish, outlook, report, status
 from retention.pod.report import ALLOW_FLAG
 from retention.text import format_age, format_size, shown
 from retention.volume import locks
@@ -231,5 +231,8 @@ def _drill(options: argparse.Namespace) -> int:
     if warning:
         log(f"warning: {warning}")
     log.write(drill.drill_table(outcomes))
+    for outcome in outcomes:
+        if text := outlook.sentence(outcome.restore):
+            log(f"{outcome.database}: {text}")
     write_termination_message(options, drill.termination_message(outcomes))
     return drill.exit_code(outcomes)

@@ -1,7 +1,7 @@
 """`status`: the backups of each database and how its last run ended, from the volume and from `status.json`."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from retention.cli.common import (
 )
 from retention.errors import ExitCode, VolumeError
 from retention.names import STATUS, Kind, is_database
-from retention.pod import report, status
+from retention.pod import outlook, report, status
 from retention.rule.backup import Scan
 from retention.text import format_age, format_size, shown, table
 from retention.volume.directory import Directory
@@ -108,6 +108,7 @@ def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str,
         "refused": _text(last.get("refused")),
         "warnings": [*warnings, *(text for text in incomplete if text not in warnings)],
         "drill": drilled,
+        "restore": last.get("restore"),
     }
 
 
@@ -132,7 +133,7 @@ def _problems(found: object) -> list[dict[str, str]]:
     return problems
 
 
-def _print_status(entries: Iterable[dict[str, Any]]) -> None:
+def _print_status(entries: Sequence[dict[str, Any]]) -> None:
     rows = []
     for entry in entries:
         age = entry["newest_age_seconds"]
@@ -146,10 +147,16 @@ def _print_status(entries: Iterable[dict[str, Any]]) -> None:
                 str(entry["pinned"]),
                 str(entry["last_run"] or "never"),
                 _last_drill(entry["drill"]),
+                outlook.word(entry["restore"]),
                 _why(entry),
             )
         )
-    print(table(("DATABASE", "RESULT", "NEWEST", "BACKUPS", "SIZE", "PINNED", "LAST RUN", "DRILL", "WHY"), rows))
+    header = ("DATABASE", "RESULT", "NEWEST", "BACKUPS", "SIZE", "PINNED", "LAST RUN", "DRILL", "RESTORE", "WHY")
+    print(table(header, rows))
+    for entry in entries:
+        text = outlook.sentence(entry["restore"])
+        if text and outlook.word(entry["restore"]) != "beside":
+            print(shown(f"{entry['database']}: {text}"))
 
 
 def _last_drill(drilled: dict[str, Any] | None) -> str:

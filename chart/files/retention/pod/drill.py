@@ -16,7 +16,7 @@ from typing import Any
 from retention.errors import ConfigError, ExitCode, RetentionError
 from retention.keyvalue import KeyValues
 from retention.names import Kind, database_of_archive, file_name
-from retention.pod import config, report, status
+from retention.pod import config, outlook, report, status
 from retention.pod.choose import FAILURE_SUFFIX, REQUEST_SUFFIX
 from retention.rule.backup import Backup
 from retention.text import shown, table
@@ -87,6 +87,7 @@ class DrillOutcome:
         pinned: The archive that stays pinned, empty when none was ever proved.
         warnings: What to know about it, though it worked.
         problem: Why it was not drilled, or why that could not be recorded.
+        restore: The outlook for a restore, as the last run has recorded it: a drill has no access to the server.
     """
 
     database: str
@@ -94,6 +95,7 @@ class DrillOutcome:
     pinned: str = ""
     warnings: list[str] = field(default_factory=list)
     problem: RetentionError | None = None
+    restore: Any = None
 
     @property
     def failed(self) -> bool:
@@ -152,7 +154,19 @@ def record(
         if outcome.problem is not None:
             log(f"{database}: failed: {outcome.problem}")
         outcomes.append(outcome)
+    _add_outlooks(root, outcomes)
     return outcomes
+
+
+def _add_outlooks(root: Folder, outcomes: Iterable[DrillOutcome]) -> None:
+    """Add what the last run has found out; a report must not fail the drill that it reports."""
+    try:
+        entries = status.parse(status.read(root) or b"") or {}
+    except RetentionError:
+        return
+    for outcome in outcomes:
+        entry = entries.get(outcome.database)
+        outcome.restore = entry.get("restore") if isinstance(entry, dict) else None
 
 
 @contextlib.contextmanager
@@ -300,7 +314,9 @@ def termination_message(outcomes: list[DrillOutcome]) -> bytes:
             f"{one.name} {one.state}{f': {one.problem.problem}' if one.problem else ''}" for one in outcome.drilled
         )
         why = "" if outcome.problem is None else str(outcome.problem)
-        lines.append(f"{outcome.database}: {'; '.join(filter(None, (why, archives))) or _NOTHING}")
+        ahead = outlook.sentence(outcome.restore, remedies=False)
+        found = "; ".join(filter(None, (why, archives))) or _NOTHING
+        lines.append(f"{outcome.database}: {found}{f'; {ahead}' if ahead else ''}")
     return report.cut(shown_lines(lines))
 
 

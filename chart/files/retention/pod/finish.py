@@ -13,7 +13,7 @@ from pathlib import Path
 from retention.errors import ConfigError, LockedError, RetentionError, VolumeError, unexpected
 from retention.keyvalue import KeyValues
 from retention.names import STATUS, Grammar, Kind, file_name
-from retention.pod import config, status
+from retention.pod import config, outlook, status
 from retention.pod.report import REFUSAL_REMEDY, RunOutcome
 from retention.rule import decide, sizing
 from retention.rule.backup import Backup, Scan
@@ -187,6 +187,8 @@ class _Work:
                     "see its log (container dump): it was killed, or never reached this database",
                 )
             )
+            return None
+        self._outcome.restore = outlook.from_result(result, self._settings.now)
         return result
 
     def _judge(

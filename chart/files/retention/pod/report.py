@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from retention.errors import ExitCode, RetentionError
+from retention.pod import outlook
 from retention.rule.backup import Backup
 from retention.rule.decide import Delete
 from retention.rule.policy import Limits, Policy
@@ -43,6 +45,7 @@ class RunOutcome:
         notes: What happened, in order, for the table's last column.
         seconds: How long it took.
         kept_by: Its policy and limits; None when they could not be read.
+        restore: The outlook for a restore; None when this run's dump has found out nothing.
     """
 
     database: str
@@ -59,6 +62,7 @@ class RunOutcome:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     kept_by: tuple[Policy, Limits] | None = None
+    restore: dict[str, Any] | None = None
 
     @property
     def result(self) -> str:
@@ -120,6 +124,10 @@ def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str],
         newest = outcome.newest(now)
         age = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
         lines.append(f"{outcome.database} {outcome.result} ({age}): {outcome.why()}")
+    # Last, so that they are the first to go where there are too many databases.
+    for outcome in ranked:
+        if text := outlook.sentence(outcome.restore, remedies=False):
+            lines.append(f"{outcome.database}: {text}")
     return cut("\n".join(map(shown, lines)).encode(errors="replace"))
 
 

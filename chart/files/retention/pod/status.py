@@ -166,6 +166,8 @@ def entry(outcome: RunOutcome, previous: object, now: datetime) -> dict[str, Any
         "problems": [{"problem": error.problem, "remedy": error.remedy} for error in outcome.problems],
         "warnings": outcome.warnings,
         "seconds": round(outcome.seconds, 1),
+        # A dump that has failed has found out nothing: the earlier outlook stays, with its moment.
+        "restore": outcome.restore or earlier.get("restore"),
         # Drills write this field; a run keeps it.
         "drill": earlier.get("drill"),
     }

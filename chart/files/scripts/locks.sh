@@ -1,0 +1,85 @@
+#!/bin/sh
+# Whether the server's lock table has room for a restore in place. Sourced by restore.sh and outlook.sh; it does nothing on its own.
+#
+# Every object that the transaction makes, moves or drops stays locked until its end. If the lock table is full, the restore fails
+# with "out of shared memory" after it has run for most of its time. The numbers here were measured on PostgreSQL 15, 17 and 18;
+# tests/scripts/test_locks.py compares them with the server's own count.
+#
+# shellcheck disable=SC2034,SC2154 # variables are set for, or by, the callers and lib.sh
+
+# For a SELECT: the setting, how many times that many locks the server makes room for, and how many of them are taken.
+lock_settings="current_setting('max_locks_per_transaction'),
+  current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint
+    + coalesce(current_setting('autovacuum_worker_slots', true), current_setting('autovacuum_max_workers'))::bigint
+    + current_setting('max_worker_processes')::bigint + current_setting('max_wal_senders')::bigint,
+  (SELECT count(*) FROM pg_locks WHERE NOT fastpath AND pid <> pg_backend_pid())"
+
+# For a SELECT: how many objects get locked when they are moved, of the rows of set-aside.sql called `plan`. A table that is moved
+# takes the sequences of its columns along.
+moved_locks="(SELECT count(*) FROM plan WHERE step BETWEEN 10 AND 29)
+  + (SELECT count(*) FROM plan JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = plan.object
+      JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+    WHERE plan.step = 20 AND d.deptype IN ('a', 'i') AND c.relkind = 'S')"
+
+check_locks() {
+  ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "the server's settings cannot be read"
+WITH plan AS MATERIALIZED (SELECT * FROM $(set_aside_plan))
+SELECT $lock_settings, CASE :'keep' WHEN 'yes' THEN $moved_locks ELSE 0 END,
+  (SELECT count(*) FROM (SELECT classid, objid FROM pg_depend WHERE :'keep' = 'no' AND objid >= 16384
+    EXCEPT SELECT classid, objid FROM pg_depend WHERE deptype = 'e') dropped)
+SQL
+  IFS=$separator read -r lock_setting lock_slots locks_held locks_to_move locks_to_drop <"$facts"
+  estimate_locks "$archive" "$list.defined"
+  add_up_locks
+  log "$database" "it needs about $lock_need locks at once, the server has room for about $lock_room"
+  [ "$lock_need" -le "$lock_room" ] ||
+    fail "a restore of this archive in one transaction needs about $lock_need locks, the server has room for about $lock_room" \
+      "raise max_locks_per_transaction of the cluster from $lock_setting to $more_locks or more, or restore beside: give '$PGUSER' CREATEDB, or set spec.enableSuperuserAccess"
+}
+
+# The server sets memory aside for $lock_slots times max_locks_per_transaction locks, each with two holders, and a tenth more. A
+# transaction alone is one holder, so that it gets at least 1.55 times as many locks.
+add_up_locks() {
+  lock_need=$((100 + locks_held + locks_to_move + locks_to_drop + locks_to_make))
+  lock_room=$((lock_setting * lock_slots * 3 / 2))
+  more_locks=$((lock_need * 2 / 3 / lock_slots + 1))
+}
+
+# Set `locks_to_make`: how many objects of an archive get locked: estimate_locks ARCHIVE FILE, which is for its own use. The table of
+# contents shows that for most kinds; of many kinds, an object is locked only by a statement that names its owner or a comment. Large
+# objects, and tables without a TOAST table, are counted in the definitions.
+estimate_locks() {
+  pg_restore -l "$1" | awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' >"$2"
+  defined=$(pg_restore -f - -L "$2" "$1" | awk "$definitions_counter")
+  rm -f "$2"
+  locks_to_make=$(pg_restore -l "$1" | awk -v owners="${keep_owners-}" -v n="$defined" -v constraint="$((server_num < 180000 ? 1 : 2))" '
+    !/^[0-9]+; / { next }
+    $4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 3 }
+    $4 == "MATERIALIZED" && $6 != "DATA" { n += 8 }
+    $4 == "EXTENSION" { n += 30 }
+    $4 == "INDEX" && $5 == "ATTACH" { next }
+    $4 == "SEQUENCE" && ($5 == "SET" || $5 == "OWNED") { next }
+    $4 == "CONSTRAINT" { n += constraint }
+    $4 ~ /^(INDEX|VIEW|SEQUENCE|TYPE|SCHEMA|STATISTICS|FOREIGN)$/ { n++ }
+    owners && $4 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { n++ }
+    $4 == "COMMENT" && owners && $6 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { next }
+    $4 == "COMMENT" && $6 !~ /^(TABLE|COLUMN|VIEW|MATERIALIZED|INDEX|SEQUENCE|TYPE|SCHEMA|EXTENSION|STATISTICS|FOREIGN|LARGE)$/ { n++ }
+    END { print n + 0 }')
+}
+
+# One lock for each large object; two less for a table without a TOAST table: a partitioned one, or one whose columns are all of a
+# fixed length. A table that this does not understand counts as one with a TOAST table.
+# shellcheck disable=SC2016 # the dollars belong to awk
+definitions_counter='
+  /^SELECT pg_catalog.lo_create\(/ { n++; next }
+  /^CREATE (UNLOGGED )?TABLE .* \($/ { inside = 1; fixed = 1; next }
+  inside && /^\)/ {
+    inside = 0
+    ended = /^\)$/
+    if (/^\);$/ && fixed) n -= 2
+    next
+  }
+  ended { ended = 0; if (/^PARTITION BY /) n -= 2 }
+  !inside || /^    CONSTRAINT / { next }
+  !/^    ([a-z0-9_]+|"[^"]*") (smallint|integer|bigint|real|double precision|boolean|date|uuid|oid|money|interval|"char"|time(stamp)?(\([0-6]\))? with(out)? time zone)(,| DEFAULT .*| NOT NULL.*| GENERATED .*)?$/ { fixed = 0 }
+  END { print n + 0 }'

@@ -1,0 +1,166 @@
+#!/bin/sh
+# The outlook for a restore: which method restore.sh would use today with the owner's Secret, what would be in its way, and what
+# would make it better. With the superuser's Secret, which no pod that dumps can read, a restore is beside. Sourced by dump.sh;
+# it does nothing on its own.
+#
+# It never fails a dump and hardly delays it: the queries read the catalog alone and have a few seconds, and what they do not
+# answer is unknown.
+#
+# shellcheck disable=SC2034,SC2154 # variables are set for, or by, dump.sh, in-place.sh and lib.sh
+
+# shellcheck source=scripts/in-place.sh
+. "${0%/*}/in-place.sh"
+# shellcheck source=scripts/locks.sh
+. "${0%/*}/locks.sh"
+
+# Put the outlook into the result: put_outlook [ARCHIVE]. Without an archive, the locks that restoring it takes are not counted.
+put_outlook() {
+  method=unknown role_to_restore='' obstacles='' obstacle_count=0 remedies='' createdb_entry='' locks_needed=''
+  own_stderr=$stderr stderr=/dev/null
+  [ $((deadline - $(now))) -le 60 ] || { ask_outlook && read_outlook "${1-}"; } || method=unknown
+  stderr=$own_stderr
+  put restore_method "$method" && put restore_role "$role_to_restore"
+  put restore_createdb "$createdb_entry" && put restore_max_locks "$locks_needed"
+  put_lines restore_obstacle "$obstacles"
+  put_lines restore_remedy "$remedies"
+  describe_outlook
+}
+
+# The lines of a text as values of numbered keys: put_lines KEY TEXT. A key that occurs twice would make the result ambiguous.
+put_lines() {
+  number=0
+  while IFS= read -r line; do
+    number=$((number + 1))
+    [ -z "$line" ] || put "$1_$number" "$line"
+  done <<LINES
+$2
+LINES
+}
+
+# The first line says who restores and how, the others what may be in the way. What set-aside.sql asks about the role that is
+# connected is asked about the one that restores.
+ask_outlook() {
+  {
+    printf '%s\n' "$preamble" "SET statement_timeout = '5s'; SET client_encoding = 'UTF8';"
+    cat <<SQL
+SELECT CASE WHEN :'same' = 'true' THEN current_user ELSE pg_get_userbyid(datdba) END AS role
+FROM pg_database WHERE datname = current_database()
+\\gset
+SELECT CASE WHEN rolsuper OR (rolcreatedb AND owns) THEN 'beside' ELSE 'in-place' END AS method,
+  rolsuper AS superuser, owns AND NOT rolcreatedb AS lacks_createdb, NOT rolsuper AND NOT (rolcreatedb AND owns) AS in_place,
+  $managed_role AS entry
+FROM pg_roles r, (SELECT pg_has_role(:'role', datdba, 'MEMBER') AS owns FROM pg_database WHERE datname = current_database()) d
+WHERE rolname = :'role'
+\\gset
+SELECT 'restore', :'role', :'method', :'superuser', :'lacks_createdb', :'entry', $lock_settings;
+SELECT 'extension', e.extname, a.name IS NULL FROM pg_extension e
+  LEFT JOIN pg_available_extensions a ON a.name = e.extname
+  LEFT JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version
+WHERE e.oid >= 16384 AND (a.name IS NULL OR NOT (:'superuser' = 't' OR v.trusted OR NOT v.superuser));
+\\if :in_place
+SELECT 'refused', 'the database uses TimescaleDB, whose hypertables can only be restored beside'
+FROM pg_extension WHERE extname = 'timescaledb';
+WITH plan AS MATERIALIZED ($(of_restoring_role "${0%/*}/set-aside.sql")),
+obstacles AS (SELECT DISTINCT regexp_replace(obstacle, '[[:cntrl:]]', ' ', 'g') AS obstacle FROM plan WHERE obstacle <> '')
+SELECT 'moved', ($moved_locks)::text, (SELECT count(*) FROM obstacles)::text
+UNION ALL (SELECT 'obstacle', obstacle, '' FROM obstacles ORDER BY 2 LIMIT 10);
+\\endif
+SQL
+  } >"$facts.outlook"
+  run timeout -k 1 15 psql -XAtqw -v ON_ERROR_STOP=1 -F "$separator" -v same="${conf_dumps_as_owner:-false}" \
+    -v moment=00000000_000000 -f "$facts.outlook" >"$facts"
+}
+
+of_restoring_role() {
+  sed "s/pg_has_role(/&:'role', /g; s/has_[a-z_]*_privilege(/&:'role', /g; s/current_setting('is_superuser') = 'on'/:'superuser' = 't'/g
+    s/current_user/:'role'/g" "$1"
+}
+
+# The role as an entry of the cluster's spec.managed.roles, with CREATEDB. CloudNativePG takes from a role what its entry lacks, LOGIN
+# and memberships included.
+managed_role="jsonb_strip_nulls(jsonb_build_object('name', rolname, 'login', true, 'createdb', true,
+    'createrole', nullif(rolcreaterole, false), 'replication', nullif(rolreplication, false),
+    'bypassrls', nullif(rolbypassrls, false), 'inherit', nullif(rolinherit, true), 'connectionLimit', nullif(rolconnlimit, -1),
+    'validUntil', CASE WHEN isfinite(rolvaliduntil) THEN to_char(rolvaliduntil AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') END,
+    'comment', shobj_description(r.oid, 'pg_authid'),
+    'inRoles', (SELECT jsonb_agg(DISTINCT pg_get_userbyid(roleid)) FROM pg_auth_members WHERE member = r.oid)))"
+
+read_outlook() {
+  untrusted='' absent='' of_others='' superuser='' lacks_createdb='' locks_to_move=0 not_movable=0 locks_to_drop=0
+  while IFS=$separator read -r kind one two three four five six seven eight; do
+    case $kind in
+      restore)
+        role_to_restore=$one method=$two superuser=$three lacks_createdb=$four createdb_entry=$five lock_setting=$six lock_slots=$seven locks_held=$eight
+        ;;
+      extension) read_extension ;;
+      refused) add_obstacle "$one" ;;
+      moved) locks_to_move=$one not_movable=$two ;;
+      obstacle)
+        case $one in *" belongs to role "*) of_others=yes ;; esac
+        obstacles=$obstacles$one$line_end
+        ;;
+    esac
+  done <"$facts"
+  case $method in beside | in-place) ;; *) return 1 ;; esac
+  for number in "$lock_setting" "$lock_slots" "$locks_held" "$locks_to_move" "$not_movable"; do is_number "$number" || return; done
+  obstacle_count=$((obstacle_count + not_movable))
+  [ "$method" != in-place ] || [ -z "$1" ] || count_locks "$1"
+  find_remedies
+  [ "$obstacle_count" = 0 ] || method=none
+  hidden=$((obstacle_count - $(printf %s "$obstacles" | wc -l)))
+  [ "$hidden" -le 0 ] || obstacles="$obstacles(and $hidden more)$line_end"
+}
+
+# As check_extensions of restore.sh: an extension that is there already does not have to be created in place.
+read_extension() {
+  if [ "$two" = t ]; then
+    absent=yes
+    add_obstacle "extension '$one' is in the database but not on the server"
+  else
+    untrusted=yes
+    [ "$method" = in-place ] || add_obstacle "extension '$one': only a superuser may create it in a new database"
+  fi
+}
+
+add_obstacle() { obstacles=$obstacles$1$line_end obstacle_count=$((obstacle_count + 1)); }
+
+# The file lies where there is room for what grows with the user's tables: next to the dump, or with the results.
+count_locks() {
+  estimate_locks "$1" "${listing:-$BACKUP_RESULTS/.outlook.list}" 2>/dev/null && is_number "$locks_to_make" || return 0
+  add_up_locks
+  [ "$lock_need" -gt "$lock_room" ] || return 0
+  locks_needed=$more_locks
+  add_obstacle "one transaction needs about $lock_need locks, the server has room for about $lock_room"
+}
+
+# What would make it better, with its lines of YAML for the Cluster: each is one alternative. Only an image cures an extension
+# that the server lacks.
+find_remedies() {
+  [ "$lacks_createdb" = t ] && [ -z "$untrusted$absent" ] || createdb_entry=''
+  if [ -n "$absent" ]; then
+    add_remedy "use an image for the cluster that has the extension"
+  elif [ "$method$obstacle_count" != beside0 ]; then
+    add_remedy "spec: {enableSuperuserAccess: true} in the Cluster"
+    [ -z "$createdb_entry" ] || add_remedy "spec: {managed: {roles: [$createdb_entry]}} in the Cluster"
+    [ "$method" != beside ] || add_remedy "RESTORE_WAY=in-place, which creates no extension that is there"
+    [ -z "$of_others" ] || add_remedy "as superuser, give these objects to '$role_to_restore' (ALTER … OWNER TO), or drop them"
+    [ -z "$locks_needed" ] ||
+      add_remedy "spec: {postgresql: {parameters: {max_locks_per_transaction: \"$locks_needed\"}}} in the Cluster"
+  fi
+}
+
+add_remedy() { remedies=$remedies$1$line_end; }
+
+# One sentence for people.
+describe_outlook() {
+  reasons=$(join '; ' "$obstacles") ways_out=$(join '; or ' "$remedies")
+  case $method in
+    beside) outlook="a restore as '$role_to_restore' would be beside" ;;
+    in-place) outlook="a restore as '$role_to_restore' would be in place; for beside: $ways_out" ;;
+    none) outlook="a restore as '$role_to_restore' would be refused: $reasons; $ways_out" ;;
+    *) outlook="which method a restore would use could not be found out" ;;
+  esac
+}
+
+# The lines of a text as one line: join SEPARATOR TEXT.
+join() { printf %s "$2" | awk -v separator="$1" '{ printf "%s%s", (NR > 1 ? separator : ""), $0 }'; }

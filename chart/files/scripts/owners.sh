@@ -1,0 +1,100 @@
+#!/bin/sh
+# Who owns what is restored. The archive's entries are restored in parts, each with its own owners:
+#
+#   archive   those that the archive names
+#   nobody    the superuser who restores
+#   owner     the one role that gets everything: RESTORE_OWNER, or the owner of the database
+#
+# A part `reassign` gives what the superuser has restored to that one role. Sourced by restore.sh; it does nothing on its own.
+#
+# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
+
+# Find what only a superuser can own, and what of it belongs to a role that is not one on this server: it stays with the
+# superuser who restores. Must come before check_roles, which would create a missing role for it.
+look_at_owners() {
+  [ "$superuser" = t ] || return 0
+  special_objects
+  [ -s "$BACKUP_RUN/special" ] || return 0
+  ask "$maintenance" <<'SQL' || fail_with_stderr "the server's roles cannot be read"
+SELECT rolname FROM pg_roles WHERE rolsuper
+SQL
+  : >"$BACKUP_RUN/kept"
+  awk -v separator="$separator" -v keep_owners="$keep_owners" -v kept="$BACKUP_RUN/kept" '
+    BEGIN { while ((getline line <ARGV[1]) > 0) super[line]; ARGV[1] = "" }
+    FILENAME == ARGV[2] {
+      split($0, field, separator)
+      if (keep_owners != "" && field[3] in super) next
+      name = field[2]
+      gsub(/"/, "", name)
+      unowned[field[1] " - " name " " field[3]]
+      unowned["COMMENT - " field[1] " " name " " field[3]]
+      print tolower(field[1]) " " field[2] >kept
+      next
+    }
+    { rest = $0; sub(/^[0-9]+; [0-9]+ [0-9]+ /, "", rest); gsub(/"/, "", rest) }
+    rest in unowned { print }' "$facts" "$BACKUP_RUN/special" "$list" >"$list.unowned"
+  [ ! -s "$BACKUP_RUN/kept" ] ||
+    report "warning: only a superuser can own these, so they will belong to '$PGUSER': $(name_some "$BACKUP_RUN/kept")"
+}
+
+# Split a list of entries into parts that are restored one after the other: split_entries LIST. A line of $list.parts has how,
+# and the list. What acts upon all that follows comes last.
+split_entries() {
+  if [ -n "$keep_owners" ]; then
+    awk -v part="$list.part" '
+      FILENAME == ARGV[1] { unowned[$0]; next }
+      ($0 in unowned) && $4 != "FOREIGN" && !($4 == "COMMENT" && $6 == "FOREIGN") { print >(part ".last"); last = 1; next }
+      { how = ($0 in unowned) ? "nobody" : "archive" }
+      how != before { before = how; print how " " part "." ++n }
+      { print >(part "." n) }
+      END { if (last) print "nobody " part ".last" }' "$list.unowned" "$1" >"$list.parts"
+  elif [ "$superuser" = t ]; then
+    split_for_one_owner "$1"
+  else
+    echo "owner $1" >"$list.parts"
+  fi
+}
+
+# Definitions are restored by the superuser, since an extension, a function in C or a cast may be among them. Then all that can
+# have another owner gets it, and that role restores rows, indexes and the like, whose functions run with its rights. Rows of
+# what the archive does not define belong to an extension.
+split_for_one_owner() {
+  run pg_restore -l --section=pre-data "$archive" >"$list.predata" || unreadable
+  awk -v part="$list.part" '
+    { rest = $0; sub(/^[0-9]+; [0-9]+ [0-9]+ /, "", rest) }
+    FILENAME == ARGV[1] {
+      if (/^[0-9]/) first[$1]
+      if (rest ~ /^(TABLE|SEQUENCE) /) { sub(/^[A-Z]+ /, "", rest); own[rest] }
+      next
+    }
+    FILENAME == ARGV[2] { unowned[$0]; next }
+    $4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") || $4 ~ /^(PUBLICATION|SUBSCRIPTION)$/ ||
+      ($4 == "COMMENT" && $6 ~ /^(PUBLICATION|SUBSCRIPTION)$/) || (($0 in unowned) && !($1 in first)) { print >(part ".last"); next }
+    $1 in first { print >(part ".first"); next }
+    sub(/^(TABLE DATA|SEQUENCE SET) /, "", rest) && !(rest in own) { print >(part ".first"); next }
+    { print >(part ".most") }' "$list.predata" "$list.unowned" "$1"
+  for part in 'nobody first' reassign 'owner most' 'nobody last' reassign; do
+    case $part in
+      reassign) echo "$part" ;;
+      *) [ ! -e "$list.part.${part#* }" ] || echo "${part% *} $list.part.${part#* }" ;;
+    esac
+  done >"$list.parts"
+}
+
+# Restore, or write the statements of, each part.
+each_part() {
+  while read -r how part <&4; do
+    case $way,$how in
+      beside,reassign) reassign_beside ;;
+      beside,*) restore_part_beside "$how" "$part" ;;
+      *,reassign) reassign_in_place ;;
+      *) feed_part "$how" "$part" ;;
+    esac || return 1
+  done 4<"$list.parts"
+}
+
+reassign_beside() {
+  ask "$new" -v owner="$owner" -v moment="$moment" <"${0%/*}/reassign.sql" || fail_with_stderr "the owners cannot be set"
+}
+
+reassign_in_place() { echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;' && cat "${0%/*}/reassign.sql"; }

@@ -1,0 +1,94 @@
+#!/bin/sh
+# The database that a restore replaces: what it is, what stands in the way of renaming it, and what stays with it afterwards.
+# Sourced by restore.sh; it does nothing on its own.
+#
+# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
+
+# A database that is closed to all sessions cannot be looked into; it counts as one that is not empty.
+look_at_target() {
+  ask "$maintenance" -v target="$target" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
+SELECT pg_get_userbyid(datdba), pg_has_role(datdba, 'USAGE'), datallowconn, datconnlimit FROM pg_database WHERE datname = :'target'
+SQL
+  exists='' owner='' owns='' relations=0 target_tables='' accepts=t
+  if ! IFS=$separator read -r owner owns accepts limit <"$facts"; then
+    accepts=t
+    return
+  fi
+  exists=yes
+  [ "$limit" != -2 ] ||
+    fail "database '$target' is invalid: a DROP DATABASE of it was interrupted" "DROP DATABASE $(quoted "$target"), then restore again"
+  [ "$accepts" = t ] || return 0
+  ask "$target" <<SQL || fail_with_stderr "database '$target' cannot be read"
+SELECT count(*) FILTER (WHERE relkind IN ('r', 'p')), count(*) FILTER (WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S'))
+$own_relations
+SQL
+  IFS=$separator read -r target_tables relations <"$facts"
+}
+
+# Names derived from the target's: their suffixes mark an unfinished database, the old one (with its date), and a finished one.
+name_databases() {
+  moment=$(date -u +%Y%m%d_%H%M%S)
+  ask "$maintenance" -v target="$target" <<'SQL' || fail_with_stderr "the new database cannot be named"
+SELECT CASE WHEN octet_length(:'target') <= 36 THEN :'target' ELSE left(:'target', 6) || '_' || left(md5(:'target'), 8) END
+SQL
+  IFS= read -r prefix <"$facts"
+  new=${prefix}_restoring_$moment old=${prefix}_before_$moment finished=${prefix}_restored_$moment
+}
+
+# A transaction that was prepared keeps its locks until someone ends it, and stops every renaming: found before anything is
+# restored.
+check_prepared_transactions() {
+  [ -n "$exists" ] || return 0
+  ask "$maintenance" -v target="$target" <<'SQL' || fail_with_stderr "the prepared transactions cannot be read"
+SELECT quote_literal(gid), owner FROM pg_prepared_xacts WHERE database = :'target' ORDER BY prepared
+SQL
+  [ -s "$facts" ] || return 0
+  awk -F "$separator" '{ print $1 " of role " $2 }' "$facts" >"$BACKUP_RUN/prepared"
+  first=$(awk -F "$separator" 'NR == 1 { print $1 }' "$facts")
+  fail "'$target' has prepared transactions, which hold their locks until they are ended: $(name_some "$BACKUP_RUN/prepared")" \
+    "in '$target', as that role or as superuser, end each: COMMIT PREPARED $first or ROLLBACK PREPARED $first; then restore again"
+}
+
+# Terminate those sessions of the target, and of the new database, that this role may terminate.
+end_sessions_now() {
+  printf '%s\n' "$preamble" "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
+    WHERE a.datname IN (:'target', :'new') AND a.pid <> pg_backend_pid() AND (:'superuser' = 't' OR (NOT r.rolsuper
+      AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))" >"$BACKUP_RUN/end.sql"
+  PGDATABASE=$maintenance
+  psql -Xqw -v superuser="$superuser" -v target="$target" -v new="$new" -f "$BACKUP_RUN/end.sql" >/dev/null 2>&1 || :
+}
+
+# What renaming the target leaves with the old database, or has left: report_what_stays NAME WHERE.
+report_what_stays() {
+  ask "$maintenance" -v name="$1" <<'SQL' || return 0
+SELECT 'slot', slot_name, quote_literal(slot_name) FROM pg_replication_slots WHERE database = :'name'
+UNION ALL SELECT 'subscription', subname, quote_ident(subname)
+FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = :'name'
+ORDER BY 1, 2
+SQL
+  mv "$facts" "$BACKUP_RUN/stays"
+  while IFS=$separator read -r kind name quoted_name <&3; do
+    case $kind in
+      slot)
+        report "warning: the logical replication slot '$name' stays with $2 and keeps WAL: stop its consumer, SELECT pg_drop_replication_slot($quoted_name), then let it begin again with '$target'"
+        ;;
+      subscription)
+        report "warning: the subscription '$name' stays with $2 and goes on there: to end it, in that database, ALTER SUBSCRIPTION $quoted_name DISABLE; ALTER SUBSCRIPTION $quoted_name SET (slot_name = NONE); DROP SUBSCRIPTION $quoted_name; only one database may use its slot"
+        ;;
+    esac
+  done 3<"$BACKUP_RUN/stays"
+}
+
+# Say what is left of the database that was replaced, and how to drop it.
+report_previous() {
+  report_what_stays "$old" "the previous database, now '$old',"
+  ask "$maintenance" -v old="$old" <<'SQL' || : >"$facts"
+SELECT datistemplate, datallowconn FROM pg_database WHERE datname = :'old'
+SQL
+  template='' accepts=''
+  IFS=$separator read -r template accepts <"$facts" || :
+  [ "$accepts" != f ] || report "the previous '$target' accepted no connections; the restored one does"
+  drop="DROP DATABASE $(quoted "$old")"
+  [ "$template" != t ] || drop="ALTER DATABASE $(quoted "$old") IS_TEMPLATE false; $drop"
+  report "the previous '$target' is kept as '$old'; when you no longer need it: $drop"
+}
