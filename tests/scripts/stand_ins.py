@@ -13,7 +13,7 @@ from typing import Any
 from tests.scripts.conftest import Pod
 
 PROGRAMS = {
-    "psql": 'echo "170005|17.5|f|9000"',
+    "psql": 'case "$*" in *foresee.sql) ;; *) echo "170005|17.5|f|9000" ;; esac',
     "pg_dump": """[ "$1" != --version ] || { echo "pg_dump (PostgreSQL) 17.5"; exit 0; }
 while [ $# -gt 0 ]; do [ "$1" != -f ] || out=$2; shift; done
 /usr/bin/head -c 3000 /dev/urandom >"$out"
