@@ -5,7 +5,7 @@ import secrets
 
 from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run, add_source, add_yes, ask
 from kubectl_cnpg_backup.commands.following import carry_out
-from kubectl_cnpg_backup.errors import NotFoundError
+from kubectl_cnpg_backup.errors import NotFoundError, UsageError
 from kubectl_cnpg_backup.model import new_cluster
 from kubectl_cnpg_backup.model.jobs import databases_per_cronjob, job_from, with_environment
 from kubectl_cnpg_backup.model.objects import Object
@@ -40,8 +40,22 @@ def add(commands: Commands) -> None:
             f"--{what}",
             action="append",
             default=[],
-            help=f"restore only the rows of this {what}; needs --into; may be given several times",
+            help=f"restore only the rows of this {what}, named as in SQL; needs --into; may be given several times",
         )
+    command.add_argument(
+        "--search-path",
+        default="",
+        metavar="SCHEMAS",
+        help="schemas in which functions without a search_path look while the archive is restored (default: only if"
+        " it is needed, each function's own schema and public)",
+    )
+    command.add_argument(
+        "--on-error",
+        choices=("stop", "keep"),
+        default="stop",
+        help="keep: restore all that can be restored, and list the rest; needs --into with a new database, and ends"
+        " with exit code 1 if anything failed (default: stop)",
+    )
     command.add_argument("--owner", default="", metavar="ROLE", help="role that will own everything")
     add_dry_run(command, "check everything in the cluster, change nothing")
     add_yes(command)
@@ -50,6 +64,7 @@ def add(commands: Commands) -> None:
 def run(session: Session) -> int:
     """Restore a database."""
     options = session.options
+    check_keep(options)
     cronjob, conf = restore_template(session)
     target = options.into or conf.get("dbname", options.database)
     cluster, namespace = conf.get("cluster", ""), conf.get("namespace", "")
@@ -64,14 +79,27 @@ def run(session: Session) -> int:
     session.screen.note(f"restoring {options.database} ({options.backup}) into {where}")
     if options.replace and not options.dry_run:
         ask(session, f"Replace {where} with that backup?")
-    job = with_environment(job_from(cronjob, secrets.token_hex(3)), _environment(options))
+    job = with_environment(job_from(cronjob, secrets.token_hex(3)), environment(options))
     if not options.cluster:
         return carry_out(session, [job])
     job = new_cluster.pointed_at_cluster(job, options.database, options.cluster, namespace)
     return carry_out(session, [job], reaches=options.cluster)
 
 
-def _environment(options: argparse.Namespace) -> dict[str, str]:
+def check_keep(options: argparse.Namespace) -> None:
+    """Check that what may be a part of a backup goes into a new database.
+
+    Raises:
+        UsageError: When it would replace a database.
+    """
+    if options.on_error == "keep" and (not options.into or options.replace or options.way == "in-place"):
+        raise UsageError(
+            "--on-error keep may restore only a part of the backup, and so never replaces a database",
+            "name a new one with --into, without --replace and --way in-place",
+        )
+
+
+def environment(options: argparse.Namespace) -> dict[str, str]:
     """Return the options of a restore as its pod reads them; docs/restore.md describes them."""
     return {
         "RESTORE_DATABASE": options.database,
@@ -82,6 +110,8 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
         "RESTORE_KEEP": "no" if options.drop_old else "yes",
         "RESTORE_TABLES": " ".join(options.table),
         "RESTORE_SCHEMAS": " ".join(options.schema),
+        "RESTORE_SEARCH_PATH": options.search_path,
+        "RESTORE_ON_ERROR": options.on_error,
         "RESTORE_OWNER": options.owner,
         "RESTORE_JOBS": options.jobs,
         "RESTORE_DRY_RUN": "yes" if options.dry_run else "no",

@@ -100,12 +100,14 @@ def test_options_of_a_restore_are_those_that_the_script_reads_and_the_documents_
         "RESTORE_KEEP": "yes",
         "RESTORE_TABLES": "",
         "RESTORE_SCHEMAS": "",
+        "RESTORE_SEARCH_PATH": "",
+        "RESTORE_ON_ERROR": "stop",
         "RESTORE_OWNER": "",
         "RESTORE_JOBS": "auto",
         "RESTORE_DRY_RUN": "no",
         "RESTORE_TERMINATION_LOG": "/dev/termination-log",
     }
-    script = (ROOT / "scripts" / "restore.sh").read_text()
+    script = "".join((ROOT / "scripts" / name).read_text() for name in ("restore.sh", "partial.sh"))
     read = set(re.findall(r"\$\{(RESTORE_[A-Z_]+):?-", script))
     assert options.keys() - {"RESTORE_DATABASE", "RESTORE_BACKUP"} <= read
     guide = (ROOT / "docs" / "restore.md").read_text()

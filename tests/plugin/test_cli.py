@@ -13,7 +13,9 @@ import pytest
 from kubectl_cnpg_backup import commands
 from kubectl_cnpg_backup.cli import build_parser, main
 from kubectl_cnpg_backup.cluster.api import forbidden
+from kubectl_cnpg_backup.commands.restore import check_keep, environment
 from kubectl_cnpg_backup.complete import _subcommands, candidates
+from kubectl_cnpg_backup.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +56,25 @@ def test_wrong_usage_is_one_line_and_exit_2(
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--into", "x", "--replace"], ["--into", "x", "--way", "in-place"]])
+def test_what_may_be_a_part_of_a_backup_never_replaces_a_database(more: list[str]) -> None:
+    options = build_parser().parse_args(["restore", "a", "--on-error", "keep", *more])
+    with pytest.raises(UsageError, match="never replaces a database"):
+        check_keep(options)
+
+
+def test_options_of_a_restore_reach_its_pod_as_they_were_typed() -> None:
+    typed = ["--into", "x", "--on-error", "keep", "--search-path", 'app,"My S"', "--table", '"My Table"']
+    options = build_parser().parse_args(["restore", "a", *typed, "--table", "b"])
+    check_keep(options)
+    found = environment(options)
+    assert found["RESTORE_ON_ERROR"] == "keep"
+    assert found["RESTORE_SEARCH_PATH"] == 'app,"My S"'
+    assert found["RESTORE_TABLES"] == '"My Table" b'
+    chart = (ROOT / "chart" / "templates" / "cronjob-restore.yaml").read_text()
+    assert [name for name in found if f"- name: {name}\n" not in chart] == [], "the chart does not name these"
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
