@@ -87,7 +87,7 @@ class Place:
         }
 
     def restore(
-        self, expect: int = 0, /, *, superuser: bool = False, rows: int | None = None, **environment: str
+        self, expect: int = 0, /, *, superuser: bool = False, rows: int | str | None = None, **environment: str
     ) -> str:
         """Restore it; `rows` is how many the archive held when it was made."""
         self.pod.renew()

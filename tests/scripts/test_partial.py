@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.postgres import Server, identifier
-from tests.scripts.test_in_place import Make, Place, differences, make, shell  # noqa: F401 # fixtures
+from tests.matrix.site import differences
+from tests.scripts.test_in_place import Make, Place, make, shell  # noqa: F401 # fixtures
 from tests.scripts.unrestorable import group
 
 CAREFUL = group("careful")

@@ -127,26 +127,6 @@ SQL
   place=
 }
 
-# Restore the entries of a list into the new database: restore_part_beside HOW LIST. The name is passed in the environment,
-# since as an argument `a=b` would be a connection string; with the empty -d pg_restore connects to it.
-restore_part_beside() {
-  PGDATABASE=$new how=$1
-  set -- -L "$2" "$archive"
-  case $how in nobody) set -- --no-owner "$@" ;; owner) set -- --no-owner --role="$owner" "$@" ;; esac
-  [ "$jobs" -eq 1 ] || set -- -j "$jobs" "$@"
-  run pg_restore -d '' -w --exit-on-error "$@" || fail_with_stderr "pg_restore failed"
-}
-
-fill_database() {
-  awk '$4 != "DATABASE"' "$list" >"$list.use"
-  split_entries "$list.use"
-  PGDATABASE=$new
-  watch_progress &
-  watcher=$!
-  each_part
-  stop_watching
-}
-
 # Compare the rows with the number that was counted when the archive was made: compare_rows DATABASE. This is skipped if row
 # security would hide some.
 compare_rows() {
@@ -168,18 +148,22 @@ SQL
 restore_beside() {
   read_settings
   create_database
-  fill_database
+  fill_new_database
   compare "$new"
+  [ -n "$incomplete" ] || check_new_database
+  analyze "$new"
+  settings_beside
+  mark_finished
+  swap
+}
+
+check_new_database() {
   compare_rows "$new"
   if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then
     fail "it has $found_tables tables and $found_sequences sequences, the archive has $tables and $sequences" \
       "please report this; try another archive"
   fi
   [ "$invalid" = 0 ] || fail "$invalid indexes are invalid" "restore again; if it persists, use another archive"
-  analyze "$new"
-  settings_beside
-  mark_finished
-  swap
 }
 
 # From here on the new database is worth keeping, whatever happens. The mark also proves, after a failover, that nothing of it

@@ -85,6 +85,7 @@ check_database() {
   check_version
   check_readable
   check_large_objects
+  foresee
   put tls "$tls" && put tables "$tables"
   check_writable
   check_space

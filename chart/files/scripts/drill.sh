@@ -19,6 +19,10 @@ export LC_ALL
 . "${0%/*}/lib.sh"
 # shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
+# shellcheck source=scripts/remedies.sh
+. "${0%/*}/remedies.sh"
+# shellcheck source=scripts/careful.sh
+. "${0%/*}/careful.sh"
 
 server=''
 
@@ -43,7 +47,7 @@ remedy_for() {
     *"could not look up effective user"*)
       echo "the image has no user with this id: set podSecurityContext.runAsUser, or use an image that has it"
       ;;
-    *) echo "restore it by hand to find out why; an earlier archive may be sound" ;;
+    *) remedy_in_source "$1" || echo "restore it by hand to find out why; an earlier archive may be sound" ;;
   esac
 }
 
@@ -68,6 +72,9 @@ begin() {
   limit=$2 deadline=$3 database=$req_database archive=$BACKUP_ROOT/$database/$req_base.dump
   stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
   data=$DRILL_SCRATCH/data
+  major=$(postgres --version) archive_major=${req_server_version%%[!0-9]*}
+  major=${major#*"(PostgreSQL) "}
+  major=${major%%[!0-9]*}
   trap on_term TERM INT
   : >"$stderr"
   put database "$database" && put base "$req_base" && put started "$(now)"
@@ -191,9 +198,30 @@ restore() {
   create_database
   PGDATABASE=$drilled
   # With the connections that a restore would use, whose order decides what succeeds. Places prove nothing.
-  run pg_restore -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}" "$archive" ||
-    fail_with_stderr "pg_restore failed"
+  set -- -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}"
+  run pg_restore "$@" "$archive" || restore_carefully "$@"
   put restore_seconds "$(($(now) - began))"
+}
+
+# What a restore does if names are not found or checks fail: once more, from scratch and carefully.
+restore_carefully() {
+  error=$(first_error)
+  remedy_in_source "$error" >/dev/null || fail_with_stderr "pg_restore failed"
+  case $unrestorable in names | check) ;; *) fail_with_stderr "pg_restore failed" ;; esac
+  warn "it can only be restored with a search_path for its functions, and its checks after its rows (${error#*error: }); $cure"
+  ask postgres -v name="$drilled" <<'SQL' || fail_with_stderr "the database cannot be dropped"
+DROP DATABASE :"name"
+SQL
+  create_database
+  path=''
+  awk '$4 != "DATABASE"' "$list" >"$list.use"
+  split_for_care "$list.use"
+  for part in 1 2 3; do
+    PGDATABASE=$drilled
+    [ ! -s "$list.use.$part" ] || run pg_restore "$@" -L "$list.use.$part" "$archive" || fail_with_stderr "pg_restore failed"
+    [ "$part" = 3 ] || take_care "$drilled" "$BACKUP_RESULTS/back.$part"
+  done
+  take_back "$drilled" "$BACKUP_RESULTS/back.2" "$BACKUP_RESULTS/back.1"
 }
 
 # Read every row, and then everything again as a dump would. Rows of materialized views are not counted: archives do not

@@ -23,6 +23,8 @@ export LC_ALL
 . "${0%/*}/archive.sh"
 # shellcheck source=scripts/volume.sh
 . "${0%/*}/volume.sh"
+# shellcheck source=scripts/foresee.sh
+. "${0%/*}/foresee.sh"
 # shellcheck source=scripts/check.sh
 . "${0%/*}/check.sh"
 # shellcheck source=scripts/outlook.sh
@@ -373,6 +375,7 @@ backup_database() {
   check_space
   choose_base
   dump
+  foresee
   verify
   dump_globals
   put_outlook "$partial"

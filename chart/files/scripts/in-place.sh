@@ -122,7 +122,12 @@ entry_chooser='
   }
   function defined(kind,  at) {
     at = index(rest, " " kind " ")
-    return at && ((substr(rest, 5, at - 4) substr(rest, at + length(kind) + 2)) in own)
+    return at && (without_arguments(substr(rest, 5, at - 4) substr(rest, at + length(kind) + 2)) in own)
+  }
+  # Rights name the arguments of a function, its own entry only their types.
+  function without_arguments(name) {
+    sub(/\(.*/, "", name)
+    return name
   }
   BEGIN {
     printf "" >left
@@ -143,7 +148,7 @@ entry_chooser='
   { rest = substr($0, RLENGTH + 1) " "; gsub(/"/, "", rest) }
   FNR == NR {
     if (match(rest, /^((MATERIALIZED )?VIEW|(FOREIGN )?TABLE|SEQUENCE|FUNCTION|PROCEDURE|AGGREGATE|(SHELL )?TYPE|DOMAIN) /))
-      own[substr(rest, RLENGTH + 1)]
+      own[without_arguments(substr(rest, RLENGTH + 1))]
     next
   }
   $4 == "DATABASE" { next }
@@ -158,7 +163,7 @@ entry_chooser='
   begins("TABLE DATA ") || begins("SEQUENCE SET ") {
     known = ""
     for (name in may) if (begins(name)) known = name
-    if (known == "" && (superuser == "t" || substr(rest, begins("TABLE") ? 12 : 14) in own)) { print; next }
+    if (known == "" && (superuser == "t" || without_arguments(substr(rest, begins("TABLE") ? 12 : 14)) in own)) { print; next }
     if (known == "" || may[known] != "t") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14)); next }
     # The last table of the archive is emptied first: others may refer to the earlier ones.
     if (statement[known] != "") first = statement[known] "\n" first
@@ -176,7 +181,7 @@ feed() {
   pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
   sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
   feed_large_objects "$@" || return 1
-  each_part || return 1
+  feed_carefully "$list.most" || return 1
   echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
   compare_before_commit
   [ "$keep" = yes ] || drop_set_aside
@@ -266,6 +271,18 @@ drop_set_aside() {
   echo '\gexec'
 }
 
+run_in_place() {
+  [ -z "$feeder" ] || { kill "$feeder" 2>/dev/null && wait "$feeder" 2>/dev/null || :; }
+  stop_watching
+  rm -f "$BACKUP_RUN/statements" && mkfifo "$BACKUP_RUN/statements"
+  watch_progress &
+  watcher=$!
+  feed >"$BACKUP_RUN/statements" &
+  feeder=$!
+  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -v owner="$owner" -v path="$path" \
+    -f "$BACKUP_RUN/statements" >/dev/null
+}
+
 # psql runs the statements, not pg_restore: what is set aside and what is restored must be one transaction.
 restore_in_place() {
   restored_alone="AND n.nspname !~ '_before_$moment\$'"
@@ -276,16 +293,12 @@ restore_in_place() {
   [ "$superuser$keep_owners" = t ] || ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
   end_sessions_now
   PGDATABASE=$target
-  mkfifo "$BACKUP_RUN/statements"
-  watch_progress &
-  watcher=$!
-  feed >"$BACKUP_RUN/statements" &
-  feeder=$!
-  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -v owner="$owner" -f "$BACKUP_RUN/statements" >/dev/null ||
-    fail_with_stderr "psql failed"
+  run_in_place || { begin_again && run_in_place; } || fail_with_stderr "psql failed"
   wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
   stop_watching
   ! grep -q 'row security hides rows' "$stderr" || warn_of_hidden_rows
+  late_checks
+  report_late_checks
   target_state="'$target' is restored; only a later step failed"
   compare "$target"
   if [ "$found_tables" != "$tables" ] || [ "$found_sequences" != "$sequences" ]; then

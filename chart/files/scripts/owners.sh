@@ -40,6 +40,7 @@ SQL
 # Split a list of entries into parts that are restored one after the other: split_entries LIST. A line of $list.parts has how,
 # and the list. What acts upon all that follows comes last.
 split_entries() {
+  rm -f "$list.part".*
   if [ -n "$keep_owners" ]; then
     awk -v part="$list.part" '
       FILENAME == ARGV[1] { unowned[$0]; next }

@@ -21,6 +21,14 @@ export LC_ALL
 . "${0%/*}/lib.sh"
 # shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
+# shellcheck source=scripts/remedies.sh
+. "${0%/*}/remedies.sh"
+# shellcheck source=scripts/careful.sh
+. "${0%/*}/careful.sh"
+# shellcheck source=scripts/selection.sh
+. "${0%/*}/selection.sh"
+# shellcheck source=scripts/partial.sh
+. "${0%/*}/partial.sh"
 # shellcheck source=scripts/beside.sh
 . "${0%/*}/beside.sh"
 # shellcheck source=scripts/in-place.sh
@@ -90,7 +98,7 @@ remedy_for() {
     *"server closed the connection"* | *"terminating connection"* | *"no connection to the server"*)
       echo "look at the server's log, then restore again"
       ;;
-    *) common_remedy "$1" || echo "look for the cause in the server's log, then restore again" ;;
+    *) remedy_in_source "$1" || common_remedy "$1" || echo "look for the cause in the server's log, then restore again" ;;
   esac
 }
 
@@ -116,6 +124,8 @@ read_options() {
   if [ -n "$tables_wanted$schemas_wanted" ] && [ "$target" = "$conf_dbname" ]; then
     usage "RESTORE_TABLES and RESTORE_SCHEMAS need a database of their own, from which you copy: name it in RESTORE_INTO"
   fi
+  read_selection
+  read_partial_options
 }
 
 # Use the cluster of RESTORE_CLUSTER, `NAME` or `NAMESPACE/NAME`, instead of the configured one; its Secrets are mounted.
@@ -270,6 +280,7 @@ choose_way() {
 }
 
 refuse_to_replace() {
+  check_keep
   [ "$accepts" = t ] || [ "$replace" = yes ] ||
     refuse "database '$target' accepts no connections, so what it holds is not known" \
       "set RESTORE_REPLACE=yes to replace it, or restore under another name with RESTORE_INTO"
@@ -302,30 +313,10 @@ announce() {
   esac
   [ -z "$tables_wanted$schemas_wanted" ] ||
     next="$next; all definitions except foreign keys, and the rows of: $tables_wanted $schemas_wanted"
+  [ -z "$path" ] || next="$next; functions without a search_path get $(printf '%s\n' "$path" | tr '\n' ' ' | printable) meanwhile"
+  [ "$on_error" = stop ] || next="$next; what cannot be restored is left out and listed"
   report "method: $next"
   ! is_number "$req_expected_seconds" || report "this will take about $req_expected_seconds s"
-}
-
-# Keep only the rows of the selection, but all definitions, since a table alone lacks the types and schemas that it needs.
-# Foreign keys are left out: the rows that they point to may be missing.
-select_entries() {
-  [ -n "$tables_wanted$schemas_wanted" ] || return 0
-  for wanted in $(echo "$tables_wanted $schemas_wanted" | tr ',' ' '); do
-    mark=" TABLE DATA $wanted "
-    case " $(echo "$tables_wanted" | tr ',' ' ') " in *" $wanted "*)
-      case $wanted in *.*) ;; *) wanted=public.$wanted ;; esac
-      mark=" TABLE DATA ${wanted%%.*} ${wanted#*.} "
-      ;;
-    esac
-    MARK=$mark awk 'index($0, ENVIRON["MARK"])' "$list" >"$list.one"
-    [ -s "$list.one" ] || fail "the archive has no rows of '$wanted'" \
-      "see the archive's contents with pg_restore -l; for a partitioned table, name its partitions"
-    cat "$list.one" >>"$list.rows"
-  done
-  awk 'NR == FNR { rows[$1]; next }
-    !/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|FK CONSTRAINT|BLOBS) / || ($1 in rows)' \
-    "$list.rows" "$list" >"$list.selected"
-  mv "$list.selected" "$list"
 }
 
 # Log the progress at intervals, and the session that blocks it, if there is one.
@@ -399,7 +390,8 @@ analyze_beside() {
 # Analyze one share of the tables: analyze_share DATABASE SHARE SHARES. Sorted by size, the largest goes to one share, the
 # next two to the other, and so on. A partition is analyzed with its parent.
 analyze_share() {
-  ask "$1" -v share="$2" -v shares="$3" -v moment="$moment" <<'SQL' || log "$database" "warning: ANALYZE failed: $(first_error)"
+  ask "$1" -v share="$2" -v shares="$3" -v moment="$moment" <<'SQL' || :
+\set ON_ERROR_STOP off
 SELECT format('ANALYZE %s', oid::regclass) FROM (
   SELECT oid, row_number() OVER (ORDER BY greatest(pg_table_size(oid),
       (SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(oid))) DESC, oid) AS rank
@@ -408,9 +400,11 @@ SELECT format('ANALYZE %s', oid::regclass) FROM (
   WHERE rank / :shares % :shares = :share
 \gexec
 SQL
+  ! grep -q 'ERROR: ' "$stderr" || log "$database" "warning: ANALYZE failed: $(first_error)"
 }
 
 done_now() {
+  [ -z "$incomplete" ] || end_incomplete
   counts="$found_tables tables, $found_sequences sequences${found_rows:+, $found_rows rows}"
   report "restored $req_base.dump into '$target' in $(($(now) - began)) s: $counts as in the archive"
   if [ "$way" = in-place ]; then
