@@ -95,7 +95,7 @@ remedy_for() {
     *"invalid locale"* | *"invalid LC_"* | *"encoding"*)
       echo "use an image for the cluster that has the locale of the archive's database"
       ;;
-    *"server closed the connection"* | *"terminating connection"* | *"no connection to the server"*)
+    *"server closed the connection"* | *"terminating connection"* | *"no connection to the server"* | *"connection to server was lost"*)
       echo "look at the server's log, then restore again"
       ;;
     *) remedy_in_source "$1" || common_remedy "$1" || echo "look for the cause in the server's log, then restore again" ;;

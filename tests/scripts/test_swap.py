@@ -212,6 +212,24 @@ def test_server_that_restarts_in_the_swap_is_waited_for(place: Place, mode: str)
     assert names(place, "_restor") == [], log
 
 
+def test_sigterm_in_the_swap_keeps_the_finished_copy_and_prints_what_finishes_it(place: Place) -> None:
+    server = place.server
+    session = Session(server, place.name)
+    session.sql("SELECT 1")
+    process = start(place, False)
+    swapping = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^ALTER DATABASE .* RENAME' AND state = 'active'"
+    wait_until(lambda: server.value(swapping) != "0", "the swap", 120)
+    process.send_signal(signal.SIGTERM)
+    log = ended(process, 143)
+    session.close()
+    (kept,) = names(place, "_restoring_")
+    (statements,) = re.findall(f"'{kept}' is restored in full. .* by hand: (.*)", log)
+    wait_until(lambda: server.value(swapping) == "0", "the end of the swap")
+    server.psql(statements)
+    assert rows(place) == "10"
+    assert len(names(place)) == 2
+
+
 _SWAPS_AND = 'case "$*" in *"database="*"old="*) [ -e done ] || { : >done; %s; } ;; esac'
 _LOST = "echo 'server closed the connection unexpectedly' >&2; exit 2"
 
