@@ -51,6 +51,7 @@ CREATE VIEW v AS SELECT id, n FROM t GROUP BY id; CREATE PUBLICATION p FOR TABLE
 CREATE FUNCTION as_whom(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE 'called by a superuser'; END IF;
   RETURN $1; END $$;
+CREATE TABLE checked (i int CHECK (as_whom(i) = i)); INSERT INTO checked VALUES (1);
 INSERT INTO t (e) VALUES ('a'); CREATE INDEX ON t (as_whom(id));
 CREATE MATERIALIZED VIEW mv AS SELECT as_whom(id) FROM t
 """

@@ -74,7 +74,7 @@ def test_all_settings_but_those_of_a_missing_role_come_back_beside(place: Place,
     assert [line for line in log.splitlines() if "warning" in line] == [
         f"{place.name}: warning: not restored for '{into or place.name}': {named}"
     ]
-    assert ("which keeps them: app.newer, maintenance_work_mem" in log) == (not into)
+    assert ("which keeps them: app.newer, maintenance_work_mem\n" in log) == (not into)
     assert _SECRET not in log
 
 
@@ -101,6 +101,16 @@ def test_owner_restores_what_it_may_in_place_and_the_rest_is_named_without_its_v
     for setting in ('"app.secret"', "log_statement"):
         assert f"ALTER DATABASE … SET {setting}: permission denied to set parameter" in log
     assert _SECRET not in log
+
+
+@pytest.mark.parametrize("way", ["beside", "in-place"])
+def test_value_that_the_server_does_not_accept_is_not_printed(place: Place, way: str) -> None:
+    body = place.archive.read_bytes()
+    assert b"work_mem TO '5MB'" in body
+    place.archive.write_bytes(body.replace(b"work_mem TO '5MB'", b"work_mem TO 's3c'"))
+    log = place.restore(superuser=True, RESTORE_WAY=way)
+    assert f"ALTER ROLE {place.name} IN DATABASE … SET work_mem: the server does not accept it (SQLSTATE 22023)" in log
+    assert "s3c" not in log
 
 
 def test_settings_come_back_into_a_new_empty_database_of_the_owner(place: Place) -> None:
