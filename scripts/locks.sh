@@ -16,7 +16,7 @@ lock_settings="current_setting('max_locks_per_transaction'),
 
 # For a SELECT: how many objects get locked when they are moved, of the rows of set-aside.sql called `plan`. A table that is moved
 # takes the sequences of its columns along.
-moved_locks="(SELECT count(*) FROM plan WHERE step BETWEEN 10 AND 29)
+moved_locks="(SELECT count(*) FROM plan WHERE step BETWEEN 10 AND 20)
   + (SELECT count(*) FROM plan JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = plan.object
       JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
     WHERE plan.step = 20 AND d.deptype IN ('a', 'i') AND c.relkind = 'S')"
@@ -56,7 +56,7 @@ estimate_locks() {
     !/^[0-9]+; / { next }
     $4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 3 }
     $4 == "MATERIALIZED" && $6 != "DATA" { n += 8 }
-    $4 == "EXTENSION" { n += 30 }
+    $4 == "EXTENSION" { n += 15 }
     $4 == "INDEX" && $5 == "ATTACH" { next }
     $4 == "SEQUENCE" && ($5 == "SET" || $5 == "OWNED") { next }
     $4 == "CONSTRAINT" { n += constraint }

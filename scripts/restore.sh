@@ -322,14 +322,16 @@ announce() {
 # Log the progress at intervals, and the session that blocks it, if there is one.
 watch_progress() {
   trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null; exit 0' TERM
-  nap='' from=$(now) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err
+  nap='' from=$(now) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err old_size=0
+  # In place, what was there before does not count.
+  [ "$way" != in-place ] || { ask_progress >"$facts" 2>"$stderr" && IFS=$separator read -r old_size _ <"$facts"; } || old_size=0
   while :; do
     sleep "${RESTORE_PROGRESS_SECONDS:-15}" &
     nap=$!
     wait "$nap" || :
     ask_progress >"$facts" 2>"$stderr" || continue
     IFS=$separator read -r size blocker <"$facts" || continue
-    text="$(($(now) - from)) s, $(mebibytes "$size")"
+    text="$(($(now) - from)) s, $(mebibytes "$((size - old_size))")"
     [ -z "$req_database_bytes" ] || text="$text of about $(mebibytes "$req_database_bytes")"
     [ -z "$blocker" ] || text="$text; WAITING for the session of $blocker"
     log "$database" "restoring: $text"

@@ -600,6 +600,8 @@ def test_progress_and_who_is_in_the_way_are_told(case: Case) -> None:
         if "WAITING" in line:
             break
     assert "WAITING for the session of postgres (the app, pid" in line
+    ((restored, whole),) = re.findall(r"s, (\d+) MiB of about (\d+) MiB", line)
+    assert int(restored) * 2 < int(whole), "what was there before does not count"
     session.close()
     process.communicate(timeout=60)
     assert process.returncode == 0
