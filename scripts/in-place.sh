@@ -208,12 +208,17 @@ SQL
   cat "$list.deletes"
 }
 
-# A large object is known by its number alone: one that has a number of the archive's is replaced.
+# A large object is known by its number alone: one that has a number of the archive's is replaced. One statement removes them
+# all, since each that psql sends waits for its answer.
 write_unlinks() {
   [ -s "$list.object_heads" ] || return 0
   run pg_restore --clean --if-exists -L "$list.object_heads" -f "$list.sql" "$archive" ||
     fail_with_stderr "the archive's large objects cannot be read"
-  sed -n '/^SELECT pg_catalog.lo_unlink(/p' "$list.sql" >"$list.unlinks"
+  awk '/^SELECT pg_catalog.lo_unlink\(/ && match($0, /\047[0-9]+\047/) {
+      printf "%s%s", (n++ ? "," : "SELECT count(lo_unlink(oid)) FROM pg_largeobject_metadata WHERE oid = ANY (\047{"),
+        substr($0, RSTART + 1, RLENGTH - 2)
+    }
+    END { if (n) print "}\047);" }' "$list.sql" >"$list.unlinks"
 }
 
 # pg_restore puts large objects into transactions of their own, whose COMMIT would end ours. All else of it is one statement
