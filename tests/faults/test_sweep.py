@@ -1,6 +1,6 @@
 """One fault at each call to the file system of each command, and the end of the process at each: nothing good is lost.
 
-A hundred here, chosen by chance with a fixed seed; all of them in the long tests.
+A few hundred here, chosen by chance with a fixed seed; all of them in the long tests.
 """
 
 import errno
@@ -51,7 +51,7 @@ STICKY = {"open", "create", "read", "write", "fsync", "rename", "unlink", "stat"
 _PINNING = ("choose", "drill")
 """Commands that go on without their pin, and say so."""
 
-FEW = 9
+FEW = 18
 """How many faults of a command are tried in the short tests."""
 
 
