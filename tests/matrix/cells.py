@@ -77,7 +77,7 @@ class Row:
     def _restore_barely(self) -> None:
         """The archive by a bare pg_restore, for expressions that the server writes in other words."""
         server = self.site.server
-        server.psql("CREATE DATABASE bare TEMPLATE template0")
+        server.psql(f"CREATE DATABASE bare OWNER {NAME} TEMPLATE template0")
         done = subprocess.run(
             [str(server.bin / "pg_restore"), "--exit-on-error", "-d", "bare", str(self.archive)],
             env={**server.superuser_env, "PATH": "/usr/bin:/bin"}, capture_output=True, check=False,
@@ -219,7 +219,13 @@ class Row:
             line for line in found.rights ^ good.rights if (line in found.rights) != (line in good.bare_rights)
         }
         if not superuser:
-            differing = {line for line in differing if line.split()[0] != NAME}
+            # Who owned something in the source and is not the restoring role has lost what goes with that.
+            owners = set(re.findall(r"; Owner: (\w+)", "\n".join(good.plain)))
+            differing = {
+                line
+                for line in differing
+                if (role := line.split()[0]) != NAME and (line in found.rights or role not in owners)
+            }
         if stays and before:
             differing -= before.rights & found.rights
         marked = [("+" if line in found.rights else "-") + line for line in sorted(differing)]
