@@ -72,6 +72,14 @@ extra_arg={{ . }}
 {{- toPrettyJson $policy }}
 {{ end -}}
 
+{{/* Parameters of the server of a drill, as lines of postgresql.conf. */}}
+{{- define "cnpg-backup.drillParameters" -}}
+{{- range $name, $value := . -}}
+{{- $text := kindIs "float64" $value | ternary (int64 $value | toString) (toString $value) -}}
+{{ $name }} = '{{ $text | replace "\\" "\\\\" | replace "'" "''" }}'
+{{ end -}}
+{{- end -}}
+
 {{/*
 Files of the configuration of `cronJob`, as YAML: key and content. It is one CronJob that backs up, or the group of databases
 of a restore and a drill, which has its `restore` and `drill`.
@@ -90,6 +98,9 @@ of a restore and a drill, which has its `restore` and `drill`.
     {{- $policy := include "cnpg-backup.retentionPolicy" (dict "root" $.root "override" .) -}}
     {{- $_ := set $files (printf "%s.policy.json" $db.name) $policy -}}
   {{- end -}}
+{{- end -}}
+{{- if and .cronJob.drill .root.Values.drill.postgresql -}}
+  {{- $_ := set $files "drill.parameters" (include "cnpg-backup.drillParameters" .root.Values.drill.postgresql) -}}
 {{- end -}}
 {{- /* PostgreSQL makes no database cluster for a user without a name, and its images know only their own. */ -}}
 {{- with include "cnpg-backup.podId" (dict "root" .root "key" "runAsUser") -}}

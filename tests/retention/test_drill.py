@@ -115,7 +115,7 @@ def test_pin_of_a_person_that_has_ended_does_not_come_back(world: World) -> None
     assert list(pins(world)) == [NEWEST]
 
 
-@pytest.mark.parametrize("state", ["failed", "not-reached", ""])
+@pytest.mark.parametrize("state", ["failed", "unproved", "not-reached", ""])
 def test_drill_that_proves_nothing_is_a_failure_in_status_and_exit_code(world: World, state: str) -> None:
     ran = drill(world, {NEWEST: state})
     assert ran.code == 1
@@ -124,6 +124,8 @@ def test_drill_that_proves_nothing_is_a_failure_in_status_and_exit_code(world: W
     text = retention_here("status", "--now", NOW, world.root).out
     assert "the drill failed" in text
     assert "1 of 1 drills failed" in world.termination_log.read_text()
+    assert pins(world) == {}
+    assert f"{NEWEST}.dump" in world.archives("app"), "nothing was said about the archive itself"
     assert drill(world, {NEWEST: "proved"}).code == 0
     assert status(world, 0)["drill"] is not None
 

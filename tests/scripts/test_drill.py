@@ -85,13 +85,17 @@ class DrillPod(Pod):
 
 @pytest.fixture(params=["busybox"])
 def pod(request: pytest.FixtureRequest, server: Server) -> DrillPod:
-    """A pod in a folder that every user may enter."""
+    return open_pod(server, request.param)
+
+
+def open_pod(server: Server, name: str = "busybox") -> DrillPod:
+    """A pod of this shell in a folder that every user may enter."""
     top = scratch_folder()
     top.chmod(0o711)
-    programs, shell = top / "programs", shutil.which(request.param)
+    programs, shell = top / "programs", shutil.which(name)
     assert shell
     programs.mkdir(mode=0o755)
-    if request.param == "busybox":
+    if name == "busybox":
         subprocess.run([shell, "--install", "-s", str(programs)], check=True)
     else:
         (programs / "sh").symlink_to(shell)
@@ -198,21 +202,68 @@ def test_flipped_bit_is_found_the_archive_becomes_bad_and_the_proved_one_stays_p
     assert entry["drill"]["result"] == "failed"
 
 
-def test_archive_that_cannot_be_restored_fails_and_is_kept(pod: DrillPod, make: Make) -> None:
-    """An undamaged archive that needs an extension which the drill's image lacks."""
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        (
+            "share/extension/hstore.control",
+            "could not be proved for want of extension 'hstore' in the image there/it:17",
+        ),
+        ("lib/hstore.so", "could not access file"),
+    ],
+)
+def test_archive_whose_extension_the_image_lacks_is_neither_proved_nor_bad(
+    pod: DrillPod, make: Make, missing: str, why: str
+) -> None:
     name = make("RESET ROLE; CREATE EXTENSION hstore")
-    sharedir = Path(pod.server.installation.run("pg_config", "--sharedir").stdout.strip())
-    control = sharedir / "extension" / "hstore.control"
-    hidden = control.with_suffix(".hidden")
-    control.rename(hidden)
+    kind = "--sharedir" if missing.startswith("share") else "--pkglibdir"
+    folder = Path(pod.server.installation.run("pg_config", kind).stdout.strip())
+    file = folder / missing.split("/", 1)[1]
+    hidden = file.with_suffix(".hidden")
+    file.rename(hidden)
     try:
-        log = pod.drill(1)
+        log = pod.drill(1, DRILL_IMAGE="there/it:17")
     finally:
-        hidden.rename(control)
-    assert "set image of this database to the image that its cluster runs" in log
+        hidden.rename(file)
+    assert why in log
+    assert "set image of this database to one that has it, such as the image of its cluster" in log
     (archive,) = pod.archives(name)
-    assert pod.sidecar(archive)["result"] == "failed"
+    assert pod.sidecar(archive)["result"] == "unproved"
     assert pod.pinned(name) == []
+    (entry,) = pod.status(1)
+    assert entry["drill"]["result"] == "failed"
+    pod.drill()
+    assert pod.sidecar(archive)["result"] == "proved"
+
+
+def test_parameters_of_the_user_apply_and_cannot_open_the_server(pod: DrillPod, make: Make) -> None:
+    name = make()
+    parameters = pod.folder / "config" / "drill.parameters"
+    parameters.write_text("max_locks_per_transaction = '3000'\nlisten_addresses = '*'\nmy.own = 'it''s'\nssl = 'on'\n")
+    (pod.folder / "config" / f"{name}.assertions").write_text(
+        "SELECT current_setting('max_locks_per_transaction') = '3000' AND current_setting('my.own') = 'it''s'\n"
+        "SELECT current_setting('listen_addresses') = '' AND current_setting('ssl') = 'off'\n"
+    )
+    log = pod.drill()
+    (archive,) = pod.archives(name)
+    assert pod.sidecar(archive)["result"] == "proved", log
+    parameters.write_text("no_such_parameter = '1'\n")
+    log = pod.drill(1)
+    assert "correct drill.postgresql" in log
+    assert pod.sidecar(archive)["result"] == "unproved"
+
+
+def test_adopted_archive_without_a_file_of_roles_is_proved(pod: DrillPod, make: Make, server: Server) -> None:
+    role = f"gone_{uuid.uuid4().hex[:6]}"
+    name = make(
+        f"RESET ROLE; CREATE ROLE {role}; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        f"ALTER FUNCTION f() OWNER TO {role}; CREATE VIEW v AS SELECT 1 AS one; ALTER VIEW v OWNER TO {role}"
+    )
+    (archive,) = pod.archives(name)
+    archive.with_suffix(".globals.sql").unlink()
+    log = pod.drill()
+    assert pod.sidecar(archive)["result"] == "proved", log
+    server.psql(f"DROP OWNED BY {role}; DROP ROLE {role}", name)
 
 
 def test_assertions_of_the_user_decide(pod: DrillPod, make: Make) -> None:
@@ -328,3 +379,17 @@ def test_archive_with_objects_of_a_former_superuser_is_proved(
     finally:
         server.psql("SET event_triggers = off; DROP EVENT TRIGGER former", name)
         server.psql(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}", name)
+
+
+@pytest.mark.long
+def test_drill_has_locks_enough_for_twenty_thousand_tables(pod: DrillPod, make: Make, server: Server) -> None:
+    name = make()
+    for part in range(20):
+        server.psql(
+            f"SELECT format('CREATE TABLE t%s (id int)', n) FROM generate_series({part}000, {part}999) n \\gexec", name
+        )
+    pod.add(name, user=name, password=PASSWORD)
+    server.psql(f"GRANT pg_read_all_data TO {name}")
+    pod.run()
+    log = pod.drill(0, DRILL_TIMEOUT="1500")
+    assert pod.sidecar(pod.archives(name)[-1])["result"] == "proved", log
