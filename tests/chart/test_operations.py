@@ -125,6 +125,23 @@ def test_assertions_of_a_drill_are_one_line_each_and_leave_the_backups_configura
         chart.render({"databases": [{**entry, "drillAssertions": ["SELECT 1\n"]}]})
 
 
+def test_parameters_of_a_drill_reach_its_server_as_one_line_each() -> None:
+    values = {
+        "drill": {"postgresql": {"my.text": "it's \\here", "max_locks_per_transaction": 1000000, "jit": False}},
+    }
+    maps = of_kind(chart.render(values), "ConfigMap")
+    found = [m["data"]["drill.parameters"] for m in maps if "drill.parameters" in m["data"]]
+    assert found == ["jit = 'false'\nmax_locks_per_transaction = '1000000'\nmy.text = 'it''s \\\\here'\n"]
+    assert not [m for m in of_kind(chart.render({}), "ConfigMap") if "drill.parameters" in m["data"]]
+
+
+def test_drill_knows_the_name_of_its_image() -> None:
+    for name, manifest in templates().items():
+        for container in containers(pod(manifest)):
+            if container["name"] == "drill":
+                assert variables(container)["DRILL_IMAGE"] == container["image"], name
+
+
 def test_deadlines_of_scripts_pods_and_jobs_nest() -> None:
     for name, manifest in templates().items():
         job, spec = manifest["spec"]["jobTemplate"]["spec"], pod(manifest)

@@ -52,6 +52,7 @@ NARROWED: dict[str, Any] = {
     "extraObjects": {"enum": [[], [{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}}]]},
     "extraVolumes": {"enum": [
         [], [{"name": "spare", "emptyDir": {}}], [{"name": "spare", "emptyDir": {"sizeLimit": "2Gi"}}]]},
+    "drillParameters": {"enum": [{}, {"work_mem": "64MB", "my.own": "it's \\", "jit": False, "max_wal_size": 30}]},
     "extraVolumeMounts": {"enum": [[], [{"name": "spare", "mountPath": "/spare"}]]},
 }  # fmt: skip
 """A few good values where the schema admits what only Kubernetes, or a rule over several values, would refuse."""
