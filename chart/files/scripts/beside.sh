@@ -148,6 +148,7 @@ SQL
 restore_beside() {
   read_settings
   create_database
+  create_extensions_as_before
   fill_new_database
   compare "$new"
   [ -n "$incomplete" ] || check_new_database

@@ -23,31 +23,50 @@ export LC_ALL
 . "${0%/*}/remedies.sh"
 # shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
-
-server=''
+# shellcheck source=scripts/drill-server.sh
+. "${0%/*}/drill-server.sh"
 
 # End the drill of this archive: fail ERROR [REMEDY [STATE]].
 fail() {
   trap '' TERM INT
-  why=$1 remedy=${2:-}
+  why=$1 remedy=${2:-} state=${3:-failed}
+  [ -n "$remedy" ] || { ! lacks "$1" || state=unproved; }
   [ -n "$remedy" ] || remedy=$(remedy_for "$1")
   stop_server
-  put_failure "${3:-failed}" "$why" "$remedy"
+  put_failure "$state" "$why" "$remedy"
   publish_result
   log "$database" "FAILED: $req_base.dump: $why; $remedy"
   exit 0
 }
 
+# Whether an error says that the drill's image or server lacks something. Of the archive, it says nothing.
+lacks() {
+  case $1 in
+    *"extension \""*"is not available"* | *"extension control file"* | *"could not access file"* | *"could not load library"*) ;;
+    *"shared_preload_libraries"* | *"must be preloaded"* | *"out of shared memory"*) ;;
+    *"throwaway server did not start"* | *"could not look up effective user"*) ;;
+    *) return 1 ;;
+  esac
+}
+
 remedy_for() {
   case $1 in
     *"No space left"* | *"could not extend file"* | *"could not write"*) echo "raise drill.scratch.sizeLimit" ;;
-    *"extension"*"not available"* | *"extension control file"* | *"could not access file"*)
-      echo "the drill's image lacks that extension: set image of this database to the image that its cluster runs"
+    *"extension \""*"is not available"* | *"extension control file"* | *"could not access file"* | *"could not load library"*)
+      echo "set image of this database to one that has it, such as the image of its cluster"
       ;;
+    *"shared_preload_libraries"* | *"must be preloaded"*)
+      echo "name that library in drill.postgresql.shared_preload_libraries, with all others that the database needs"
+      ;;
+    *"out of shared memory"*) echo "raise drill.postgresql.max_locks_per_transaction, which is 2048 if it is not set" ;;
     *"could not look up effective user"*)
       echo "the image has no user with this id: set podSecurityContext.runAsUser, or use an image that has it"
       ;;
-    *) remedy_in_source "$1" || echo "restore it by hand to find out why; an earlier archive may be sound" ;;
+    *"throwaway server did not start"*) echo "correct drill.postgresql, or the image of this database" ;;
+    *"invalid value for parameter"* | *"unrecognized configuration parameter"*)
+      echo "its cluster's server knows this setting and the drill's does not: add what it needs to drill.postgresql"
+      ;;
+    *) remedy_in_source "$1" || echo "restore it into another database (RESTORE_INTO) to find out why; an earlier archive may be sound" ;;
   esac
 }
 
@@ -112,45 +131,6 @@ check_space() {
       "free space on the node"
 }
 
-# Without durability, which is not needed here, and with shared memory in files, since a container's /dev/shm is small.
-start_server() {
-  rm -rf "$data"
-  run initdb -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >/dev/null ||
-    fail_with_stderr "the throwaway server cannot be initialized"
-  cat >>"$data/postgresql.conf" <<CONF
-listen_addresses = ''
-unix_socket_directories = '$BACKUP_RUN'
-dynamic_shared_memory_type = mmap
-fsync = off
-full_page_writes = off
-synchronous_commit = off
-wal_level = minimal
-max_wal_senders = 0
-max_connections = 20
-max_locks_per_transaction = 2048
-max_wal_size = 256MB
-autovacuum = off
-maintenance_work_mem = 128MB
-CONF
-  unset PGPASSFILE PGSSLMODE PGSSLROOTCERT PGSERVICE PGSERVICEFILE PGHOSTADDR PGOPTIONS PGTARGETSESSIONATTRS PGCLIENTENCODING
-  PGHOST=$BACKUP_RUN PGPORT=5432 PGUSER=postgres PGDATABASE=postgres PGAPPNAME=cnpg-backup-drill
-  export PGHOST PGPORT PGUSER PGDATABASE PGAPPNAME
-  postgres -D "$data" >"$DRILL_SCRATCH/log" 2>&1 &
-  server=$!
-  until run pg_isready -q; do
-    kill -0 "$server" 2>/dev/null || fail "the throwaway server did not start: $(tail -n 1 "$DRILL_SCRATCH/log")"
-    run sleep 0.1
-  done
-}
-
-stop_server() {
-  [ -n "$server" ] || return 0
-  kill -QUIT "$server" 2>/dev/null || :
-  wait "$server" 2>/dev/null || :
-  server=
-  rm -rf "$data"
-}
-
 # Create every role that the archive may name: those of its globals file, and those that its owners and grants name.
 create_roles() {
   needed_roles owners
@@ -176,13 +156,29 @@ SELECT format('ALTER ROLE %I SUPERUSER', rolname) FROM pg_roles JOIN (VALUES $(v
 SQL
 }
 
+# Its own name, which an extension or an assertion may ask for. A database `postgres` is there already.
+name_database() {
+  drilled=$req_dbname
+  case $drilled in postgres | template[01]) drilled=drill ;; esac
+}
+
+# An archive that needs an extension which the image lacks is neither good nor bad.
+check_extensions() {
+  [ -s "$BACKUP_RUN/extensions" ] || return 0
+  ask postgres <<SQL || fail_with_stderr "the image's extensions cannot be read"
+SELECT string_agg(quote_literal(name), ', ' ORDER BY name) FROM (
+  SELECT name FROM (VALUES $(values_of "$BACKUP_RUN/extensions")) w (name) EXCEPT SELECT name FROM pg_available_extensions) missing
+SQL
+  IFS= read -r missing <"$facts"
+  [ -z "$missing" ] ||
+    fail "it could not be proved for want of extension $missing in the image${DRILL_IMAGE:+ $DRILL_IMAGE}" \
+      "set image of this database to one that has it, such as the image of its cluster" unproved
+}
+
 # Use the archive's own locale where this image has it.
 create_database() {
   database_settings
   [ -z "$settings_unread" ] || warn "not all of the encoding and locale of the archive's database is known: $settings_unread"
-  # Under its own name, which an extension or an assertion may ask for. A database `postgres` is there already.
-  drilled=$req_dbname
-  case $drilled in postgres | template[01]) drilled=drill ;; esac
   ask postgres -v name="$drilled" <<SQL && return
 CREATE DATABASE :"name" TEMPLATE template0 $settings
 SQL
@@ -291,7 +287,10 @@ drill_archive() {
   begin "$@"
   read_archive
   check_space
+  name_database
   start_server
+  check_extensions
+  preload_libraries
   restore
   check_counts
   check_rows

@@ -21,6 +21,14 @@ FROM (SELECT DISTINCT n.nspname, n.nspowner, a.grantee FROM pg_namespace n, acle
 UNION ALL
 SELECT format('GRANT %s ON SCHEMA public TO PUBLIC', CASE WHEN current_setting('server_version_num')::int >= 150000 THEN 'USAGE' ELSE 'ALL' END)
 FROM pg_namespace WHERE nspname = 'public' AND pg_has_role(nspowner, 'USAGE')
+UNION ALL
+-- What an extension gave on the schema that was made for it: an archive holds only what differs from that.
+SELECT format('GRANT %s ON SCHEMA %I TO %s', privilege_type, nspname,
+  CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)
+FROM pg_namespace n JOIN pg_init_privs i ON i.classoid = 'pg_namespace'::regclass AND i.objoid = n.oid AND privtype = 'e',
+  aclexplode(initprivs)
+WHERE pg_has_role(nspowner, 'USAGE') AND grantee <> nspowner AND (grantee = 0 OR grantee IN (SELECT oid FROM pg_roles))
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
 \gexec
 
 -- Comments on these schemas, too.

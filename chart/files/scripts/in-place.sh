@@ -22,6 +22,7 @@ check_obstacles() {
   fi
   choose_entries
   check_timescaledb
+  check_extensions_in_place
   find_set_aside
   in_database=$(awk 'END { print NR }' "$BACKUP_RUN/obstacles")
   find_forbidden "$list.use"
@@ -93,21 +94,6 @@ SQL
   mv "$facts" "$BACKUP_RUN/alone"
 }
 
-# Rows of a table that the archive does not define are an extension's configuration: they replace those that are there where
-# the role may do that, and stay where it may not. For each such table of an extension that is there: its entry, whether the
-# role may replace its rows, and how they are removed.
-extension_rows() {
-  ask "$target" <<'SQL' || fail_with_stderr "the extensions of '$target' cannot be read"
-SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE SET ' ELSE 'TABLE DATA ' END || nspname || ' ' || relname || ' ',
-  CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'UPDATE')
-    ELSE has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE') END,
-  CASE relkind WHEN 'S' THEN '' ELSE format('DELETE FROM ONLY %I.%I %s;', nspname, relname, condition) END
-FROM pg_extension e CROSS JOIN unnest(extconfig, extcondition) AS u (relation, condition)
-  JOIN pg_class c ON c.oid = relation JOIN pg_namespace n ON n.oid = relnamespace
-SQL
-  mv "$facts" "$BACKUP_RUN/extension-rows"
-}
-
 # Reads the table of contents twice: at first what the archive defines, then what of it is restored. Rows and rights of what it
 # does not define are those of an extension. The list quotes names in some kinds of entries and not in others.
 # shellcheck disable=SC2016 # the dollars belong to awk
@@ -140,8 +126,9 @@ entry_chooser='
     }
     while ((getline line <rows) > 0) {
       split(line, field, separator)
-      may[field[1]] = field[2]
-      statement[field[1]] = field[3]
+      if (field[1] == "") created = field[2]
+      else may[field[1]] = field[2]
+      oid[field[1]] = field[3]
     }
   }
   !match($0, /^[0-9]+; [0-9]+ [0-9]+ /) { next }
@@ -163,10 +150,11 @@ entry_chooser='
   begins("TABLE DATA ") || begins("SEQUENCE SET ") {
     known = ""
     for (name in may) if (begins(name)) known = name
-    if (known == "" && (superuser == "t" || without_arguments(substr(rest, begins("TABLE") ? 12 : 14)) in own)) { print; next }
-    if (known == "" || may[known] != "t") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14)); next }
+    if (known == "" && (created == "t" || without_arguments(substr(rest, begins("TABLE") ? 12 : 14)) in own)) { print; next }
+    if (known == "") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14) "(no extension keeps rows there now) "); next }
+    if (may[known] != "t") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14)); next }
     # The last table of the archive is emptied first: others may refer to the earlier ones.
-    if (statement[known] != "") first = statement[known] "\n" first
+    if (oid[known] != "") first = oid[known] (first == "" ? "" : "," first)
   }
   { print }
   END { printf "%s", first >deletes }
@@ -180,6 +168,7 @@ feed() {
   make_room
   pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
   sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
+  [ ! -s "$list.moves" ] || cat "$list.moves"
   feed_large_objects "$@" || return 1
   feed_carefully "$list.most" || return 1
   echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
@@ -205,15 +194,20 @@ SELECT statement FROM $(set_aside_plan) ORDER BY step, object
 SQL
   cat "${0%/*}/fresh-schemas.sql"
   [ ! -s "$list.object_heads" ] || cat "$list.unlinks"
-  cat "$list.deletes"
+  [ ! -s "$list.deletes" ] || empty_extension_tables
 }
 
-# A large object is known by its number alone: one that has a number of the archive's is replaced.
+# A large object is known by its number alone: one that has a number of the archive's is replaced. One statement removes them
+# all, since each that psql sends waits for its answer.
 write_unlinks() {
   [ -s "$list.object_heads" ] || return 0
   run pg_restore --clean --if-exists -L "$list.object_heads" -f "$list.sql" "$archive" ||
     fail_with_stderr "the archive's large objects cannot be read"
-  sed -n '/^SELECT pg_catalog.lo_unlink(/p' "$list.sql" >"$list.unlinks"
+  awk '/^SELECT pg_catalog.lo_unlink\(/ && match($0, /\047[0-9]+\047/) {
+      printf "%s%s", (n++ ? "," : "SELECT count(lo_unlink(oid)) FROM pg_largeobject_metadata WHERE oid = ANY (\047{"),
+        substr($0, RSTART + 1, RLENGTH - 2)
+    }
+    END { if (n) print "}\047);" }' "$list.sql" >"$list.unlinks"
 }
 
 # pg_restore puts large objects into transactions of their own, whose COMMIT would end ours. All else of it is one statement

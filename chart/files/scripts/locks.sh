@@ -16,7 +16,7 @@ lock_settings="current_setting('max_locks_per_transaction'),
 
 # For a SELECT: how many objects get locked when they are moved, of the rows of set-aside.sql called `plan`. A table that is moved
 # takes the sequences of its columns along.
-moved_locks="(SELECT count(*) FROM plan WHERE step BETWEEN 10 AND 29)
+moved_locks="(SELECT count(*) FROM plan WHERE step BETWEEN 10 AND 20)
   + (SELECT count(*) FROM plan JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = plan.object
       JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
     WHERE plan.step = 20 AND d.deptype IN ('a', 'i') AND c.relkind = 'S')"
@@ -46,21 +46,22 @@ add_up_locks() {
 }
 
 # Set `locks_to_make`: how many objects of an archive get locked: estimate_locks ARCHIVE FILE, which is for its own use. The table of
-# contents shows that for most kinds; of many kinds, an object is locked only by a statement that names its owner or a comment. Large
-# objects, and tables without a TOAST table, are counted in the definitions.
+# contents shows that for most kinds; of many kinds, an object is locked only by a statement that names its owner or a comment.
+# PostgreSQL 18 takes one more for a relation and a constraint. Large objects, and tables without a TOAST table, are counted in the
+# definitions.
 estimate_locks() {
   pg_restore -l "$1" | awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' >"$2"
   defined=$(pg_restore -f - -L "$2" "$1" | awk "$definitions_counter")
   rm -f "$2"
-  locks_to_make=$(pg_restore -l "$1" | awk -v owners="${keep_owners-}" -v n="$defined" -v constraint="$((server_num < 180000 ? 1 : 2))" '
+  locks_to_make=$(pg_restore -l "$1" | awk -v owners="${keep_owners-}" -v n="$defined" -v newer="$((server_num >= 180000))" '
     !/^[0-9]+; / { next }
-    $4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 3 }
-    $4 == "MATERIALIZED" && $6 != "DATA" { n += 8 }
-    $4 == "EXTENSION" { n += 30 }
+    $4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 3 + newer }
+    $4 == "MATERIALIZED" && $6 != "DATA" { n += 8 + newer }
+    $4 == "EXTENSION" { n += 15 }
     $4 == "INDEX" && $5 == "ATTACH" { next }
     $4 == "SEQUENCE" && ($5 == "SET" || $5 == "OWNED") { next }
-    $4 == "CONSTRAINT" { n += constraint }
-    $4 ~ /^(INDEX|VIEW|SEQUENCE|TYPE|SCHEMA|STATISTICS|FOREIGN)$/ { n++ }
+    $4 ~ /^(VIEW|CONSTRAINT|FK)$/ { n += newer }
+    $4 ~ /^(INDEX|CONSTRAINT|VIEW|SEQUENCE|TYPE|SCHEMA|STATISTICS|FOREIGN)$/ { n++ }
     owners && $4 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { n++ }
     $4 == "COMMENT" && owners && $6 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { next }
     $4 == "COMMENT" && $6 !~ /^(TABLE|COLUMN|VIEW|MATERIALIZED|INDEX|SEQUENCE|TYPE|SCHEMA|EXTENSION|STATISTICS|FOREIGN|LARGE)$/ { n++ }

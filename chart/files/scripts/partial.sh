@@ -50,6 +50,7 @@ fill_new_database() {
     begin_again || fail_with_stderr "pg_restore failed"
     drop_new_database
     create_database
+    create_extensions_as_before
     PGDATABASE=$new
     watch_progress &
     watcher=$!

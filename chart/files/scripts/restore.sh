@@ -43,6 +43,8 @@ export LC_ALL
 . "${0%/*}/target.sh"
 # shellcheck source=scripts/settings.sh
 . "${0%/*}/settings.sh"
+# shellcheck source=scripts/extensions.sh
+. "${0%/*}/extensions.sh"
 
 watcher='' feeder='' holder='' made='' roles_made='' target_state='' found_rows=''
 
@@ -88,6 +90,12 @@ remedy_for() {
       echo "create that role as superuser (<base>.globals.sql next to the archive lists it), then restore again"
       ;;
     *"tablespace \""*"does not exist"*) echo "declare that tablespace in the cluster, then restore again" ;;
+    *"of relation "*"does not exist"*)
+      echo "if that table is an extension's, the server has an older version of it: ALTER EXTENSION … UPDATE, then restore again"
+      ;;
+    *"shared_preload_libraries"* | *"must be preloaded"*)
+      echo "add that library to spec.postgresql.shared_preload_libraries of the cluster, then restore again"
+      ;;
     *"extension \""*) echo "check that the server's image has that extension in that version, and who may create it" ;;
     *"must be owner"* | *"permission denied"*)
       echo "restore with the superuser's Secret (spec.enableSuperuserAccess of the cluster), or as the owner"
@@ -95,7 +103,7 @@ remedy_for() {
     *"invalid locale"* | *"invalid LC_"* | *"encoding"*)
       echo "use an image for the cluster that has the locale of the archive's database"
       ;;
-    *"server closed the connection"* | *"terminating connection"* | *"no connection to the server"*)
+    *"server closed the connection"* | *"terminating connection"* | *"no connection to the server"* | *"connection to server was lost"*)
       echo "look at the server's log, then restore again"
       ;;
     *) remedy_in_source "$1" || common_remedy "$1" || echo "look for the cause in the server's log, then restore again" ;;
@@ -203,25 +211,6 @@ read_archive() {
 
 unreadable() { fail "$req_base.dump cannot be read: $(first_error)"; }
 
-check_extensions() {
-  [ -s "$BACKUP_RUN/extensions" ] || return 0
-  in=$maintenance
-  [ "$way" = beside ] || in=$target
-  ask "$in" -v superuser="$superuser" -v way="$way" <<SQL || fail_with_stderr "the server's extensions cannot be read"
-SELECT w.name, a.name IS NULL FROM (VALUES $(values_of "$BACKUP_RUN/extensions")) w (name)
-  LEFT JOIN pg_available_extensions a ON a.name = w.name
-  LEFT JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version
-WHERE a.name IS NULL OR NOT (:'superuser' = 't' OR v.trusted OR NOT v.superuser
-  OR (:'way' = 'in-place' AND EXISTS (SELECT FROM pg_extension e WHERE e.extname = w.name)))
-ORDER BY 2 DESC, 1 LIMIT 1
-SQL
-  IFS=$separator read -r extension missing <"$facts" || return 0
-  [ "$missing" = f ] ||
-    fail "extension '$extension' is in the archive but not on the server" "use an image for the cluster that has it"
-  fail "extension '$extension' is in the archive, and only a superuser may create it" \
-    "set spec.enableSuperuserAccess of the cluster, which makes the superuser's Secret, or create it as superuser"
-}
-
 # Write the roles that the server lacks to $BACKUP_RUN/missing; they are created only after all other checks.
 check_roles() {
   needed_roles "$keep_owners"
@@ -322,14 +311,16 @@ announce() {
 # Log the progress at intervals, and the session that blocks it, if there is one.
 watch_progress() {
   trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null; exit 0' TERM
-  nap='' from=$(now) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err
+  nap='' from=$(now) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err old_size=0
+  # In place, what was there before does not count.
+  [ "$way" != in-place ] || { ask_progress >"$facts" 2>"$stderr" && IFS=$separator read -r old_size _ <"$facts"; } || old_size=0
   while :; do
     sleep "${RESTORE_PROGRESS_SECONDS:-15}" &
     nap=$!
     wait "$nap" || :
     ask_progress >"$facts" 2>"$stderr" || continue
     IFS=$separator read -r size blocker <"$facts" || continue
-    text="$(($(now) - from)) s, $(mebibytes "$size")"
+    text="$(($(now) - from)) s, $(mebibytes "$((size - old_size))")"
     [ -z "$req_database_bytes" ] || text="$text of about $(mebibytes "$req_database_bytes")"
     [ -z "$blocker" ] || text="$text; WAITING for the session of $blocker"
     log "$database" "restoring: $text"
@@ -441,6 +432,7 @@ main() {
   refuse_to_replace
   look_at_archive
   choose_way
+  choose_way_for_extensions
   check_extensions
   look_at_owners
   check_roles

@@ -15,6 +15,10 @@
 WITH
 of_extension AS (
   SELECT classid, objid FROM pg_depend WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
+  UNION ALL
+  -- Of a composite type, only the type itself is noted.
+  SELECT 'pg_class'::regclass, typrelid FROM pg_depend JOIN pg_type t ON t.oid = objid
+  WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass AND classid = 'pg_type'::regclass AND typrelid <> 0
 ),
 schemas AS (
   SELECT n.oid, n.nspname, n.nspowner,

@@ -40,7 +40,8 @@ class Drilled:
 
     Attributes:
         base: The archive's base.
-        state: `proved`, `failed`, `damaged`, `gone` (pruned before its turn) or `not-reached`.
+        state: `proved`, `failed`, `damaged`, `gone` (pruned before its turn), `not-reached`, or `unproved`
+            (the drill lacked something: nothing is known about the archive).
         result: What drill.sh reported.
         problem: Why it is not proved.
     """

@@ -1,0 +1,96 @@
+#!/bin/sh
+# The throwaway server of a drill: its settings, the libraries that it loads at its start, its beginning and its end. Sourced by
+# drill.sh; it does nothing on its own.
+#
+# shellcheck disable=SC2034,SC2154 # variables are set for, or by, drill.sh and lib.sh
+
+server=''
+
+# Without durability, which is not needed here, and with shared memory in files, since a container's /dev/shm is small. What the
+# chart's value `drill.postgresql` sets comes last, and so applies; but nothing can open this server to others.
+start_server() {
+  rm -rf "$data"
+  run initdb -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >/dev/null ||
+    fail_with_stderr "the throwaway server cannot be initialized"
+  cat >>"$data/postgresql.conf" <<CONF
+dynamic_shared_memory_type = mmap
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+wal_level = minimal
+max_wal_senders = 0
+max_connections = 20
+max_locks_per_transaction = 2048
+max_wal_size = 256MB
+autovacuum = off
+maintenance_work_mem = 128MB
+include_if_exists = 'preload.conf'
+CONF
+  [ ! -f "$BACKUP_CONFIG/drill.parameters" ] || cat "$BACKUP_CONFIG/drill.parameters" >>"$data/postgresql.conf"
+  unset PGPASSFILE PGSSLMODE PGSSLROOTCERT PGSERVICE PGSERVICEFILE PGHOSTADDR PGOPTIONS PGTARGETSESSIONATTRS PGCLIENTENCODING
+  PGHOST=$BACKUP_RUN PGPORT=5432 PGUSER=postgres PGDATABASE=postgres PGAPPNAME=cnpg-backup-drill
+  export PGHOST PGPORT PGUSER PGDATABASE PGAPPNAME
+  start_postgres || fail "the throwaway server did not start: $(tail -n 1 "$DRILL_SCRATCH/log")"
+}
+
+# Fails if the server ends before it answers.
+start_postgres() {
+  postgres -D "$data" -c listen_addresses= -c unix_socket_directories="$BACKUP_RUN" -c port=5432 -c ssl=off \
+    >"$DRILL_SCRATCH/log" 2>&1 &
+  server=$!
+  until run pg_isready -q; do
+    kill -0 "$server" 2>/dev/null || { server= && return 1; }
+    run sleep 0.1
+  done
+}
+
+end_postgres() {
+  [ -n "$server" ] || return 0
+  kill "-$1" "$server" 2>/dev/null || :
+  wait "$server" 2>/dev/null || :
+  server=
+}
+
+stop_server() {
+  [ -n "$server" ] || return 0
+  end_postgres QUIT
+  rm -rf "$data"
+}
+
+# Some extensions can only be created if the server loaded their library at its start, as their cluster does: those whose library
+# looks for that. Workers of such a library do not run here: they would change what was restored.
+preload_libraries() {
+  [ -s "$BACKUP_RUN/extensions" ] || return 0
+  ask postgres <<SQL || fail_with_stderr "the image's extensions cannot be read"
+WITH folder AS (
+  SELECT max(setting) FILTER (WHERE name = 'PKGLIBDIR') AS libraries, max(setting) FILTER (WHERE name = 'SHAREDIR') AS shared
+  FROM pg_config
+),
+extension AS (
+  SELECT name, shared || '/extension/' || name || '.control' AS control
+  FROM (VALUES $(values_of "$BACKUP_RUN/extensions")) w (name), folder WHERE name !~ '/'
+),
+library AS (
+  SELECT name FROM extension
+  UNION
+  SELECT substring(pg_read_file(control, 0, 100000, true) FROM 'module_pathname\s*=\s*''\\\$libdir/([^''/]+)''') FROM extension
+)
+SELECT name FROM (SELECT name, libraries || '/' || name || '.so' AS file FROM library, folder) l
+WHERE position('\x7368617265645f7072656c6f61645f6c6962726172696573'::bytea
+  IN pg_read_binary_file(file, 0, (pg_stat_file(file, true)).size, true)) > 0
+ORDER BY 1
+SQL
+  mv "$facts" "$BACKUP_RUN/libraries"
+  [ -s "$BACKUP_RUN/libraries" ] || return 0
+  {
+    echo "shared_preload_libraries = '$(awk '{ printf "%s%s", sep, $0; sep = "," }' "$BACKUP_RUN/libraries")'"
+    echo "max_worker_processes = 0"
+    ! grep -qx pg_cron "$BACKUP_RUN/libraries" || echo "cron.database_name = '$(echo "$drilled" | sed "s/'/''/g")'"
+  } >"$data/preload.conf"
+  end_postgres INT
+  ! start_postgres || return 0
+  why=$(tail -n 1 "$DRILL_SCRATCH/log")
+  rm "$data/preload.conf"
+  start_postgres || fail "the throwaway server did not start: $(tail -n 1 "$DRILL_SCRATCH/log")"
+  warn "the server does not start with $(tr '\n' ' ' <"$BACKUP_RUN/libraries")preloaded, and goes without: $why"
+}
