@@ -92,18 +92,24 @@ SITUATIONS = {
         ("enableSuperuserAccess: true", '"createdb": true'),
         sql=TABLE + "CREATE EXTENSION citext; CREATE TYPE span AS RANGE (subtype = float8)",
     ),
-    "extension for superusers beside": Situation(
-        "none",
-        ("extension 'pageinspect': only a superuser may create it",),
-        ("enableSuperuserAccess: true", "RESTORE_WAY=in-place"),
+    "extension for superusers, and an owner with CREATEDB": Situation(
+        "in-place",
+        remedies=("enableSuperuserAccess: true",),
         superuser="CREATE EXTENSION pageinspect",
         attributes="CREATEDB",
     ),
-    "extension for superusers in place": Situation("in-place", superuser="CREATE EXTENSION pageinspect"),
-    "extension that the server has lost": Situation(
+    "extension for superusers": Situation("in-place", superuser="CREATE EXTENSION pageinspect"),
+    "extension that the server has lost, in place": Situation(
+        "in-place",
+        remedies=("use an image",),
+        superuser='CREATE EXTENSION "lost {role}"',
+        never=True,
+    ),
+    "extension that the server has lost, beside": Situation(
         "none",
         ("extension 'lost {role}' is in the database but not on the server",),
-        ("use an image",),
+        ("use an image", "RESTORE_WAY=in-place"),
+        attributes="CREATEDB",
         superuser='CREATE EXTENSION "lost {role}"',
         never=True,
     ),
