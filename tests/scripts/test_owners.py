@@ -128,7 +128,10 @@ def test_one_owner_takes_no_right_from_the_superuser(
 
 
 @pytest.mark.parametrize("kind", _SPECIAL)
-@pytest.mark.parametrize(("way", "role_is"), [("beside", "missing"), ("in-place", "plain"), ("beside", "plain")])
+@pytest.mark.parametrize(
+    ("way", "role_is"),
+    [("beside", "missing"), ("in-place", "plain"), pytest.param("beside", "plain", marks=pytest.mark.long)],
+)
 def test_object_of_a_former_superuser_stays_with_the_superuser_and_makes_no_role(
     make: Make,
     kind: str,

@@ -195,7 +195,7 @@ def test_what_a_killed_restore_leaves_is_dropped_by_the_next(place: Place, tmp_p
     assert names(place, "_restoring_") == []
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.parametrize("mode", ["fast", pytest.param("immediate", marks=pytest.mark.long)])
 def test_server_that_restarts_in_the_swap_is_waited_for(place: Place, mode: str) -> None:
     server = place.server
     session = Session(server, place.name)
