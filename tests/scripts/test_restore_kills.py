@@ -15,9 +15,10 @@ import pytest
 from tests.lab.data import Fingerprint, plausible
 from tests.lab.postgres import PostgresError, Server
 from tests.scripts.conftest import kill_session, session_processes, wait_until
+from tests.scripts.test_in_place import Make, make
 from tests.scripts.test_restore_script import Case, MakeCase, _superuser, make_case, shell
 
-__all__ = ["_superuser", "make_case", "shell"]
+__all__ = ["_superuser", "make", "make_case", "shell"]
 
 _SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'cnpg-backup restore'"
 _HURT = "DELETE FROM pages WHERE id % 2 = 0"
@@ -135,3 +136,17 @@ def test_killed_at_random_moments_the_database_is_as_before_or_as_the_archive(
     drop_aside(case)
     assert good.differences(case.fingerprint()) == []
     assert not [name for name in case.databases() if "_restoring_" in name], log
+
+
+def test_answer_to_commit_that_is_lost_in_place_is_no_failure(make: Make, tmp_path: Path) -> None:
+    place = make("CREATE TABLE t (i int); INSERT INTO t VALUES (1)")
+    place.sql("DELETE FROM t")
+    # A psql that is gone as soon as its work is done.
+    (tmp_path / "psql").write_text(
+        f'#!/bin/sh\n{place.server.bin}/psql "$@" || exit\ncase $* in *statements*) kill -KILL $$ ;; esac\n'
+    )
+    (tmp_path / "psql").chmod(0o755)
+    log = place.restore(RESTORE_KEEP="no", PATH=f"{tmp_path}:{place.pod.environment()['PATH']}")
+    assert "not before the transaction was committed" in log
+    assert "as it was" not in log
+    assert place.server.value("SELECT count(*) FROM t", place.name) == "1"
