@@ -164,7 +164,7 @@ entry_chooser='
 feed() {
   set -- "$archive"
   case $keep_owners$superuser in f) set -- --no-owner --role="$owner" "$archive" ;; t) set -- --no-owner "$archive" ;; esac
-  printf '%s\n' "$preamble" 'BEGIN;'
+  printf '%s\n' "$preamble" 'BEGIN;' "SELECT txid_current() \\g $BACKUP_RUN/transaction"
   make_room
   pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
   sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
@@ -265,6 +265,30 @@ drop_set_aside() {
   echo '\gexec'
 }
 
+# Whether the transaction was committed after all, as when the connection was lost before the answer came. After an error (3) it
+# was not.
+committed() {
+  [ "$status" != 3 ] && [ -s "$BACKUP_RUN/transaction" ] || return 1
+  cp "$stderr" "$stderr.lost"
+  target_state="it is not known whether '$target' is restored or as it was: look at its content"
+  PGDATABASE=$maintenance
+  last=$(($(now) + conf_wait_timeout)) outcome='in progress'
+  while [ "$outcome" = 'in progress' ] && [ "$(now)" -le "$last" ]; do
+    wait_for_server
+    ask "$target" -v id="$(awk '/^ *[0-9]+ *$/ { print $1 }' "$BACKUP_RUN/transaction")" <<'SQL' || fail_with_stderr "the restore's transaction cannot be looked up"
+SELECT txid_status(:'id'::bigint)
+SQL
+    IFS= read -r outcome <"$facts" || outcome=
+    [ "$outcome" != 'in progress' ] || run sleep 1
+  done
+  mv "$stderr.lost" "$stderr"
+  case $outcome in
+    committed) log "$database" "the connection was lost, but not before the transaction was committed" ;;
+    aborted) target_state='' && return 1 ;;
+    *) return 1 ;;
+  esac
+}
+
 run_in_place() {
   [ -z "$feeder" ] || { kill "$feeder" 2>/dev/null && wait "$feeder" 2>/dev/null || :; }
   stop_watching
@@ -287,7 +311,7 @@ restore_in_place() {
   [ "$superuser$keep_owners" = t ] || ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
   end_sessions_now
   PGDATABASE=$target
-  run_in_place || { begin_again && run_in_place; } || fail_with_stderr "psql failed"
+  run_in_place || { begin_again && run_in_place; } || committed || fail_with_stderr "psql failed"
   wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
   stop_watching
   ! grep -q 'row security hides rows' "$stderr" || warn_of_hidden_rows

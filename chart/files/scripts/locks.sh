@@ -47,7 +47,7 @@ add_up_locks() {
 
 # Set `locks_to_make`: how many objects of an archive get locked: estimate_locks ARCHIVE FILE, which is for its own use. The table of
 # contents shows that for most kinds; of many kinds, an object is locked only by a statement that names its owner or a comment.
-# PostgreSQL 18 takes one more for a relation and a constraint. Large objects, and tables without a TOAST table, are counted in the
+# PostgreSQL 18 takes one more for a relation, a type and a constraint. Large objects, and tables without a TOAST table, are counted in the
 # definitions.
 estimate_locks() {
   pg_restore -l "$1" | awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' >"$2"
@@ -60,10 +60,10 @@ estimate_locks() {
     $4 == "EXTENSION" { n += 15 }
     $4 == "INDEX" && $5 == "ATTACH" { next }
     $4 == "SEQUENCE" && ($5 == "SET" || $5 == "OWNED") { next }
-    $4 ~ /^(VIEW|CONSTRAINT|FK)$/ { n += newer }
+    $4 ~ /^(VIEW|CONSTRAINT|FK|TYPE|DOMAIN)$/ { n += newer }
     $4 ~ /^(INDEX|CONSTRAINT|VIEW|SEQUENCE|TYPE|SCHEMA|STATISTICS|FOREIGN)$/ { n++ }
-    owners && $4 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { n++ }
-    $4 == "COMMENT" && owners && $6 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|DOMAIN|TEXT|COLLATION|CONVERSION)$/ { next }
+    owners && $4 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|TEXT|COLLATION|CONVERSION)$/ { n++ }
+    $4 == "COMMENT" && owners && $6 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|TEXT|COLLATION|CONVERSION)$/ { next }
     $4 == "COMMENT" && $6 !~ /^(TABLE|COLUMN|VIEW|MATERIALIZED|INDEX|SEQUENCE|TYPE|SCHEMA|EXTENSION|STATISTICS|FOREIGN|LARGE)$/ { n++ }
     END { print n + 0 }')
 }
@@ -82,5 +82,5 @@ definitions_counter='
   }
   ended { ended = 0; if (/^PARTITION BY /) n -= 2 }
   !inside || /^    CONSTRAINT / { next }
-  !/^    ([a-z0-9_]+|"[^"]*") (smallint|integer|bigint|real|double precision|boolean|date|uuid|oid|money|interval|"char"|time(stamp)?(\([0-6]\))? with(out)? time zone)(,| DEFAULT .*| NOT NULL.*| GENERATED .*)?$/ { fixed = 0 }
+  !/^    ([a-z0-9_]+|"[^"]*") (smallint|integer|bigint|real|double precision|boolean|date|uuid|oid|money|interval|"char"|time(stamp)?(\([0-6]\))? with(out)? time zone)(,| DEFAULT .*| NOT NULL.*| CONSTRAINT .*| GENERATED .*)?$/ { fixed = 0 }
   END { print n + 0 }'

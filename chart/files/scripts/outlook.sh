@@ -46,10 +46,14 @@ ask_outlook() {
 SELECT CASE WHEN :'same' = 'true' THEN current_user ELSE pg_get_userbyid(datdba) END AS role
 FROM pg_database WHERE datname = current_database()
 \\gset
-SELECT CASE WHEN rolsuper OR (rolcreatedb AND owns) THEN 'beside' ELSE 'in-place' END AS method,
-  rolsuper AS superuser, owns AND NOT rolcreatedb AS lacks_createdb, NOT rolsuper AND NOT (rolcreatedb AND owns) AS in_place,
-  $managed_role AS entry
-FROM pg_roles r, (SELECT pg_has_role(:'role', datdba, 'MEMBER') AS owns FROM pg_database WHERE datname = current_database()) d
+SELECT CASE WHEN beside THEN 'beside' ELSE 'in-place' END AS method, rolsuper AS superuser, owns AND NOT rolcreatedb AS lacks_createdb,
+  NOT beside AS in_place, $managed_role AS entry
+FROM (SELECT *, rolsuper OR (rolcreatedb AND owns AND NOT bound) AS beside FROM pg_roles,
+    (SELECT pg_has_role(:'role', datdba, 'MEMBER') AS owns FROM pg_database WHERE datname = current_database()) d,
+    -- An extension that only a superuser can create keeps an owner's restore in place.
+    (SELECT count(*) > 0 AS bound FROM pg_extension e JOIN pg_available_extensions a ON a.name = e.extname
+      JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version
+      WHERE e.oid >= 16384 AND v.superuser AND NOT v.trusted) x) r
 WHERE rolname = :'role'
 \\gset
 SELECT 'restore', :'role', :'method', :'superuser', :'lacks_createdb', :'entry', $lock_settings;
@@ -115,10 +119,9 @@ read_outlook() {
 read_extension() {
   if [ "$two" = t ]; then
     absent=yes
-    add_obstacle "extension '$one' is in the database but not on the server"
+    [ "$method" = in-place ] || add_obstacle "extension '$one' is in the database but not on the server"
   else
     untrusted=yes
-    [ "$method" = in-place ] || add_obstacle "extension '$one': only a superuser may create it in a new database"
   fi
 }
 
@@ -139,10 +142,10 @@ find_remedies() {
   [ "$lacks_createdb" = t ] && [ -z "$untrusted$absent" ] || createdb_entry=''
   if [ -n "$absent" ]; then
     add_remedy "use an image for the cluster that has the extension"
+    [ "$method" != beside ] || add_remedy "RESTORE_WAY=in-place, which creates no extension that is there"
   elif [ "$method$obstacle_count" != beside0 ]; then
     add_remedy "spec: {enableSuperuserAccess: true} in the Cluster"
     [ -z "$createdb_entry" ] || add_remedy "spec: {managed: {roles: [$createdb_entry]}} in the Cluster"
-    [ "$method" != beside ] || add_remedy "RESTORE_WAY=in-place, which creates no extension that is there"
     [ -z "$of_others" ] || add_remedy "as superuser, give these objects to '$role_to_restore' (ALTER … OWNER TO), or drop them"
     [ -z "$locks_needed" ] ||
       add_remedy "spec: {postgresql: {parameters: {max_locks_per_transaction: \"$locks_needed\"}}} in the Cluster"
