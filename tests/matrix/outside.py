@@ -173,7 +173,6 @@ KINDS = [
         since_superuser="ALTER DATABASE shop RESET ALL; GRANT CONNECT ON DATABASE shop TO PUBLIC; ALTER DATABASE shop "
         "SET timezone = 'UTC'",
         wrong={
-            "beside, owner": _SETTINGS,
             "in place, superuser": _SETTINGS,
             "in place, owner": _SETTINGS,
             "into another name": _SETTINGS,
