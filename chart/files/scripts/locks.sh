@@ -51,7 +51,7 @@ add_up_locks() {
 # definitions.
 estimate_locks() {
   pg_restore -l "$1" | awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' >"$2"
-  defined=$(pg_restore -f - -L "$2" "$1" | awk "$definitions_counter")
+  defined=$(pg_restore -L "$2" -f - "$1" | awk "$definitions_counter")
   rm -f "$2"
   locks_to_make=$(pg_restore -l "$1" | awk -v owners="${keep_owners-}" -v n="$defined" -v newer="$((server_num >= 180000))" '
     !/^[0-9]+; / { next }
