@@ -135,7 +135,9 @@ def test_killed_at_random_moments_the_database_is_as_before_or_as_the_archive(
     log = case.restore(**options)
     drop_aside(case)
     assert good.differences(case.fingerprint()) == []
-    assert not [name for name in case.databases() if "_restoring_" in name], log
+    # A copy that was finished and not renamed is kept, and named by every later restore.
+    left = [name for name in case.databases() if "_restoring_" in name]
+    assert all(f"'{name}' is a restored copy" in log for name in left), log
 
 
 def test_answer_to_commit_that_is_lost_in_place_is_no_failure(make: Make, tmp_path: Path) -> None:
