@@ -23,7 +23,7 @@ def run(session: Session) -> int:
     found = _pick(session)
     if not screen.is_table:
         screen.document({**run_document(found), "logs": _log_of(session, found)})
-        return ExitCode.DONE
+        return _code_of(found)
     screen.note(f"job/{found.job}, {found.state}")
     if session.options.follow and found.state == "running":
         follower = Follower(cluster, found.job, screen.log, screen.note)
@@ -39,7 +39,12 @@ def run(session: Session) -> int:
             screen.log(line)
     if found.killed:
         screen.note(f"job/{found.job} failed: {found.reason}")
-    return ExitCode.DONE
+    return _code_of(found)
+
+
+def _code_of(found: Run) -> int:
+    """Return 0 for a complete log: that of a run that was evicted or killed ends in the middle and gives no verdict."""
+    return exit_code_of(found) if found.killed else ExitCode.DONE
 
 
 def _pick(session: Session) -> Run:

@@ -335,10 +335,10 @@ def run_that_vanished(job: Object, pods: Sequence[Object]) -> Run | None:
 
 
 def exit_code_of(run: Run) -> int:
-    """Return the exit code of a run that has ended: its program's own, or 1 where Kubernetes ended it."""
+    """Return the exit code of a run that has ended: its program's own, or 1 where it was evicted or killed."""
     if run.state == "succeeded":
         return 0
-    return run.exit_code or 1
+    return 1 if run.killed else run.exit_code or 1
 
 
 def worst(codes: Iterable[int]) -> int:

@@ -146,7 +146,7 @@ def test_a_job_that_someone_deletes_before_its_end_has_failed(capsys: pytest.Cap
 
 def test_a_pod_that_was_evicted_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     reason = {"reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
-    assert carry_out(session(Here(137, statuses=reason)), [job()]) == 137
+    assert carry_out(session(Here(137, statuses=reason)), [job()]) == 1
     assert "failed: Evicted: The node was low on resource: ephemeral-storage." in capsys.readouterr().out
 
 
