@@ -7,7 +7,7 @@ from kubectl_cnpg_backup.commands.common import Commands, add_command, cluster_o
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model import doctor, new_cluster
 from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
-from kubectl_cnpg_backup.model.objects import Object, dig
+from kubectl_cnpg_backup.model.objects import Object, dig, pods_of, refusal
 from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, clusters_of, databases_in, read_conf
 from kubectl_cnpg_backup.model.rights import RIGHTS
 from kubectl_cnpg_backup.output import tables
@@ -69,8 +69,23 @@ def _facts(session: Session) -> Facts:
         databases=databases,
         managed_roles={name: _managed_roles(session, name) for name in clusters},
         claim_events=cluster.events_of("PersistentVolumeClaim", release.claim) if release.claim else (),
+        refusals=_refusals(session),
         missing_rights=[right for right in RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
     )
+
+
+def _refusals(session: Session) -> dict[str, str]:
+    """Return why Jobs and pods of the release could not be made, which otherwise shows only when a run is missed."""
+    cluster, release = session.cluster, session.release
+    found = {
+        f"cronjob/{one.name}": refusal(cluster.events_of("CronJob", one.name), one.last_schedule)
+        for one in release.cronjobs
+    }
+    pods = cluster.pods(release.selector)
+    for run in session.runs():
+        if run.state == "running" and not pods_of(run.job, pods):
+            found[f"job/{run.job}"] = refusal(cluster.events_of("Job", run.job), None)
+    return {subject: message for subject, message in found.items() if message}
 
 
 def _read(read: Callable[[], _T]) -> _T | Unreadable | None:

@@ -26,6 +26,7 @@ def examine(facts: Facts) -> list[Finding]:
         *_rights(facts),
         *(_cronjob(cronjob, facts) for cronjob in facts.release.of(BACKUP)),
         *(finding for cronjob in facts.release.of(DRILL) for finding in _drill(cronjob, facts)),
+        *_refusals(facts),
         *_claim(facts),
         *_longhorn(facts),
         *network(facts),
@@ -113,6 +114,19 @@ def _drill(cronjob: CronJob, facts: Facts) -> list[Finding]:
     if problems or found.last is None:
         return [Finding(Level.WRONG, subject, problem.problem, problem.remedy) for problem in problems]
     return [Finding(Level.GOOD, subject, "last drill succeeded")]
+
+
+def _refusals(facts: Facts) -> list[Finding]:
+    return [
+        Finding(
+            Level.WRONG,
+            subject,
+            f"{'its Job' if subject.startswith('cronjob/') else 'its pod'} could not be made: {message}",
+            "if the access policy refused it, name this cluster's own controllers in accessPolicy.controllers; "
+            "otherwise make or allow what the message names",
+        )
+        for subject, message in facts.refusals.items()
+    ]
 
 
 def _claim(facts: Facts) -> list[Finding]:

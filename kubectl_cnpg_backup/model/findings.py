@@ -59,6 +59,7 @@ class Facts:
         superusers: Whether a restore of each database finds the superuser's Secret, by database; None for unknown.
         databases: The cluster of each database, as `namespace/name`.
         managed_roles: `spec.managed.roles` of each cluster, by `namespace/name`.
+        refusals: Why a Job or a pod could not be made, by `cronjob/NAME` or `job/NAME`.
     """
 
     release: Release
@@ -79,3 +80,4 @@ class Facts:
     superusers: Mapping[str, bool | None] = field(default_factory=dict)
     databases: Mapping[str, str] = field(default_factory=dict)
     managed_roles: Mapping[str, Sequence[Object]] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Objects of Kubernetes, as the API's JSON has them."""
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
 
@@ -188,3 +188,12 @@ def major_of(image: str) -> int | None:
     """Return PostgreSQL's major version by an image's tag, None where the tag does not begin with a number."""
     match = re.search(r":(\d+)[^/]*$", image.split("@")[0])
     return int(match[1]) if match else None
+
+
+def refusal(events: Sequence[Object], since: datetime | None) -> str:
+    """Return why a controller could not make an object, by its newest event since a moment; empty if it could."""
+    for event in reversed(events):
+        at = parse_time(event.get("lastTimestamp") or event.get("eventTime"))
+        if event.get("reason") == "FailedCreate" and (since is None or at is None or at > since):
+            return str(event.get("message") or "no reason given")
+    return ""

@@ -334,6 +334,26 @@ def test_doctor_finds_what_is_missing_without_reading_a_secret(site: Site) -> No
     assert by_subject["access policy"]["result"] == "unknown" or "mount" in by_subject["access policy"]["found"]
 
 
+def test_doctor_names_why_the_pod_of_a_run_cannot_be_made(site: Site) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    site.cluster.apply(quota, namespace=site.namespace)
+    job = site.release.start("refused")
+    try:
+        found: list[dict[str, str]] = []
+
+        def told() -> bool:
+            findings = json.loads(site.run("doctor", "-o", "json").stdout)
+            found[:] = [one for one in findings if one["subject"] == f"job/{job}"]
+            return bool(found)
+
+        wait_until("doctor tells of the refused pod", told, 120)
+        assert found[0]["result"] == "wrong"
+        assert "exceeded quota: none" in found[0]["found"]
+    finally:
+        site.cluster.kubectl("delete", "job", job, "-n", site.namespace)
+        site.cluster.kubectl("delete", "resourcequota", "none", "-n", site.namespace)
+
+
 def in_terminal(site: Site, columns: int, *arguments: str) -> str:
     """What the plugin writes to a terminal of so many columns."""
     main, side = pty.openpty()

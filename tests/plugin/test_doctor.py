@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from kubectl_cnpg_backup.model import doctor
 from kubectl_cnpg_backup.model.doctor import examine
 from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
-from kubectl_cnpg_backup.model.objects import major_of, selects
+from kubectl_cnpg_backup.model.objects import major_of, refusal, selects
 from kubectl_cnpg_backup.model.release import read_runs
 from kubectl_cnpg_backup.model.rights import NEW_CLUSTER_RIGHTS, RIGHTS, Right
 from tests.lab import chart
@@ -110,6 +111,12 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
         Level.WRONG,
         "job/drill-1, failed: Evicted",
         "logs drill-1",
+    ),
+    "refused pod": (
+        {"refusals": {"job/run-2": "pods is forbidden: system:serviceaccount:kube-system:job-controller may not"}},
+        Level.WRONG,
+        "its pod could not be made: pods is forbidden",
+        "accessPolicy.controllers",
     ),
     "no claim": ({"claim": None}, Level.WRONG, "does not exist", "helm upgrade"),
     "pending claim": ({"claim": {**claim(), "status": {"phase": "Pending"}}}, Level.WRONG, "Pending", "describe pvc"),
@@ -280,3 +287,13 @@ def test_the_charts_role_grants_what_the_plugin_needs_and_nothing_else_but_the_c
     assert granted() == mount, "exec is granted without being asked for"
     assert granted(operatorRights=True) == mount | needed(RIGHTS)
     assert granted(newClusterRights=True) == mount | needed(NEW_CLUSTER_RIGHTS)
+
+
+def test_a_refusal_is_the_newest_one_and_none_that_a_later_start_has_overcome() -> None:
+    event = {"reason": "FailedCreate", "message": "no", "lastTimestamp": ago(hours=2)}
+    newer = {**event, "message": "not allowed", "lastTimestamp": ago(hours=1)}
+    other = {**newer, "reason": "SawCompletedJob", "message": "done"}
+    assert refusal([event, newer, other], None) == "not allowed"
+    assert refusal([event, newer], NOW - timedelta(minutes=90)) == "not allowed"
+    assert refusal([event, newer], NOW - timedelta(minutes=30)) == ""
+    assert refusal([other], None) == ""
