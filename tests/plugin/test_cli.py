@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,14 @@ def test_every_command_of_the_parser_is_there_and_no_other() -> None:
     called = [parser.get_default("run") for parser in _subcommands(build_parser()).values()]
     assert len(called) == len(set(called))
     assert set(called) == defined
+
+
+def test_every_command_is_run_on_a_cluster_by_a_test() -> None:
+    text = "".join(path.read_text() for path in sorted((ROOT / "tests" / "e2e").glob("test_*.py")))
+    names = list(_subcommands(build_parser()))
+    assert {"drill", "plan", "unpin"} <= set(names)
+    called = r'(cnpg-backup |(run|document|plugin)\("){}[ "]'
+    assert [name for name in names if not re.search(called.format(name), text)] == []
 
 
 @pytest.mark.parametrize(
