@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.postgres import Authority, Server
+from tests.lab.postgres import Authority, Server, identifier
 from tests.scripts.conftest import (
     PASSWORD,
     REPO,
@@ -131,6 +131,24 @@ def test_unknown_database_fails(pod: Pod) -> None:
     assert_failed(pod, "nosuch", 'database "nosuch" does not exist', "database")
 
 
+def test_role_or_database_that_lets_nobody_in_fails_without_a_wait(
+    pod: Pod, database: MakeDatabase, server: Server
+) -> None:
+    closed, role, password = database("closed"), f"out-{uuid.uuid4().hex[:8]}", "p"
+    server.psql(f"ALTER DATABASE {identifier(closed)} ALLOW_CONNECTIONS false")
+    server.create_role(role, password, "NOLOGIN")
+    try:
+        pod.add(closed, wait_timeout="600")
+        pod.add("no-login", dbname="postgres", user=role, password=password, wait_timeout="600")
+        began = time.monotonic()
+        pod.dump()
+        assert time.monotonic() - began < 300, "it waited for what waiting cannot cure"
+    finally:
+        server.psql(f"DROP ROLE {identifier(role)}")
+    assert_failed(pod, closed, "not currently accepting connections", "ALLOW_CONNECTIONS true")
+    assert_failed(pod, "no-login", "not permitted to log in", "ALTER ROLE ... LOGIN")
+
+
 def test_wrong_ca_fails(pod: Pod, database: MakeDatabase) -> None:
     name = database()
     pod.add(name)
@@ -162,7 +180,7 @@ def test_host_that_never_answers_fails_after_a_bounded_wait(pod: Pod) -> None:
         silent.listen(16)
         pod.add("silent", port=str(silent.getsockname()[1]), wait_timeout="1", sslmode="disable")
         pod.dump()
-    assert_failed(pod, "silent", "no answer within 1 s", "cluster is up")
+    assert_failed(pod, "silent", "no answer within 1 s", "cluster is up.*ingress in its namespace")
 
 
 def test_server_that_starts_late_is_waited_for(tmp_path: Path, shell: str) -> None:
