@@ -1,6 +1,7 @@
 """A file of ours that cannot be looked at or read: it alone counts as damaged, and nothing is removed because of it."""
 
 import errno
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -266,3 +267,33 @@ def test_archive_that_cannot_be_looked_at_is_refused_for_adoption(world: World) 
         ran = retention_here("adopt", "--dry-run", world.root / "app")
     assert ran.code == 1
     assert f"{base}.dump: refused: damaged: it cannot be looked at" in ran.out
+
+
+@pytest.mark.parametrize("command", ["finish", "prune"])
+def test_sidecars_that_are_copied_back_before_their_archive_wait_a_day_for_it(world: World, command: str) -> None:
+    """By the clock of the file system: a copy may keep the times of the original."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    world.publish("app", now - 2 * HOUR)
+    base = world.publish("app", now - 3 * HOUR)
+    (world.folder("app") / f"{base}.dump").unlink()
+    before = {name for name in world.names("app") if base in name}
+    for name in before:
+        os.utime(world.folder("app") / name, (T0.timestamp(), T0.timestamp()))
+    for age, there in ((HOUR, before), (25 * HOUR, set())):
+        world.fail("app")
+        commands = {
+            "finish": world.finish_arguments(now + age),
+            "prune": ["prune", "--now", (now + age).isoformat(), str(world.root)],
+        }
+        retention_here(*commands[command])
+        assert {name for name in world.names("app") if base in name} == there
+
+
+def test_sidecars_of_an_archive_that_we_deleted_go_at_once(world: World) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    base = world.publish("app", now - 3 * HOUR)
+    folder = world.folder("app")
+    (folder / f"{base}.dump").rename(folder / file_name(base, Kind.TOMBSTONE))
+    world.fail("app")
+    retention_here(*world.finish_arguments(now))
+    assert not {name for name in world.names("app") if base in name}
