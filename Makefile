@@ -24,7 +24,7 @@ $(VENV)/.complete:
 	@tools/make-venv "$(PYTHON)" "$(VENV)"
 
 packages: ## Check for, or as root install, the Debian packages that the tests need
-	@tools/need-packages busybox:busybox dash:dash openssl:openssl git:git chromium:chromium \
+	@tools/need-packages busybox:busybox dash:dash openssl:openssl git:git chromium:chromium cc:build-essential \
 	  /usr/lib/postgresql/%/bin/postgres:postgresql-% \
 	  /usr/share/postgresql/%/extension/postgis.control:postgresql-%-postgis-3 \
 	  /usr/share/postgresql/%/extension/pg_cron.control:postgresql-%-cron \

@@ -7,14 +7,16 @@ wrapped, in this process only. What Python itself hides (it repeats a call that 
 import errno
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-SHORT, KILL, HALF = "short", "kill", "half"
-"""Faults besides error numbers: half of what was asked for, the end of the process, half a write and then the end."""
+SHORT, KILL, HALF, TERM = "short", "kill", "half", "term"
+"""Faults besides error numbers: half of what was asked for, the end of the process, half a write and then the end,
+and SIGTERM, after which the call is made."""
 
 KILLED = 137
 
@@ -55,7 +57,7 @@ class Call:
 
 
 Fault = int | float | str | None
-"""An error number, seconds to sleep before the call, one of SHORT, KILL and HALF, or nothing."""
+"""An error number, seconds to sleep before the call, one of SHORT, KILL, HALF and TERM, or nothing."""
 
 
 class Injector:
@@ -114,6 +116,9 @@ class Injector:
             raise OSError(fault, os.strerror(fault), path)
         if fault == KILL or (fault == HALF and operation != "write"):
             self._real["_exit"](KILLED)
+        if fault == TERM:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return None
         return fault
 
     def _wrapped(self, name: str, operation: str, *, by_descriptor: bool) -> Callable[..., Any]:

@@ -6,13 +6,15 @@ A few hundred here, chosen by chance with a fixed seed; all of them in the long 
 import errno
 import os
 import random
+import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.faults.injector import HALF, KILL, KILLED, SHORT, Fault
+from tests.faults.injector import HALF, KILL, KILLED, SHORT, TERM, Fault
 from tests.faults.server import HUNG
 from tests.faults.worlds import (
     COMMANDS,
@@ -47,6 +49,8 @@ ERRORS: dict[str, tuple[Fault, ...]] = {
     "fadvise": (errno.EIO, errno.EINVAL),
     "close": (errno.EIO,),
 }
+ENDS = (KILL, HALF, TERM)
+"""Faults that end the process, at once or as soon as it may."""
 STICKY = {"open", "create", "read", "write", "fsync", "rename", "unlink", "stat", "readdir"}
 _PINNING = ("choose", "drill")
 """Commands that go on without their pin, and say so."""
@@ -75,6 +79,7 @@ class Sweep:
 
     def __init__(self, name: str, top: Path, running: Server) -> None:
         self.name, self.command, self.server = name, COMMANDS[name], running
+        self.tried = Counter[str]()
         self.stage = Stage(top, self.command.prepare)
         world = self.stage.world()
         self.before = {database: sound(world, database) for database in ("app", "other")}
@@ -108,15 +113,16 @@ class Sweep:
         return [
             Case(number, operation, path, fault, sticky)
             for number, (operation, path) in enumerate(self.calls, 1)
-            for fault in (*ERRORS[operation], KILL, *((HALF,) if operation == "write" else ()))
-            for sticky in ((False, True) if operation in STICKY and isinstance(fault, int) else (False,))
+            for fault in (*ERRORS[operation], KILL, TERM, *((HALF,) if operation == "write" else ()))
+            for sticky in ((False, True) if operation in STICKY and fault not in ENDS else (False,))
         ]
 
     def violations(self, case: Case) -> list[str]:
         """Let one thing go wrong; return what is not as it has to be."""
         world = self.stage.world()
         (answer,) = self.server.run(world, [self.name], number=case.number, sticky=case.sticky, fault=case.fault)
-        wrong = [*_program(answer, killed=case.fault in (KILL, HALF)), *self._volume(world)]
+        self.tried[case.fault if case.fault in ENDS else "error"] += 1
+        wrong = [*_program(answer, killed=case.fault in ENDS), *self._volume(world)]
         if answer.code == 0 and not self.command.done(world, answer.out):
             wrong.append(f"exit code 0, and it is not done: {answer.out[-300:]}")
         codes = self._heal(world)
@@ -153,7 +159,7 @@ class Sweep:
 def _program(answer: Answer, *, killed: bool) -> Iterator[str]:
     if answer.code == HUNG:
         yield "it hangs"
-    elif answer.code not in ((0, 1, 2, 3, 143) if not killed else (0, 1, 2, 3, KILLED)):
+    elif answer.code not in ((0, 1, 2, 3) if not killed else (0, 1, 2, 3, 143, KILLED, -signal.SIGTERM)):
         yield f"it ends with {answer.code}"
     for text in ("fault in the program", "Traceback", "standard output"):
         if text in answer.out:
@@ -172,7 +178,7 @@ def _check(name: str, top: Path, running: Server, most: int | None) -> None:
     if most is not None:
         cases = random.Random(name).sample(cases, min(most, len(cases)))
     found = [f"{case}: {wrong}" for case in cases for wrong in sweep.violations(case)]
-    print(f"{name}: {len(sweep.calls)} calls, {len(cases)} faults, {len(found)} violations")
+    print(f"{name}: {len(sweep.calls)} calls, {len(cases)} faults ({dict(sweep.tried)}), {len(found)} violations")
     assert not found, "\n".join(found[:40])
 
 

@@ -328,7 +328,7 @@ def test_partials_of_every_kind_are_removed(app: StandIns) -> None:
     assert [n for n in app.unpublished("app") if "partial" in n] == [".app-b-20260101-000000.dump.partial"]
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(30, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(50, marks=pytest.mark.long)])
 def test_volume_that_another_process_fills_heals_each_time(app: StandIns, rounds: int) -> None:
     """A neighbour takes all the room at a random moment of a run; after it gave it back, the next run needs no help."""
     chance = random.Random(rounds)
