@@ -48,7 +48,7 @@ ERRORS = {
 }
 STICKY = {"open", "create", "read", "write", "fsync", "rename", "unlink", "stat"}
 HANG_SECONDS = 60
-FEW = 8
+FEW = 4
 
 
 @dataclass(frozen=True, slots=True)

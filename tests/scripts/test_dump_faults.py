@@ -295,6 +295,16 @@ def test_killed_dump_says_so(app: StandIns) -> None:
     assert app.unpublished("app") == []
 
 
+@pytest.mark.parametrize(("reader", "state"), [("NR <= 200", "staged"), ("tables=", "failed")])
+def test_reader_that_is_killed_at_once_leaves_no_program_waiting_for_it(app: StandIns, reader: str, state: str) -> None:
+    """Before it has opened anything. What it would have read from the archive fails the dump, messages do not."""
+    app.add("app", timeout="60")
+    app.program("awk", f'case "$1" in *"{reader}"*) kill -KILL $$;; esac\nexec /usr/bin/awk "$@"')
+    app.dump()
+    assert app.states() == [state]
+    assert "not done within" not in app.result("app").get("error", "")
+
+
 def test_claim_that_cannot_be_made_is_a_line_and_a_result_of_each_database(app: StandIns) -> None:
     app.add("other")
     app.renew()
