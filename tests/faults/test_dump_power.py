@@ -113,7 +113,7 @@ class Disk:
 
     def _now(self, chance: random.Random) -> Iterator[Files]:
         count = len(self._pending)
-        subsets = itertools.product((False, True), repeat=count)
+        subsets: Iterator[tuple[bool, ...]] = itertools.product((False, True), repeat=count)
         if 2**count > MOST_SUBSETS:
             subsets = iter([tuple(chance.random() < 0.5 for _ in range(count)) for _ in range(MOST_SUBSETS)])
         for subset in subsets:
