@@ -18,42 +18,41 @@ read_whole() {
 # data decide, goes to $listing, which the caller puts where there is room. Only the data section is written; the whole archive
 # is still read.
 count_rows() {
-  if ! run pg_restore -l "$1" >"$listing" || ! rm -f "$facts.sql" || ! mkfifo "$facts.sql"; then
+  if ! run pg_restore -l "$1" >"$listing" || ! make_pipe "$facts.sql"; then
     rm -f "$listing"
     return 1
   fi
-  awk -v apostrophe="'" "$row_counter" "$listing" - <"$facts.sql" >"$facts.rows" 2>/dev/null &
+  awk -v apostrophe="'" "$row_counter" "$listing" - <&6 >"$facts.rows" 2>/dev/null 5>&- 6<&- &
   counter=$! code=0
-  set -- "$1" --section=data -f "$facts.sql"
+  exec 6<&-
+  set -- "$1" --section=data -f -
   # Statistics are not rows. An older pg_restore neither writes them nor knows the option.
   case $(pg_restore --help) in *--no-statistics*) set -- "$@" --no-statistics ;; esac
-  run pg_restore "$@" || code=$?
+  run to_pipe pg_restore "$@" || code=$?
   end_counter
-  rm -f "$facts.sql" "$listing"
+  rm -f "$listing"
   [ "$code" = 0 ] || return 1
   IFS= read -r rows <"$facts.rows" || :
 }
 
-list_into() { exec pg_restore -l "$2" >"$1"; }
-
-# Wait for the program that reads the pipes. pg_restore may have ended before it opened them; it would then wait forever.
+# Wait for the program that reads the pipe, after the one that writes to it has ended.
 end_counter() {
-  [ "$code" = 0 ] || kill "$counter" 2>/dev/null || :
+  exec 5>&-
   wait "$counter" || :
   counter=
 }
 
 # Count the tables of an archive from its table of contents, of which only the head goes to $facts: read_contents ARCHIVE.
 read_contents() {
-  rm -f "$facts.list" && mkfifo "$facts.list" || return 1
+  make_pipe "$facts.list" || return 1
   awk '
     /^;/ { if (NR < 40) print }
     /^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/^[0-9]+; [0-9]+ [0-9]+ TABLE (DATA|ATTACH) / { tables++ }
-    END { print "tables=" tables + 0 }' <"$facts.list" >"$facts" &
+    END { print "tables=" tables + 0 }' <&6 >"$facts" 5>&- 6<&- &
   counter=$! code=0
-  run list_into "$facts.list" "$1" || code=$?
+  exec 6<&-
+  run to_pipe pg_restore -l "$1" || code=$?
   end_counter
-  rm -f "$facts.list"
   [ "$code" = 0 ] || return 1
   tables=$(sed -n 's/^tables=//p' "$facts")
   is_number "$tables"

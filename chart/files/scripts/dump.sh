@@ -169,19 +169,19 @@ pg_dump_once() {
   warn_of_pg_dump
 }
 
+messages_to_pipe() { exec "$@" 2>&5 5>&-; }
+
 # Run a program, and keep of its messages (with --verbose they are as many as the user's tables) the first 200 lines and the
 # first 800 of those that report something.
 run_filtered() {
-  messages=$stderr code=0
-  rm -f "$messages.pipe" && mkfifo "$messages.pipe" || return
+  code=0
+  make_pipe "$stderr.pipe" || return
   awk 'NR <= 200 || (/(error|warning|hint|detail|ERROR|FATAL|HINT|DETAIL): / && n++ < 800) { print substr($0, 1, 1000) }' \
-    "$messages.pipe" >"$messages" &
+    <&6 >"$stderr" 5>&- 6<&- &
   counter=$!
-  stderr=$messages.pipe
-  run "$@" || code=$?
-  stderr=$messages
-  wait "$counter" || :
-  counter=
+  exec 6<&-
+  run messages_to_pipe "$@" || code=$?
+  end_counter
   return "$code"
 }
 

@@ -31,6 +31,7 @@ forbidden_kinds='
   !/^[0-9]+; [0-9]+ [0-9]+ / { next }
   $4 == "EVENT" && $5 == "TRIGGER" { forbid("EVENT TRIGGER", "event trigger") }
   $4 == "FOREIGN" && $5 == "DATA" && $6 == "WRAPPER" { forbid("FOREIGN DATA WRAPPER", "foreign data wrapper") }
+  $4 == "PROCEDURAL" && $5 == "LANGUAGE" { forbid("PROCEDURAL LANGUAGE", "language") }
   $4 == "ACCESS" && $5 == "METHOD" { forbid("ACCESS METHOD", "access method") }
   $4 == "OPERATOR" && $5 == "CLASS" { forbid("OPERATOR CLASS", "operator class") }
   $4 == "OPERATOR" && $5 == "FAMILY" { forbid("OPERATOR FAMILY", "operator family") }

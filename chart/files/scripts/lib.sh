@@ -29,13 +29,19 @@ run() {
   return "$status"
 }
 
-# End the process that was started last, and wait until it is gone. What reads from it through a named pipe (`counter`) may
-# still wait for the pipe to be opened.
+# End the process that was started last, and wait until it is gone.
 end_child() {
   [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || :
   [ -z "$child" ] || wait "$child" 2>/dev/null || :
   [ -z "$counter" ] || kill -KILL "$counter" 2>/dev/null || :
 }
+
+# Make a pipe through the scratch file $1: 5 is its end for writing, 6 that for reading. Both are open at once and the file is
+# gone, so that neither side waits for the other one to open it, whoever is killed. A reader is started as
+# `... <&6 5>&- 6<&- &` and `exec 6<&-`, a writer by `run to_pipe ...`; `exec 5>&-` ends the reader.
+# shellcheck disable=SC2094 # a pipe has two ends
+make_pipe() { rm -f "$1" && mkfifo "$1" && exec 7<>"$1" && exec 5>"$1" 6<"$1" 7>&- && rm -f "$1"; }
+to_pipe() { exec "$@" >&5 5>&-; }
 
 # The error that a PostgreSQL program printed, as one line with its HINT but without DETAIL, CONTEXT or data. For a failed COPY
 # the reason is in the server's own message.
@@ -73,8 +79,10 @@ common_remedy() {
     *certificate* | *SSL*) echo "check that $ca_of holds the CA of this server, or set sslmode for a server without TLS" ;;
     *"could not translate host name"*) echo "check the cluster's name and namespace, and that DNS egress is allowed" ;;
     *refused* | *"timeout expired"* | *"timed out"* | *"No route"*)
-      echo "check that the cluster is up and healthy, and that egress to it is allowed"
+      echo "check that the cluster is up and healthy, and that NetworkPolicies allow egress from here and ingress in its namespace"
       ;;
+    *"not permitted to log in"*) echo "ALTER ROLE ... LOGIN, or name another role in $credentials_of" ;;
+    *"not currently accepting connections"*) echo "ALTER DATABASE ... ALLOW_CONNECTIONS true, or set suspended: true for this entry" ;;
     *"out of shared memory"*) echo "raise max_locks_per_transaction in the cluster's PostgreSQL parameters" ;;
     *) return 1 ;;
   esac
@@ -223,7 +231,8 @@ wait_for_server() {
     error=$(first_error)
     case ${patient:-}$error in
       yes*"authentication failed"*) ;;
-      *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"*)
+      *"authentication failed"* | *certificate* | *SSL* | *pg_hba.conf* | *"does not exist"* | *"permission denied"* | \
+        *"not permitted to log in"* | *"not currently accepting connections"*)
         lost_tls "$error" || fail "$error"
         ;;
     esac

@@ -105,5 +105,11 @@ class Scan:
             Finding(file_name(base, Kind.TOMBSTONE), "its deletion was interrupted: the next finish completes it")
             for base in self.tombstones
         ]
-        found += [Finding(name, "left over: the next finish removes it") for name in self.leftovers]
+        found += [Finding(name, _left_over(name)) for name in self.leftovers]
         return sorted(found, key=lambda finding: finding.name)
+
+
+def _left_over(name: str) -> str:
+    if name.startswith("."):
+        return "left over: the next finish removes it"
+    return "its archive is missing: copy that back within a day, or finish removes this file"

@@ -5,7 +5,7 @@ import errno
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from retention.errors import LockedError, RetentionError, VolumeError
 from retention.names import DELETIONS, OWNERS, SIDECARS, Grammar, Kind, file_name
@@ -17,6 +17,9 @@ from retention.volume.folder import Folder
 
 _SHARED_TEMPORARIES = tuple(f"{kind.value}{Kind.TEMPORARY.value}" for kind in (Kind.PIN, Kind.DRILL))
 """How the temporary names of those files end that are written under the lock of the pins alone."""
+
+_GRACE = timedelta(days=1)
+"""How long a sidecar without an archive is left alone, by the last change of its inode, which no copy sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
         VolumeError: When the volume refuses.
     """
     folder = directory.folder
-    orphans = _orphans(folder, scan)
+    orphans = _orphans(folder, scan, now)
     # Drills and restores write these without the directory's lock: one of them may be writing at this moment.
     shared = [name for name in orphans if name.endswith(_SHARED_TEMPORARIES)]
     removed = [name for name in orphans if name not in shared and folder.remove(name)]
@@ -134,11 +137,12 @@ def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
     return removed
 
 
-def _orphans(folder: Folder, scan: Scan) -> list[str]:
+def _orphans(folder: Folder, scan: Scan, now: datetime) -> list[str]:
     """Return the leftovers that are left over at a second look as well.
 
     A sidecar without its archive is gone for good, a sidecar too many costs nothing: so the archive must be missing
-    from a new list of the directory, too, and from a look at its name.
+    from a new list of the directory, too, and from a look at its name. And unless a tombstone says that we deleted the
+    archive, the sidecar must have been here for a while: someone who copies a backup back may have begun with it.
     """
     if not scan.leftovers:
         return []
@@ -148,9 +152,21 @@ def _orphans(folder: Folder, scan: Scan) -> list[str]:
         parsed = grammar.parse(name)
         owners = () if parsed is None else OWNERS.get(parsed.kind, ())
         archives = [file_name(parsed.base, kind) for kind in owners] if parsed is not None else []
-        if not any(archive in listed or folder.exists(archive) for archive in archives):
+        if any(archive in listed or folder.exists(archive) for archive in archives):
+            continue
+        proved = parsed is None or parsed.kind not in SIDECARS or parsed.base in scan.tombstones
+        if proved or _is_old(folder, name, now):
             orphans.append(name)
     return orphans
+
+
+def _is_old(folder: Folder, name: str, now: datetime) -> bool:
+    try:
+        found = folder.stat(name)
+    except VolumeError:
+        return False
+    # A clock that went back makes a file neither older nor younger.
+    return found is not None and abs(now.timestamp() - found.st_ctime) >= _GRACE.total_seconds()
 
 
 def _bury(folder: Folder, base: str, *, with_sidecars: bool) -> None:
