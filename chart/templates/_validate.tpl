@@ -15,10 +15,11 @@
 {{- define "cnpg-backup.drillErrors" -}}
 {{- $errors := list -}}
 {{- $open := printf "^(%s)$" (join "|" (list
-  "listen_addresses" "port" "unix_socket_[a-z_]*" "bonjour[a-z_]*" "ssl[a-z_]*" "krb_[a-z_]*" "gss_[a-z_]*" "hba_file" "ident_file" "config_file" "include[a-z_]*"
-  "data_directory" "external_pid_file" "archive_[a-z_]*" "recovery_[a-z_]*" "primary_[a-z_]*" "hot_standby[a-z_]*" "restore_command" "promote_trigger_file"
-  "log_destination" "log_directory" "log_filename" "logging_collector" "syslog_[a-z_]*" "stats_temp_directory" "temp_tablespaces"
-  "default_tablespace")) -}}
+  "listen_addresses" "port" "unix_socket_[a-z_]*" "bonjour[a-z_]*" "ssl[a-z_]*" "krb_[a-z_]*" "gss_[a-z_]*"
+  "hba_file" "ident_file" "config_file" "include[a-z_]*" "data_directory" "external_pid_file"
+  "archive_[a-z_]*" "recovery_[a-z_]*" "primary_[a-z_]*" "hot_standby[a-z_]*" "restore_command" "promote_trigger_file"
+  "log_destination" "log_directory" "log_filename" "logging_collector" "syslog_[a-z_]*" "stats_temp_directory"
+  "temp_tablespaces" "default_tablespace")) -}}
 {{- range $name, $_ := .Values.drill.postgresql -}}
   {{- if regexMatch $open $name -}}
     {{- $errors = append $errors (printf
