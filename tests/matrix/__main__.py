@@ -1,8 +1,7 @@
 """Compute every cell of the matrix and write docs/restore-matrix.md: `make matrix`.
 
 Arguments go to pytest, such as `-k partitions`: then only those rows of the page are written anew. Exit code 1 if a
-          cell keeps
-no promise; the page is written in any case, so that it shows which.
+cell keeps no promise; the page is written in any case, so that it shows which.
 """
 
 from __future__ import annotations
@@ -20,20 +19,8 @@ from tests.matrix.page import PAGE, read, render
 
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-m",
-            "long",
-            "-n",
-            "2",
-            "--dist",
-            "worksteal",
-            *arguments,
-            "tests/matrix",
-        ]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "long", "-n", "2", "--dist", "worksteal"]
+        command += [*arguments, "tests/matrix"]
         done = subprocess.run(command, env={**os.environ, "MATRIX_CELLS": folder}, check=False)
         rows = read(PAGE.read_text()) if PAGE.exists() else {}
         for path in Path(folder).glob("*.json"):

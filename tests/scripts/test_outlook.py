@@ -122,7 +122,8 @@ SITUATIONS = {
         "none",
         ("one transaction needs about ",),
         ("enableSuperuserAccess: true", '"createdb": true', "max_locks_per_transaction: "),
-        sql="SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY, v text)', i) FROM generate_series(1, 2600) i\n\\gexec\n",
+        sql="SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY, v text)', i) "
+        "FROM generate_series(1, 2600) i\n\\gexec\n",
     ),
     "empty database": Situation(
         "in-place", remedies=("enableSuperuserAccess: true", '"createdb": true'), sql="SELECT 1"
