@@ -277,6 +277,20 @@ class Folder:
                 return False
             return True
 
+    def remove_listed(self, name: str) -> bool:
+        """Remove a file; return False when the directory's list lacks its name as well.
+
+        Raises:
+            VolumeError: As `remove`, and when the file is listed and seems to be missing.
+        """
+        if self.remove(name):
+            return True
+        if not self.lists(name):
+            return False
+        if not self.remove(name):
+            raise self._missing(name)
+        return True
+
     def sync(self) -> None:
         """Return once every name in this directory is on disk."""
         with _volume_errors(self.path):

@@ -143,7 +143,7 @@ def unpin(directory: Directory, name: str) -> bool:
     if parsed is None or parsed.kind is not Kind.ARCHIVE:
         raise RetentionError(f"{folder.path_of(name)}: not an archive's name", "see `list` for the backups")
     with directory.locked(), locked(directory):
-        removed = folder.remove(file_name(parsed.base, Kind.PIN))
+        removed = folder.remove_listed(file_name(parsed.base, Kind.PIN))
         folder.sync()
         return removed
 
