@@ -18,7 +18,9 @@ from tests.matrix.page import PAGE, read, render
 
 
 def main(arguments: list[str]) -> int:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as own:
+        # Cells that are kept outlive a run that is cut short.
+        folder = os.environ.get("MATRIX_CELLS", own)
         command = [sys.executable, "-m", "pytest", "-q", "-m", "long", "-n", "2", "--dist", "worksteal"]
         command += [*arguments, "tests/matrix"]
         done = subprocess.run(command, env={**os.environ, "MATRIX_CELLS": folder}, check=False)

@@ -12,7 +12,15 @@ _THEMES = {
     "Owners, rights and policies": access.KINDS,
     "Outside of schemas, and states of the database": outside.KINDS,
     "Migrations gone wrong": [
-        Kind(f"{name} (migration)", "", migration.schema, migration.superuser, since=migration.migration)
+        Kind(
+            f"{name} (migration)",
+            "",
+            migration.schema,
+            migration.superuser,
+            since=migration.migration,
+            # Row security that is forced hides rows from the owner's own dump.
+            dumped_by="superuser" if "FORCE ROW LEVEL SECURITY" in migration.schema else "owner",
+        )
         for name, migration in MIGRATIONS.items()
     ],
 }

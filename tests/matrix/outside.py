@@ -161,6 +161,7 @@ KINDS = [
         "REVOKE CONNECT, TEMPORARY ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO reader; COMMENT ON "
         "DATABASE shop IS 'the shop''s';",
         since="DELETE FROM t",
+        wrong={"beside, owner": "a warning names the setting of another role, which only a superuser may give it"},
     ),
     Kind(
         "settings of the database, changed since",

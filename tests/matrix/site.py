@@ -111,10 +111,16 @@ def shortened(text: str) -> str:
     )
 
 
+_ABOUT_THE_DUMP = ("-- PostgreSQL database dump", "SET default_table")
+"""pg_dump's own lines, which depend on what else is in the dump: whether there is any table, for example."""
+
+
 def differences(before: list[str], after: list[str]) -> list[str]:
     """Lines that differ between two dumps."""
     lines = difflib.unified_diff(before, after, lineterm="", n=0)
-    return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+    return [
+        line for line in lines if not line.startswith(("---", "+++", "@@")) and not line[1:].startswith(_ABOUT_THE_DUMP)
+    ]
 
 
 class Site:
