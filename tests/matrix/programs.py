@@ -77,7 +77,9 @@ KINDS = [
         "CREATE OR REPLACE VIEW allows it; no archive of it can be restored in full, which is pg_dump's own limit.",
         T + "CREATE VIEW v AS SELECT 1 AS a; CREATE OR REPLACE VIEW v AS SELECT a FROM v;",
         since="DELETE FROM t",
-        wrong=dict.fromkeys(COLUMNS, "fails late, with a remedy that does not help: the view cannot be created"),
+        wrong=dict.fromkeys(
+            COLUMNS, "not restored: PostgreSQL cannot make this view; the remedy says how to restore all else"
+        ),
     ),
     Kind(
         "functions of all forms",
