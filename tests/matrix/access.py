@@ -98,7 +98,7 @@ KINDS = [
     ),
     Kind(
         "public dropped and made again",
-        "Then nobody but its owner may use it; the archive does not hold the default.",
+        "Then only its owner may use it; the archive does not hold the default.",
         T + "GRANT SELECT ON t TO reader;",
         since="DROP SCHEMA public CASCADE; CREATE SCHEMA public",
     ),

@@ -207,7 +207,7 @@ KINDS = [
     ),
     Kind(
         "a prepared transaction",
-        "It holds locks that nobody can end but by name.",
+        "It holds its locks until someone ends it by its name.",
         T,
         since_superuser="BEGIN; DELETE FROM t; PREPARE TRANSACTION 'lost'",
     ),
