@@ -45,13 +45,6 @@ SQL
   cat "$facts" >>"$BACKUP_RUN/obstacles"
 }
 
-# The lines of a file as one line, at most twenty of them.
-name_some() {
-  awk 'NR <= 20 { printf "%s%s", sep, $0; sep = ", " } END { if (NR > 20) printf " (and %d more)", NR - 20 }' "$1"
-}
-
-and_others() { [ "$1" = 1 ] || echo " (and $(($1 - 1)) more)"; }
-
 # What is restored: all but what belongs to the database as a whole, and what stays because this role may not change it.
 choose_entries() {
   left_alone

@@ -54,6 +54,14 @@ report() {
   [ -z "${RESTORE_TERMINATION_LOG:-}" ] || printf '%s: %s\n' "$database" "$1" >>"$RESTORE_TERMINATION_LOG" || :
 }
 
+# The lines of a file as one line, at most twenty of them.
+name_some() {
+  awk 'NR <= 20 { printf "%s%s", sep, $0; sep = ", " } END { if (NR > 20) printf " (and %d more)", NR - 20 }' "$1"
+}
+
+# A name as an identifier of SQL.
+quoted() { printf '"%s"' "$(printf '%s\n' "$1" | sed 's/"/""/g')"; }
+
 # End the restore: fail ERROR [REMEDY [CODE]].
 fail() {
   trap '' TERM INT

@@ -36,9 +36,6 @@ SQL
   done 3<"$BACKUP_RUN/leftovers"
 }
 
-# A name as an identifier of SQL.
-quoted() { printf '"%s"' "$(printf '%s\n' "$1" | sed 's/"/""/g')"; }
-
 drop_database() {
   ask "$maintenance" -v name="$1" <<'SQL'
 DROP DATABASE :"name"

@@ -120,7 +120,7 @@ SQL
     "restore beside, as superuser; or drop this foreign key, which the archive may bring back"
 }
 
-# A trusted extension belongs to whoever created it, which no archive says. In a new database it gets the owner that it has in the
+# A trusted extension belongs to the role that created it, which archives do not record. In a new database it gets the owner that it has in the
 # old one, who could otherwise no longer update it.
 create_extensions_as_before() {
   [ "$superuser$exists$keep_owners" = tyesyes ] && [ -s "$BACKUP_RUN/extension-schemas" ] || return 0

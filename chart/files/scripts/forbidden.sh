@@ -119,6 +119,8 @@ find_forbidden_rights() {
   sed -n 's/^rights on .*/&: only a superuser can grant them/p' "$list.left" >>"$BACKUP_RUN/obstacles"
 }
 
+and_others() { [ "$1" = 1 ] || echo " (and $(($1 - 1)) more)"; }
+
 # List all obstacles at once, and end the restore if there are any: stop_at_obstacles NUMBER, of those in the database.
 stop_at_obstacles() {
   obstacles=$(awk 'END { print NR }' "$BACKUP_RUN/obstacles")

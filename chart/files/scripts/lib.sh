@@ -37,7 +37,7 @@ end_child() {
 }
 
 # Make a pipe through the scratch file $1: 5 is its end for writing, 6 that for reading. Both are open at once and the file is
-# gone, so that neither side waits for the other one to open it, whoever is killed. A reader is started as
+# gone, so that neither side waits for the other to open it, even if one is killed. A reader is started as
 # `... <&6 5>&- 6<&- &` and `exec 6<&-`, a writer by `run to_pipe ...`; `exec 5>&-` ends the reader.
 # shellcheck disable=SC2094 # a pipe has two ends
 make_pipe() { rm -f "$1" && mkfifo "$1" && exec 7<>"$1" && exec 5>"$1" 6<"$1" 7>&- && rm -f "$1"; }

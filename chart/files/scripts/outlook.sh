@@ -8,8 +8,6 @@
 #
 # shellcheck disable=SC2034,SC2154 # variables are set for, or by, dump.sh, in-place.sh and lib.sh
 
-# shellcheck source=scripts/in-place.sh
-. "${0%/*}/in-place.sh"
 # shellcheck source=scripts/locks.sh
 . "${0%/*}/locks.sh"
 
