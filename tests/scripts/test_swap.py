@@ -361,3 +361,40 @@ def test_database_that_accepts_no_connections_is_replaced_only_when_asked_and_be
         rows(place, names(place, "_before_")[0])
     server.psql(remedy.replace(identifier(place.name), identifier(names(place, "_before_")[0])))
     assert rows(place, names(place, "_before_")[0]) == "0"
+
+
+# The moment of a name that begins n seconds from now.
+_NTH_SECOND = "to_char(now() AT TIME ZONE 'UTC' + n * interval '1 s', 'YYYYMMDD_HH24MISS')"
+
+
+@pytest.mark.parametrize("superuser", [True, False])
+def test_restore_does_not_take_a_name_that_another_database_has(place: Place, superuser: bool) -> None:
+    """Two restores may begin within one second, and a clock may be set back."""
+    moments = place.server.sql(f"SELECT {_NTH_SECOND} FROM generate_series(0, 29) n")
+    taken = {f"{place.name}_before_{moment}" for (moment,) in moments}
+    for name in taken:
+        place.server.create_database(name)
+    try:
+        ended(start(place, superuser))
+        assert rows(place) == "10"
+        (before,) = set(names(place, "_before_")) - taken
+        assert rows(place, before) == "0"
+    finally:
+        for name in taken:
+            place.server.psql(f"DROP DATABASE IF EXISTS {identifier(name)}")
+
+
+def test_restore_in_place_does_not_take_a_name_that_another_schema_has(make: Make) -> None:
+    """Also one of an object without a schema: a publication has the last of the moments."""
+    place = make("CREATE TABLE t (n int); CREATE PUBLICATION p FOR TABLE t")
+    place.sql(
+        f"""SELECT format('CREATE SCHEMA %I', 'public_before_' || {_NTH_SECOND})
+        FROM generate_series(0, 59) n \\gexec
+        SELECT format('CREATE PUBLICATION %I', 'p_before_' || {_NTH_SECOND})
+        FROM generate_series(50, 119) n \\gexec
+        """
+    )
+    log = place.restore()
+    (aside,) = re.findall(r"schemas whose names end in (_before_\d{8}_\d{6})", log)
+    assert place.server.value(f"SELECT count(*) FROM pg_publication WHERE pubname = 'p{aside}'", place.name) == "1"
+    assert place.server.value(f"SELECT to_regclass('public{aside}.t')", place.name) == f"public{aside}.t"

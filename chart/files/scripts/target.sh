@@ -26,12 +26,21 @@ SQL
 }
 
 # Names derived from the target's: their suffixes mark an unfinished database, the old one (with its date), and a finished one.
+# The moment in them, of the server's clock, is the first one that no name carries yet: two restores may begin within one
+# second, and a clock may be set back. In place it ends the names of schemas and of a few other objects: see set-aside.sql.
 name_databases() {
-  moment=$(date -u +%Y%m%d_%H%M%S)
-  ask "$maintenance" -v target="$target" <<'SQL' || fail_with_stderr "the new database cannot be named"
-SELECT CASE WHEN octet_length(:'target') <= 36 THEN :'target' ELSE left(:'target', 6) || '_' || left(md5(:'target'), 8) END
+  [ "$way" = in-place ] && in=$target || in=$maintenance
+  ask "$in" -v target="$target" <<'SQL' || fail_with_stderr "the new database cannot be named"
+SELECT moment, CASE WHEN octet_length(:'target') <= 36 THEN :'target' ELSE left(:'target', 6) || '_' || left(md5(:'target'), 8) END
+FROM (SELECT to_char(now() AT TIME ZONE 'UTC' + n * interval '1 second', 'YYYYMMDD_HH24MISS') AS moment, n
+  FROM generate_series(0, 3600) n) moments
+WHERE NOT EXISTS (SELECT FROM (
+    SELECT datname FROM pg_database UNION ALL SELECT nspname FROM pg_namespace UNION ALL SELECT pubname FROM pg_publication
+    UNION ALL SELECT srvname FROM pg_foreign_server UNION ALL SELECT evtname FROM pg_event_trigger
+    UNION ALL SELECT subname FROM pg_subscription) taken (name) WHERE right(name, 16) = '_' || moment)
+ORDER BY n LIMIT 1
 SQL
-  IFS= read -r prefix <"$facts"
+  IFS=$separator read -r moment prefix <"$facts"
   new=${prefix}_restoring_$moment old=${prefix}_before_$moment finished=${prefix}_restored_$moment
 }
 
