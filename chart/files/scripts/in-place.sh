@@ -294,6 +294,14 @@ run_in_place() {
     -f "$BACKUP_RUN/statements" >/dev/null
 }
 
+# An archive that ends too early also makes psql fail, at what it got of the last statement.
+archive_broke() {
+  [ ! -s "$BACKUP_RUN/feed.err" ] || grep -q 'could not write' "$BACKUP_RUN/feed.err" || unreadable "$(pg_restore_said)"
+  return 1
+}
+
+pg_restore_said() { sed 's/^pg_restore: //; s/^error: //; q' "$BACKUP_RUN/feed.err"; }
+
 # psql runs the statements, not pg_restore: what is set aside and what is restored must be one transaction.
 restore_in_place() {
   restored_alone="AND n.nspname !~ '_before_$moment\$'"
@@ -304,8 +312,8 @@ restore_in_place() {
   [ "$superuser$keep_owners" = t ] || ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
   end_sessions_now
   PGDATABASE=$target
-  run_in_place || { begin_again && run_in_place; } || committed || fail_with_stderr "psql failed"
-  wait "$feeder" || fail "the archive could not be read to its end: $(head -n 1 "$BACKUP_RUN/feed.err")" "check the volume"
+  run_in_place || archive_broke || { begin_again && { run_in_place || archive_broke; }; } || committed || fail_with_stderr "psql failed"
+  wait "$feeder" || unreadable "$(pg_restore_said)"
   stop_watching
   ! grep -q 'row security hides rows' "$stderr" || warn_of_hidden_rows
   late_checks

@@ -209,15 +209,15 @@ look_at_archive() {
     if (at) { print substr($0, at + length(head)); exit } }' "$list")
 }
 
-# The sha256 that `choose` has compared is that of the archive which pg_restore read in full before it was published. Before
-# anything that exists is changed, pg_restore reads the archive in full once more. A new database needs no such check: it
-# is made by reading the archive to its end, and is not used until then.
+# A restore reads the archive to its end before it takes effect: before the new database is swapped, or the transaction is
+# committed. `choose` has just compared its sha256 with that of the archive which was read in full before it was published.
+# So one more reading beforehand is needed only where nothing is restored, or where a role would be left behind.
 read_archive() {
-  [ "$way$dry_run" != besideno ] || [ -s "$BACKUP_RUN/missing" ] || return 0
+  [ "$dry_run" = yes ] || [ -s "$BACKUP_RUN/missing" ] || return 0
   run pg_restore -f /dev/null "$archive" || unreadable
 }
 
-unreadable() { fail "$req_base.dump cannot be read: $(first_error)"; }
+unreadable() { fail "$req_base.dump cannot be read: ${1:-$(first_error)}"; }
 
 # Write the roles that the server lacks to $BACKUP_RUN/missing; they are created only after all other checks.
 check_roles() {
