@@ -63,6 +63,7 @@ def test_a_broken_unit_test_fails_chart_testing(tools: dict[str, Path], tmp_path
     assert done.returncode != 0, done.stdout
 
 
+@pytest.mark.sample(6)
 def test_the_rendered_objects_are_well_formed_yaml(ci_file: Path) -> None:
     text = rendered_text(ci_file)
     rules = "{line-length: disable, empty-lines: disable, indentation: {indent-sequences: whatever}}"

@@ -68,6 +68,7 @@ NEAR = [pair for pair in RELEASES if pair[1] == "default" and pair[0].startswith
     [("three-majors", RELEASES), ("sharded", NEAR), ("per-database", NEAR)],
     ids=["images", "shards", "databases"],
 )
+@pytest.mark.sample(1)
 def test_no_two_releases_share_an_object(file: str, releases: list[tuple[str, str]]) -> None:
     path = CI / f"{file}-values.yaml"
     every = {(release, namespace): names(path, release, namespace) for release, namespace in releases}

@@ -50,6 +50,7 @@ def test_no_object_depends_on_the_version_of_kubernetes() -> None:
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.sample(20)
 def test_every_object_is_valid_in_every_supported_kubernetes(
     ci_file: Path, version: str, record_property: Callable[[str, object], None]
 ) -> None:

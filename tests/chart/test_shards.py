@@ -80,6 +80,7 @@ def test_databases_of_one_shard_and_image_share_a_cronjob() -> None:
 
 
 @pytest.mark.parametrize("shard", ["backup", "backup-17", "a-pg-dump", "pg-dump", "17-pg-dump"])
+@pytest.mark.sample(2)
 def test_no_shard_gives_the_name_of_another_releases_cronjob(shard: str) -> None:
     ours = set(names(entries("app", shard=shard), "cnpg").values())
     for other in ("cnpg-backup", "cnpg-pg-dump", "cnpg-pg-dump-a", "cnpg-pg-dump-17", "cnpg-pg-dump-backup"):

@@ -272,6 +272,7 @@ def test_wrong_values_fail_with_a_clear_line(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RIGHT, ids=lambda path: path.stem)
+@pytest.mark.sample(16)
 def test_near_misses_pass(path: Path) -> None:
     for manifest in chart.render(path):
         problem = schemas.problem_in(manifest, "1.36")

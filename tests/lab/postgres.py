@@ -48,6 +48,8 @@ _DEBIAN = Path("/usr/lib/postgresql")
 _PREFIX = "pglab-"
 # Unix socket paths end at 107 bytes; this leaves room for a server's folder and the socket's name.
 _LONGEST_BASE = 60
+# Of the memory-backed folder that tests use where there is one: a hundred databases at a time take less.
+_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 
@@ -140,9 +142,19 @@ def _reachable(folder: Path) -> bool:
     return all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))
 
 
+_in_memory = False
+
+
+def work_in_memory() -> None:
+    """Keep servers in memory from now on, if there is room: to make a database takes a third less time there."""
+    global _in_memory  # noqa: PLW0603
+    usable = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC
+    _in_memory = usable and shutil.disk_usage(_MEMORY).free > _ROOM
+
+
 def _base_folder() -> Path:
     candidates = [Path(tempfile.gettempdir()).resolve(), Path("/tmp"), Path("/var/tmp")]  # noqa: S108
-    for base in candidates:
+    for base in [_MEMORY, *candidates] if _in_memory else candidates:
         if base.is_dir() and len(str(base)) <= _LONGEST_BASE and (os.geteuid() != 0 or _reachable(base)):
             return base
     raise PostgresError(
@@ -454,7 +466,9 @@ class Server:
         os.chown(path, server_user().uid, server_user().gid)
 
     def _write_settings(self) -> None:
-        own = {**_SETTINGS, "port": str(self.port), "unix_socket_directories": str(self.socket)}
+        # A login is a matter of milliseconds of CPU for both sides, most of it the hashing of the password.
+        cheap = {"scram_iterations": "1"} if self.major >= 16 else {}
+        own = {**_SETTINGS, **cheap, "port": str(self.port), "unix_socket_directories": str(self.socket)}
         if self.tls:
             own["ssl"] = "on"
         self._write("postgresql.conf", (f"{k} = {literal(v)}" for k, v in {**own, **self._settings}.items()))

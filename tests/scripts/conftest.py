@@ -23,6 +23,7 @@ from tests.lab.postgres import Server, identifier
 REPO = Path(__file__).resolve().parents[2]
 DUMP = REPO / "scripts" / "dump.sh"
 RESTORE = REPO / "scripts" / "restore.sh"
+_COMPILED = str(Path(sys.prefix) / "compiled")
 PASSWORD = "pa:ss\\word 'with\" all"
 OURS: Mapping[str, str] = {"host": "localhost", "wait_timeout": "5", "lock_timeout": "1"}
 """What differs from the chart's own configuration: the server runs here, and failures must come soon."""
@@ -137,7 +138,7 @@ class Pod:
         done = subprocess.run(
             [sys.executable, "-m", "retention", command, *arguments, *termination, str(self.root)],
             cwd=REPO,
-            env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "BACKUP_POD": "pod-under-test"},
+            env={"PATH": "/usr/bin:/bin", "PYTHONPYCACHEPREFIX": _COMPILED, "BACKUP_POD": "pod-under-test"},
             capture_output=True,
             text=True,
             check=False,

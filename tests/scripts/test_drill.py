@@ -132,6 +132,7 @@ def make(pod: DrillPod, server: Server) -> Iterator[Make]:
 
 
 @pytest.mark.parametrize("pod", ["busybox", "dash", pytest.param("bash", marks=pytest.mark.long)], indirect=True)
+@pytest.mark.sample(1)
 def test_drill_proves_the_newest_and_one_more_and_says_so(pod: DrillPod, make: Make) -> None:
     name = make(backups=2)
     log = pod.drill()
@@ -212,6 +213,7 @@ def test_flipped_bit_is_found_the_archive_becomes_bad_and_the_proved_one_stays_p
         ("lib/hstore.so", "could not access file"),
     ],
 )
+@pytest.mark.sample(1)
 def test_archive_whose_extension_the_image_lacks_is_neither_proved_nor_bad(
     pod: DrillPod, make: Make, missing: str, why: str
 ) -> None:
@@ -362,6 +364,7 @@ def test_drill_proves_what_a_restore_brings_back_only_carefully(pod: DrillPod, m
 
 
 @pytest.mark.parametrize("role_is", ["missing", "plain"])
+@pytest.mark.sample(1)
 def test_archive_with_objects_of_a_former_superuser_is_proved(
     pod: DrillPod, make: Make, server: Server, role_is: str
 ) -> None:

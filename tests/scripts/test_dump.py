@@ -272,6 +272,7 @@ def test_row_security_never_yields_a_silent_part(pod: Pod, database: MakeDatabas
         "x",
     ],
 )
+@pytest.mark.sample(4)
 def test_extra_argument_that_could_spoil_the_archive_is_refused(pod: Pod, argument: str) -> None:
     pod.add("app", extra_args=[argument])
     pod.dump()
@@ -319,6 +320,7 @@ def test_empty_database_fails_unless_allowed(pod: Pod, database: MakeDatabase) -
         "-d",
     ],
 )
+@pytest.mark.sample(4)
 def test_any_database_name_is_a_name_and_nothing_else(pod: Pod, database: MakeDatabase, dbname: str) -> None:
     database(name=dbname)
     pod.add("safe-name", dbname=dbname)
@@ -739,8 +741,9 @@ def test_dump_script_takes_every_path_from_its_environment() -> None:
     assert not re.search(r"/(backups|etc/cnpg|run/cnpg|opt/cnpg)", code)
 
 
-def test_twenty_random_kills_never_leave_an_unverified_archive_under_a_final_name(
-    tmp_path: Path, server: Server, shell_paths: dict[str, str], database: MakeDatabase
+@pytest.mark.parametrize("kills", [7, pytest.param(20, marks=pytest.mark.long)])
+def test_kill_at_any_moment_never_leaves_an_unverified_archive_under_a_final_name(
+    tmp_path: Path, server: Server, shell_paths: dict[str, str], database: MakeDatabase, kills: int
 ) -> None:
     pod = Pod(tmp_path, server, shell_paths["dash"])
     name = database(rows=60000)
@@ -749,10 +752,10 @@ def test_twenty_random_kills_never_leave_an_unverified_archive_under_a_final_nam
     pod.dump()
     whole = time.monotonic() - began
     pod.finish(expect=0)
-    for i in range(20):
+    for i in range(kills):
         dump = pod.start_dump()
         # Spread over the whole run, whatever the machine's speed: no moment is left out.
-        time.sleep(whole * (i + 0.5) / 20)
+        time.sleep(whole * (i + 0.5) / kills)
         kill_session(dump)
         pod.finish()
         for archive in pod.archives(name):

@@ -74,6 +74,7 @@ def test_directory_is_synced_before_the_rename_that_stages(app: StandIns) -> Non
 
 
 @pytest.mark.parametrize("what", ["*.partial", "*.sha256", "*.result", "*/app", "*/app after the rename"])
+@pytest.mark.sample(2)
 def test_sync_that_fails_is_a_failure(app: StandIns, what: str) -> None:
     pattern, _, late = what.partition(" ")
     name = app.directory("app")
@@ -114,6 +115,7 @@ def test_volume_that_fills_up_while_it_is_staged_says_no_space_and_heals(app: St
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @in_both_shells
+@pytest.mark.sample(2)
 def test_signal_around_the_rename_has_one_true_result(app: StandIns, when: str) -> None:
     before, after = ("kill -TERM $PPID", ":") if when == "before" else (":", "kill -TERM $PPID")
     app.program(
@@ -146,6 +148,7 @@ def test_random_signals_leave_one_state_and_never_call_a_published_archive_lost(
 
 @pytest.mark.parametrize("which", ["run", "results"])
 @in_both_shells
+@pytest.mark.sample(2)
 def test_full_scratch_never_stages_an_incomplete_result(app: StandIns, which: str) -> None:
     """Filled at each step in turn."""
     for step in ("pg_dump", "pg_restore", "sha256sum", "pg_dumpall", "sync"):
@@ -196,6 +199,7 @@ def make_device(path: Path, _archive: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_link, make_second_name, make_device])
+@pytest.mark.sample(2)
 def test_lock_that_is_no_file_of_its_own_is_neither_opened_nor_written(app: StandIns, make: object) -> None:
     archive = good(app)
     before = archive.read_bytes()
@@ -210,6 +214,7 @@ def test_lock_that_is_no_file_of_its_own_is_neither_opened_nor_written(app: Stan
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_link, make_second_name, make_device])
+@pytest.mark.sample(1)
 def test_last_error_log_replaces_what_lies_under_its_name(app: StandIns, make: object) -> None:
     archive = good(app)
     before = archive.read_bytes()
@@ -236,6 +241,7 @@ def test_last_error_log_replaces_what_lies_under_its_name(app: StandIns, make: o
     ],
 )
 @in_both_shells
+@pytest.mark.sample(2)
 def test_volume_without_locks_says_so_at_once(app: StandIns, said: str, code: int) -> None:
     app.add("app", lock_timeout="600")
     app.program("flock", f'echo "{said}" >&2; exit {code}')

@@ -195,6 +195,7 @@ def _marks(name: str) -> list[pytest.MarkDecorator]:
 @pytest.mark.parametrize(
     "migration", [pytest.param(one, id=name, marks=_marks(name)) for name, one in MIGRATIONS.items()]
 )
+@pytest.mark.sample(12)
 def test_migration_gone_wrong_is_undone_by_the_owner(make: Make, migration: Migration) -> None:
     place = make(migration.schema, migration.superuser)
     good = place.plain()

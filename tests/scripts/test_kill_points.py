@@ -78,6 +78,7 @@ def stop_before(folder: Path, program: str, call: int, path: str) -> str:
     KILL_POINTS,
     ids=[f"{state.replace(' ', '_')}-before_{program}_{call}" for state, program, call in KILL_POINTS],
 )
+@pytest.mark.sample(6)
 def test_killed_there_the_dump_loses_nothing_and_the_next_run_heals(
     killable: Pod, tmp_path: Path, state: str, program: str, call: int
 ) -> None:

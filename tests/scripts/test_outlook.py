@@ -258,6 +258,7 @@ def test_locks_are_counted_by_the_newest_archive_where_only_a_check_is_made(make
 
 
 @pytest.mark.parametrize("fault", ["fails", "hangs", "prints nothing", "prints nonsense"])
+@pytest.mark.sample(1)
 def test_dump_is_good_whatever_becomes_of_the_outlook(make: Make, tmp_path: Path, fault: str) -> None:
     """The program that asks is replaced by one that spoils the answers to these questions alone."""
     case = make(Situation("in-place"))

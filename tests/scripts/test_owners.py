@@ -105,6 +105,7 @@ def test_one_owner_gets_everything_that_it_can_own(make: Make, way: str, make_ro
 
 @pytest.mark.parametrize("kind", _SUPERUSERS)
 @pytest.mark.parametrize("way", ["beside", pytest.param("in-place", marks=pytest.mark.long)])
+@pytest.mark.sample(4)
 def test_one_owner_takes_no_right_from_the_superuser(
     make: Make,
     kind: str,
@@ -132,6 +133,7 @@ def test_one_owner_takes_no_right_from_the_superuser(
     ("way", "role_is"),
     [("beside", "missing"), ("in-place", "plain"), pytest.param("beside", "plain", marks=pytest.mark.long)],
 )
+@pytest.mark.sample(2)
 def test_object_of_a_former_superuser_stays_with_the_superuser_and_makes_no_role(
     make: Make,
     kind: str,

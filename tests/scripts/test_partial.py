@@ -216,11 +216,10 @@ def selected(place: Place, dbname: str, **options: str) -> set[tuple[str, str]]:
 
 def test_any_table_can_be_named_and_no_other_one_is_taken_for_it(make: Make, other: str) -> None:  # noqa: F811
     place = make(f'CREATE SCHEMA "S, 1"; CREATE SCHEMA users; {named()}')
-    plain_names = {name for name in NAMES if name in ("Users", "users", "ü", "-")}
     for separator in (" ", ",", "\n"):
         names = separator.join(identifier(name) for name in NAMES if name != "users")
         assert selected(place, other, RESTORE_TABLES=names) == {("public", name) for name in NAMES if name != "users"}
-    for name in sorted(plain_names):
+    for name in ("Users", "-"):
         assert selected(place, other, RESTORE_TABLES=name) == {("public", name)}
         assert selected(place, other, RESTORE_TABLES=f'"S, 1".{name}') == {("S, 1", name)}
     assert selected(place, other, RESTORE_TABLES='users.a.b "S, 1"."two\nlines"') == {

@@ -174,6 +174,7 @@ def test_beside_brings_back_every_row_and_keeps_the_old_database(case: Case) -> 
 
 
 @pytest.mark.parametrize(("way", "jobs"), [("beside", "1"), ("beside", "2"), ("in-place", "2")])
+@pytest.mark.sample(2)
 def test_every_table_is_analyzed_once(make_case: MakeCase, way: str, jobs: str) -> None:
     """Partitions, their parents and materialized views, by one connection or by two."""
     case = make_case(lambda server, name, owner: plausible(server, name, owner, megabytes=10))

@@ -27,6 +27,7 @@ _KINDS = {
 
 @pytest.mark.parametrize("name", [pytest.param("r_one", marks=pytest.mark.long), 'a "b" TO c'])
 @pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.sample(4)
 def test_missing_role_is_made_whatever_it_is_named_for(make: Make, kind: str, name: str) -> None:  # noqa: F811
     role = '"' + name.replace('"', '""') + '"'
     place: Place = make(

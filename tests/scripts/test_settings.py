@@ -152,6 +152,7 @@ _CREATED = {
 @pytest.mark.parametrize("shell", ["busybox", "dash"], indirect=True)
 @pytest.mark.parametrize("kind", _CREATED)
 @pytest.mark.parametrize("name", ["app", '"My ""odd"" WITH = x; "'])
+@pytest.mark.sample(8)
 def test_encoding_and_locale_are_read_in_all_their_forms(shell: str, kind: str, name: str, tmp_path: Path) -> None:
     options, more, tablespace = _CREATED[kind]
     sql = f"SET x = on;\n\nCREATE DATABASE {name} WITH TEMPLATE = template0 {options}"

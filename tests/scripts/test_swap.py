@@ -108,6 +108,7 @@ def test_nobody_connects_to_the_new_database_before_it_is_swapped(
 
 
 @pytest.mark.parametrize("superuser", [True, False])
+@pytest.mark.sample(1)
 def test_session_in_the_new_database_does_not_stop_the_swap(place: Place, superuser: bool, tmp_path: Path) -> None:
     """An exporter's, of a superuser; or one that the role may end."""
     server = place.server
