@@ -147,7 +147,7 @@ _in_memory = False
 
 def work_in_memory() -> None:
     """Keep servers in memory from now on, if there is room: to make a database takes a third less time there."""
-    global _in_memory  # noqa: PLW0603
+    global _in_memory
     usable = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC
     _in_memory = usable and shutil.disk_usage(_MEMORY).free > _ROOM
 
