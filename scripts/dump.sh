@@ -169,8 +169,6 @@ pg_dump_once() {
   warn_of_pg_dump
 }
 
-messages_to_pipe() { exec "$@" 2>&5 5>&-; }
-
 # Run a program, and keep of its messages (with --verbose they are as many as the user's tables) the first 200 lines and the
 # first 800 of those that report something.
 run_filtered() {

@@ -38,10 +38,13 @@ end_child() {
 
 # Make a pipe through the scratch file $1: 5 is its end for writing, 6 that for reading. Both are open at once and the file is
 # gone, so that neither side waits for the other to open it, even if one is killed. A reader is started as
-# `... <&6 5>&- 6<&- &` and `exec 6<&-`, a writer by `run to_pipe ...`; `exec 5>&-` ends the reader.
+# `... <&6 5>&- 6<&- &` and `exec 6<&-`, a writer by `run to_pipe ...`; `exec 5>&-` ends the reader. The other way around it is
+# `... >&5 5>&- 6<&- &` and `exec 5>&-`, then `run from_pipe ...`; `exec 6<&-` ends the writer.
 # shellcheck disable=SC2094 # a pipe has two ends
 make_pipe() { rm -f "$1" && mkfifo "$1" && exec 7<>"$1" && exec 5>"$1" 6<"$1" 7>&- && rm -f "$1"; }
 to_pipe() { exec "$@" >&5 5>&-; }
+messages_to_pipe() { exec "$@" 2>&5 5>&-; }
+from_pipe() { exec "$@" <&6 6<&-; }
 
 # The error that a PostgreSQL program printed, as one line with its HINT but without DETAIL, CONTEXT or data. For a failed COPY
 # the reason is in the server's own message.

@@ -131,14 +131,15 @@ restore_what_works() {
   [ -s "$1" ] || return 0
   part_list=$1
   shift
-  messages=$stderr code=0
-  rm -f "$messages.pipe" && mkfifo "$messages.pipe"
-  awk "$failure_reader" file=1 "$part_list" file=2 "$messages.pipe" >"$failed.part" &
+  code=0
+  make_pipe "$stderr.pipe"
+  awk "$failure_reader" file=1 "$part_list" file=2 - <&6 >"$failed.part" 5>&- 6<&- &
   counter=$!
-  stderr=$messages.pipe
-  run pg_restore -v -d '' -w -L "$part_list" "$@" -j 1 "$archive" || code=$?
-  stderr=$messages
-  wait "$counter" || :
+  exec 6<&-
+  run messages_to_pipe pg_restore -v -d '' -w -L "$part_list" "$@" -j 1 "$archive" || code=$?
+  exec 5>&-
+  # Without its messages it is not known what failed.
+  wait "$counter" || fail "what reads pg_restore's messages ended before them" "restore again"
   counter=
   fatal=$(sed -n 's/^fatal //p' "$failed.part" | head -n 1)
   [ -z "$fatal" ] || fail "$fatal"

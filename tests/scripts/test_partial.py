@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -172,6 +173,23 @@ def test_keep_of_a_damaged_archive_keeps_nothing(make: Make, server: Server) -> 
     log = place.restore(1, superuser=True, RESTORE_WAY="auto", RESTORE_INTO="lost", RESTORE_ON_ERROR="keep")
     assert "INCOMPLETE" not in log
     assert server.sql("SELECT 1 FROM pg_database WHERE datname ~ 'lost'") == []
+
+
+@pytest.mark.parametrize("moment", ["at once", "at the end"])
+def test_keep_without_the_messages_of_pg_restore_keeps_nothing(make: Make, tmp_path: Path, moment: str) -> None:  # noqa: F811
+    """Only they say what failed. What reads them is killed before it has opened anything, or when all is restored."""
+    place = make(_TWO_FAIL)
+    kill = "kill -KILL $$" if moment == "at once" else '/usr/bin/awk "$@" >/dev/null; kill -KILL $$'
+    (tmp_path / "awk").write_text(
+        f'#!/bin/sh\ncase "$1" in *"from TOC entry"*) {kill} ;; esac\nexec /usr/bin/awk "$@"\n'
+    )
+    (tmp_path / "awk").chmod(0o755)
+    options = {"RESTORE_INTO": "unheard", "RESTORE_ON_ERROR": "keep", "RESTORE_WAY": "auto"}
+    path = f"{tmp_path}:{place.pod.environment()['PATH']}"
+    log = place.restore(1, superuser=True, PATH=path, **options)
+    assert "FAILED: " in log
+    assert "remedy: " in log
+    assert place.server.sql("SELECT 1 FROM pg_database WHERE datname ~ 'unheard'") == []
 
 
 @pytest.mark.parametrize("value", ['"open', "pg_catalog", "public, pg_temp", 'a"b', 'public,""'])

@@ -15,7 +15,7 @@ import pytest
 from tests.lab.data import Fingerprint, plausible
 from tests.lab.postgres import PostgresError, Server
 from tests.scripts.conftest import kill_session, session_processes, wait_until
-from tests.scripts.test_in_place import Make, make
+from tests.scripts.test_in_place import Make, Place, make
 from tests.scripts.test_restore_script import Case, MakeCase, _superuser, make_case, shell
 
 __all__ = ["_superuser", "make", "make_case", "shell"]
@@ -145,10 +145,55 @@ def test_answer_to_commit_that_is_lost_in_place_is_no_failure(make: Make, tmp_pa
     place.sql("DELETE FROM t")
     # A psql that is gone as soon as its work is done.
     (tmp_path / "psql").write_text(
-        f'#!/bin/sh\n{place.server.bin}/psql "$@" || exit\ncase $* in *statements*) kill -KILL $$ ;; esac\n'
+        f'#!/bin/sh\n{place.server.bin}/psql "$@" || exit\ncase $* in *" public="*) kill -KILL $$ ;; esac\n'
     )
     (tmp_path / "psql").chmod(0o755)
     log = place.restore(RESTORE_KEEP="no", PATH=f"{tmp_path}:{place.pod.environment()['PATH']}")
     assert "not before the transaction was committed" in log
     assert "as it was" not in log
     assert place.server.value("SELECT count(*) FROM t", place.name) == "1"
+
+
+def test_statements_whose_writer_is_killed_at_once_leave_psql_waiting_for_nothing(make: Make, tmp_path: Path) -> None:
+    """Before it has written anything, as by the kernel where memory is short."""
+    place = make("CREATE TABLE t (i int); INSERT INTO t VALUES (1)")
+    place.sql("DELETE FROM t")
+    log = place.restore(1, PATH=_psql_of_the_restore(place, tmp_path, "kill_others; exec"))
+    assert "FAILED: what reads the archive was killed (SIGKILL)" in log
+    assert "is as it was" in log
+    assert place.server.value("SELECT count(*) FROM t", place.name) == "0"
+
+
+@pytest.mark.parametrize("rows", [1, 200000])
+def test_psql_that_is_killed_at_once_leaves_no_writer_waiting_for_it(make: Make, tmp_path: Path, rows: int) -> None:
+    """Whether what it would have read fits into a pipe or not."""
+    place = make(f"CREATE TABLE t AS SELECT md5(i::text) FROM generate_series(1, {rows}) i")
+    log = place.restore(1, PATH=_psql_of_the_restore(place, tmp_path, "kill -KILL $$;"))
+    assert "FAILED" in log
+    assert "is as it was" in log
+    wait_until(lambda: not _processes_of(place.pod.folder), "the end of what wrote the statements")
+
+
+def _psql_of_the_restore(place: Place, folder: Path, begin: str) -> str:
+    """A PATH whose psql, where it gets the statements of the restore, begins with this."""
+    (folder / "psql").write_text(
+        f"""#!/bin/sh
+kill_others() {{
+  for one in $(cat "/proc/$PPID/task/$PPID/children"); do [ "$one" = $$ ] || kill -KILL "$one"; done
+}}
+case $* in *" public="*) {begin} {place.server.bin}/psql "$@" ;; esac
+exec {place.server.bin}/psql "$@"
+"""
+    )
+    (folder / "psql").chmod(0o755)
+    return f"{folder}:{place.pod.environment()['PATH']}"
+
+
+def _processes_of(folder: Path) -> list[str]:
+    """The processes whose environment names the folder of a pod."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and str(folder) in (entry / "environ").read_text(errors="replace"):
+                found.append(entry.name)
+    return found
