@@ -37,9 +37,10 @@ HEADERS = [
 
 
 class Server(HTTPServer):
-    """An API server that notes the headers of each request."""
+    """An API server, or a proxy before one, that notes the path and headers of each request."""
 
     seen: list[tuple[str, str]]
+    path: str
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             assert isinstance(self.server, Server)
+            self.server.path = self.path
             self.server.seen = [(name, value) for name, value in self.headers.items() if "mpersonate" in name]
             body = json.dumps({"kind": "CronJobList", "apiVersion": "batch/v1", "items": []}).encode()
             self.send_response(403 if self.headers.get("Upgrade") else 200)
@@ -54,6 +56,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_CONNECT(self) -> None:
+            assert isinstance(self.server, Server)
+            self.server.path = f"CONNECT {self.path}"
+            self.send_error(503)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -67,9 +74,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     found.server_close()
 
 
-def kubeconfig(folder: Path, server: Server, user: dict[str, Any]) -> str:
+def kubeconfig(folder: Path, server: Server, user: dict[str, Any], address: str = "", **cluster: str) -> str:
+    address = address or f"http://127.0.0.1:{server.server_port}"
     document = {
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "clusters": [{"name": "c", "cluster": {"server": address, **cluster}}],
         "users": [{"name": "u", "user": user}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "shop"}}],
         "current-context": "c",
@@ -100,6 +108,18 @@ def test_nobody_is_impersonated_unasked(server: Server, tmp_path: Path) -> None:
     assert server.seen == []
 
 
+def test_proxy_of_the_kubeconfig_is_asked_for_requests_and_exec(server: Server, tmp_path: Path) -> None:
+    """No server has that name here, so only the proxy can have seen the request."""
+    proxy = f"http://127.0.0.1:{server.server_port}"
+    path = kubeconfig(tmp_path, server, {}, "http://kubernetes.invalid:6443", **{"proxy-url": proxy})
+    cluster = Cluster.connect(path, None, None)
+    assert cluster.cronjobs("a=b") == []
+    assert server.path.startswith("http://kubernetes.invalid:6443/apis/batch/v1/namespaces/shop/cronjobs?")
+    with pytest.raises((PluginError, ConnectionError)):
+        cluster.execute("pod", "container", ["true"])
+    assert server.path == "CONNECT kubernetes.invalid:6443"
+
+
 @pytest.mark.parametrize("user", [{"as-groups": ["devs"]}, {"as-uid": "1"}, {"as": "a\r\nX: y"}])
 def test_what_cannot_be_sent_is_refused(user: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
@@ -117,9 +137,10 @@ def test_inside_of_a_cluster_the_plugin_is_the_account_of_its_pod(
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
-    found = api._inside_of_a_cluster()
-    assert found is not None
-    assert (found.configuration.host, api._own_namespace()) == ("https://10.0.0.1:443", "shop")
+    found = Cluster.connect(None, None, None)
+    assert (found._api.configuration.host, found.namespace) == ("https://10.0.0.1:443", "shop")
+    assert found._api.configuration.get_api_key_with_prefix("BearerToken") == "bearer t"
+    assert Cluster.connect(None, None, "other").namespace == "other"
     (tmp_path / "absent").write_text("")
     assert api._inside_of_a_cluster() is None, "a kubeconfig comes first"
 
