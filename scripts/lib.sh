@@ -80,7 +80,9 @@ common_remedy() {
       echo "the connection was lost: look for a restart, a failover or a crash in the server's log, then run it again"
       ;;
     *certificate* | *SSL*) echo "check that $ca_of holds the CA of this server, or set sslmode for a server without TLS" ;;
-    *"could not translate host name"*) echo "check the cluster's name and namespace, and that DNS egress is allowed" ;;
+    *"could not translate host name"*)
+      echo "check the cluster's name and namespace, that DNS egress is allowed, and, if the pods' ndots is below 3, set 'host' to the full name"
+      ;;
     *refused* | *"timeout expired"* | *"timed out"* | *"No route"*)
       echo "check that the cluster is up and healthy, and that NetworkPolicies allow egress from here and ingress in its namespace"
       ;;

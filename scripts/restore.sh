@@ -153,7 +153,9 @@ use_other_cluster() {
     */*) conf_namespace=${elsewhere%/*} ;;
   esac
   conf_cluster=${elsewhere#*/} conf_port=5432
-  conf_host=$conf_cluster-rw.$conf_namespace.svc
+  # If the configured host has the full name of its service, as some pods need it, so has this one.
+  case $conf_host in *.svc.*) conf_host=.svc.${conf_host#*.svc.} ;; *) conf_host=.svc ;; esac
+  conf_host=$conf_cluster-rw.$conf_namespace$conf_host
   # A new cluster sets its passwords only a moment after it answers.
   patient=yes
 }

@@ -127,7 +127,8 @@
   {{- if eq .target "prefer-standby" -}}
     {{- $warnings = append $warnings (printf "%s: a dump from a standby lacks the data of unlogged tables." $name) -}}
   {{- end -}}
-  {{- $ownHost := ne .host (printf "%s-rw.%s.svc" .cluster .namespace) -}}
+  {{- $service := printf "%s-rw.%s.svc" .cluster .namespace -}}
+  {{- $ownHost := not (or (eq .host $service) (hasPrefix (printf "%s." $service) .host)) -}}
   {{- if and $ownHost $values.networkPolicy.enabled (not $values.networkPolicy.extraEgress) -}}
     {{- $warnings = append $warnings (printf
       (cat

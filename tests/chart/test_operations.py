@@ -78,6 +78,21 @@ def test_only_drills_run_by_themselves_and_one_value_stops_them() -> None:
     assert all(suspended({"drill": {"enabled": False}}).values())
 
 
+def test_only_cronjobs_that_never_run_by_themselves_have_no_health_for_argo_cd() -> None:
+    """It calls an application suspended for each suspended CronJob; that runs are suspended has to be seen."""
+
+    def ignored(values: dict[str, Any] | None = None) -> set[str]:
+        return {
+            manifest["metadata"]["labels"]["app.kubernetes.io/component"]
+            for manifest in of_kind(chart.render(values), "CronJob")
+            if manifest["metadata"].get("annotations", {}).get("argocd.argoproj.io/ignore-healthcheck") == "true"
+        }
+
+    assert ignored() == {"restore", "inspect"}
+    assert ignored({"drill": {"enabled": False}, "suspend": True}) == {"restore", "inspect", "drill"}
+    assert ignored({"commonAnnotations": {"argocd.argoproj.io/ignore-healthcheck": "false"}}) == {"restore", "inspect"}
+
+
 def test_nothing_that_a_restore_runs_may_write_the_backups_but_what_pins_them() -> None:
     for name, manifest in templates().items():
         for container in containers(pod(manifest)):

@@ -44,6 +44,24 @@ def test_the_other_clusters_primary_is_asked_and_not_the_configured_one(asked: P
     assert "nothing was changed" in log
 
 
+@pytest.mark.parametrize(
+    ("configured", "host"),
+    [
+        ("app-rw.default.svc.cluster.local", "app-2-rw.apps.svc.cluster.local"),
+        ("app-rw.default.svc.a.svc.b", "app-2-rw.apps.svc.a.svc.b"),
+        ("db.example.org", "app-2-rw.apps.svc"),
+    ],
+)
+def test_full_name_of_the_configured_service_makes_the_other_clusters_host_a_full_name(
+    asked: Pod, configured: str, host: str
+) -> None:
+    """Where a pod's ndots is below 3, musl does not complete a name with two dots."""
+    asked.add("app", wait_timeout="1", sslmode="prefer", host=configured)
+    log = restored(asked, "apps/app-2", 1)
+    assert f'could not translate host name "{host}"' in log
+    assert "ndots is below 3, set 'host' to the full name" in log
+
+
 @pytest.mark.parametrize("cluster", ["a/b/c", "/a", "a/", "host=evil", "A", "a b"])
 def test_what_is_no_clusters_name_is_refused(asked: Pod, cluster: str) -> None:
     assert f"RESTORE_CLUSTER='{cluster}' is neither" in restored(asked, cluster, 2)
