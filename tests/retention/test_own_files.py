@@ -48,6 +48,7 @@ def test_file_of_ours_that_is_something_else_is_never_written_to(world: World, n
     assert archive.read_bytes() == before
     assert f"{name}: " in ran.err
     assert "fault in the program" not in ran.err
+    assert "locked for" not in ran.err, "nobody has to be waited for"
     # Without its log a prune goes on; without its locks it must not.
     assert ran.code == (0 if name == "deletions.jsonl" else 1)
     if name != "deletions.jsonl":
