@@ -54,9 +54,15 @@ def test_many_databases_of_many_tables_fit(app: StandIns, count: str) -> None:
 def test_database_of_200000_entries_fits(app: StandIns) -> None:
     list_entries(app, 200000)
     app.add("app", count_rows="true")
+    calls = app.folder / "calls"
+    counted = f'echo "$*" >>{calls}\ncase "$*" in *--section=data*) exit ;; esac\n'
+    app.program("pg_restore", counted + (app.folder / "programs" / "pg_restore").read_text())
     log = dump_in(app, "16m")
     assert app.states() == ["staged"], log
     assert app.result("app")["tables"] == "200001"
+    reads = [call for call in calls.read_text().splitlines() if "-l" not in call.split() and "-f" in call.split()]
+    assert len(reads) == 1, "its rows could not be counted, so it was read twice"
+    assert "--section=data" in reads[0]
 
 
 def test_messages_of_verbose_do_not_fill_it(app: StandIns) -> None:
