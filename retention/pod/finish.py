@@ -19,7 +19,7 @@ from retention.rule import decide, sizing
 from retention.rule.backup import Backup, Scan
 from retention.rule.policy import Policy
 from retention.text import format_size
-from retention.volume import locks, publish
+from retention.volume import locks, publish, reserve
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 from retention.volume.prune import carry_out, clean
@@ -84,6 +84,7 @@ def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run
                 work = _Work(settings, root, outcomes[database], stop, log)
                 if not work.attempt(started, patient=patient):
                     waiting.append(database)
+                reserve.keep(root)
         ended = [outcomes[name] for name in names]
         if warning := status.write_run(root, ended, now=settings.now, holder=settings.holder):
             warnings.append(warning)
@@ -215,12 +216,20 @@ class _Work:
             return
         recovered = result is None or result.text("base") != base
         warnings = [*judged.result.warnings, *self._shrinkage(judged, backups, settings)]
-        published = publish.publish(
-            directory.folder, judged, now=self._settings.now, recovered=recovered, warnings=warnings
-        )
+        published = self._publish(directory.folder, judged, recovered, warnings)
         self._note_published(judged, published, recovered, warnings)
         self._judged.add(base)
         self._own.add(published)
+
+    def _publish(self, folder: Folder, judged: publish.Judged, recovered: bool, warnings: list[str]) -> str:
+        """Publish an archive; on a full volume in the reserved room, since only what is published leads to a prune."""
+        now = self._settings.now
+        try:
+            return publish.publish(folder, judged, now=now, recovered=recovered, warnings=warnings)
+        except VolumeError as error:
+            if not reserve.release(self._root, error):
+                raise
+            return publish.publish(folder, judged, now=now, recovered=recovered, warnings=warnings)
 
     def _note_published(self, judged: publish.Judged, published: str, recovered: bool, warnings: Sequence[str]) -> None:
         name = file_name(published, Kind.ARCHIVE)

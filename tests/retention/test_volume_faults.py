@@ -81,10 +81,16 @@ def full_volume(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         monkeypatch.setattr(os, "write", refuse)
         yield ballast
         return
+    yield fill(folder)
+
+
+def fill(folder: Path) -> Path:
+    """Make a file that takes all the room of a volume."""
+    ballast = folder / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 4096)
-    yield ballast
+    return ballast
 
 
 @contextmanager
@@ -116,6 +122,30 @@ def test_full_volume_publishes_nothing_half_and_heals_once_there_is_room(
             assert world.finish(NOW).code == 0
         assert world.archives("app") == {f"{base}.dump"}
         world.assert_sound("app")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes a volume of its own")
+def test_volume_that_each_dump_leaves_full_heals_by_itself(world: World) -> None:
+    """Without room for its sidecars the dump could not be published, and nothing would ever be pruned."""
+    with small_volume(world.root):
+        for index in range(1, 19):
+            world.publish("app", NOW - 2 * index * HOUR - MINUTE)
+        world.stage("app", NOW - 5 * MINUTE)
+        assert world.finish(NOW).code == 0
+        for run in (1, 2, 3):
+            now = NOW + 2 * run * HOUR
+            base = world.stage("app", now - 5 * MINUTE)
+            ballast = fill(world.root)
+            before = world.archives("app")
+            ran = world.finish(now)
+            assert ran.code == 0, ran.out
+            assert f"{base}.dump" in world.archives("app")
+            assert before - world.archives("app"), "nothing was pruned"
+            world.assert_sound("app")
+            ballast.unlink()
+            # The archives of this test are smaller than what is reserved, so the prune alone makes no room for it.
+            assert world.finish(now).code == 0
+            assert (world.root / ".reserve").exists()
 
 
 def test_full_volume_can_still_be_pruned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A volume that the pod's user may not write: NFS with root_squash, or storage without fsGroup. Each failure says so."""
+"""A volume that the pod's user may not write (NFS with root_squash, storage without fsGroup): each failure says so."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_volume_that_may_not_be_written_names_the_user_and_what_makes_it_the_own
 def test_finish_on_a_volume_that_may_not_be_written_says_who_has_to_own_the_files(app: StandIns) -> None:
     app.dump()
     give_away(app.directory("app"))
-    config, results = str(app.folder / "config"), str(app.folder / "results")
+    options = ["--config", str(app.folder / "config"), "--results", str(app.folder / "results")]
     done = subprocess.run(
-        [*ORDINARY, sys.executable, "-m", "retention", "finish", "--config", config, "--results", results, str(app.root)],
+        [*ORDINARY, sys.executable, "-m", "retention", "finish", *options, str(app.root)],
         cwd=REPO,
         env={"PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
