@@ -416,7 +416,7 @@ def test_bad_usage_is_one_line_and_2(arguments: list[str]) -> None:
     assert ran.err.startswith("retention: ")
 
 
-@pytest.mark.parametrize("command", ["plan", "prune", "list", "status", "verify"])
+@pytest.mark.parametrize("command", ["plan", "prune", "list", "status", "verify", "clean"])
 @pytest.mark.parametrize("path", ["/nowhere/app", "/etc/passwd"])
 def test_bad_path_is_one_line_and_1(command: str, path: str) -> None:
     ran = retention_here(command, path)

@@ -72,7 +72,7 @@ def test_last_backup_before_ten_days_without_a_run_stays_six_days_more(hour: int
 
 
 def test_every_command_is_told_and_every_told_command_exists() -> None:
-    commands = {"plan", "diff", "prune", "list", "status", "pin", "unpin", "verify", "simulate", "finish"}
+    commands = {"plan", "diff", "prune", "list", "status", "pin", "unpin", "verify", "clean", "simulate", "finish"}
     rows = TEXT.split("## Commands")[1]
     told = set(re.findall(r"`([a-z]+)(?: [A-Z]+)?`", rows.split("Exit codes")[0])) & commands
     assert told == commands

@@ -50,6 +50,30 @@ def test_pipe_or_device_in_the_place_of_a_file_blocks_no_run(
     assert f"{base}.dump" in world.archives("app")
 
 
+@pytest.mark.parametrize("make", [_pipe, _link_to_device])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "status.json",
+        ".reserve",
+        "app/{old}.json",
+        "app/{old}.dump.sha256",
+        "app/{old}.drill.json",
+        "app/.{new}.dump.staged",
+    ],
+)
+def test_pipe_or_device_on_the_volume_blocks_no_command(world: World, name: str, make: Callable[[Path], None]) -> None:
+    old, newer = world.publish("app", NOW - 4 * HOUR), world.publish("app", NOW - 2 * HOUR)
+    new = world.stage("app", NOW - 5 * MINUTE)
+    make(world.root / name.format(old=old, new=new))
+    _run(*world.finish_arguments(NOW))
+    for command in ("list", "status", "verify", "prune", "plan"):
+        assert _run(command, world.root).returncode in (0, 1), command
+    options = ("--now", NOW.isoformat(), "--database", "app", "--requests", world.results)
+    assert _run("choose", *options, "--backup", newer, world.root).returncode == 0
+    assert {f"{newer}.dump", f"{old}.dump"} <= world.names("app")
+
+
 @pytest.mark.parametrize("name", ["app-20260130-220000.drill", "app-20260130-220000.request", "app.unchosen"])
 def test_pipe_in_the_place_of_a_result_blocks_no_drill(world: World, name: str) -> None:
     base = world.publish("app", NOW - 2 * HOUR)
