@@ -4,6 +4,7 @@ Each run of a database removes its partial files and publishes what is staged. W
 database is configured no longer, they would stay forever.
 """
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -27,20 +28,17 @@ class Unfinished:
 
 def find(folder: Folder, scan: Scan, now: datetime) -> list[Unfinished]:
     """Return these files of a database, archives before what belongs to them."""
-    grammar = Grammar(scan.database)
+    grammar, listed = Grammar(scan.database), folder.names()
     staged = [file_name(base, kind) for base in scan.staged for kind in (Kind.STAGED, *STAGED_SIDECARS)]
     found = []
     for name in (*scan.partial, *staged):
         parsed = grammar.parse(name)
-        if parsed is None or now - parsed.time < _AGE:
+        if parsed is None or now - parsed.time < _AGE or name not in listed:
             continue
-        try:
+        status = None
+        with contextlib.suppress(VolumeError):
             status = folder.stat(name)
-        except VolumeError:
-            found.append(Unfinished(name, None))
-            continue
-        if status is not None:
-            found.append(Unfinished(name, status.st_size))
+        found.append(Unfinished(name, None if status is None else status.st_size))
     return found
 
 
@@ -53,7 +51,7 @@ def remove(directory: Directory, now: datetime) -> list[Unfinished]:
     """
     folder = directory.folder
     with directory.locked():
-        removed = [one for one in find(folder, directory.scan(), now) if folder.remove(one.name)]
+        removed = [one for one in find(folder, directory.scan(), now) if folder.remove_listed(one.name)]
         if removed:
             folder.sync()
     return removed

@@ -24,6 +24,7 @@ NEW, DEAD = NOW - 5 * MINUTE, NOW - 65 * MINUTE
 TIMES = [NOW - hours * HOUR for hours in (2, 3, 4, 5, 6, 7)]
 NEWEST, PROVED, HELD, ADOPTABLE, CORRUPT, OLDEST = BASES = [base_of("app", time) for time in TIMES]
 OTHER = base_of("other", TIMES[0])
+LEFT = base_of("app", NOW - 50 * HOUR)
 POLICY = '{"phase": 0, "tiers": [{"name": "One", "every": "1h", "keep": 3}]}'
 AT = ("--now", NOW.isoformat())
 
@@ -86,6 +87,12 @@ def _adoptable_in(world: World) -> None:
     sha256 = hashlib.sha256(content).hexdigest()
     text = f"database=app\nbase={ADOPTABLE}\nstate=whole\nbytes={len(content)}\nsha256={sha256}\ntables=3\n"
     (world.results / f"{ADOPTABLE}.adopt").write_text(text)
+
+
+def _left(world: World) -> None:
+    _common(world)
+    world.stage("app", NOW - 50 * HOUR, report=False)
+    (world.folder("app") / f".{LEFT}.x.partial").write_text("cut off")
 
 
 def everything(world: World) -> None:
@@ -164,6 +171,11 @@ COMMANDS = {
         _adoptable,
         lambda world: ["adopt", *AT, "--lock-timeout", "1s", "--results", world.results, world.root],
         lambda world, _: _exists(world, f"{ADOPTABLE}.json", f"{ADOPTABLE}.dump.sha256"),
+    ),
+    "clean": Command(
+        _left,
+        lambda world: ["clean", *AT, "--lock-timeout", "1s", world.root],
+        lambda world, _: not any(world.folder("app").glob(f".{LEFT}*")),
     ),
     "choose": Command(
         _common,
