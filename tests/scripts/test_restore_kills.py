@@ -174,14 +174,27 @@ def test_psql_that_is_killed_at_once_leaves_no_writer_waiting_for_it(make: Make,
     wait_until(lambda: not _processes_of(place.pod.folder), "the end of what wrote the statements")
 
 
-def _psql_of_the_restore(place: Place, folder: Path, begin: str) -> str:
-    """A PATH whose psql, where it gets the statements of the restore, begins with this."""
+def test_session_that_holds_the_new_database_and_is_killed_at_once_is_not_waited_for(
+    make: Make, tmp_path: Path
+) -> None:
+    place = make("CREATE TABLE t (i int); INSERT INTO t VALUES (1)")
+    place.sql("DELETE FROM t")
+    path = _psql_of_the_restore(place, tmp_path, "kill -KILL $$;", given="hold.sql")
+    log = place.restore(1, superuser=True, RESTORE_WAY="beside", PATH=path)
+    assert "FAILED: the new database cannot be reserved" in log
+    assert "is as it was" in log
+    assert place.server.value("SELECT count(*) FROM t", place.name) == "0"
+    assert place.server.sql("SELECT 1 FROM pg_database WHERE datname ~ '_restoring_'") == []
+
+
+def _psql_of_the_restore(place: Place, folder: Path, begin: str, given: str = " public=") -> str:
+    """A PATH whose psql begins with this if its arguments hold `given`: those that get the statements of a restore."""
     (folder / "psql").write_text(
         f"""#!/bin/sh
 kill_others() {{
   for one in $(cat "/proc/$PPID/task/$PPID/children"); do [ "$one" = $$ ] || kill -KILL "$one"; done
 }}
-case $* in *" public="*) {begin} {place.server.bin}/psql "$@" ;; esac
+case $* in *"{given}"*) {begin} {place.server.bin}/psql "$@" ;; esac
 exec {place.server.bin}/psql "$@"
 """
     )
