@@ -151,6 +151,6 @@ limit_of() {
   conf_timeout=''
   # If the file is not valid, the attempt itself reports it.
   read_pairs conf_ "$1" || :
-  limit=$((run_deadline - $(now)))
+  limit=$((run_deadline - $(seconds)))
   ! is_number "$conf_timeout" || [ "$conf_timeout" -gt "$limit" ] || limit=$conf_timeout
 }

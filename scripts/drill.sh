@@ -78,7 +78,7 @@ publish_result() {
 on_term() {
   trap '' TERM INT
   end_child
-  if [ "$(now)" -ge "$deadline" ]; then
+  if [ "$(seconds)" -ge "$deadline" ]; then
     fail "not restored and checked within $limit s" "raise drill.timeoutSeconds, or give the drill more CPU"
   fi
   (fail "stopped by SIGTERM before it was done" "the next drill tries again" not-reached)
@@ -189,14 +189,14 @@ SQL
 }
 
 restore() {
-  began=$(now)
+  began=$(seconds)
   create_roles
   create_database
   PGDATABASE=$drilled
   # With the connections that a restore would use, whose order decides what succeeds. Places prove nothing.
   set -- -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}"
   run pg_restore "$@" "$archive" || restore_carefully "$@"
-  put restore_seconds "$(($(now) - began))"
+  put restore_seconds "$(($(seconds) - began))"
 }
 
 # What a restore does if names are not found or checks fail: once more, from scratch and carefully.
@@ -300,7 +300,7 @@ drill_archive() {
   put server_version "$(postgres --version | sed 's/.*) //; s/ .*//')"
   put state proved
   publish_result
-  log "$database" "proved $req_base.dump: $found_tables tables, $rows rows, restored and checked in $(($(now) - began)) s"
+  log "$database" "proved $req_base.dump: $found_tables tables, $rows rows, restored and checked in $(($(seconds) - began)) s"
 }
 
 # After a drill was killed: its server may still run.
@@ -314,13 +314,13 @@ drill_all() {
   for request in "$BACKUP_RESULTS"/*.request; do
     read_request "$request"
     database=$req_database
-    left=$((run_deadline - $(now)))
+    left=$((run_deadline - $(seconds)))
     if [ "$left" -le 0 ]; then
       write_failure "$req_base.drill" not-reached "not reached within the $DRILL_TIMEOUT s of the drill" \
         "raise drill.timeoutSeconds" "$req_base"
       continue
     fi
-    timeout -k 20 "$left" sh "$0" --drill-one "$request" "$left" "$(($(now) + left))" &
+    timeout -k 20 "$left" sh "$0" --drill-one "$request" "$left" "$(($(seconds) + left))" &
     child=$!
     wait "$child" || :
     child=
@@ -361,7 +361,7 @@ main() {
     *) usage "unknown argument '$1'" ;;
   esac
   check_environment
-  run_deadline=$(($(now) + DRILL_TIMEOUT))
+  run_deadline=$(($(seconds) + DRILL_TIMEOUT))
   trap stop TERM INT
   for request in "$BACKUP_RESULTS"/*.request; do
     [ -e "$request" ] || { echo "drill.sh: no archive was selected" && return; }

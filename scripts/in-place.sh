@@ -265,8 +265,8 @@ committed() {
   cp "$stderr" "$stderr.lost"
   target_state="it is not known whether '$target' is restored or as it was: look at its content"
   PGDATABASE=$maintenance
-  last=$(($(now) + conf_wait_timeout)) outcome='in progress'
-  while [ "$outcome" = 'in progress' ] && [ "$(now)" -le "$last" ]; do
+  last=$(($(seconds) + conf_wait_timeout)) outcome='in progress'
+  while [ "$outcome" = 'in progress' ] && [ "$(seconds)" -le "$last" ]; do
     wait_for_server
     ask "$target" -v id="$(awk '/^ *[0-9]+ *$/ { print $1 }' "$BACKUP_RUN/transaction")" <<'SQL' || fail_with_stderr "the restore's transaction cannot be looked up"
 SELECT txid_status(:'id'::bigint)

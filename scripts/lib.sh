@@ -7,7 +7,14 @@
 #
 # shellcheck disable=SC2034,SC2154 # these variables are set for the callers, or by them
 
+# The moment, for what is recorded.
 now() { date +%s; }
+
+# Seconds of a clock that nobody sets, for whatever is measured or waited for: the other one may be corrected by hours in the
+# middle of a dump.
+seconds() {
+  if read -r uptime _ 2>/dev/null </proc/uptime; then echo "${uptime%%.*}"; else now; fi
+}
 
 # The log is standard output as it was at the start: a trap may run while a command's output goes to a file, and what it
 # logs must not end up there.
@@ -229,7 +236,7 @@ ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTA
 # Ask the server for its version and role; repeat until it answers or wait_timeout is over. An error that waiting cannot cure
 # fails at once. A wrong password is one, unless patient=yes: then the right one may be set at any moment.
 wait_for_server() {
-  until=$(($(now) + conf_wait_timeout))
+  until=$(($(seconds) + conf_wait_timeout))
   until run psql -XAtqw -F '|' -c "$preamble" -c "SELECT current_setting('server_version_num'),
     split_part(current_setting('server_version'), ' ', 1), pg_is_in_recovery(),
     pg_database_size(current_database())" >"$facts"; do
@@ -241,7 +248,7 @@ wait_for_server() {
         lost_tls "$error" || fail "$error"
         ;;
     esac
-    [ "$(now)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"
+    [ "$(seconds)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"
     run sleep 1
   done
   IFS='|' read -r server_num server_version recovery database_bytes <"$facts"

@@ -15,7 +15,7 @@
 put_outlook() {
   method=unknown role_to_restore='' obstacles='' obstacle_count=0 remedies='' createdb_entry='' locks_needed=''
   own_stderr=$stderr stderr=/dev/null
-  [ $((deadline - $(now))) -le 60 ] || { ask_outlook && read_outlook "${1-}"; } || method=unknown
+  [ $((deadline - $(seconds))) -le 60 ] || { ask_outlook && read_outlook "${1-}"; } || method=unknown
   stderr=$own_stderr
   put restore_method "$method" && put restore_role "$role_to_restore"
   put restore_createdb "$createdb_entry" && put restore_max_locks "$locks_needed"

@@ -164,7 +164,7 @@ begin() {
   database=$req_database target=$req_dbname
   conf=$BACKUP_CONFIG/$database.conf archive=$BACKUP_ROOT/$database/$req_base.dump
   stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
-  credentials_of="its Secret" ca_of="its CA Secret" began=$(now)
+  credentials_of="its Secret" ca_of="its CA Secret" began=$(seconds)
   [ -f "$conf" ] || usage "$conf does not exist: this restore knows only the databases of its own CronJob"
   trap on_term TERM INT
   read_config
@@ -321,7 +321,7 @@ announce() {
 # Log the progress at intervals, and the session that blocks it, if there is one.
 watch_progress() {
   trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null; exit 0' TERM
-  nap='' from=$(now) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err old_size=0
+  nap='' from=$(seconds) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err old_size=0
   # In place, what was there before does not count.
   [ "$way" != in-place ] || { ask_progress >"$facts" 2>"$stderr" && IFS=$separator read -r old_size _ <"$facts"; } || old_size=0
   while :; do
@@ -330,7 +330,7 @@ watch_progress() {
     wait "$nap" || :
     ask_progress >"$facts" 2>"$stderr" || continue
     IFS=$separator read -r size blocker <"$facts" || continue
-    text="$(($(now) - from)) s, $(mebibytes "$((size - old_size))")"
+    text="$(($(seconds) - from)) s, $(mebibytes "$((size - old_size))")"
     [ -z "$req_database_bytes" ] || text="$text of about $(mebibytes "$req_database_bytes")"
     [ -z "$blocker" ] || text="$text; WAITING for the session of $blocker"
     log "$database" "restoring: $text"
@@ -407,7 +407,7 @@ SQL
 done_now() {
   [ -z "$incomplete" ] || end_incomplete
   counts="$found_tables tables, $found_sequences sequences${found_rows:+, $found_rows rows}"
-  report "restored $req_base.dump into '$target' in $(($(now) - began)) s: $counts as in the archive"
+  report "restored $req_base.dump into '$target' in $(($(seconds) - began)) s: $counts as in the archive"
   if [ "$way" = in-place ]; then
     report_set_aside
   elif [ -n "$exists" ]; then
