@@ -19,7 +19,7 @@ from retention.cli.common import (
 from retention.errors import ExitCode, VolumeError
 from retention.names import STATUS, Kind, is_database
 from retention.pod import outlook, report, status
-from retention.rule.backup import Scan
+from retention.rule.backup import Scan, dated_after
 from retention.text import format_age, format_size, shown, table
 from retention.volume import unfinished
 from retention.volume.directory import Directory
@@ -103,7 +103,11 @@ def _entry(
             f"{len(left)} files ({size}) of dumps that began over a day ago and were never published; "
             f"if no CronJob backs it up any more, remove them: python3 -m retention clean /backups/{found.database}"
         )
-    if more and result == report.OK:
+    future = dated_after(found.backups, now)
+    if future and not any("dated after now" in text for text in warnings):
+        # The last run had another clock.
+        more.append(f"{future}; check the clocks of the nodes")
+    if (more or future) and result == report.OK:
         result = report.WARNING
     return {
         "database": found.database,

@@ -16,7 +16,7 @@ from retention.names import STATUS, Grammar, Kind, file_name
 from retention.pod import config, outlook, status
 from retention.pod.report import REFUSAL_REMEDY, RunOutcome
 from retention.rule import decide, sizing
-from retention.rule.backup import Backup, Scan
+from retention.rule.backup import Backup, Scan, dated_after
 from retention.rule.policy import Policy
 from retention.text import format_size
 from retention.volume import locks, publish, reserve
@@ -343,11 +343,8 @@ class _Work:
         for finding in (*found.incomplete, *found.ignored):
             self._log(f"{self._database}: ignored {finding.name}: {finding.reason}")
         self._outcome.warnings += [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
-        future = sum(backup.time > self._settings.now for backup in found.backups)
-        if future:
-            self._outcome.warnings.append(
-                f"{future} backups are dated after now and exempt from pruning; check the clocks of the nodes"
-            )
+        if future := dated_after(found.backups, self._settings.now):
+            self._outcome.warnings.append(f"{future}: exempt from pruning until then; check the clocks of the nodes")
 
     def _fail(self, error: RetentionError) -> None:
         self._outcome.problems.append(error)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from retention.names import base_of
 from retention.volume import locks
 from retention.volume.folder import Folder
 from tests.faults.injector import ALWAYS, Call, Fault, Injector, once
@@ -87,6 +88,28 @@ def test_backups_dated_after_now_are_never_the_newest(world: World) -> None:
     world.publish("app", NOW + HOUR)
     assert choose(world).code == 0
     assert request(world)["base"] == "app-20260110-220000"
+
+
+def test_backups_that_a_clock_hides_from_newest_are_named(world: World) -> None:
+    """The clock of this node may be behind: then the one that is chosen is old, and its age is wrong."""
+    for hours in (1, 9000):
+        world.publish("app", NOW + hours * HOUR)
+    ran = choose(world)
+    assert ran.code == 0
+    latest = base_of("app", NOW + 9000 * HOUR)
+    assert f"warning: 2 backups are dated after now (2026-01-11 00:00Z), the latest {latest}.dump" in ran.out
+    assert "give its name" in ran.out
+    for words in ("newest before 2030-01-01T00:00Z", "app-20260110-220000"):
+        assert "warning" not in choose(world, words).out, "that is what was asked for"
+    assert f"selected {latest}.dump, dated after now," in choose(world, latest).out
+
+
+def test_all_backups_dated_after_now_are_no_reason_to_say_that_there_are_none(world: World) -> None:
+    ran = choose(world, now=NOW - 365 * DAY)
+    assert ran.code == 1
+    assert "app: 3 backups are dated after now (2025-01-11 00:00Z), the latest app-20260110-220000.dump" in ran.err
+    assert "check the clocks of the nodes; to restore one of them, give its name" in ran.err
+    assert choose(world, "app-20260110-220000", now=NOW - 365 * DAY).code == 0
 
 
 def test_request_says_what_the_metadata_say(world: World) -> None:

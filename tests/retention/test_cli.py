@@ -356,6 +356,18 @@ def test_status_shows_how_the_last_run_ended(world: World) -> None:
     assert retention_here("status", *AT, world.root / "app").code == 0
 
 
+def test_status_says_that_backups_are_dated_after_now(world: World) -> None:
+    """By a clock that is behind, the newest backup that it shows is not the newest."""
+    world.publish("app", NOW - 3 * HOUR)
+    latest = world.stage("app", NOW - HOUR)
+    world.finish(NOW)
+    behind = ("--now", NOW - 2 * HOUR)
+    text = f"1 backup is dated after now ({NOW - 2 * HOUR:%Y-%m-%d %H:%M}Z), the latest {latest}.dump"
+    assert text in retention_here("status", *behind, world.root).out
+    assert '"result": "warning"' in retention_here("status", "--format", "json", *behind, world.root).out
+    assert '"result": "ok"' in retention_here("status", "--format", "json", *AT, world.root).out
+
+
 def test_list_shows_every_backup_with_its_tier(world: World) -> None:
     fill(world, count=20)
     ran = retention_here("list", *AT, world.root / "app")

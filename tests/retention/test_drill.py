@@ -315,3 +315,23 @@ def test_archive_that_is_newer_than_the_drilled_ones_and_not_sound_is_named(worl
     ran = retention_here("choose", "--drill", world.config, "--requests", world.results, "--now", NOW, world.root)
     assert ran.code == 0
     assert f"app: warning: {NEWEST}.dump is newer and cannot be drilled: damaged" in ran.out
+
+
+def test_drill_says_that_a_clock_hides_backups_from_it(world: World) -> None:
+    """Where it hides all of them, no drill is a failure: that there are no backups would not be true."""
+    world.publish("app", NOW + HOUR)
+    options = ("--drill", world.config, "--requests", world.results)
+    ran = retention_here("choose", *options, "--now", NOW, world.root)
+    assert ran.code == 0
+    assert f"app: warning: 1 backup is dated after now ({NOW:%Y-%m-%d %H:%M}Z)" in ran.out
+    for path in world.results.iterdir():
+        path.unlink()
+    then = NOW - 365 * DAY
+    assert retention_here("choose", *options, "--now", then, world.root).code == 0
+    ran = retention_here("drill", "--config", world.config, "--results", world.results, "--now", then, world.root)
+    assert ran.code == 1
+    assert "backups are dated after now" in ran.out
+    drilled = world.status()["app"]["drill"]
+    assert isinstance(drilled, dict)
+    assert drilled["result"] == "failed"
+    assert "check the clocks" in drilled["remedy"]
