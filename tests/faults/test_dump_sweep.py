@@ -102,13 +102,18 @@ class Stage:
         self.pod.renew()
 
     def dump(self, case: Case | None = None) -> tuple[int | str, str]:
-        """Run dump.sh, with a fault; return its exit code and its log."""
+        """Run dump.sh, with a fault, or without one to record its calls; return its exit code and its log."""
+        number, fault, sticky = (case.call.number, case.fault, case.sticky) if case else (0, "0", False)
+        return self._run(number, str(getattr(errno, fault)) if fault.startswith("E") else fault, sticky=sticky)
+
+    def dump_undisturbed(self) -> tuple[int | str, str]:
+        """Run dump.sh as it is."""
+        return self._run(-1, "0", sticky=False)
+
+    def _run(self, number: int, fault: str, *, sticky: bool) -> tuple[int | str, str]:
         folders = ":".join(str(self.pod.folder / name) for name in ("backups", "run", "results"))
-        fault = case.fault if case else "0"
-        fault = str(getattr(errno, fault)) if fault.startswith("E") else fault
-        number, sticky = (case.call.number, int(case.sticky)) if case else (0, 0)
         process = subprocess.Popen(
-            [str(self._tracer), str(self._log), folders, str(number), str(sticky), fault, "sh", str(DUMP)],
+            [str(self._tracer), str(self._log), folders, str(number), str(int(sticky)), fault, "sh", str(DUMP)],
             env=self.pod.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -187,7 +192,7 @@ def violations(stage: Stage, case: Case) -> Iterator[str]:
         yield f"what was staged is not published: {out[-300:]}"
     yield from (f"{text} lost or changed in the end" for text in changed(stage))
     pod.renew()
-    log = pod.dump()
+    _, log = stage.dump_undisturbed()
     code, out = stage.finish()
     if code or pod.states() != ["staged"]:
         yield f"the next run ends with {code}: {log[-300:]}{out[-300:]}"

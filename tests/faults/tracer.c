@@ -3,7 +3,8 @@
 
    tracer LOG FOLDER[:FOLDER...] NUMBER STICKY FAULT COMMAND...
 
-   LOG gets a line for each call (number, operation, path, new path), and one when it returns (number, result). FAULT at call NUMBER (0: never):
+   LOG gets a line for each call (number, operation, path, new path), and one when it returns (number, result). FAULT at call
+   NUMBER (0: at none; -1: at none, and results are not logged, which is quicker):
      an error number   the call is not made and fails so; with STICKY=1, so do all later calls of that operation
      short             half of what was asked for is read or written
      half              half of it is written, and then all processes are killed
@@ -202,6 +203,8 @@ int main(int count, char **argument) {
     if (WIFEXITED(status) || WIFSIGNALED(status)) {
       memset(&state[pid], 0, sizeof *state);
       if (pid == leader) code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+      /* With the command a container ends. What it leaves is killed with us: busybox's timeout sleeps for another second. */
+      if (pid == leader && WIFEXITED(status)) exit(code);
       continue;
     }
     int got = WSTOPSIG(status), event = status >> 16, deliver = 0, until_its_end = 0;
