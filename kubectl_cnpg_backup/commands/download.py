@@ -36,7 +36,9 @@ def run(session: Session) -> int:
     (path,) = directories([database])
     with session.inspecting() as pod:
         listing, _ = pod.retention_json("list", path)
-        archive = _pick(database, listing["backups"], options.what)
+        archive, future = pick(database, listing["backups"], options.what)
+        if future:
+            screen.note(f"{future}; check the clocks of the nodes")
         target = options.to / archive.name if options.to.is_dir() else options.to
         if not target.parent.is_dir():
             raise UsageError(f"{target.parent} is not a folder", "create it first")
@@ -74,16 +76,33 @@ def _fetch(session: Session, pod: Inspector, archive: download.Archive, target: 
         download.fetch(pod, archive, target, progress)
 
 
-def _pick(database: str, backups: Sequence[Mapping[str, Any]], wanted: str) -> download.Archive:
-    """Return the backup of this name, or the newest one of the database of this name."""
+def pick(database: str, backups: Sequence[Mapping[str, Any]], wanted: str) -> tuple[download.Archive, str]:
+    """Return the backup of this name, or the newest one of the database of this name; and what a clock hid from it.
+
+    Raises:
+        NotFoundError: When there is no such backup.
+    """
+    future = ""
     if wanted == database:
         found = next((backup for backup in backups if int(backup["age_seconds"]) >= 0), None)
+        future = _dated_after_now(backups)
     else:
         found = next((backup for backup in backups if backup["name"] == wanted), None)
+    if found is None and future:
+        raise NotFoundError(f"{database}: {future}", "check the clocks of the nodes; to download one, give its name")
     if found is None:
         names = ", ".join(str(backup["name"]) for backup in backups[:3])
         raise NotFoundError(
             f"there is no backup {wanted} on the volume",
             f"the newest are {names}" if names else f"database {database} has no backups",
         )
-    return download.Archive(database, str(found["name"]), int(found["bytes"]), str(found["sha256"]))
+    return download.Archive(database, str(found["name"]), int(found["bytes"]), str(found["sha256"])), future
+
+
+def _dated_after_now(backups: Sequence[Mapping[str, Any]]) -> str:
+    """Return that some of the backups are dated after now, or nothing."""
+    future = [str(backup["name"]) for backup in backups if int(backup["age_seconds"]) < 0]
+    if not future:
+        return ""
+    count = "1 backup is" if len(future) == 1 else f"{len(future)} backups are"
+    return f"{count} dated after now, the latest {future[0]}: not taken for the newest"

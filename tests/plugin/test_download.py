@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,9 @@ import pytest
 from kubectl_cnpg_backup.cluster.api import Executed
 from kubectl_cnpg_backup.cluster.download import Archive, fetch, part_of, prepare
 from kubectl_cnpg_backup.cluster.inspector import ROOT, Inspector
-from kubectl_cnpg_backup.errors import PluginError, RefusedError
+from kubectl_cnpg_backup.commands.download import pick
+from kubectl_cnpg_backup.errors import NotFoundError, PluginError, RefusedError
+from tests.plugin.common import backup
 
 NAME = "app-20261122-140000.dump"
 CONTENT = bytes(range(256)) * 5000
@@ -109,3 +112,15 @@ def test_nothing_that_is_there_is_written_over(tmp_path: Path) -> None:
     part_of(target).write_bytes(CONTENT + b"more")
     with pytest.raises(RefusedError, match="longer than the archive"):
         prepare(archive(), target)
+
+
+def test_backups_that_a_clock_hides_from_the_newest_are_named() -> None:
+    ages = [timedelta(days=-400), timedelta(hours=-1), timedelta(hours=1)]
+    backups = [backup(f"app-{index}.dump", age, 9, sha256="") for index, age in enumerate(ages)]
+    archive, note = pick("app", backups, "app")
+    assert archive.name == "app-2.dump"
+    assert "2 backups are dated after now, the latest app-0.dump" in note
+    assert pick("app", backups, "app-0.dump") == (Archive("app", "app-0.dump", 9, ""), "")
+    assert pick("app", backups[2:], "app")[1] == ""
+    with pytest.raises(NotFoundError, match="dated after now"):
+        pick("app", backups[:2], "app")
