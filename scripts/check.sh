@@ -89,6 +89,7 @@ check_database() {
   put tls "$tls" && put tables "$tables"
   check_writable
   check_space
+  foresee_views "$newest" "$BACKUP_RESULTS/.$database.views"
   put free "$(mebibytes $((free * 1024)))"
   put_growth
   put_outlook "$newest"

@@ -21,6 +21,8 @@ export LC_ALL
 . "${0%/*}/archive.sh"
 # shellcheck source=scripts/remedies.sh
 . "${0%/*}/remedies.sh"
+# shellcheck source=scripts/views.sh
+. "${0%/*}/views.sh"
 # shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
 # shellcheck source=scripts/drill-server.sh
@@ -106,6 +108,13 @@ read_archive() {
   [ "${sum%% *}" = "$req_sha256" ] || fail "its sha256 differs from the one it was published with" "check the volume" damaged
   run pg_restore -f /dev/null "$archive" || fail_with_stderr "it cannot be read"
   list_archive || fail_with_stderr "it cannot be listed"
+}
+
+# What no restore can bring back is no matter of this server.
+check_views() {
+  views_of "$list" >"$list.views"
+  find_own_views "$list.views" "$archive" || fail_with_stderr "it cannot be read"
+  [ ! -s "$facts" ] || fail "$(own_views_error)" "$own_views_cure; tonight: $own_views_tonight"
 }
 
 # A quantity of Kubernetes in bytes; 0 for an unknown unit.
@@ -286,6 +295,7 @@ check_assertions() {
 drill_archive() {
   begin "$@"
   read_archive
+  check_views
   check_space
   name_database
   start_server

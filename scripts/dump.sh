@@ -23,6 +23,8 @@ export LC_ALL
 . "${0%/*}/archive.sh"
 # shellcheck source=scripts/volume.sh
 . "${0%/*}/volume.sh"
+# shellcheck source=scripts/views.sh
+. "${0%/*}/views.sh"
 # shellcheck source=scripts/foresee.sh
 . "${0%/*}/foresee.sh"
 # shellcheck source=scripts/dump-remedies.sh
@@ -332,6 +334,7 @@ backup_database() {
   dump
   foresee
   verify
+  foresee_views "$partial" "$dir/.$base.views.partial"
   dump_globals
   put_outlook "$partial"
   [ "$method" != none ] || log "$database" "$outlook"

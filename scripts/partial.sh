@@ -37,6 +37,18 @@ check_keep() {
     "name a database in RESTORE_INTO that does not exist"
 }
 
+# End a restore that could only fail at a view.
+check_views() {
+  [ "$on_error" = stop ] || return 0
+  views_of "$list" >"$list.views"
+  find_own_views "$list.views" "$archive" || unreadable
+  [ -s "$facts" ] || return 0
+  tonight=$own_views_tonight
+  [ "$superuser$may_create_databases" != ff ] ||
+    tonight="the superuser's Secret (spec.enableSuperuserAccess of the cluster) and $tonight"
+  fail "$(own_views_error)" "$own_views_cure; tonight: $tonight"
+}
+
 # Fill the new database. If that fails because of names that are not found, or of checks, then once more and carefully.
 fill_new_database() {
   awk '$4 != "DATABASE"' "$list" >"$list.use"

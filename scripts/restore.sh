@@ -23,6 +23,8 @@ export LC_ALL
 . "${0%/*}/archive.sh"
 # shellcheck source=scripts/remedies.sh
 . "${0%/*}/remedies.sh"
+# shellcheck source=scripts/views.sh
+. "${0%/*}/views.sh"
 # shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
 # shellcheck source=scripts/selection.sh
@@ -451,7 +453,9 @@ main() {
   name_databases
   announce
   check_prepared_transactions
+  check_views
   check_obstacles
+  foresee_settings
   read_archive
   if [ "$dry_run" = yes ]; then
     [ "$way$exists" != besideyes ] || report_what_stays "$target" "the present database"

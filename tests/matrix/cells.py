@@ -171,7 +171,13 @@ class Row:
     def _drill(self) -> str:
         proved, log, found = self.site.drill()
         if not proved:
-            raise CellError("the drill failed: " + (re.findall(r"FAILED: \S+: (.*)", log) or [log])[0])
+            failure = (re.findall(r"FAILED: \S+: (.*)", log) or [log])[0]
+            refusal = self.cell("into another name")
+            require(
+                refusal.startswith(REFUSED) and failure.startswith(refusal.removeprefix(REFUSED) + "; "),
+                f"the drill failed: {failure}",
+            )
+            return refusal
         if _without_places(found) != _without_places(self.good.bare):
             equal("the drilled database", _without_places(parted(self.good.plain)[0]), _without_places(found))
         return IDENTICAL

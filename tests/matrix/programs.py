@@ -73,13 +73,20 @@ KINDS = [
         since="DROP VIEW x, w; DROP TABLE u, t; DROP SCHEMA sc CASCADE",
     ),
     Kind(
-        "a view that selects from itself",
-        "CREATE OR REPLACE VIEW allows it; no archive of it can be restored in full, which is pg_dump's own limit.",
+        "a view that refers to itself",
+        "CREATE OR REPLACE VIEW allows it, CREATE VIEW does not, so no archive can bring it back.",
         T + "CREATE VIEW v AS SELECT 1 AS a; CREATE OR REPLACE VIEW v AS SELECT a FROM v;",
         since="DELETE FROM t",
-        wrong=dict.fromkeys(
-            COLUMNS, "not restored: PostgreSQL cannot make this view; the remedy says how to restore all else"
-        ),
+    ),
+    Kind(
+        "views that refer to each other",
+        "Two, three, and one that also refers to itself: pg_dump makes them in two steps.",
+        T
+        + """CREATE VIEW v AS SELECT 1 AS a; CREATE VIEW w AS SELECT a FROM v; CREATE OR REPLACE VIEW v AS SELECT a FROM w;
+        CREATE VIEW x AS SELECT 1 AS a; CREATE VIEW y AS SELECT a FROM x; CREATE VIEW z AS SELECT a FROM y;
+        CREATE OR REPLACE VIEW x AS SELECT a FROM z; CREATE VIEW own AS SELECT 1 AS a; CREATE VIEW its AS SELECT a FROM own;
+        CREATE OR REPLACE VIEW own AS SELECT its.a FROM its, own;""",
+        since="DROP VIEW x, y, z",
     ),
     Kind(
         "functions of all forms",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -72,8 +73,10 @@ def test_all_settings_but_those_of_a_missing_role_come_back_beside(place: Place,
     assert state(place.server, into or place.name) == good
     named = f'ALTER ROLE "{place.name} gone" IN DATABASE … SET work_mem: role "{place.name} gone" does not exist'
     assert [line for line in log.splitlines() if "warning" in line] == [
-        f"{place.name}: warning: not restored for '{into or place.name}': {named}"
+        f"{place.name}: warning: will not come back: {named}",
+        f"{place.name}: warning: not restored for '{into or place.name}': {named}",
     ]
+    assert log.index("will not come back") < log.index("comparing with the archive")
     assert ("which keeps them: app.newer, maintenance_work_mem\n" in log) == (not into)
     assert _SECRET not in log
 
@@ -101,6 +104,46 @@ def test_owner_restores_what_it_may_in_place_and_the_rest_is_named_without_its_v
     for setting in ('"app.secret"', "log_statement"):
         assert f"ALTER DATABASE … SET {setting}: permission denied to set parameter" in log
     assert _SECRET not in log
+
+
+@pytest.mark.parametrize(
+    ("way", "new"),
+    [("beside", False), ("beside", True), ("in-place", False)],
+    ids=["beside", "into another name", "in place"],
+)
+def test_owner_learns_before_anything_changes_what_only_a_superuser_can_restore(
+    place: Place, way: str, new: bool
+) -> None:
+    """And the statements that are printed restore it."""
+    server, name = place.server, place.name
+    server.psql(f"ALTER ROLE {name} CREATEDB; ALTER ROLE backup IN DATABASE {name} SET work_mem = '3MB';"
+                f"ALTER ROLE backup IN DATABASE {name} SET log_statement = 'mod'")  # fmt: skip
+    place.back_up()
+    good = state(server, name)
+    server.psql(f"ALTER DATABASE {name} RESET ALL; ALTER ROLE backup IN DATABASE {name} SET work_mem = '4MB'")
+    into = f"{name} of ='x\"" if new else ""
+    options = {"RESTORE_WAY": way, "RESTORE_INTO": into}
+    before = state(server, name)
+    for dry in ("yes", "no"):
+        log = place.restore(RESTORE_DRY_RUN=dry, **options)
+        fate = "stays as it is now" if way == "in-place" else "will not come back"
+        named = re.findall(f"warning: {fate}: (.*?): permission denied .*?; after the restore, as superuser: (.*)", log)
+        assert sorted(what for what, _ in named) == [
+            'ALTER DATABASE … SET "app.secret"',
+            "ALTER DATABASE … SET log_statement",
+            *(["ALTER ROLE backup IN DATABASE … SET log_statement"] if way == "beside" else []),
+            "ALTER ROLE backup IN DATABASE … SET work_mem",
+        ]
+        assert _SECRET not in log
+        if dry == "yes":
+            assert state(server, name) == before
+    for what, statement in named:
+        if "app.secret" in what:
+            assert statement.endswith(" TO …; (its value is only in the archive, since it may be a secret)")
+        else:
+            server.psql(statement)
+    lost = {line.split("|")[-1] for line in good - state(server, into or name)}
+    assert lost == {"app.secret"}
 
 
 @pytest.mark.parametrize("way", ["beside", "in-place"])

@@ -102,10 +102,6 @@ CREATE TABLE data (val text CHECK (known(val)));
 INSERT INTO data VALUES ('a');
 REVOKE INSERT ON data FROM CURRENT_USER;
 
--- fails: a view of itself
-CREATE VIEW itself AS SELECT 1 AS id;
-CREATE OR REPLACE VIEW itself AS SELECT id FROM itself;
-
 -- fails: an extension's function in an index
 CREATE EXTENSION fuzzystrmatch;
 CREATE FUNCTION f(p text) RETURNS text IMMUTABLE LANGUAGE sql SET search_path = public AS 'SELECT soundex(p)';
@@ -267,3 +263,113 @@ CREATE FUNCTION known(p text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT EXI
 ALTER FUNCTION known(text) SET search_path = public;
 CREATE TABLE data (val text CHECK (known(val)));
 INSERT INTO data VALUES ('a');
+
+-- itself: a view of itself
+CREATE VIEW itself AS SELECT 1 AS id;
+CREATE OR REPLACE VIEW itself AS SELECT id FROM itself;
+
+-- itself: none of whose columns it reads
+CREATE VIEW itself AS SELECT 1::bigint AS id;
+CREATE OR REPLACE VIEW itself AS SELECT count(*) AS id FROM itself;
+
+-- itself: as rows
+CREATE VIEW itself AS SELECT 1 AS id, '' AS row;
+CREATE OR REPLACE VIEW itself AS SELECT 1 AS id, itself::text AS row FROM itself;
+
+-- itself: by its number
+CREATE VIEW itself AS SELECT 1 AS id, ''::text AS name;
+CREATE OR REPLACE VIEW itself AS SELECT 1 AS id, 'itself'::regclass::text AS name;
+
+-- itself: within joins
+CREATE VIEW itself AS SELECT 1 AS id;
+CREATE TABLE t (id int);
+CREATE TABLE u (id int);
+CREATE OR REPLACE VIEW itself AS SELECT t.id FROM (t JOIN u USING (id)) LEFT JOIN (t x CROSS JOIN itself) ON x.id = t.id, ONLY u z;
+
+-- itself: within EXISTS, in the FROM list of a WITH, of a UNION
+CREATE VIEW itself AS SELECT 1 AS id;
+CREATE TABLE t (id int);
+CREATE OR REPLACE VIEW itself AS WITH q AS (SELECT id FROM t WHERE EXISTS (SELECT 1 FROM t x, itself y WHERE y.id = t.id))
+  SELECT id FROM q UNION ALL SELECT max(id) FROM t;
+
+-- itself: beside and below a function
+CREATE VIEW itself AS SELECT 1 AS id;
+CREATE TABLE t (id int);
+CREATE OR REPLACE VIEW itself AS SELECT g.id FROM t, ROWS FROM (generate_series(1, 2), unnest(ARRAY[1, 2])) WITH ORDINALITY f (a, b, c),
+  LATERAL generate_series(1, (SELECT max(i.id) FROM itself i WHERE i.id IS DISTINCT FROM t.id)) g (id);
+
+-- itself: with options
+CREATE VIEW itself WITH (security_barrier) AS SELECT 1 AS id;
+CREATE OR REPLACE VIEW itself WITH (security_barrier, check_option = local) AS SELECT id FROM itself;
+
+-- itself: a name with a quote, a line end and a semicolon, in a schema with a blank
+CREATE SCHEMA "My S";
+CREATE VIEW "My S"."it's ""1
+;" AS SELECT 1 AS id;
+CREATE OR REPLACE VIEW "My S"."it's ""1
+;" AS SELECT id FROM "My S"."it's ""1
+;";
+
+-- itself: names that are keywords
+CREATE SCHEMA "select";
+CREATE VIEW "select"."from" AS SELECT 1 AS id;
+CREATE OR REPLACE VIEW "select"."from" AS SELECT id FROM "select"."from";
+
+-- others: two and three views of one another
+CREATE VIEW v AS SELECT 1 AS a;
+CREATE VIEW w AS SELECT a FROM v;
+CREATE OR REPLACE VIEW v AS SELECT a FROM w;
+CREATE VIEW x AS SELECT 1 AS a;
+CREATE VIEW y AS SELECT a FROM x;
+CREATE VIEW z AS SELECT a FROM y;
+CREATE OR REPLACE VIEW x AS SELECT a FROM z;
+
+-- others: of itself, and another one of it
+CREATE VIEW v AS SELECT 1 AS a;
+CREATE VIEW w AS SELECT a FROM v;
+CREATE OR REPLACE VIEW v AS SELECT w.a FROM w, v;
+
+-- others: of its own row type
+CREATE VIEW v AS SELECT 1 AS a;
+CREATE OR REPLACE VIEW v AS SELECT (ROW(1)::v).a AS a;
+
+-- others: through a function
+CREATE VIEW v AS SELECT 1 AS a;
+CREATE FUNCTION f() RETURNS SETOF v LANGUAGE sql AS 'SELECT 1';
+CREATE OR REPLACE VIEW v AS SELECT a FROM f();
+
+-- others: a recursive one
+CREATE RECURSIVE VIEW v (a) AS SELECT 1 UNION ALL SELECT a + 1 FROM v WHERE a < 3;
+
+-- others: a name that WITH gives
+CREATE VIEW v AS WITH v AS (SELECT 1 AS a) SELECT a FROM v;
+
+-- others: a table of that name in another schema
+CREATE SCHEMA s;
+CREATE TABLE s.v (v int);
+CREATE VIEW v AS SELECT v.v FROM s.v;
+CREATE SCHEMA v;
+CREATE TABLE v.v (v int);
+CREATE VIEW s.w AS SELECT v.v FROM v.v;
+
+-- others: a column of that name, of an alias like the schema
+CREATE TABLE t (v int, a int);
+CREATE VIEW v AS SELECT public.v, t2.a FROM t public, LATERAL (VALUES (public.v, 1), (public.v, 2)) l (x, y), t t2
+  WHERE t2.a IS DISTINCT FROM public.v AND EXTRACT(year FROM to_timestamp(public.v)) > 1 AND substring('a' FROM public.v) = ''
+    AND trim(BOTH FROM 'x') = '' AND public.v IN (public.v, 1) GROUP BY t2.a, public.v ORDER BY t2.a, public.v;
+
+-- others: a function of that name
+CREATE FUNCTION v() RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
+CREATE VIEW v AS SELECT x FROM v() x, ROWS FROM (v(), v()) y;
+
+-- others: in strings
+CREATE VIEW v AS SELECT ' FROM public.v '::text AS a, E'\\ FROM public.v' AS b, 'it''s FROM public.v' AS c, 'public.v'::name AS d;
+
+-- others: in a rule, a default and a trigger
+CREATE VIEW v AS SELECT 1 AS a;
+CREATE RULE r AS ON INSERT TO v DO INSTEAD SELECT * FROM v;
+ALTER VIEW v ALTER a SET DEFAULT 3;
+
+-- others: in a materialized view
+CREATE MATERIALIZED VIEW v AS SELECT 1 AS a;
+CREATE VIEW w AS SELECT a FROM v;
