@@ -1,8 +1,8 @@
 """Compute the cells of one row: back up once, then restore in every way, each from the same state of the database.
 
-A cell is `identical`, or `refused: …` with what the restore names before anything has changed. All else raises
-          CellError: then
-the cell keeps no promise.
+A cell is `identical`, or `refused: …` with what the restore names before anything has changed, or `named: …`: all but this is
+identical, and the restore named it before anything had changed, with the statement that brings it back. All else raises CellError:
+then the cell keeps no promise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.lab.postgres import PostgresError
 from tests.matrix.kind import COLUMNS, Column, Kind
 from tests.matrix.site import ASIDE, NAME, Site, differences, parted, shortened, without_owners
 
-IDENTICAL, REFUSED, WRONG = "identical", "refused: ", "wrong: "
+IDENTICAL, REFUSED, NAMED, WRONG = "identical", "refused: ", "named: ", "wrong: "
 _USELESS = ("look for the cause in the server's log", "restore it by hand to find out why")
 
 
@@ -128,7 +128,7 @@ class Row:
         (old,) = self.site.databases() - {NAME}
         equal("the old database", before, self.site.plain(old))
         require(f'DROP DATABASE "{old}"' in log, f"the log does not say how {old} is dropped")
-        return self._compare(NAME, superuser)
+        return self._compare(NAME, superuser, log)
 
     def _into_another_name(self) -> str:
         before = self.site.plain(NAME)
@@ -137,7 +137,7 @@ class Row:
             return log
         require(self.site.databases() == {NAME, "shop_copy"}, f"databases: {self.site.databases()}")
         equal("the database itself", before, self.site.plain(NAME))
-        return self._compare("shop_copy", True)
+        return self._compare("shop_copy", True, log)
 
     def _in_place(self, superuser: bool) -> str:
         there, rows = {shortened(line) for line in self.site.inventory()}, self.site.rows()
@@ -151,7 +151,7 @@ class Row:
             role = "" if superuser else f"SET SESSION AUTHORIZATION {NAME};"
             self.site.server.psql(f"SET default_transaction_read_only = off; {role} {statement}", NAME)
         require(not re.search(ASIDE, "\n".join(self.site.inventory())), "the printed statement does not drop all")
-        return self._compare(NAME, superuser, before)
+        return self._compare(NAME, superuser, log, before)
 
     def _set_aside_whole(self, there: set[str], rows: dict[str, object], log: str) -> None:
         """Each object that was there is there still: set aside, or left where it was, which the log says then."""
@@ -207,8 +207,9 @@ class Row:
         require(again == code and _failure(dry) == failure, f"fails late: {failure}")
         return REFUSED + _obstacle(failure)
 
-    def _compare(self, dbname: str, superuser: bool, before: Good | None = None) -> str:
+    def _compare(self, dbname: str, superuser: bool, log: str, before: Good | None = None) -> str:
         """An owner's restore gives all to the owner, and rights of what it owns are no grant."""
+        named = self._bring_back_what_was_named(dbname, log)
         found, good = self._look(dbname), self.good
         (inside, itself), (expected, database) = parted(found.plain), parted(good.plain)
         stays: list[str] = []
@@ -237,7 +238,20 @@ class Row:
         marked = [("+" if line in found.rights else "-") + line for line in sorted(differing)]
         require(not differing, f"a right differs: {' / '.join(marked[:6])}")
         require(found.views == good.views, f"materialized views differ: {sorted(found.views)} {sorted(good.views)}")
+        if named:
+            require(not stays, f"stays: {', '.join(stays)}")
+            return NAMED + ", ".join(named)
         return IDENTICAL + (f"; stays: {', '.join(stays)}" if stays else "")
+
+    def _bring_back_what_was_named(self, dbname: str, log: str) -> list[str]:
+        """Run the statements that the restore printed for a superuser, before it changed anything."""
+        beginning = log.split("comparing with the archive")[0]
+        lost = re.findall(r"warning: (?:will not come back|stays as it is now): (.*?): .*, as superuser: (.*)", beginning)
+        for _, statement in lost:
+            before = self.site.plain(dbname)
+            self.site.server.psql(statement)
+            require(before != self.site.plain(dbname), f"this was not lost: {statement}")
+        return [what for what, _ in lost]
 
 
 # What is newer than the archive and belongs to an extension, or is only for a superuser to change, stays in place.

@@ -135,6 +135,15 @@ KINDS = [
         since="DELETE FROM t",
     ),
     Kind(
+        "rows of an extension's own, changed by the user",
+        "The archive holds them, and the extension brings them too: those of the archive win.",
+        T,
+        then="CREATE EXTENSION presets; GRANT USAGE ON SCHEMA presets TO shop; UPDATE presets.preset SET v = 'mine' WHERE "
+        "name = 'one';"
+        "UPDATE presets.preset SET name = 'zwei' WHERE name = 'two'; INSERT INTO presets.preset VALUES ('three', 3, 'mine');",
+        since="DELETE FROM t; UPDATE presets.preset SET v = 'newer'",
+    ),
+    Kind(
         "range types next to an extension",
         "The functions that make a range's values belong to the first superuser, and only he can move them.",
         "CREATE EXTENSION citext; CREATE TYPE span AS RANGE (subtype = float8); CREATE TABLE t (s span); INSERT INTO "
@@ -161,7 +170,6 @@ KINDS = [
         "REVOKE CONNECT, TEMPORARY ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO reader; COMMENT ON "
         "DATABASE shop IS 'the shop''s';",
         since="DELETE FROM t",
-        wrong={"beside, owner": "a warning names the setting of another role, which only a superuser may give it"},
     ),
     Kind(
         "settings of the database, changed since",

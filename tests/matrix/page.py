@@ -16,7 +16,7 @@ _HEAD = """# What comes back
 
 Each row is a kind of database, and often what has happened to it since its backup. Each column is a way to restore it.
 `make matrix` makes every database on a real PostgreSQL server, backs it up with the chart's own scripts, restores it
-in each way, and writes this page. {total} kinds, {cells} cells: {identical} identical, {refused} refused{wrong}.
+in each way, and writes this page. {total} kinds, {cells} cells: {identical} identical, {refused} refused{others}.
 
 * **identical**: a plain dump of the restored database has the same lines as one of the database when it was backed up:
   definitions, rows, owners, rights, comments and settings. Materialized views hold the same rows, and each role may do
@@ -25,25 +25,30 @@ in each way, and writes this page. {total} kinds, {cells} cells: {identical} ide
   statement that the restore prints drops all of it. Beside, the old database is unchanged under its new name.
 * **stays** names what is newer than the archive and belongs to an extension, or is only for a superuser to change: in
   place it is left as it was.
-* **refused**: before anything changed, the restore named what PostgreSQL does not allow this role to do, and how to
-  allow it. A run with `RESTORE_DRY_RUN=yes` gives the same answer. The database is as it was.
+* **refused**: before anything changed, the restore named what PostgreSQL does not allow this role to do, or cannot do at
+  all, and what to do about it. A run with `RESTORE_DRY_RUN=yes` gives the same answer. The database is as it was. A
+  drill fails with the same words, before it restores anything.
 {legend}
 The columns: **beside** restores into a new database and then swaps both by name, **in place** restores into the
 existing one. The superuser is the one of the superuser's Secret. The owner may create databases for *beside* and may
 not for *in place*; what an owner restores belongs to the owner. **Into another name** is `RESTORE_INTO`, as the
 superuser. A **drill** restores into a server of its own. See [restore.md](restore.md).
 """
-_WRONG = "* **wrong**: known to be wrong, and how.\n"
+_LEGEND = {
+    "named": "* **named**: identical but for this, which the role may not bring back. The restore said so before it "
+    "changed anything,\n  with the statement for a superuser that brings it back; after that, the database is identical.\n",
+    "wrong": "* **wrong**: known to be wrong, and how.\n",
+}
 
 
 def render(rows: Mapping[str, Cells]) -> str:
     """The page."""
     cells = [cell for row in rows.values() for cell in row.values()]
-    count = {word: sum(cell.startswith(word) for cell in cells) for word in ("identical", "refused", "wrong")}
-    wrong = f", {count['wrong']} wrong" if count["wrong"] else ""
+    count = {word: sum(cell.startswith(word) for cell in cells) for word in ("identical", "refused", *_LEGEND)}
+    others = [word for word in _LEGEND if count[word]]
     text = _HEAD.format(
-        total=len(rows), cells=len(cells), identical=count["identical"], refused=count["refused"], wrong=wrong,
-        legend=_WRONG if wrong else "",
+        total=len(rows), cells=len(cells), identical=count["identical"], refused=count["refused"],
+        others="".join(f", {count[word]} {word}" for word in others), legend="".join(_LEGEND[word] for word in others),
     )  # fmt: skip
     for theme, kinds in KINDS.items():
         text += f"\n## {theme}\n\n| database | " + " | ".join(COLUMNS) + " |\n|" + " --- |" * (len(COLUMNS) + 1) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.matrix.kind import COLUMNS, Kind
+from tests.matrix.kind import Kind
 from tests.matrix.tables import T
 
 USERS = """CREATE TABLE users (id int PRIMARY KEY, first text, last text, at timestamptz);

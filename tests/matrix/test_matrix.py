@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix.cells import IDENTICAL, REFUSED, WRONG, CellError, Row
+from tests.matrix.cells import IDENTICAL, NAMED, REFUSED, WRONG, CellError, Row
 from tests.matrix.kind import COLUMNS, Kind
 from tests.matrix.kinds import ALL
 from tests.matrix.page import PAGE, read, render
@@ -61,7 +61,7 @@ def test_page_has_a_row_of_each_kind_and_no_cell_that_keeps_no_promise() -> None
     for kind in ALL.values():
         for column in COLUMNS:
             cell = rows[kind.name][column]
-            promised = (WRONG,) if column in kind.wrong else (IDENTICAL, REFUSED)
+            promised = (WRONG,) if column in kind.wrong else (IDENTICAL, REFUSED, NAMED)
             assert cell.startswith(promised), f"{kind.name}: {column}"
     assert render(rows) == text
 

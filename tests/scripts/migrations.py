@@ -37,6 +37,14 @@ def install_extensions(server: Server) -> None:
         "SELECT pg_catalog.pg_extension_config_dump('settings.job', 'WHERE id > 1');"
         "SELECT pg_catalog.pg_extension_config_dump('settings.job_id_seq', '');"
     )
+    # Its dumps hold rows that it brings itself.
+    (folder / "presets.control").write_text("default_version = '1'\nschema = presets\n")
+    (folder / "presets--1.sql").write_text(
+        "CREATE TABLE presets.preset (name text PRIMARY KEY, rank int UNIQUE, v text);"
+        "GRANT ALL ON presets.preset TO PUBLIC;"
+        "INSERT INTO presets.preset VALUES ('one', 1, 'built in'), ('two', 2, 'built in');"
+        "SELECT pg_catalog.pg_extension_config_dump('presets.preset', '');"
+    )
 
 
 _T = "CREATE TABLE t (id serial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a'), ('b'); "

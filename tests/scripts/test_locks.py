@@ -43,7 +43,7 @@ SCHEMAS = {
         "CREATE TABLE t%1$s (id int, v text); CREATE POLICY p ON t%1$s USING (true);"
         "CREATE TRIGGER tg BEFORE INSERT ON t%1$s FOR EACH ROW EXECUTE FUNCTION tf()",
     ),
-    "views": "CREATE TABLE a (i int, v text);" + each(5000, "CREATE VIEW v%1$s AS SELECT * FROM a"),
+    "views": "CREATE TABLE a (i int, v text);" + each(2000, "CREATE VIEW v%1$s AS SELECT * FROM a"),
     "materialized views": "CREATE TABLE a (i int, v text);"
     + each(500, "CREATE MATERIALIZED VIEW m%1$s AS SELECT * FROM a; CREATE UNIQUE INDEX ON m%1$s (i)"),
     "functions": each(
