@@ -25,6 +25,8 @@ export LC_ALL
 . "${0%/*}/views.sh"
 # shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
+# shellcheck source=scripts/rows.sh
+. "${0%/*}/rows.sh"
 # shellcheck source=scripts/drill-server.sh
 . "${0%/*}/drill-server.sh"
 
@@ -204,8 +206,22 @@ restore() {
   PGDATABASE=$drilled
   # With the connections that a restore would use, whose order decides what succeeds. Places prove nothing.
   set -- -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}"
-  run pg_restore "$@" "$archive" || restore_carefully "$@"
+  careful=''
+  awk '$4 != "DATABASE"' "$list" >"$list.use"
+  rows_of_extensions "$list.use" "$list.rows"
+  if [ -s "$list.rows" ]; then restore_in_steps "$@"; else run pg_restore "$@" "$archive"; fi || restore_carefully "$@"
   put restore_seconds "$(($(seconds) - began))"
+}
+
+# As fill_in_steps of restore.sh.
+restore_in_steps() {
+  split_for_care "$list.use"
+  for part in 1 2 3; do
+    [ "$part" != 3 ] || [ ! -s "$list.rows" ] || make_way_for_rows "$drilled"
+    PGDATABASE=$drilled
+    [ ! -s "$list.use.$part" ] || run pg_restore "$@" -L "$list.use.$part" "$archive" || return 1
+    [ -z "$careful" ] || [ "$part" = 3 ] || take_care "$drilled" "$BACKUP_RESULTS/back.$part"
+  done
 }
 
 # What a restore does if names are not found or checks fail: once more, from scratch and carefully.
@@ -218,14 +234,8 @@ restore_carefully() {
 DROP DATABASE :"name"
 SQL
   create_database
-  path=''
-  awk '$4 != "DATABASE"' "$list" >"$list.use"
-  split_for_care "$list.use"
-  for part in 1 2 3; do
-    PGDATABASE=$drilled
-    [ ! -s "$list.use.$part" ] || run pg_restore "$@" -L "$list.use.$part" "$archive" || fail_with_stderr "pg_restore failed"
-    [ "$part" = 3 ] || take_care "$drilled" "$BACKUP_RESULTS/back.$part"
-  done
+  careful=yes path=''
+  restore_in_steps "$@" || fail_with_stderr "pg_restore failed"
   take_back "$drilled" "$BACKUP_RESULTS/back.2" "$BACKUP_RESULTS/back.1"
 }
 

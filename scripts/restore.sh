@@ -27,6 +27,8 @@ export LC_ALL
 . "${0%/*}/views.sh"
 # shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
+# shellcheck source=scripts/rows.sh
+. "${0%/*}/rows.sh"
 # shellcheck source=scripts/selection.sh
 . "${0%/*}/selection.sh"
 # shellcheck source=scripts/partial.sh
