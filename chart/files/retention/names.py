@@ -60,11 +60,14 @@ DELETIONS = "deletions.jsonl"
 LAST_ERROR = "last-error.log"
 STATUS = "status.json"
 STATUS_LOCK = ".status.lock"
+RESERVE = ".reserve"
 
 OWN_FILES = frozenset({LOCK, PIN_LOCK, DELETIONS, LAST_ERROR})
 """The other files of this package in a database's directory."""
 
-OWN_ROOT_FILES = frozenset({STATUS, STATUS_LOCK, f".{STATUS}{Kind.TEMPORARY.value}"})
+OWN_ROOT_FILES = frozenset(
+    {STATUS, STATUS_LOCK, RESERVE, *(f".{name}{Kind.TEMPORARY.value}" for name in (STATUS, RESERVE))}
+)
 """The files of this package at the root of the volume."""
 
 

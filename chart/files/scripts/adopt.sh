@@ -40,7 +40,7 @@ read_archive() {
   put database "$database" && put base "$base"
   [ -r "$archive" ] || fail "this user may not read it" "let the user of the pod read it: chmod or chown it as root"
   [ -s "$archive" ] || fail "it is empty"
-  began=$(now)
+  began=$(seconds)
   sha256=$(sha256sum <"$archive") || fail "it cannot be read to its end" "check the volume"
   read_contents "$archive" || fail_with_stderr "it is not an archive of pg_dump"
   format=$(head_line Format)
@@ -52,7 +52,7 @@ read_archive() {
   put dbname "$(head_line dbname)" && put compression "$(head_line Compression)"
   version=$(head_line 'Dumped from database version') && put server_version "${version%% *}"
   version=$(head_line 'Dumped by pg_dump version') && put client_version "${version%% *}"
-  put verify_seconds "$(($(now) - began))"
+  put verify_seconds "$(($(seconds) - began))"
   publish_result
   log "$database" "read $base.dump in full"
 }

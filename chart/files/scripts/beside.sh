@@ -233,10 +233,10 @@ lost_in_failover() {
 
 wait_for_primary() {
   PGDATABASE=$maintenance
-  patience=$(($(now) + conf_wait_timeout))
+  patience=$(($(seconds) + conf_wait_timeout))
   wait_for_server
   while [ "$role" != primary ]; do
-    [ "$(now)" -lt "$patience" ] || fail "host $conf_host is still a standby after $conf_wait_timeout s" "wait for the failover to end"
+    [ "$(seconds)" -lt "$patience" ] || fail "host $conf_host is still a standby after $conf_wait_timeout s" "wait for the failover to end"
     run sleep 1
     wait_for_server
   done

@@ -89,6 +89,7 @@ check_database() {
   put tls "$tls" && put tables "$tables"
   check_writable
   check_space
+  foresee_views "$newest" "$BACKUP_RESULTS/.$database.views"
   put free "$(mebibytes $((free * 1024)))"
   put_growth
   put_outlook "$newest"
@@ -151,6 +152,6 @@ limit_of() {
   conf_timeout=''
   # If the file is not valid, the attempt itself reports it.
   read_pairs conf_ "$1" || :
-  limit=$((run_deadline - $(now)))
+  limit=$((run_deadline - $(seconds)))
   ! is_number "$conf_timeout" || [ "$conf_timeout" -gt "$limit" ] || limit=$conf_timeout
 }

@@ -21,8 +21,12 @@ export LC_ALL
 . "${0%/*}/archive.sh"
 # shellcheck source=scripts/remedies.sh
 . "${0%/*}/remedies.sh"
+# shellcheck source=scripts/views.sh
+. "${0%/*}/views.sh"
 # shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
+# shellcheck source=scripts/rows.sh
+. "${0%/*}/rows.sh"
 # shellcheck source=scripts/drill-server.sh
 . "${0%/*}/drill-server.sh"
 
@@ -78,7 +82,7 @@ publish_result() {
 on_term() {
   trap '' TERM INT
   end_child
-  if [ "$(now)" -ge "$deadline" ]; then
+  if [ "$(seconds)" -ge "$deadline" ]; then
     fail "not restored and checked within $limit s" "raise drill.timeoutSeconds, or give the drill more CPU"
   fi
   (fail "stopped by SIGTERM before it was done" "the next drill tries again" not-reached)
@@ -106,6 +110,13 @@ read_archive() {
   [ "${sum%% *}" = "$req_sha256" ] || fail "its sha256 differs from the one it was published with" "check the volume" damaged
   run pg_restore -f /dev/null "$archive" || fail_with_stderr "it cannot be read"
   list_archive || fail_with_stderr "it cannot be listed"
+}
+
+# What no restore can bring back is no matter of this server.
+check_views() {
+  views_of "$list" >"$list.views"
+  find_own_views "$list.views" "$archive" || fail_with_stderr "it cannot be read"
+  [ ! -s "$facts" ] || fail "$(own_views_error)" "$own_views_cure; tonight: $own_views_tonight"
 }
 
 # A quantity of Kubernetes in bytes; 0 for an unknown unit.
@@ -189,14 +200,28 @@ SQL
 }
 
 restore() {
-  began=$(now)
+  began=$(seconds)
   create_roles
   create_database
   PGDATABASE=$drilled
   # With the connections that a restore would use, whose order decides what succeeds. Places prove nothing.
   set -- -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}"
-  run pg_restore "$@" "$archive" || restore_carefully "$@"
-  put restore_seconds "$(($(now) - began))"
+  careful=''
+  awk '$4 != "DATABASE"' "$list" >"$list.use"
+  rows_of_extensions "$list.use" "$list.rows"
+  if [ -s "$list.rows" ]; then restore_in_steps "$@"; else run pg_restore "$@" "$archive"; fi || restore_carefully "$@"
+  put restore_seconds "$(($(seconds) - began))"
+}
+
+# As fill_in_steps of restore.sh.
+restore_in_steps() {
+  split_for_care "$list.use"
+  for part in 1 2 3; do
+    [ "$part" != 3 ] || [ ! -s "$list.rows" ] || make_way_for_rows "$drilled"
+    PGDATABASE=$drilled
+    [ ! -s "$list.use.$part" ] || run pg_restore "$@" -L "$list.use.$part" "$archive" || return 1
+    [ -z "$careful" ] || [ "$part" = 3 ] || take_care "$drilled" "$BACKUP_RESULTS/back.$part"
+  done
 }
 
 # What a restore does if names are not found or checks fail: once more, from scratch and carefully.
@@ -209,14 +234,8 @@ restore_carefully() {
 DROP DATABASE :"name"
 SQL
   create_database
-  path=''
-  awk '$4 != "DATABASE"' "$list" >"$list.use"
-  split_for_care "$list.use"
-  for part in 1 2 3; do
-    PGDATABASE=$drilled
-    [ ! -s "$list.use.$part" ] || run pg_restore "$@" -L "$list.use.$part" "$archive" || fail_with_stderr "pg_restore failed"
-    [ "$part" = 3 ] || take_care "$drilled" "$BACKUP_RESULTS/back.$part"
-  done
+  careful=yes path=''
+  restore_in_steps "$@" || fail_with_stderr "pg_restore failed"
   take_back "$drilled" "$BACKUP_RESULTS/back.2" "$BACKUP_RESULTS/back.1"
 }
 
@@ -286,6 +305,7 @@ check_assertions() {
 drill_archive() {
   begin "$@"
   read_archive
+  check_views
   check_space
   name_database
   start_server
@@ -300,7 +320,7 @@ drill_archive() {
   put server_version "$(postgres --version | sed 's/.*) //; s/ .*//')"
   put state proved
   publish_result
-  log "$database" "proved $req_base.dump: $found_tables tables, $rows rows, restored and checked in $(($(now) - began)) s"
+  log "$database" "proved $req_base.dump: $found_tables tables, $rows rows, restored and checked in $(($(seconds) - began)) s"
 }
 
 # After a drill was killed: its server may still run.
@@ -314,13 +334,13 @@ drill_all() {
   for request in "$BACKUP_RESULTS"/*.request; do
     read_request "$request"
     database=$req_database
-    left=$((run_deadline - $(now)))
+    left=$((run_deadline - $(seconds)))
     if [ "$left" -le 0 ]; then
       write_failure "$req_base.drill" not-reached "not reached within the $DRILL_TIMEOUT s of the drill" \
         "raise drill.timeoutSeconds" "$req_base"
       continue
     fi
-    timeout -k 20 "$left" sh "$0" --drill-one "$request" "$left" "$(($(now) + left))" &
+    timeout -k 20 "$left" sh "$0" --drill-one "$request" "$left" "$(($(seconds) + left))" &
     child=$!
     wait "$child" || :
     child=
@@ -361,7 +381,7 @@ main() {
     *) usage "unknown argument '$1'" ;;
   esac
   check_environment
-  run_deadline=$(($(now) + DRILL_TIMEOUT))
+  run_deadline=$(($(seconds) + DRILL_TIMEOUT))
   trap stop TERM INT
   for request in "$BACKUP_RESULTS"/*.request; do
     [ -e "$request" ] || { echo "drill.sh: no archive was selected" && return; }

@@ -14,6 +14,8 @@ remedy_for() {
     *"Permission denied"*) echo "let user $(id -u), group $(id -g) write to the volume: podSecurityContext.fsGroup, or chown on NFS" ;;
     *"No space left"* | *"Disk quota"*) echo "free space on the volume or grow the claim; the next run needs nothing else" ;;
     *"Read-only file system"*) echo "the volume is read-only: look at the storage system and the node" ;;
+    *"File too large"*) echo "the file system, or ulimit -f, allows no larger file: use another storage, or split the database" ;;
+    *"Too many open files"*) echo "raise the limit of open files (ulimit -n) of the container runtime" ;;
     *"Input/output error"* | *"Stale file handle"*) echo "look at the storage system and at the node's kernel log" ;;
     *"lock timeout"* | *"statement timeout"*)
       echo "another session keeps a table lock: find it in pg_locks, or raise lockWaitTimeout"

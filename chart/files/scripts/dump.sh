@@ -23,6 +23,8 @@ export LC_ALL
 . "${0%/*}/archive.sh"
 # shellcheck source=scripts/volume.sh
 . "${0%/*}/volume.sh"
+# shellcheck source=scripts/views.sh
+. "${0%/*}/views.sh"
 # shellcheck source=scripts/foresee.sh
 . "${0%/*}/foresee.sh"
 # shellcheck source=scripts/dump-remedies.sh
@@ -117,7 +119,7 @@ on_term() {
   trap '' TERM INT
   end_child
   stderr=/dev/null
-  if [ "$(now)" -ge "$deadline" ]; then
+  if [ "$(seconds)" -ge "$deadline" ]; then
     fail "not done within ${limit} s" "find out what is slow, or raise 'timeout' of this database or of the run"
   fi
   report_failure "stopped by SIGTERM before it was done; nothing of this dump is kept" "the next run starts from scratch"
@@ -168,8 +170,6 @@ pg_dump_once() {
   run_filtered pg_dump "$@" || return
   warn_of_pg_dump
 }
-
-messages_to_pipe() { exec "$@" 2>&5 5>&-; }
 
 # Run a program, and keep of its messages (with --verbose they are as many as the user's tables) the first 200 lines and the
 # first 800 of those that report something.
@@ -239,7 +239,7 @@ warn_of_pg_dump() {
 # Dump, and retry on the primary where that can help: after a lost connection, after something was dropped in mid-dump, and
 # after any failure on a standby, which mostly is a recovery conflict.
 dump() {
-  attempts=1 compression=$conf_compression began=$(now)
+  attempts=1 compression=$conf_compression began=$(seconds)
   until pg_dump_once; do
     error=$(why pg_dump)
     rm -f "$partial"
@@ -256,13 +256,13 @@ dump() {
     wait_for_server
   done
   [ "$compression" != 6 ] || compression=gzip:6
-  dump_seconds=$(($(now) - began))
+  dump_seconds=$(($(seconds) - began))
 }
 
 # A truncated archive still has a sound table of contents; only a full read finds the damage. A valid archive without tables
 # may mean that the database's name is wrong, or that its tables are lost.
 verify() {
-  began=$(now)
+  began=$(seconds)
   [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, check the volume"
   listing=$dir/.$base.list.partial
   read_whole "$partial" "$conf_count_rows" ||
@@ -272,7 +272,7 @@ verify() {
   sha256=$(sha256sum <"$partial")
   sha256=${sha256%% *}
   bytes=$(stat -c %s "$partial")
-  verify_seconds=$(($(now) - began))
+  verify_seconds=$(($(seconds) - began))
 }
 
 check_not_empty() {
@@ -298,11 +298,11 @@ dump_globals() {
 
 # Begin the dump or the check of a database: its result, its configuration.
 begin() {
-  database=$1 limit=$2 deadline=$3 began=$(now)
+  database=$1 limit=$2 deadline=$3 started=$(now)
   conf=$BACKUP_CONFIG/$database.conf dir=$BACKUP_ROOT/$database
   stderr=$BACKUP_RUN/$database.stderr facts=$BACKUP_RUN/$database.facts
   credentials_of="its Secret" ca_of="its CA Secret"
-  conf_cluster='' conf_namespace='' conf_dbname='' conf_standby_host='' started=$began
+  conf_cluster='' conf_namespace='' conf_dbname='' conf_standby_host=''
   trap on_term TERM INT
   trap on_exit EXIT
   exec 2>"$BACKUP_RUN/$database.errors"
@@ -334,6 +334,7 @@ backup_database() {
   dump
   foresee
   verify
+  foresee_views "$partial" "$dir/.$base.views.partial"
   dump_globals
   put_outlook "$partial"
   [ "$method" != none ] || log "$database" "$outlook"
@@ -356,7 +357,7 @@ work() {
         "raise the run's timeout, dump more databases at a time, or find out which one is slow"
       continue
     fi
-    began=$(now) status=0
+    began=$(seconds) status=0
     timeout -k 20 "$limit" sh "$0" "$one" "$database" "$limit" "$((began + limit))" &
     child=$!
     wait "$child" || status=$?
@@ -385,7 +386,7 @@ claim() {
 
 # Write the result of a process that was killed, or could not write one.
 explain_end() {
-  if [ "$(now)" -ge $((began + limit)) ]; then
+  if [ "$(seconds)" -ge $((began + limit)) ]; then
     set -- "not done within $limit s, and killed" "find out what is slow, or raise 'timeout' of this database or of the run"
   elif [ "$status" = 137 ]; then
     set -- "its dump was killed (SIGKILL)" "it may have run out of memory: raise dump.resources.limits.memory"
@@ -444,7 +445,7 @@ main() {
     *) usage "unknown argument '$1'" ;;
   esac
   check_environment
-  run_deadline=$(($(now) + BACKUP_TIMEOUT)) claims=$BACKUP_RUN/claims workers=
+  run_deadline=$(($(seconds) + BACKUP_TIMEOUT)) claims=$BACKUP_RUN/claims workers=
   # Where this fails, each database says so.
   mkdir -p "$claims" 2>/dev/null || :
   trap stop TERM INT

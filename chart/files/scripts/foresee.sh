@@ -13,3 +13,19 @@ foresee() {
     warn "$(printf %s "$line" | tr -d '[:cntrl:]')"
   done 3<"$facts"
 }
+
+# Warn of views that no restore of an archive can create, and keep their names: foresee_views ARCHIVE FILE, which is for its own use.
+# Without an archive there is nothing to look at.
+own_views=''
+foresee_views() {
+  [ -n "$1" ] || return 0
+  if pg_restore -l "$1" 2>/dev/null | views_of - >"$2" && find_own_views "$2" "$1"; then
+    while IFS= read -r line <&3; do
+      warn "view $line refers to itself, so no restore of this archive can create it: $own_views_cure"
+      own_views=$own_views$line$line_end
+    done 3<"$facts"
+  else
+    log "$database" "whether a view refers to itself is not known"
+  fi
+  rm -f "$2" || :
+}

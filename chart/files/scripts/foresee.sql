@@ -114,9 +114,4 @@ SELECT translate(left(sentence, 400), E'\n\r\t', '   ') FROM (
     what, (SELECT min(relation::text) FROM tables b WHERE b.oid = t.oid), t.function)
   FROM calls JOIN texts t ON t.oid = calls.function
   WHERE late AND EXISTS (SELECT FROM tables b WHERE b.oid = t.oid) AND (has_path OR NOT EXISTS (SELECT FROM unqualified u WHERE u.oid = t.oid))
-  UNION
-  SELECT 3, c.oid::regclass::text, format('view %s selects from itself and cannot be restored: replace or drop it', c.oid::regclass)
-  FROM pg_class c JOIN of_user n ON n.oid = relnamespace JOIN pg_rewrite r ON ev_class = c.oid
-  WHERE relkind = 'v' AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-    AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'n' AND d.refobjsubid > 0)
 ) found ORDER BY rank, what, sentence LIMIT 10;

@@ -265,8 +265,8 @@ committed() {
   cp "$stderr" "$stderr.lost"
   target_state="it is not known whether '$target' is restored or as it was: look at its content"
   PGDATABASE=$maintenance
-  last=$(($(now) + conf_wait_timeout)) outcome='in progress'
-  while [ "$outcome" = 'in progress' ] && [ "$(now)" -le "$last" ]; do
+  last=$(($(seconds) + conf_wait_timeout)) outcome='in progress'
+  while [ "$outcome" = 'in progress' ] && [ "$(seconds)" -le "$last" ]; do
     wait_for_server
     ask "$target" -v id="$(awk '/^ *[0-9]+ *$/ { print $1 }' "$BACKUP_RUN/transaction")" <<'SQL' || fail_with_stderr "the restore's transaction cannot be looked up"
 SELECT txid_status(:'id'::bigint)
@@ -285,19 +285,31 @@ SQL
 run_in_place() {
   [ -z "$feeder" ] || { kill "$feeder" 2>/dev/null && wait "$feeder" 2>/dev/null || :; }
   stop_watching
-  rm -f "$BACKUP_RUN/statements" && mkfifo "$BACKUP_RUN/statements"
   watch_progress &
   watcher=$!
-  feed >"$BACKUP_RUN/statements" &
-  feeder=$!
-  run psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -v owner="$owner" -v path="$path" \
-    -f "$BACKUP_RUN/statements" >/dev/null
+  make_pipe "$BACKUP_RUN/statements" || return
+  feed >&5 5>&- 6<&- &
+  feeder=$! code=0
+  exec 5>&-
+  run from_pipe psql -Xqw -v ON_ERROR_STOP=1 -v moment="$moment" -v public="$public" -v owner="$owner" -v path="$path" \
+    -f - >/dev/null || code=$?
+  exec 6<&-
+  return "$code"
 }
 
 # An archive that ends too early also makes psql fail, at what it got of the last statement.
 archive_broke() {
   [ ! -s "$BACKUP_RUN/feed.err" ] || grep -q 'could not write' "$BACKUP_RUN/feed.err" || unreadable "$(pg_restore_said)"
   return 1
+}
+
+# What wrote the statements ended with this exit code before the last one: psql has rolled all of them back.
+feed_failed() {
+  [ ! -s "$BACKUP_RUN/feed.err" ] || unreadable "$(pg_restore_said)"
+  case $1 in
+    137) fail "what reads the archive was killed (SIGKILL)" "if the container was out of memory, raise its limit; then restore again" ;;
+    *) fail "what reads the archive ended with exit code $1 and printed nothing" "restore again" ;;
+  esac
 }
 
 pg_restore_said() { sed 's/^pg_restore: //; s/^error: //; q' "$BACKUP_RUN/feed.err"; }
@@ -313,7 +325,7 @@ restore_in_place() {
   end_sessions_now
   PGDATABASE=$target
   run_in_place || archive_broke || { begin_again && { run_in_place || archive_broke; }; } || committed || fail_with_stderr "psql failed"
-  wait "$feeder" || unreadable "$(pg_restore_said)"
+  wait "$feeder" || feed_failed $?
   stop_watching
   ! grep -q 'row security hides rows' "$stderr" || warn_of_hidden_rows
   late_checks

@@ -7,7 +7,14 @@
 #
 # shellcheck disable=SC2034,SC2154 # these variables are set for the callers, or by them
 
+# The moment, for what is recorded.
 now() { date +%s; }
+
+# Seconds of a clock that nobody sets, for whatever is measured or waited for: the other one may be corrected by hours in the
+# middle of a dump.
+seconds() {
+  if read -r uptime _ 2>/dev/null </proc/uptime; then echo "${uptime%%.*}"; else now; fi
+}
 
 # The log is standard output as it was at the start: a trap may run while a command's output goes to a file, and what it
 # logs must not end up there.
@@ -38,10 +45,13 @@ end_child() {
 
 # Make a pipe through the scratch file $1: 5 is its end for writing, 6 that for reading. Both are open at once and the file is
 # gone, so that neither side waits for the other to open it, even if one is killed. A reader is started as
-# `... <&6 5>&- 6<&- &` and `exec 6<&-`, a writer by `run to_pipe ...`; `exec 5>&-` ends the reader.
+# `... <&6 5>&- 6<&- &` and `exec 6<&-`, a writer by `run to_pipe ...`; `exec 5>&-` ends the reader. The other way around it is
+# `... >&5 5>&- 6<&- &` and `exec 5>&-`, then `run from_pipe ...`; `exec 6<&-` ends the writer.
 # shellcheck disable=SC2094 # a pipe has two ends
 make_pipe() { rm -f "$1" && mkfifo "$1" && exec 7<>"$1" && exec 5>"$1" 6<"$1" 7>&- && rm -f "$1"; }
 to_pipe() { exec "$@" >&5 5>&-; }
+messages_to_pipe() { exec "$@" 2>&5 5>&-; }
+from_pipe() { exec "$@" <&6 6<&-; }
 
 # The error that a PostgreSQL program printed, as one line with its HINT but without DETAIL, CONTEXT or data. For a failed COPY
 # the reason is in the server's own message.
@@ -77,7 +87,9 @@ common_remedy() {
       echo "the connection was lost: look for a restart, a failover or a crash in the server's log, then run it again"
       ;;
     *certificate* | *SSL*) echo "check that $ca_of holds the CA of this server, or set sslmode for a server without TLS" ;;
-    *"could not translate host name"*) echo "check the cluster's name and namespace, and that DNS egress is allowed" ;;
+    *"could not translate host name"*)
+      echo "check the cluster's name and namespace, that DNS egress is allowed, and, if the pods' ndots is below 3, set 'host' to the full name"
+      ;;
     *refused* | *"timeout expired"* | *"timed out"* | *"No route"*)
       echo "check that the cluster is up and healthy, and that NetworkPolicies allow egress from here and ingress in its namespace"
       ;;
@@ -224,7 +236,7 @@ ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTA
 # Ask the server for its version and role; repeat until it answers or wait_timeout is over. An error that waiting cannot cure
 # fails at once. A wrong password is one, unless patient=yes: then the right one may be set at any moment.
 wait_for_server() {
-  until=$(($(now) + conf_wait_timeout))
+  until=$(($(seconds) + conf_wait_timeout))
   until run psql -XAtqw -F '|' -c "$preamble" -c "SELECT current_setting('server_version_num'),
     split_part(current_setting('server_version'), ' ', 1), pg_is_in_recovery(),
     pg_database_size(current_database())" >"$facts"; do
@@ -236,7 +248,7 @@ wait_for_server() {
         lost_tls "$error" || fail "$error"
         ;;
     esac
-    [ "$(now)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"
+    [ "$(seconds)" -lt "$until" ] || fail "no answer within $conf_wait_timeout s: $error" "$(remedy_for "$error")"
     run sleep 1
   done
   IFS='|' read -r server_num server_version recovery database_bytes <"$facts"

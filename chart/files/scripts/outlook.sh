@@ -15,7 +15,7 @@
 put_outlook() {
   method=unknown role_to_restore='' obstacles='' obstacle_count=0 remedies='' createdb_entry='' locks_needed=''
   own_stderr=$stderr stderr=/dev/null
-  [ $((deadline - $(now))) -le 60 ] || { ask_outlook && read_outlook "${1-}"; } || method=unknown
+  [ $((deadline - $(seconds))) -le 60 ] || { ask_outlook && read_outlook "${1-}"; } || method=unknown
   stderr=$own_stderr
   put restore_method "$method" && put restore_role "$role_to_restore"
   put restore_createdb "$createdb_entry" && put restore_max_locks "$locks_needed"
@@ -106,6 +106,11 @@ read_outlook() {
   case $method in beside | in-place) ;; *) return 1 ;; esac
   for number in "$lock_setting" "$lock_slots" "$locks_held" "$locks_to_move" "$not_movable"; do is_number "$number" || return; done
   obstacle_count=$((obstacle_count + not_movable))
+  while IFS= read -r line; do
+    [ -z "$line" ] || add_obstacle "view $line refers to itself"
+  done <<LINES
+$own_views
+LINES
   [ "$method" != in-place ] || [ -z "$1" ] || count_locks "$1"
   find_remedies
   [ "$obstacle_count" = 0 ] || method=none
@@ -134,11 +139,13 @@ count_locks() {
   add_obstacle "one transaction needs about $lock_need locks, the server has room for about $lock_room"
 }
 
-# What would make it better, with its lines of YAML for the Cluster: each is one alternative. Only an image cures an extension
-# that the server lacks.
+# What would make it better, with its lines of YAML for the Cluster: each is one alternative. Nothing but a change of the source
+# cures a view that refers to itself, and only an image an extension that the server lacks.
 find_remedies() {
   [ "$lacks_createdb" = t ] && [ -z "$untrusted$absent" ] || createdb_entry=''
-  if [ -n "$absent" ]; then
+  if [ -n "$own_views" ]; then
+    add_remedy "$own_views_cure"
+  elif [ -n "$absent" ]; then
     add_remedy "use an image for the cluster that has the extension"
     [ "$method" != beside ] || add_remedy "RESTORE_WAY=in-place, which creates no extension that is there"
   elif [ "$method$obstacle_count" != beside0 ]; then

@@ -6,7 +6,7 @@
 #
 # shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
 
-incomplete='' careful='' path=''
+incomplete='' careful='' replace_rows='' path=''
 
 # Read both options; called once the target is known.
 read_partial_options() {
@@ -37,15 +37,28 @@ check_keep() {
     "name a database in RESTORE_INTO that does not exist"
 }
 
+# End a restore that could only fail at a view.
+check_views() {
+  [ "$on_error" = stop ] || return 0
+  views_of "$list" >"$list.views"
+  find_own_views "$list.views" "$archive" || unreadable
+  [ -s "$facts" ] || return 0
+  tonight=$own_views_tonight
+  [ "$superuser$may_create_databases" != ff ] ||
+    tonight="the superuser's Secret (spec.enableSuperuserAccess of the cluster) and $tonight"
+  fail "$(own_views_error)" "$own_views_cure; tonight: $tonight"
+}
+
 # Fill the new database. If that fails because of names that are not found, or of checks, then once more and carefully.
 fill_new_database() {
   awk '$4 != "DATABASE"' "$list" >"$list.use"
+  rows_of_extensions "$list.use" "$list.rows"
   PGDATABASE=$new
   watch_progress &
   watcher=$!
   if [ -n "$careful" ]; then
     fill_carefully
-  elif ! fill_part "$list.use"; then
+  elif ! fill_plainly; then
     stop_watching
     begin_again || fail_with_stderr "pg_restore failed"
     drop_new_database
@@ -59,15 +72,23 @@ fill_new_database() {
   stop_watching
 }
 
+fill_plainly() { if [ -s "$list.rows" ]; then fill_in_steps; else fill_part "$list.use"; fi; }
+
 fill_part() { split_entries "$1" && each_part; }
 
-fill_carefully() {
+# First the definitions, then the rows, with what has to be done in between.
+fill_in_steps() {
   split_for_care "$list.use"
-  : >"$failed"
   for care in 1 2 3; do
-    [ ! -s "$list.use.$care" ] || fill_part "$list.use.$care" || fail_with_stderr "pg_restore failed"
-    [ "$care" = 3 ] || take_care "$new" "$BACKUP_RESULTS/back.$care"
+    [ "$care" != 3 ] || [ ! -s "$list.rows" ] || make_way_for_rows "$new"
+    [ ! -s "$list.use.$care" ] || fill_part "$list.use.$care" || return 1
+    [ -z "$careful" ] || [ "$care" = 3 ] || take_care "$new" "$BACKUP_RESULTS/back.$care"
   done
+}
+
+fill_carefully() {
+  : >"$failed"
+  fill_in_steps || fail_with_stderr "pg_restore failed"
   take_back "$new" "$BACKUP_RESULTS/back.2" "$BACKUP_RESULTS/back.1"
   sed -n 's/^psql:.*: ERROR:  /CHECK: ERROR:  /p' "$stderr" | printable >>"$failed"
   report_late_checks
@@ -94,8 +115,16 @@ begin_again() {
   why=$(first_error)
   case $why in psql:* | pg_restore:*) why=${why#*: } && why=${why#error: } ;; esac
   remedy_in_source "$why" >/dev/null || return 1
-  case $unrestorable in names | check) ;; *) return 1 ;; esac
-  careful=yes
+  case $unrestorable in
+    names | check) careful=yes ;;
+    rows)
+      [ "$way$replace_rows" = in-place ] || return 1
+      replace_rows=yes
+      report "it failed ($why); once more, with the archive's rows of extensions in place of those that have their keys"
+      return
+      ;;
+    *) return 1 ;;
+  esac
   report "it failed ($why); once more, with a search_path for functions that have none, and checks that call functions after all rows"
 }
 
@@ -105,24 +134,28 @@ report_late_checks() {
 
 # All statements of a list, in one session: what careful.sql answers goes through files.
 feed_carefully() {
-  if [ -z "$careful" ]; then
+  if [ -z "$careful$replace_rows" ]; then
     each_part
     return
   fi
   split_for_care "$1"
   for care in 1 2 3; do
+    if [ "$care$replace_rows" = 3yes ]; then
+      rows_of_extensions "$1" "$list.rows"
+      feed_rows "$list.rows" || return 1
+    fi
     if [ -s "$1.$care" ]; then
       split_entries "$1.$care"
       each_part || return 1
     fi
     echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
-    [ "$care" = 3 ] || {
+    [ "$care" = 3 ] || [ -z "$careful" ] || {
       printf '%s\n' '\pset format unaligned' '\pset tuples_only on' "\\o $BACKUP_RESULTS/back.$care"
       cat "${0%/*}/careful.sql"
       echo '\o'
     }
   done
-  printf '%s\n' "\\i $BACKUP_RESULTS/back.2" "\\i $BACKUP_RESULTS/back.1"
+  [ -z "$careful" ] || printf '%s\n' "\\i $BACKUP_RESULTS/back.2" "\\i $BACKUP_RESULTS/back.1"
 }
 
 # Restore what can be restored of a list of entries, and add what failed to $failed. By one connection: then each error follows
@@ -131,14 +164,15 @@ restore_what_works() {
   [ -s "$1" ] || return 0
   part_list=$1
   shift
-  messages=$stderr code=0
-  rm -f "$messages.pipe" && mkfifo "$messages.pipe"
-  awk "$failure_reader" file=1 "$part_list" file=2 "$messages.pipe" >"$failed.part" &
+  code=0
+  make_pipe "$stderr.pipe"
+  awk "$failure_reader" file=1 "$part_list" file=2 - <&6 >"$failed.part" 5>&- 6<&- &
   counter=$!
-  stderr=$messages.pipe
-  run pg_restore -v -d '' -w -L "$part_list" "$@" -j 1 "$archive" || code=$?
-  stderr=$messages
-  wait "$counter" || :
+  exec 6<&-
+  run messages_to_pipe pg_restore -v -d '' -w -L "$part_list" "$@" -j 1 "$archive" || code=$?
+  exec 5>&-
+  # Without its messages it is not known what failed.
+  wait "$counter" || fail "what reads pg_restore's messages ended before them" "restore again"
   counter=
   fatal=$(sed -n 's/^fatal //p' "$failed.part" | head -n 1)
   [ -z "$fatal" ] || fail "$fatal"

@@ -5,12 +5,16 @@
 # shellcheck disable=SC2034,SC2154 # variables are set for, or by, the callers
 
 # The remedy for an error of that kind; fails for all others. `unrestorable` is its kind: names (not found without a
-# search_path), check, order, keyword.
+# search_path), check, order, keyword, rows (an extension's, with the keys of its own).
 remedy_in_source() {
   case $1 in
     *" violates check constraint "*)
       unrestorable=check
       cure="its CHECK reads more than its own row$(called_function): in the source, make it NOT VALID or a trigger, then back up again"
+      ;;
+    *"duplicate key value violates unique constraint "*)
+      unrestorable=rows
+      cure="a row of the archive has a key that is taken, as by a row of an extension's own: delete the archive's row in the source, then back up again"
       ;;
     *'syntax error at or near "'*)
       [ "$archive_major" -lt "$major" ] || return 1

@@ -23,8 +23,12 @@ export LC_ALL
 . "${0%/*}/archive.sh"
 # shellcheck source=scripts/remedies.sh
 . "${0%/*}/remedies.sh"
+# shellcheck source=scripts/views.sh
+. "${0%/*}/views.sh"
 # shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
+# shellcheck source=scripts/rows.sh
+. "${0%/*}/rows.sh"
 # shellcheck source=scripts/selection.sh
 . "${0%/*}/selection.sh"
 # shellcheck source=scripts/partial.sh
@@ -153,7 +157,9 @@ use_other_cluster() {
     */*) conf_namespace=${elsewhere%/*} ;;
   esac
   conf_cluster=${elsewhere#*/} conf_port=5432
-  conf_host=$conf_cluster-rw.$conf_namespace.svc
+  # If the configured host has the full name of its service, as some pods need it, so has this one.
+  case $conf_host in *.svc.*) conf_host=.svc.${conf_host#*.svc.} ;; *) conf_host=.svc ;; esac
+  conf_host=$conf_cluster-rw.$conf_namespace$conf_host
   # A new cluster sets its passwords only a moment after it answers.
   patient=yes
 }
@@ -162,7 +168,7 @@ begin() {
   database=$req_database target=$req_dbname
   conf=$BACKUP_CONFIG/$database.conf archive=$BACKUP_ROOT/$database/$req_base.dump
   stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
-  credentials_of="its Secret" ca_of="its CA Secret" began=$(now)
+  credentials_of="its Secret" ca_of="its CA Secret" began=$(seconds)
   [ -f "$conf" ] || usage "$conf does not exist: this restore knows only the databases of its own CronJob"
   trap on_term TERM INT
   read_config
@@ -319,7 +325,7 @@ announce() {
 # Log the progress at intervals, and the session that blocks it, if there is one.
 watch_progress() {
   trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null; exit 0' TERM
-  nap='' from=$(now) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err old_size=0
+  nap='' from=$(seconds) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err old_size=0
   # In place, what was there before does not count.
   [ "$way" != in-place ] || { ask_progress >"$facts" 2>"$stderr" && IFS=$separator read -r old_size _ <"$facts"; } || old_size=0
   while :; do
@@ -328,7 +334,7 @@ watch_progress() {
     wait "$nap" || :
     ask_progress >"$facts" 2>"$stderr" || continue
     IFS=$separator read -r size blocker <"$facts" || continue
-    text="$(($(now) - from)) s, $(mebibytes "$((size - old_size))")"
+    text="$(($(seconds) - from)) s, $(mebibytes "$((size - old_size))")"
     [ -z "$req_database_bytes" ] || text="$text of about $(mebibytes "$req_database_bytes")"
     [ -z "$blocker" ] || text="$text; WAITING for the session of $blocker"
     log "$database" "restoring: $text"
@@ -405,7 +411,7 @@ SQL
 done_now() {
   [ -z "$incomplete" ] || end_incomplete
   counts="$found_tables tables, $found_sequences sequences${found_rows:+, $found_rows rows}"
-  report "restored $req_base.dump into '$target' in $(($(now) - began)) s: $counts as in the archive"
+  report "restored $req_base.dump into '$target' in $(($(seconds) - began)) s: $counts as in the archive"
   if [ "$way" = in-place ]; then
     report_set_aside
   elif [ -n "$exists" ]; then
@@ -449,7 +455,9 @@ main() {
   name_databases
   announce
   check_prepared_transactions
+  check_views
   check_obstacles
+  foresee_settings
   read_archive
   if [ "$dry_run" = yes ]; then
     [ "$way$exists" != besideyes ] || report_what_stays "$target" "the present database"

@@ -6,12 +6,15 @@
 #
 # shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
 
+parts=''
+
 # Read the statements from the archive: N.sql holds one, N.name how a message calls it (without values, which may be secret).
 # The list `door` has those that open the database to others, `inside` the rest.
 read_settings() {
+  [ -z "$parts" ] || return 0
   parts=$BACKUP_RUN/settings
   rm -rf "$parts" && mkdir "$parts"
-  for name in door inside unknown keys; do : >"$parts/$name"; done
+  for name in door inside unknown keys same; do : >"$parts/$name"; done
   awk '($4 == "DATABASE" && $5 == "PROPERTIES") || ($4 ~ /^(ACL|COMMENT)$/ && $5 == "-" && $6 == "DATABASE") ||
     ($4 == "SECURITY" && $6 == "-" && $7 == "DATABASE")' "$list" >"$list.settings"
   [ -s "$list.settings" ] || return 0
@@ -99,14 +102,81 @@ statements_of() {
   echo '\set ON_ERROR_ROLLBACK off'
 }
 
+# Name what cannot be restored, before anything changes: what this role may not do with the statement for a superuser, but without a
+# value that may be a secret. The statements are tried in a transaction that is rolled back. Where the database does not exist yet,
+# those that may fail are tried in another one: the role will own the new one, and what it may not set there it may not set for itself.
+foresee_settings() {
+  read_settings
+  [ -s "$parts/inside" ] || [ -s "$parts/door" ] || return 0
+  tried=$target
+  [ -n "$exists" ] || tried=$maintenance
+  {
+    echo 'BEGIN;'
+    if [ -n "$exists" ]; then
+      statements_of inside
+      statements_of door
+    else
+      statements_of inside | sed 's/^ALTER DATABASE :"database" SET /ALTER ROLE CURRENT_USER IN DATABASE :"database" SET /'
+    fi
+    printf '%s\n' 'ROLLBACK;' '\echo present' "$present_settings"
+  } >"$BACKUP_RUN/settings.sql"
+  ask "$maintenance" -v database="$tried" <"$BACKUP_RUN/settings.sql" || {
+    report "warning: whether '$PGUSER' may restore the settings of the database itself is not known: $(first_error)"
+    return
+  }
+  sed '/^present$/,$d' "$facts" >"$BACKUP_RUN/lost"
+  sed '1,/^present$/d' "$facts" >"$BACKUP_RUN/present"
+  while read -r number code message <&3; do
+    statement=$(cat "$parts/$number.sql")
+    if [ "$way" = in-place ] && grep -Fqx -e "$statement" "$BACKUP_RUN/present"; then
+      echo "$number" >>"$parts/same"
+      continue
+    fi
+    describe_lost
+    [ -n "$lost" ] || continue
+    fate="will not come back"
+    [ "$way" != in-place ] || fate="stays as it is now"
+    if [ "$code" = 42501 ]; then lost="$lost; after the restore, as superuser: $(statement_for_superuser)"; fi
+    report "warning: $fate: $lost"
+  done 3<"$BACKUP_RUN/lost"
+}
+
+# As pg_dump writes the simple ones.
+present_settings="SELECT format('ALTER ROLE %s IN DATABASE :\"database\" SET %s TO %L;',
+    quote_ident(pg_get_userbyid(setrole)), quote_ident(split_part(line, '=', 1)), substr(line, strpos(line, '=') + 1))
+  FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase CROSS JOIN unnest(setconfig) line
+  WHERE datname = :'database' AND setrole <> 0;"
+
+# The statement that failed, for the database as it will be called.
+statement_for_superuser() {
+  hidden=
+  case $lost in *" SET "*[.]*) hidden=yes ;; esac
+  case $statement in *[[:cntrl:]]*) hidden=yes ;; esac
+  STATEMENT=$statement TARGET=$(quoted "$target") awk -v hidden="$hidden" 'BEGIN {
+    text = ENVIRON["STATEMENT"]
+    at = index(text, ":\"database\"")
+    text = substr(text, 1, at - 1) ENVIRON["TARGET"] substr(text, at + 11)
+    gsub(/[[:cntrl:]]/, " ", text)
+    if (hidden && match(text, / TO /)) text = substr(text, 1, RSTART + 3) "…; (its value is only in the archive, since it may be a secret)"
+    print text
+  }'
+}
+
 # Warn of each statement that failed, as $facts has them: warn_of_lost DATABASE. What PostgreSQL says of an error of another
 # class may hold the value.
 warn_of_lost() {
   while read -r number code message <&3; do
-    case $code in 42*) ;; *) message="the server does not accept it (SQLSTATE $code)" ;; esac
-    name=$(cat "$parts/$number.name")
-    case $name in "SET SESSION"* | "RESET SESSION"*) ;; *) report "warning: not restored for '$1': $name: $message" ;; esac
+    ! grep -qx "$number" "$parts/same" || continue
+    describe_lost
+    [ -z "$lost" ] || report "warning: not restored for '$1': $lost"
   done 3<"$BACKUP_RUN/lost"
+}
+
+# Set `lost` to what a statement that failed would have done and why it failed, or to nothing where that does not matter.
+describe_lost() {
+  case $code in 42*) ;; *) message="the server does not accept it (SQLSTATE $code)" ;; esac
+  lost="$(cat "$parts/$number.name"): $message"
+  case $lost in "SET SESSION"* | "RESET SESSION"*) lost='' ;; esac
 }
 
 # Restore the settings of the archive into the new database, and find out which of the statements that open it will fail: they

@@ -51,9 +51,9 @@ fail_without_locks() {
 take_lock() {
   make_directory
   open_lock
-  until=$(($(now) + conf_lock_timeout))
+  until=$(($(seconds) + conf_lock_timeout))
   until try_lock; do
-    [ "$(now)" -lt "$until" ] ||
+    [ "$(seconds)" -lt "$until" ] ||
       fail "another run holds the lock: $(awk 'NR == 1 { gsub(/[^ -~]/, ""); print }' "$dir/.lock")" \
         "wait for it to end, or delete its Job"
     run sleep 1

@@ -166,10 +166,12 @@ def _choose_archive(options: argparse.Namespace) -> int:
             directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
             found = directory.scan()
             backup = choose.select(found, options.backup, now=now)
-            age = format_age(now - backup.time)
-            print(f"{database}: selected {backup.name}, {age} old, {format_size(backup.bytes)}", flush=True)
+            age = f"{format_age(now - backup.time)} old" if backup.time <= now else "dated after now"
+            print(f"{database}: selected {backup.name}, {age}, {format_size(backup.bytes)}", flush=True)
             if bad := choose.newer_bad(found, backup, now=now):
                 print(f"{database}: warning: newer, but bad and no backup any more: {', '.join(bad)}", flush=True)
+            if options.backup.strip() == choose.NEWEST and (skipped := choose.dated_later(found, now=now)):
+                print(f"{database}: warning: {skipped}; {choose.DATED_LATER_REMEDY}", flush=True)
             if not options.look:
                 warning = choose.protect(directory, backup, now=now, length=options.pin_for)
                 if warning:
@@ -193,7 +195,7 @@ def _choose_sample(options: argparse.Namespace) -> int:
                         directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
                         text = _choose_for_drill(options, directory, now, chance)
                 choose.note_failure(options.requests, database, None)
-            except VolumeError as error:
+            except (VolumeError, choose.AllDatedLaterError) as error:
                 choose.note_failure(options.requests, database, error)
                 text = f"nothing can be selected: {error}"
             print(shown(f"{database}: {text}"), flush=True)
@@ -209,6 +211,8 @@ def _choose_for_drill(
     for finding in found.unsound:
         text = f"{directory.database}: warning: {finding.name} is newer and cannot be drilled: {finding.reason}"
         print(shown(text), flush=True)
+    if found.warning:
+        print(f"{directory.database}: warning: {found.warning}; check the clocks of the nodes", flush=True)
     return f"selected {', '.join(backup.name for backup in found.backups) or 'nothing'}"
 
 

@@ -19,8 +19,9 @@ from retention.cli.common import (
 from retention.errors import ExitCode, VolumeError
 from retention.names import STATUS, Kind, is_database
 from retention.pod import outlook, report, status
-from retention.rule.backup import Scan
+from retention.rule.backup import Scan, dated_after
 from retention.text import format_age, format_size, shown, table
+from retention.volume import unfinished
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 
@@ -34,14 +35,19 @@ def add(commands: Commands) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     now = now_of(options)
-    visit = visit_databases(options, Directory.scan)
+
+    def work(directory: Directory) -> tuple[Scan, list[unfinished.Unfinished]]:
+        found = directory.scan()
+        return found, unfinished.find(directory.folder, found, now)
+
+    visit = visit_databases(options, work)
     space = _space(options.path)
     last = _last_runs(options.path, is_root=visit.is_root)
-    entries = [_entry(found, last.get(found.database), now) for found in visit.results]
+    entries = [_entry(found, left, last.get(found.database), now) for found, left in visit.results]
     if visit.is_root:
         # A database that has failed since its first day has no directory, but its failure must be seen here.
-        there = {found.database for found in visit.results}
-        entries += [_entry(Scan(name), last[name], now) for name in sorted(last) if name not in there]
+        there = {found.database for found, _ in visit.results}
+        entries += [_entry(Scan(name), [], last[name], now) for name in sorted(last) if name not in there]
     if options.format == "json":
         print_json(visit.shaped([{**entry, **space} for entry in entries]))
     else:
@@ -79,7 +85,9 @@ def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
     return {name: entry for name, entry in databases.items() if is_database(name) and isinstance(entry, dict)}
 
 
-def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
+def _entry(
+    found: Scan, left: Sequence[unfinished.Unfinished], last: dict[str, Any] | None, now: datetime
+) -> dict[str, Any]:
     newest = next((backup for backup in found.backups if backup.time <= now), None)
     last = last or {}
     bad = [*(f"{base}{Kind.BAD.value}" for base in found.bad), *(finding.name for finding in found.damaged)]
@@ -88,8 +96,18 @@ def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str,
     drilled = drilled if isinstance(drilled, dict) else None
     failed = bad or (drilled is not None and drilled.get("result") == "failed")
     result = report.FAILED if failed else str(last.get("result", "unknown"))
-    incomplete = [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
-    if incomplete and result == report.OK:
+    more = [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
+    if left:
+        size = format_size(sum(one.bytes or 0 for one in left))
+        more.append(
+            f"{len(left)} files ({size}) of dumps that began over a day ago and were never published; "
+            f"if no CronJob backs it up any more, remove them: python3 -m retention clean /backups/{found.database}"
+        )
+    future = dated_after(found.backups, now)
+    if future and not any("dated after now" in text for text in warnings):
+        # The last run had another clock.
+        more.append(f"{future}; check the clocks of the nodes")
+    if (more or future) and result == report.OK:
         result = report.WARNING
     return {
         "database": found.database,
@@ -106,7 +124,7 @@ def _entry(found: Scan, last: dict[str, Any] | None, now: datetime) -> dict[str,
         "last_success": _text(last.get("last_success")),
         "problems": _problems(last.get("problems")),
         "refused": _text(last.get("refused")),
-        "warnings": [*warnings, *(text for text in incomplete if text not in warnings)],
+        "warnings": [*warnings, *(text for text in more if text not in warnings)],
         "drill": drilled,
         "restore": last.get("restore"),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from retention.errors import ConfigError, LockedError, RetentionError, UsageError, VolumeError
 from retention.keyvalue import format_lines
 from retention.names import Grammar, Kind, base_of, file_name
-from retention.rule.backup import Backup, Finding, Scan
+from retention.rule.backup import Backup, Finding, Scan, dated_after
 from retention.text import later, parse_moment, shown
 from retention.volume import pins, verify
 from retention.volume.directory import Directory
@@ -98,6 +98,8 @@ def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
             if name
             else unsound[0].remedy,
         )
+    if not candidates and words == NEWEST and (there := dated_later(found, now=now)):
+        raise AllDatedLaterError(f"{found.database}: {there}", DATED_LATER_REMEDY)
     if not candidates:
         raise RetentionError(f"{found.database}: no backup matches {words!r}", _what_is_there(found))
     return candidates[0]
@@ -126,6 +128,19 @@ def newer_bad(found: Scan, chosen: Backup, *, now: datetime) -> list[str]:
     return [
         file_name(base, Kind.BAD) for base in found.bad if base > chosen.base and base <= base_of(found.database, now)
     ]
+
+
+def dated_later(found: Scan, *, now: datetime) -> str:
+    """Return that backups are dated after now, none of which is ever the newest; or nothing."""
+    text = dated_after(found.backups, now)
+    return f"{text}: not taken for the newest" if text else ""
+
+
+DATED_LATER_REMEDY = "check the clocks of the nodes; to restore one of them, give its name"
+
+
+class AllDatedLaterError(RetentionError):
+    """There are backups, and all of them are dated after now."""
 
 
 def _named(found: Scan, name: str) -> Backup:
@@ -197,18 +212,28 @@ def request(directory: Directory, backup: Backup) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The backups of a database that a drill restores, and the newer archives that it cannot restore."""
+    """The backups of a database that a drill restores, the newer archives that it cannot restore, and a warning."""
 
     backups: list[Backup]
     unsound: list[Finding]
+    warning: str
 
 
 def sample(directory: Directory, *, now: datetime, chance: random.Random) -> Sample:
-    """Return the backups of a database that a drill restores: the newest, and another one at random."""
+    """Return the backups of a database that a drill restores: the newest, and another one at random.
+
+    Raises:
+        AllDatedLaterError: When there is none but those that are dated after now.
+        VolumeError: When the directory cannot be read.
+    """
     found = directory.scan()
     backups = [backup for backup in found.backups if backup.time <= now]
     chosen = [*backups[:1], *chance.sample(backups[1:], min(1, len(backups) - 1 if backups else 0))]
-    return Sample(chosen, newer_unsound(found, backups[:1], before=later(now, timedelta(microseconds=1))))
+    unsound = newer_unsound(found, backups[:1], before=later(now, timedelta(microseconds=1)))
+    warning = dated_later(found, now=now)
+    if warning and not chosen:
+        raise AllDatedLaterError(warning, "check the clocks of the nodes")
+    return Sample(chosen, unsound, warning)
 
 
 def write(requests: Path, chosen: Iterable[Request]) -> None:

@@ -236,7 +236,8 @@ def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: 
         try:
             if one.state == "damaged":
                 _verify_again(directory, one)
-            _write_sidecar(directory, one)
+            if not _write_sidecar(directory, one) and one.state == PROVED:
+                outcome.warnings.append(f"{one.name} was proved, but is gone by now: nothing is recorded about it")
         except RetentionError as error:
             # A proof that is not on the volume is none: it would be neither shown nor kept.
             outcome.problem = RetentionError(f"{one.name}: its drill is not recorded: {error.problem}", error.remedy)
@@ -249,15 +250,18 @@ def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: 
         log(f"{outcome.database}: warning: {warning}")
 
 
-def _write_sidecar(directory: Directory, one: Drilled) -> None:
+def _write_sidecar(directory: Directory, one: Drilled) -> bool:
+    """Record a drill next to its archive; return False when that is not there any more."""
     folder = directory.folder
     content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
     # Otherwise a run would take the file that is being written for one that a dead process has left.
     with pins.locked(directory):
         # Only next to an archive: the next run removes a sidecar without one.
-        if folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD)):
-            folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
-            folder.sync()
+        if not (folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD))):
+            return False
+        folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
+        folder.sync()
+    return True
 
 
 def _verify_again(directory: Directory, one: Drilled) -> None:

@@ -16,10 +16,10 @@ from retention.names import STATUS, Grammar, Kind, file_name
 from retention.pod import config, outlook, status
 from retention.pod.report import REFUSAL_REMEDY, RunOutcome
 from retention.rule import decide, sizing
-from retention.rule.backup import Backup, Scan
+from retention.rule.backup import Backup, Scan, dated_after
 from retention.rule.policy import Policy
 from retention.text import format_size
-from retention.volume import locks, publish
+from retention.volume import locks, publish, reserve
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 from retention.volume.prune import carry_out, clean
@@ -84,6 +84,7 @@ def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run
                 work = _Work(settings, root, outcomes[database], stop, log)
                 if not work.attempt(started, patient=patient):
                     waiting.append(database)
+                reserve.keep(root)
         ended = [outcomes[name] for name in names]
         if warning := status.write_run(root, ended, now=settings.now, holder=settings.holder):
             warnings.append(warning)
@@ -215,12 +216,20 @@ class _Work:
             return
         recovered = result is None or result.text("base") != base
         warnings = [*judged.result.warnings, *self._shrinkage(judged, backups, settings)]
-        published = publish.publish(
-            directory.folder, judged, now=self._settings.now, recovered=recovered, warnings=warnings
-        )
+        published = self._publish(directory.folder, judged, recovered, warnings)
         self._note_published(judged, published, recovered, warnings)
         self._judged.add(base)
         self._own.add(published)
+
+    def _publish(self, folder: Folder, judged: publish.Judged, recovered: bool, warnings: list[str]) -> str:
+        """Publish an archive; on a full volume in the reserved room, since only what is published leads to a prune."""
+        now = self._settings.now
+        try:
+            return publish.publish(folder, judged, now=now, recovered=recovered, warnings=warnings)
+        except VolumeError as error:
+            if not reserve.release(self._root, error):
+                raise
+            return publish.publish(folder, judged, now=now, recovered=recovered, warnings=warnings)
 
     def _note_published(self, judged: publish.Judged, published: str, recovered: bool, warnings: Sequence[str]) -> None:
         name = file_name(published, Kind.ARCHIVE)
@@ -334,11 +343,8 @@ class _Work:
         for finding in (*found.incomplete, *found.ignored):
             self._log(f"{self._database}: ignored {finding.name}: {finding.reason}")
         self._outcome.warnings += [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
-        future = sum(backup.time > self._settings.now for backup in found.backups)
-        if future:
-            self._outcome.warnings.append(
-                f"{future} backups are dated after now and exempt from pruning; check the clocks of the nodes"
-            )
+        if future := dated_after(found.backups, self._settings.now):
+            self._outcome.warnings.append(f"{future}: exempt from pruning until then; check the clocks of the nodes")
 
     def _fail(self, error: RetentionError) -> None:
         self._outcome.problems.append(error)

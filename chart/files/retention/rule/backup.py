@@ -1,5 +1,6 @@
 """Values: a backup, its pin, and the scan of a directory. Nothing here reads a disk."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -113,3 +114,17 @@ def _left_over(name: str) -> str:
     if name.startswith("."):
         return "left over: the next finish removes it"
     return "its archive is missing: copy that back within a day, or finish removes this file"
+
+
+def dated_after(backups: Iterable[Backup], now: datetime) -> str:
+    """Return that backups are dated after a moment, for a sentence to begin with; or nothing.
+
+    Args:
+        backups: All backups of a database, newest first.
+        now: The moment, UTC.
+    """
+    future = [backup for backup in backups if backup.time > now]
+    if not future:
+        return ""
+    count = "1 backup is" if len(future) == 1 else f"{len(future)} backups are"
+    return f"{count} dated after now ({now:%Y-%m-%d %H:%M}Z), the latest {future[0].name}"

@@ -22,6 +22,8 @@ SMALL_FILE = 64 * 1024
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FIRST_READ = 4096
 
+_LOCKS = "use storage that supports flock; NFS takes version 4, or a running lock service on node and server"
+
 _REMEDIES = {
     errno.EROFS: "mount the volume read-write; if it became read-only by itself, its storage has a fault",
     errno.ENOSPC: "free space on the volume, or enlarge its claim",
@@ -29,6 +31,13 @@ _REMEDIES = {
     errno.EACCES: "make the user that runs this the owner of the files (fsGroup of the pod)",
     errno.EPERM: "make the user that runs this the owner of the files, and check that they are not immutable",
     errno.EIO: "the storage reports a fault: check the volume first",
+    errno.ESTALE: "the storage has lost the file's handle: run this again; if it persists, mount the volume again",
+    errno.ETIMEDOUT: "the storage does not answer: check its server, then run this again",
+    errno.EFBIG: "raise the limit of the size of files (ulimit -f), or use a file system that allows larger ones",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "the node has too many open files: look for what keeps them open there",
+    errno.ENOMEM: "raise the memory limit of the container",
+    **dict.fromkeys((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP), _LOCKS),
     errno.ELOOP: "links are not followed here: put a real file or directory in its place",
     errno.ENOTDIR: "give a directory",
     errno.EISDIR: "a directory is in the place of a file: move it away",
@@ -204,9 +213,9 @@ class Folder:
     def write(self, name: str, content: bytes) -> None:
         """Write a small file in one step: its content is on disk before it has its name; `sync` makes the name last."""
         temporary = temporary_name(name)
+        with _volume_errors(self.path_of(temporary)), contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=self._fd)
         with _volume_errors(self.path_of(name)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=self._fd)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(temporary, flags, 0o600, dir_fd=self._fd)
             try:
