@@ -24,7 +24,7 @@ from retention.cli.common import (
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
 from retention.pod import choose, config, drill, finish, outlook, report, status
 from retention.pod.report import ALLOW_FLAG
-from retention.text import format_age, format_size, shown
+from retention.text import format_age, format_size, later, shown
 from retention.volume import locks
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
@@ -173,7 +173,9 @@ def _choose_archive(options: argparse.Namespace) -> int:
             if options.backup.strip() == choose.NEWEST and (skipped := choose.dated_later(found, now=now)):
                 print(f"{database}: warning: {skipped}; {choose.DATED_LATER_REMEDY}", flush=True)
             if not options.look:
-                warning = choose.protect(directory, backup, now=now, length=options.pin_for)
+                # Where this node's clock is behind, a pin for a day would be over already for the next run.
+                latest = max(now, found.backups[0].time)
+                warning = choose.protect(directory, backup, now=now, expires=later(latest, options.pin_for))
                 if warning:
                     print(shown(f"{database}: warning: {warning}"), flush=True)
                 choose.check(directory, backup)

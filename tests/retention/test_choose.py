@@ -128,9 +128,22 @@ def test_chosen_archive_outlives_the_prunes_of_the_next_day(world: World) -> Non
     policy = world.top / "policy.json"
     policy.write_text('{"phase": 0, "tiers": [{"name": "One", "every": "1h", "keep": 1}]}')
     for now, there in ((NOW + HOUR, True), (NOW + DAY + HOUR, False)):
+        world.publish("app", now - HOUR / 2)
         ran = retention_here("prune", "--policy", policy, "--now", now, world.root)
         assert ran.code == 0, ran.err
         assert ("app-20260110-200000.dump" in world.archives("app")) is there
+
+
+@pytest.mark.parametrize("behind", [2 * DAY, 365 * DAY])
+def test_restore_by_a_clock_that_is_behind_pins_for_a_day_of_the_others(world: World, behind: timedelta) -> None:
+    """The run on another node, half a day later, must not take the pin for one that has ended."""
+    assert choose(world, "app-20260110-200000", now=NOW - behind).code == 0
+    world.configure("app", allow_large_prune="true")
+    (world.config / "policy.json").write_text('{"phase": 0, "tiers": [{"name": "One", "every": "1h", "keep": 1}]}')
+    for hours in (10, 12):
+        world.stage("app", NOW + hours * HOUR)
+        assert world.finish(NOW + hours * HOUR).code == 0
+    assert "app-20260110-200000.dump" in world.archives("app")
 
 
 def test_a_look_tells_the_same_and_leaves_the_volume_as_it_is(world: World) -> None:

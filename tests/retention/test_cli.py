@@ -302,7 +302,12 @@ def test_pin_keeps_and_unpin_hands_back(world: World) -> None:
     assert entry["pin"] == {"reason": "before the upgrade", "expires": document["expires"], "holds": True}
     assert gone[0] not in retention_here("plan", "--format", "names", *AT, world.root / "app").out.split()
     later = ("--now", (NOW + 31 * DAY).isoformat())
+    listed = retention_here("list", *later, world.root / "app").out
+    assert "(until 2026-03-02 00:00Z), and until another backup is dated after that" in listed
+    extra = world.publish("app", NOW + 30 * DAY)
     assert gone[0] in retention_here("plan", "--format", "names", *later, world.root / "app").out.split()
+    for one in world.folder("app").glob(f"{extra}.*"):
+        one.unlink()
     assert retention_here("unpin", path).code == 0
     assert gone == retention_here("plan", "--format", "names", *AT, world.root / "app").out.split()
     assert "was not pinned" in retention_here("unpin", path).out

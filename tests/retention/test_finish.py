@@ -460,6 +460,20 @@ def test_pinned_backup_outlives_the_tiers_and_its_pin_goes_with_it_later(world: 
     world.assert_sound("app")
 
 
+@pytest.mark.parametrize("runs", [1, 2])
+def test_clock_that_is_ahead_in_one_run_ends_no_pin(world: World, runs: int) -> None:
+    """Only a backup of another run shows that the end of a pin has come: two runs with one wrong clock are too many."""
+    world.configure("app", allow_large_prune="true")
+    _week(world)
+    held = base_of("app", NOW - 16 * HOUR - 5 * MINUTE)
+    world.pin(held, json.dumps({"reason": "before the upgrade", "expires": (NOW + DAY).isoformat()}))
+    for run in range(runs):
+        now = NOW + 365 * DAY + 2 * run * HOUR
+        world.stage("app", now - 5 * MINUTE)
+        assert world.finish(now).code == 0
+    assert (f"{held}.dump" in world.archives("app")) is (runs == 1)
+
+
 @pytest.mark.parametrize(
     "content", ["", "plain words", "{", "[1]", '{"expires": 7}', '{"expires": "soon"}', "\x00\xff"]
 )

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,7 @@ class Volume(RuleBasedStateMachine):
             return
         told = self._command("plan", "--format", "names", "--config", self.world.config, self.world.folder("app"))
         gone = self._gone(self.model, set())
-        refused = self._is_refused(self.model, gone)
+        refused = self._is_refused(self.model, gone, set())
         ran = self._command("prune", "--config", self.world.config, self.world.folder("app"))
         assert ran.code == (3 if refused else 0), ran
         assert set(told.out.split()) == {f"{base}.dump" for base in gone}
@@ -270,7 +270,7 @@ class Volume(RuleBasedStateMachine):
             size = json.loads(metadata.read_text())["bytes"] if metadata.exists() else 0
             self.model[base] = Archive(parsed.time, size)
         gone = self._gone(self.model, own)
-        refused = self._is_refused(self.model, gone)
+        refused = self._is_refused(self.model, gone, own)
         assert (status["refused"] is not None) == refused
         for base in () if refused else gone:
             del self.model[base]
@@ -282,7 +282,8 @@ class Volume(RuleBasedStateMachine):
 
     def _gone(self, archives: dict[str, Archive], own: set[str]) -> set[str]:
         """Return what the written rule, and the budget around it, lets go."""
-        planned = {base: one for base, one in archives.items() if one.time <= self.now and not one.is_held(self.now)}
+        came = self._came_for_certain(archives, own)
+        planned = {base: one for base, one in archives.items() if one.time <= self.now and not one.is_held(came)}
         kept_times = literal_plan([one.time for one in planned.values()], self.policy)
         newest = max(planned, key=lambda base: planned[base].time, default=None)
         protected = {base for base in planned if base in own or base == newest}
@@ -296,8 +297,14 @@ class Volume(RuleBasedStateMachine):
                     total -= planned[base].size
         return planned.keys() - kept
 
-    def _is_refused(self, archives: dict[str, Archive], gone: set[str]) -> bool:
-        planned = [one for one in archives.values() if one.time <= self.now and not one.is_held(self.now)]
+    def _came_for_certain(self, archives: dict[str, Archive], own: set[str]) -> datetime:
+        """Return the moment by which pins end: the clock alone ends none."""
+        times = [one.time for base, one in archives.items() if base not in own and one.time <= self.now]
+        return max(times, default=datetime.min.replace(tzinfo=UTC))
+
+    def _is_refused(self, archives: dict[str, Archive], gone: set[str], own: set[str]) -> bool:
+        came = self._came_for_certain(archives, own)
+        planned = [one for one in archives.values() if one.time <= self.now and not one.is_held(came)]
         large = 2 * len(gone) > len(planned)
         large |= 2 * sum(archives[base].size for base in gone) > sum(one.size for one in planned)
         return len(gone) > 3 and large and not self.allow
