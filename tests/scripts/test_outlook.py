@@ -133,6 +133,44 @@ SITUATIONS = {
         attributes="CREATEDB",
         never=True,
     ),
+    "event trigger, beside": Situation(
+        "none",
+        ("event trigger guard: only a superuser can create it",),
+        superuser="CREATE FUNCTION g() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; ALTER FUNCTION g OWNER TO {role};"
+        "CREATE EVENT TRIGGER guard ON sql_drop EXECUTE FUNCTION g()",
+        attributes="CREATEDB",
+    ),
+    "publication of all tables and rights on PostgreSQL's own functions, beside": Situation(
+        "none",
+        (
+            "rights on pg_catalog FUNCTION pg_ls_dir(text) postgres: only a superuser can grant them",
+            "publication everything of all tables: only a superuser can create it",
+        ),
+        superuser="CREATE PUBLICATION everything FOR ALL TABLES; GRANT EXECUTE ON FUNCTION pg_ls_dir(text) TO backup",
+        attributes="CREATEDB",
+    ),
+    "the same in place, where they stay": Situation(
+        "in-place",
+        remedies=("enableSuperuserAccess: true", '"createdb": true'),
+        superuser="CREATE PUBLICATION everything FOR ALL TABLES; GRANT EXECUTE ON FUNCTION pg_ls_dir(text) TO backup;"
+        "CREATE CAST (bytea AS text) WITHOUT FUNCTION",
+    ),
+    "functions in C and LEAKPROOF": Situation(
+        "none",
+        (
+            "function twin(integer): only a superuser can create one in C",
+            "function whole(): only a superuser can create one that is LEAKPROOF",
+        ),
+        superuser="CREATE FUNCTION twin(int) RETURNS int LANGUAGE internal AS 'int4up'; ALTER FUNCTION twin OWNER TO {role};"
+        "CREATE FUNCTION whole() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1'; ALTER FUNCTION whole OWNER TO {role}",
+    ),
+    "rights that another role has granted": Situation(
+        "none",
+        ('rights that role "{role} owner" has granted: only a superuser can grant them in its name',),
+        superuser='CREATE ROLE "{role} owner"; CREATE TABLE given (i int); ALTER TABLE given OWNER TO {role};'
+        'GRANT SELECT ON given TO "{role} owner" WITH GRANT OPTION; GRANT USAGE ON SCHEMA public TO "{role} owner";'
+        'SET ROLE "{role} owner"; GRANT SELECT ON given TO backup; RESET ROLE',
+    ),
     "empty database": Situation(
         "in-place", remedies=("enableSuperuserAccess: true", '"createdb": true'), sql="SELECT 1"
     ),
