@@ -48,7 +48,7 @@ lacks() {
   case $1 in
     *"extension \""*"is not available"* | *"extension control file"* | *"could not access file"* | *"could not load library"*) ;;
     *"shared_preload_libraries"* | *"must be preloaded"* | *"out of shared memory"*) ;;
-    *"throwaway server did not start"* | *"could not look up effective user"*) ;;
+    *"unrecognized configuration parameter"* | *"throwaway server did not start"* | *"could not look up effective user"*) ;;
     *) return 1 ;;
   esac
 }
