@@ -1,8 +1,8 @@
 """Compute the cells of one row: back up once, then restore in every way, each from the same state of the database.
 
-A cell is `identical`, or `refused: …` with what the restore names before anything has changed, or `named: …`: all but this is
-identical, and the restore named it before anything had changed, with the statement that brings it back. All else raises CellError:
-then the cell keeps no promise.
+A cell is `identical`, or `refused: …` with what the restore names before anything has changed, or `named: …`: all but
+this is identical, and the restore named it before anything had changed, with the statement that brings it back. All
+else raises CellError: then the cell keeps no promise.
 """
 
 from __future__ import annotations
@@ -246,7 +246,9 @@ class Row:
     def _bring_back_what_was_named(self, dbname: str, log: str) -> list[str]:
         """Run the statements that the restore printed for a superuser, before it changed anything."""
         beginning = log.split("comparing with the archive")[0]
-        lost = re.findall(r"warning: (?:will not come back|stays as it is now): (.*?): .*, as superuser: (.*)", beginning)
+        lost = re.findall(
+            r"warning: (?:will not come back|stays as it is now): (.*?): .*, as superuser: (.*)", beginning
+        )
         for _, statement in lost:
             before = self.site.plain(dbname)
             self.site.server.psql(statement)

@@ -138,9 +138,10 @@ KINDS = [
         "rows of an extension's own, changed by the user",
         "The archive holds them, and the extension brings them too: those of the archive win.",
         T,
-        then="CREATE EXTENSION presets; GRANT USAGE ON SCHEMA presets TO shop; UPDATE presets.preset SET v = 'mine' WHERE "
-        "name = 'one';"
-        "UPDATE presets.preset SET name = 'zwei' WHERE name = 'two'; INSERT INTO presets.preset VALUES ('three', 3, 'mine');",
+        then="CREATE EXTENSION presets; GRANT USAGE ON SCHEMA presets TO shop;"
+        "UPDATE presets.preset SET v = 'mine' WHERE name = 'one';"
+        "UPDATE presets.preset SET name = 'zwei' WHERE name = 'two';"
+        "INSERT INTO presets.preset VALUES ('three', 3, 'mine');",
         since="DELETE FROM t; UPDATE presets.preset SET v = 'newer'",
     ),
     Kind(

@@ -25,8 +25,8 @@ in each way, and writes this page. {total} kinds, {cells} cells: {identical} ide
   statement that the restore prints drops all of it. Beside, the old database is unchanged under its new name.
 * **stays** names what is newer than the archive and belongs to an extension, or is only for a superuser to change: in
   place it is left as it was.
-* **refused**: before anything changed, the restore named what PostgreSQL does not allow this role to do, or cannot do at
-  all, and what to do about it. A run with `RESTORE_DRY_RUN=yes` gives the same answer. The database is as it was. A
+* **refused**: before anything changed, the restore named what PostgreSQL does not allow this role to do, or cannot do
+  at all, and what to do about it. A run with `RESTORE_DRY_RUN=yes` gives the same answer. The database is as it was. A
   drill fails with the same words, before it restores anything.
 {legend}
 The columns: **beside** restores into a new database and then swaps both by name, **in place** restores into the
@@ -35,8 +35,9 @@ not for *in place*; what an owner restores belongs to the owner. **Into another 
 superuser. A **drill** restores into a server of its own. See [restore.md](restore.md).
 """
 _LEGEND = {
-    "named": "* **named**: identical but for this, which the role may not bring back. The restore said so before it "
-    "changed anything,\n  with the statement for a superuser that brings it back; after that, the database is identical.\n",
+    "named": """* **named**: identical but for this, which the role may not bring back. The restore said so before it
+  changed anything, with the statement for a superuser that brings it back; after that, the database is identical.
+""",
     "wrong": "* **wrong**: known to be wrong, and how.\n",
 }
 

@@ -82,9 +82,11 @@ KINDS = [
         "views that refer to each other",
         "Two, three, and one that also refers to itself: pg_dump makes them in two steps.",
         T
-        + """CREATE VIEW v AS SELECT 1 AS a; CREATE VIEW w AS SELECT a FROM v; CREATE OR REPLACE VIEW v AS SELECT a FROM w;
+        + """CREATE VIEW v AS SELECT 1 AS a; CREATE VIEW w AS SELECT a FROM v;
+        CREATE OR REPLACE VIEW v AS SELECT a FROM w;
         CREATE VIEW x AS SELECT 1 AS a; CREATE VIEW y AS SELECT a FROM x; CREATE VIEW z AS SELECT a FROM y;
-        CREATE OR REPLACE VIEW x AS SELECT a FROM z; CREATE VIEW own AS SELECT 1 AS a; CREATE VIEW its AS SELECT a FROM own;
+        CREATE OR REPLACE VIEW x AS SELECT a FROM z;
+        CREATE VIEW own AS SELECT 1 AS a; CREATE VIEW its AS SELECT a FROM own;
         CREATE OR REPLACE VIEW own AS SELECT its.a FROM its, own;""",
         since="DROP VIEW x, y, z",
     ),

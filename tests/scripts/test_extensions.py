@@ -113,7 +113,9 @@ def test_owner_restores_around_pg_cron_and_its_jobs_stay(make: Make) -> None:
 @pytest.fixture(scope="module")
 def other_server() -> Iterator[Server]:
     """One whose pg_cron is in another database than the one that was backed up."""
-    with Server(debian=True, settings={"shared_preload_libraries": "pg_cron", "cron.database_name": "elsewhere"}) as running:
+    with Server(
+        debian=True, settings={"shared_preload_libraries": "pg_cron", "cron.database_name": "elsewhere"}
+    ) as running:
         running.psql(f"ALTER ROLE postgres PASSWORD '{SUPERUSER_PASSWORD}'")
         yield running
 
@@ -137,7 +139,7 @@ def test_pg_cron_of_another_database_is_refused_and_both_remedies_help(moved: Ap
     server = moved.server
     for dry in ("yes", "no"):
         log = moved.restore(1, RESTORE_DRY_RUN=dry)
-        assert "FAILED: extension 'pg_cron' can only be in the database that cron.database_name names, which is 'elsewhere'" in log
+        assert "'pg_cron' can only be in the database that cron.database_name names, which is 'elsewhere'" in log
         assert f"remedy: set cron.database_name to '{CRON}' in the cluster's PostgreSQL parameters" in log
         assert f"nothing was changed: '{CRON}' is as it was" in log
     assert server.sql("SELECT datname FROM pg_database WHERE datname ~ 'jobs|where' ORDER BY 1") == [[CRON]]
@@ -176,7 +178,9 @@ def test_lost_database_with_pg_cron_is_restored_as_the_remedy_says(make: Make) -
 @pytest.fixture
 def broken(server: Server) -> Iterator[str]:
     """An extension whose library is in the image, names shared_preload_libraries, and cannot be loaded."""
-    folders = [Path(server.installation.run("pg_config", option).stdout.strip()) for option in ("--sharedir", "--pkglibdir")]
+    folders = [
+        Path(server.installation.run("pg_config", option).stdout.strip()) for option in ("--sharedir", "--pkglibdir")
+    ]
     files = {
         folders[0] / "extension" / "broken.control": "default_version = '1'\n",
         folders[0] / "extension" / "broken--1.sql": "CREATE TABLE broken_rows (i int);\n",

@@ -136,7 +136,8 @@ SITUATIONS = {
     "event trigger, beside": Situation(
         "none",
         ("event trigger guard: only a superuser can create it",),
-        superuser="CREATE FUNCTION g() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; ALTER FUNCTION g OWNER TO {role};"
+        superuser="CREATE FUNCTION g() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"
+        "ALTER FUNCTION g OWNER TO {role};"
         "CREATE EVENT TRIGGER guard ON sql_drop EXECUTE FUNCTION g()",
         attributes="CREATEDB",
     ),
@@ -161,8 +162,9 @@ SITUATIONS = {
             "function twin(integer): only a superuser can create one in C",
             "function whole(): only a superuser can create one that is LEAKPROOF",
         ),
-        superuser="CREATE FUNCTION twin(int) RETURNS int LANGUAGE internal AS 'int4up'; ALTER FUNCTION twin OWNER TO {role};"
-        "CREATE FUNCTION whole() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1'; ALTER FUNCTION whole OWNER TO {role}",
+        superuser="CREATE FUNCTION twin(int) RETURNS int LANGUAGE internal AS 'int4up';"
+        "CREATE FUNCTION whole() RETURNS int LANGUAGE sql LEAKPROOF AS 'SELECT 1';"
+        "ALTER FUNCTION twin OWNER TO {role}; ALTER FUNCTION whole OWNER TO {role}",
     ),
     "rights that another role has granted": Situation(
         "none",

@@ -1,4 +1,4 @@
-"""Rows of an extension's tables that the extension brings itself and the archive holds too: the archive's are restored, once."""
+"""Rows that an extension brings itself and the archive holds too: the archive's are restored, and only once."""
 # ruff: noqa: F811
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import pytest
 
 from tests.lab.postgres import Server
 from tests.scripts.test_drill import DrillPod, open_pod
-from tests.scripts.test_in_place import SUPERUSER_PASSWORD, Make, Place, make  # noqa: F401 # a fixture
+from tests.scripts.test_in_place import Make, Place, make  # noqa: F401 # a fixture
+from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
 
 SCRIPTS = {
-    # Row 2 is the extension's own from version 2 on; rows of another table refer to it. Names and quotes are hard to read.
+    # Row 2 is the extension's own from version 2 on; rows of another table refer to it.
     "growing--1.sql": """
       CREATE TABLE "gro w"."it's" (id int PRIMARY KEY, "a b" text, UNIQUE ("a b") INCLUDE (id));
       CREATE TABLE "gro w".part (id int REFERENCES "gro w"."it's" ON DELETE CASCADE, v text);
@@ -46,8 +47,8 @@ def drill_pod(server: Server) -> DrillPod:
     return open_pod(server)
 
 
-@pytest.fixture
-def extensions(server: Server) -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _extensions(server: Server) -> Iterator[None]:
     folder = Path(server.installation.run("pg_config", "--sharedir").stdout.strip()) / "extension"
     files = {
         **SCRIPTS,
@@ -62,7 +63,7 @@ def extensions(server: Server) -> Iterator[None]:
 
 
 @pytest.fixture
-def growing(make: Make, extensions: None) -> Place:
+def growing(make: Make) -> Place:
     """Backed up with version 1, in which row 2 is the user's; the server has version 2."""
     place = make(
         "CREATE TABLE t (id int); INSERT INTO t VALUES (1)",
@@ -128,7 +129,7 @@ def test_drill_restores_them_as_a_restore_does(growing: Place, pod: DrillPod) ->
 
 
 @pytest.mark.parametrize("way", ["beside", "in-place"])
-def test_rows_without_a_key_are_not_there_twice(make: Make, extensions: None, way: str) -> None:
+def test_rows_without_a_key_are_not_there_twice(make: Make, way: str) -> None:
     place = make(
         "CREATE TABLE t (id int)",
         "CREATE EXTENSION keyless; INSERT INTO keyless VALUES ('mine'); DELETE FROM keyless WHERE ctid = '(0,1)'",
