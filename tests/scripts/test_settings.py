@@ -122,10 +122,9 @@ def test_owner_learns_before_anything_changes_what_only_a_superuser_can_restore(
     good = state(server, name)
     server.psql(f"ALTER DATABASE {name} RESET ALL; ALTER ROLE backup IN DATABASE {name} SET work_mem = '4MB'")
     into = f"{name} of ='x\"" if new else ""
-    options = {"RESTORE_WAY": way, "RESTORE_INTO": into}
     before = state(server, name)
     for dry in ("yes", "no"):
-        log = place.restore(RESTORE_DRY_RUN=dry, **options)
+        log = place.restore(RESTORE_DRY_RUN=dry, RESTORE_WAY=way, RESTORE_INTO=into)
         fate = "stays as it is now" if way == "in-place" else "will not come back"
         named = re.findall(f"warning: {fate}: (.*?): permission denied .*?; after the restore, as superuser: (.*)", log)
         assert sorted(what for what, _ in named) == [
