@@ -354,9 +354,9 @@ CREATE VIEW s.w AS SELECT v.v FROM v.v;
 
 -- others: a column of that name, of an alias like the schema
 CREATE TABLE t (v int, a int);
-CREATE VIEW v AS SELECT public.v, t2.a FROM t public, LATERAL (VALUES (public.v, 1), (public.v, 2)) l (x, y), t t2
+CREATE VIEW v AS SELECT public.v, t2.a, t2.a IS DISTINCT FROM public.v AS d, extract(year FROM to_timestamp(public.v)) AS y FROM t public, LATERAL (VALUES (public.v, 1), (public.v, 2)) l (x, y), t t2
   WHERE t2.a IS DISTINCT FROM public.v AND EXTRACT(year FROM to_timestamp(public.v)) > 1 AND substring('a' FROM public.v) = ''
-    AND trim(BOTH FROM 'x') = '' AND public.v IN (public.v, 1) GROUP BY t2.a, public.v ORDER BY t2.a, public.v;
+    AND trim(BOTH FROM 'x') = '' AND public.v IN (public.v, 1) GROUP BY t2.a, public.v, l.x ORDER BY t2.a, public.v;
 
 -- others: a function of that name
 CREATE FUNCTION v() RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
