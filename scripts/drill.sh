@@ -1,11 +1,14 @@
 #!/bin/sh
-# Restore archives into a throwaway PostgreSQL server in this container, and check what comes back.
+# Restore archives of one database into a throwaway PostgreSQL server in this container, and check what comes back.
 #
-#   drill.sh                                  drill the archives of all requests that `retention choose` wrote
+#   drill.sh                                  drill the archives that `retention hand-over` put into $DRILL_SCRATCH/archives
 #   drill.sh --drill-one FILE LIMIT DEADLINE  drill one of them (the form in which the first calls itself)
 #
 # The server listens only on a Unix socket and ends with the container: no network, no credentials. Each archive gets a
 # server of its own. For each a result is written, which `retention drill`, the pod's last container, evaluates and records.
+#
+# Code of the database's owner may run here, as this user. Therefore the container holds nothing of other databases, and nothing
+# that runs here can reach the container's log: all output goes to $DRILL_SCRATCH/drill.log.
 #
 # Exit: 0 even if archives failed (their results say so); 2 if the environment is not usable; 143 after SIGTERM.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
@@ -92,7 +95,7 @@ on_term() {
 
 begin() {
   read_request "$1"
-  limit=$2 deadline=$3 database=$req_database archive=$BACKUP_ROOT/$database/$req_base.dump
+  limit=$2 deadline=$3 database=$req_database archive=$DRILL_SCRATCH/archives/$req_base.dump
   stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
   data=$DRILL_SCRATCH/data
   major=$(postgres --version) archive_major=${req_server_version%%[!0-9]*}
@@ -103,11 +106,8 @@ begin() {
   put database "$database" && put base "$req_base" && put started "$(now)"
 }
 
-# An archive that was pruned in the meantime is not a failure.
+# `retention hand-over` has compared its sha256 while it copied it.
 read_archive() {
-  [ -f "$archive" ] || fail "it was pruned before its turn came" "nothing needs to be done" gone
-  sum=$(sha256sum <"$archive") || fail "it cannot be read" "check the volume"
-  [ "${sum%% *}" = "$req_sha256" ] || fail "its sha256 differs from the one it was published with" "check the volume" damaged
   run pg_restore -f /dev/null "$archive" || fail_with_stderr "it cannot be read"
   list_archive || fail_with_stderr "it cannot be listed"
 }
@@ -117,29 +117,6 @@ check_views() {
   views_of "$list" >"$list.views"
   find_own_views "$list.views" "$archive" || fail_with_stderr "it cannot be read"
   [ ! -s "$facts" ] || fail "$(own_views_error)" "$own_views_cure; tonight: $own_views_tonight"
-}
-
-# A quantity of Kubernetes in bytes; 0 for an unknown unit.
-bytes_of() {
-  echo "$1" | awk '
-    { number = $1 + 0; unit = $1; gsub(/[0-9.]/, "", unit)
-      split("Ki Mi Gi Ti k M G T", units, " "); split("1024 1048576 1073741824 1099511627776 1e3 1e6 1e9 1e12", sizes, " ")
-      size = unit == "" ? 1 : 0
-      for (i = 1; i <= 8; i++) if (unit == units[i]) size = sizes[i] + 0
-      printf "%.0f\n", number * size }'
-}
-
-# A full scratch volume gets the pod evicted, and then nothing is recorded. An empty server and its WAL need about 640 MiB.
-check_space() {
-  is_number "$req_database_bytes" || return 0
-  need=$((req_database_bytes * 5 / 4 + 671088640))
-  room=$(bytes_of "${DRILL_SCRATCH_SIZE:-0}")
-  [ "$room" = 0 ] || [ "$need" -le "$room" ] ||
-    fail "it needs about $(mebibytes "$need") of scratch space, and the limit is $DRILL_SCRATCH_SIZE" "raise drill.scratch.sizeLimit"
-  free=$(df -Pk "$DRILL_SCRATCH" | awk 'NR == 2 { print $4 }')
-  ! is_number "$free" || [ $((free * 1024)) -gt "$need" ] ||
-    fail "it needs about $(mebibytes "$need") of scratch space, and only $(mebibytes $((free * 1024))) are free" \
-      "free space on the node"
 }
 
 # Create every role that the archive may name: those of its globals file, and those that its owners and grants name.
@@ -306,7 +283,6 @@ drill_archive() {
   begin "$@"
   read_archive
   check_views
-  check_space
   name_database
   start_server
   check_extensions
@@ -344,10 +320,11 @@ drill_all() {
     child=$!
     wait "$child" || :
     child=
+    rm -f "$DRILL_SCRATCH/archives/$req_base".*
     [ ! -e "$BACKUP_RESULTS/$req_base.drill" ] || continue
     forget_server
     write_failure "$req_base.drill" failed "its drill ended without a result" \
-      "see the log lines above; it may have run out of memory" "$req_base"
+      "raise drill.resources.limits.memory: it may have run out of memory" "$req_base"
   done
 }
 
@@ -363,12 +340,11 @@ usage() {
 }
 
 check_environment() {
-  for variable in BACKUP_ROOT BACKUP_CONFIG BACKUP_RUN BACKUP_RESULTS DRILL_SCRATCH DRILL_TIMEOUT; do
+  for variable in BACKUP_CONFIG BACKUP_RUN BACKUP_RESULTS DRILL_SCRATCH DRILL_TIMEOUT; do
     eval "value=\${$variable-}"
     [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
     [ "$variable" = DRILL_TIMEOUT ] || [ -d "$value" ] || usage "$value is not a directory; is its volume mounted?"
   done
-  is_number "$DRILL_TIMEOUT" && [ "$DRILL_TIMEOUT" -gt 0 ] || usage "DRILL_TIMEOUT='$DRILL_TIMEOUT' is not a number of seconds above 0"
 }
 
 main() {
@@ -381,11 +357,15 @@ main() {
     *) usage "unknown argument '$1'" ;;
   esac
   check_environment
-  run_deadline=$(($(seconds) + DRILL_TIMEOUT))
-  trap stop TERM INT
   for request in "$BACKUP_RESULTS"/*.request; do
-    [ -e "$request" ] || { echo "drill.sh: no archive was selected" && return; }
+    [ -e "$request" ] || { echo "drill.sh: no archive was handed over" && return; }
+    read_request "$request" seconds
+    is_number "$req_seconds" || usage "$request: seconds='$req_seconds' is not a number; $version_mismatch"
   done
+  run_deadline=$(($(seconds) + req_seconds))
+  # From here on no process of this container has its log.
+  exec >"$DRILL_SCRATCH/drill.log" 2>&1 8>&1
+  trap stop TERM INT
   drill_all
 }
 

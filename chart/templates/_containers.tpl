@@ -58,7 +58,7 @@ securityContext:
 A container that runs PostgreSQL's programs. It needs `root`, `group` (whose `image` and `pullPolicy` it takes), `name`, `command`,
 `resources`, `volumes` (those of its pod, as YAML) and `mounts` (see cnpg-backup.mounts). `env` is YAML; `extraEnv` and
 `extraMounts` are lists. With `shell` it waits for somebody to enter it, and its log is not a termination message; with `alone` its
-pod has no other container.
+pod has no other container. `terminationMessagePath` is where Kubernetes looks for a termination message, if not in /dev.
 */}}
 {{- define "cnpg-backup.postgresContainer" -}}
 {{- $group := required "cnpg-backup.postgresContainer needs group" .group -}}
@@ -69,10 +69,12 @@ imagePullPolicy: {{ $group.pullPolicy }}
 command:
   {{- required "cnpg-backup.postgresContainer needs command" .command | toYaml | nindent 2 }}
 env:
+  {{- if or (has "backups" $mounts) (has "backups:ro" $mounts) }}
   - name: BACKUP_ROOT
     value: /backups
   - name: BACKUP_CONFIG
     value: /etc/cnpg-backup
+  {{- end }}
   {{- if has "credentials:ro" $mounts }}
   - name: BACKUP_CREDENTIALS
     value: /etc/cnpg-backup-credentials
@@ -99,6 +101,9 @@ volumeMounts:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- if not .shell }}
+{{- with .terminationMessagePath }}
+terminationMessagePath: {{ . }}
+{{- end }}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 securityContext:
@@ -144,8 +149,8 @@ resources of the other container. Where neither has any limit, the pod has none 
 {{- end -}}
 
 {{/*
-Mounts of a list of volumes by name; `<name>:ro` is mounted read-only. What a container may see and change is therefore one line
-in the pod that has it.
+Mounts of a list of volumes by name; `<name>:ro` is mounted read-only, and of `<name>/<folder>` only that folder. What a container
+may see and change is therefore one line in the pod that has it.
 */}}
 {{- define "cnpg-backup.mounts" -}}
 {{- $paths := dict
@@ -157,9 +162,13 @@ in the pod that has it.
   "results" "/run/cnpg-backup-results"
   "scratch" "/var/lib/cnpg-backup-drill" -}}
 {{- range $index, $mount := . }}
-  {{- $volume := trimSuffix ":ro" $mount }}
+  {{- $parts := trimSuffix ":ro" $mount | splitn "/" 2 }}
+  {{- $volume := $parts._0 }}
   {{- if $index }}{{ print "\n" }}{{ end }}- name: {{ $volume }}
   mountPath: {{ get $paths $volume | required (printf "cnpg-backup.mounts has no path for %s" $volume) }}
+  {{- with $parts._1 }}
+  subPath: {{ . | quote }}
+  {{- end }}
   {{- if hasSuffix ":ro" $mount }}
   readOnly: true
   {{- end }}

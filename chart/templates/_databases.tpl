@@ -121,6 +121,7 @@ common configuration's name.
     {{- range $operation := list "restore" "drill" "inspect" -}}
       {{- $suffix := printf "-%s%s" $operation (get $images $db.image) -}}
       {{- $_ := set $group $operation (include "cnpg-backup.operationName" (dict "root" $ "suffix" $suffix)) -}}
+      {{- $_ := set $group (print $operation "Suffix") $suffix -}}
     {{- end -}}
     {{- $_ := set $group "name" $group.restore -}}
     {{- $_ := set $groups $db.image $group -}}
@@ -136,6 +137,31 @@ common configuration's name.
 {{- toJson $list -}}
 {{- end -}}
 
+{{/*
+The groups of databases that are drilled together, as a JSON list like that of `cnpg-backup.operations`: its groups, each in parts
+of at most 50 databases, since a drill's pod has two containers for each of them. A group of one part is as it was; otherwise each
+part has its own `drill`, and a configuration whose name begins with that.
+*/}}
+{{- define "cnpg-backup.drills" -}}
+{{- $list := list -}}
+{{- range $group := include "cnpg-backup.operations" . | fromJsonArray -}}
+  {{- $parts := chunk 50 $group.databases -}}
+  {{- if eq (len $parts) 1 -}}
+    {{- $list = append $list $group -}}
+  {{- else -}}
+    {{- range $index, $databases := $parts -}}
+      {{- $name := $group.drill -}}
+      {{- if $index -}}
+        {{- $suffix := printf "%s-part%d" $group.drillSuffix (add1 $index) -}}
+        {{- $name = include "cnpg-backup.operationName" (dict "root" $ "suffix" $suffix) -}}
+      {{- end -}}
+      {{- $list = append $list (merge (dict "name" $name "drill" $name "databases" $databases) $group) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $list -}}
+{{- end -}}
+
 {{/* Names of all CronJobs of the release, whose runs mount the claim, as a JSON list. */}}
 {{- define "cnpg-backup.runNames" -}}
 {{- $names := list -}}
@@ -145,6 +171,10 @@ common configuration's name.
 {{- range include "cnpg-backup.operations" . | fromJsonArray -}}
   {{- $names = concat $names (list .restore .drill .inspect) -}}
 {{- end -}}
+{{- range include "cnpg-backup.drills" . | fromJsonArray -}}
+  {{- $names = append $names .drill -}}
+{{- end -}}
+{{- $names = uniq $names -}}
 {{- toJson $names -}}
 {{- end -}}
 

@@ -209,10 +209,10 @@ class Bench:
             BenchError: The archive was not proved.
         """
         run = follow(self.pod.start_drill(DRILL_TIMEOUT=_SECONDS), "drill")
-        config, results = str(self.pod.folder / "config"), str(self.pod.folder / "results")
-        done = self.pod.retention("drill", "--config", config, "--results", results)
-        if "proved" not in done.stdout:
-            raise BenchError("the drill did not prove the archive:\n" + "\n".join(run.log) + done.stdout)
+        own = (self.pod.own("scratch") / "drill.log").read_text()
+        recorded = self.pod.record_drill()
+        if "proved" not in recorded:
+            raise BenchError(f"the drill did not prove the archive:\n{own}{recorded}")
         return run
 
 

@@ -271,10 +271,8 @@ class Site:
     def drill(self) -> tuple[bool, str, list[str]]:
         """Whether the drill proved the archive, its log, and what it dumped."""
         path = f"{self.wrapped}:{self.pod.environment()['PATH']}"
-        process = self.pod.start_drill(PATH=path)
-        log, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, log
-        kept = self.pod.folder / "scratch" / "drilled.sql"
+        log = self.pod.end_drill_of(self.pod.start_drill(PATH=path))
+        kept = self.pod.own("scratch") / "drilled.sql"
         text = kept.read_text() if kept.exists() else ""
         kept.unlink(missing_ok=True)
         return "proved " in log, log, tidy(text, NAME)

@@ -25,22 +25,46 @@ class DrillPod(Pod):
 
     def open_to_the_server_user(self) -> None:
         """Let this user own what the drill container mounts."""
-        (self.folder / "scratch").mkdir(exist_ok=True)
         shutil.copytree(REPO / "scripts", self.folder / "scripts", dirs_exist_ok=True)
         for path in (self.folder, *self.folder.rglob("*")):
             os.chown(path, server_user().uid, server_user().gid, follow_symlinks=False)
 
-    def start_drill(self, **environment: str) -> subprocess.Popen[str]:
-        """Run `choose`, then start the container that restores."""
+    def databases(self) -> list[str]:
+        return sorted(path.stem for path in (self.folder / "config").glob("*.conf"))
+
+    def own(self, volume: str, name: str = "") -> Path:
+        """The folder of a volume that the container of a database sees; of the only database if there is no name."""
+        return self.folder / volume / "databases" / (name or self.databases()[0])
+
+    def choose_for_drill(self) -> None:
+        """Run the first container of a drill, in a new pod."""
         self.renew()
-        results = str(self.folder / "results")
-        self.retention("choose", "--drill", str(self.folder / "config"), "--requests", results, expect=0)
+        shutil.rmtree(self.folder / "scratch", ignore_errors=True)
+        (self.folder / "scratch").mkdir()
+        config, results = str(self.folder / "config"), str(self.folder / "results")
+        self.retention("choose", "--drill", config, "--requests", results, expect=0)
+
+    def hand_over(self, name: str, size: str = "10Gi", seconds: str = "120") -> str:
+        """Run the container that hands over the archives of a database; return its log."""
+        volumes = [
+            word for key in ("config", "results", "run", "scratch") for word in (f"--{key}", str(self.folder / key))
+        ]
+        more = ("--scratch-size", size, "--seconds", seconds)
+        done = self.retention("hand-over", "--database", name, *volumes, *more, expect=0)
         self.open_to_the_server_user()
+        return done.stdout
+
+    def start_drill_of(self, name: str, **environment: str) -> subprocess.Popen[str]:
+        """Start the container that restores the archives of a database, which were handed over."""
         own = {
-            "DRILL_SCRATCH": str(self.folder / "scratch"),
+            "BACKUP_CONFIG": str(self.own("scratch", name) / "config"),
+            "BACKUP_RUN": str(self.own("run", name)),
+            "BACKUP_RESULTS": str(self.own("results", name)),
+            "DRILL_SCRATCH": str(self.own("scratch", name)),
             "DRILL_TIMEOUT": "120",
-            # There are no credentials.
+            # There are no credentials, and no backups.
             "BACKUP_CREDENTIALS": "",
+            "BACKUP_ROOT": "",
         }
         process: subprocess.Popen[str] = subprocess.Popen(
             ["sh", str(self.folder / "scripts" / "drill.sh")],
@@ -56,14 +80,35 @@ class DrillPod(Pod):
         )
         return process
 
-    def drill(self, expect: int = 0, /, **environment: str) -> str:
-        """Run all three containers of a drill; return their logs."""
-        process = self.start_drill(**environment)
+    def start_drill(self, **environment: str) -> subprocess.Popen[str]:
+        """Run the drill of the only database up to the container that restores, and start that one."""
+        self.choose_for_drill()
+        (name,) = self.databases()
+        self.hand_over(name, seconds=environment.get("DRILL_TIMEOUT", "120"))
+        return self.start_drill_of(name, **environment)
+
+    def end_drill_of(self, process: subprocess.Popen[str], name: str = "", expect: int = 0) -> str:
+        """Wait for the container that restores; return what it wrote for itself. Its log is empty."""
         log, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, f"drill.sh exited {process.returncode}:\n{log}"
+        path = self.own("scratch", name) / "drill.log"
+        own = path.read_text() if path.exists() else ""
+        assert process.returncode == expect, f"drill.sh exited {process.returncode}:\n{log}{own}"
+        assert log.replace("drill.sh: no archive was handed over\n", "") == ""
+        return own
+
+    def drill(self, expect: int = 0, /, size: str = "10Gi", **environment: str) -> str:
+        """Run all containers of a drill; return their logs, and what those that restore wrote for themselves."""
+        self.choose_for_drill()
+        log = ""
+        for name in self.databases():
+            log += self.hand_over(name, size, environment.get("DRILL_TIMEOUT", "120"))
+            log += self.end_drill_of(self.start_drill_of(name, **environment), name)
+        return log + self.record_drill(expect)
+
+    def record_drill(self, expect: int = 0) -> str:
+        """Run the last container of a drill; return its log."""
         config, results = str(self.folder / "config"), str(self.folder / "results")
-        done = self.retention("drill", "--config", config, "--results", results, expect=expect)
-        return log + done.stdout
+        return self.retention("drill", "--config", config, "--results", results, expect=expect).stdout
 
     def sidecar(self, archive: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(archive.with_suffix(".drill.json").read_text())
@@ -147,7 +192,8 @@ def test_drill_proves_the_newest_and_one_more_and_says_so(pod: DrillPod, make: M
     assert entry["drill"]["result"] == "proved"
     assert entry["drill"]["proved"] == newest.name
     assert "1 databases proved" in (pod.folder / "termination-log").read_text()
-    assert list((pod.folder / "scratch").iterdir()) in ([], [pod.folder / "scratch" / "log"])
+    left = {str(path.relative_to(pod.own("scratch"))) for path in pod.own("scratch").rglob("*")}
+    assert left == {"archives", "config", "drill.log", "log"}, "the drill left files of the archives or of its servers"
 
 
 def test_drill_compares_the_rows_that_were_counted_with_those_that_come_back(pod: DrillPod, make: Make) -> None:
@@ -172,8 +218,7 @@ def test_drill_compares_the_rows_that_were_counted_with_those_that_come_back(pod
 def test_drill_needs_no_network_and_leaves_no_server(pod: DrillPod, make: Make) -> None:
     make()
     process = pod.start_drill(PGHOST="nowhere.invalid", PGPASSFILE="/nonexistent")
-    log, _ = process.communicate(timeout=120)
-    assert "proved" in log
+    assert "proved" in pod.end_drill_of(process)
     owned = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False)
     assert owned.stdout == "", "a server outlived its drill"
 
@@ -304,7 +349,8 @@ def test_roles_owners_partitions_and_odd_names_are_no_obstacle(pod: DrillPod, ma
 
 def test_scratch_volume_that_is_too_small_is_told_before_anything_is_restored(pod: DrillPod, make: Make) -> None:
     make()
-    log = pod.drill(1, DRILL_SCRATCH_SIZE="100Mi")
+    log = pod.drill(1, size="100Mi")
+    assert re.search("it needs about 6[0-9]+ MiB of scratch space, and the limit is 100Mi", log), log
     assert "raise drill.scratch.sizeLimit" in log
 
 
@@ -317,7 +363,7 @@ def test_drill_out_of_time_says_which_archives_it_did_not_reach(pod: DrillPod, m
 def test_sigterm_ends_a_drill_with_its_server(pod: DrillPod, make: Make) -> None:
     make("INSERT INTO t (v) SELECT repeat(md5(n::text), 20) FROM generate_series(1, 100000) n")
     process = pod.start_drill()
-    wait_until((pod.folder / "scratch" / "data" / "postmaster.pid").exists, "the throwaway server")
+    wait_until((pod.own("scratch") / "data" / "postmaster.pid").exists, "the throwaway server")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
