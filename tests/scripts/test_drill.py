@@ -135,6 +135,12 @@ def pod(request: pytest.FixtureRequest, server: Server) -> DrillPod:
 
 def open_pod(server: Server, name: str = "busybox") -> DrillPod:
     """A pod of this shell in a folder that every user may enter."""
+    folder, programs = shell_folder(name)
+    return DrillPod(folder, server, programs)
+
+
+def shell_folder(name: str) -> tuple[Path, str]:
+    """A folder for a pod that every user may enter, and one with the programs of a shell."""
     top = scratch_folder()
     top.chmod(0o711)
     programs, shell = top / "programs", shutil.which(name)
@@ -145,7 +151,7 @@ def open_pod(server: Server, name: str = "busybox") -> DrillPod:
     else:
         (programs / "sh").symlink_to(shell)
     (top / "pod").mkdir()
-    return DrillPod(top / "pod", server, str(programs))
+    return top / "pod", str(programs)
 
 
 Make = Callable[..., str]
