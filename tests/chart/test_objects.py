@@ -374,7 +374,7 @@ def test_a_drill_may_take_what_its_scratch_may_hold_and_asks_for_no_more_than_be
         for owner, _, spec in pod_specs(chart.render({"drill": drill})):
             if owner == "CronJob cnpg-backup-drill":
                 assert not disk_problem(spec)
-                (found,) = [one["resources"] for one in containers(spec) if one["name"] == "drill"]
+                (found,) = [one["resources"] for one in containers(spec) if one["name"] == "drill-1"]
                 return {key: value["ephemeral-storage"] for key, value in found.items()}
         raise AssertionError
 

@@ -94,11 +94,58 @@ def test_only_cronjobs_that_never_run_by_themselves_have_no_health_for_argo_cd()
 
 
 def test_nothing_that_a_restore_runs_may_write_the_backups_but_what_pins_them() -> None:
+    writing = {"choose", "record", "retention"}
     for name, manifest in templates().items():
         for container in containers(pod(manifest)):
-            (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "backups"]
-            python = container["image"].startswith("docker.io/python")
-            assert mount.get("readOnly", False) is not python, f"{name}: {container['name']}"
+            mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "backups"]
+            if container["name"].startswith("drill-"):
+                assert mounts == [], f"{name}: {container['name']} runs code of a database's owner"
+                continue
+            (mount,) = mounts
+            assert mount.get("readOnly", False) is (container["name"] not in writing), f"{name}: {container['name']}"
+
+
+def test_each_database_is_drilled_in_a_container_of_its_own_that_sees_its_own_folders_alone() -> None:
+    databases = [{"name": name, "cluster": "a"} for name in ("one", "007", "with.dots_and-more")]
+    spec = pod(templates({"databases": databases})["cnpg-backup-drill"])
+    names = [container["name"] for container in containers(spec)]
+    pairs = [f"{kind}-{number}" for number in (1, 2, 3) for kind in ("hand-over", "drill")]
+    assert names == ["choose", *pairs, "record"]
+    by_name = {container["name"]: container for container in containers(spec)}
+    for number, database in enumerate(databases, 1):
+        drill, before = by_name[f"drill-{number}"], by_name[f"hand-over-{number}"]
+        assert f"--database={database['name']}" in before["args"]
+        mounts = {mount["name"]: mount for mount in drill["volumeMounts"]}
+        assert mounts.keys() == {"scripts", "config", "run", "results", "scratch"}
+        for volume in ("run", "results", "scratch"):
+            assert mounts[volume]["subPath"] == f"databases/{database['name']}"
+        assert (mounts["config"]["subPath"], mounts["scripts"]["readOnly"]) == ("passwd", True)
+        assert "BACKUP_ROOT" not in variables(drill)
+        # Everyone may write a termination message, and many may read it: this one is in a folder of root's alone.
+        assert drill["terminationMessagePath"] == "/root/termination-log"
+        whole = {mount["name"] for mount in before["volumeMounts"] if "subPath" not in mount}
+        assert {"run", "results", "scratch"} <= whole
+
+
+def test_drills_of_very_many_databases_are_in_several_pods() -> None:
+    """A pod has two containers for each of them, and the API server keeps each pod in one object."""
+    databases = [{"name": f"d{number}", "cluster": "a"} for number in range(101)]
+    values = {"databases": databases, "persistence": {"size": "100Ti"}}
+    found = {name: pod(one) for name, one in templates(values).items() if "-drill" in name}
+    assert {name: len(spec["initContainers"]) for name, spec in found.items()} == {
+        "cnpg-backup-drill": 101,
+        "cnpg-backup-drill-part2": 101,
+        "cnpg-backup-drill-part3": 3,
+    }
+    maps = {one["metadata"]["name"]: one["data"] for one in of_kind(chart.render(values), "ConfigMap")}
+    drilled = []
+    for spec in found.values():
+        (config,) = [volume for volume in spec["volumes"] if volume["name"] == "config"]
+        own = [key.removesuffix(".conf") for key in maps[config["configMap"]["name"]] if key.endswith(".conf")]
+        arguments = [argument for one in spec["initContainers"] for argument in one.get("args", ())]
+        assert {f"--database={name}" for name in own} == {one for one in arguments if one.startswith("--database=")}
+        drilled += own
+    assert sorted(drilled) == sorted(one["name"] for one in databases)
 
 
 def test_options_of_a_restore_are_those_that_the_script_reads_and_the_documents_name() -> None:
@@ -153,7 +200,7 @@ def test_parameters_of_a_drill_reach_its_server_as_one_line_each() -> None:
 def test_drill_knows_the_name_of_its_image() -> None:
     for name, manifest in templates().items():
         for container in containers(pod(manifest)):
-            if container["name"] == "drill":
+            if container["name"].startswith("drill-"):
                 assert variables(container)["DRILL_IMAGE"] == container["image"], name
 
 
@@ -182,7 +229,7 @@ def test_user_of_a_drill_has_a_name_whatever_the_image_knows() -> None:
     def passwd(user: int | str | None) -> list[str]:
         values = {"podSecurityContext": {"runAsUser": user}}
         (drill,) = [m for name, m in templates(values).items() if name.endswith("-drill")]
-        (container,) = [container for container in containers(pod(drill)) if container["name"] == "drill"]
+        (container,) = [container for container in containers(pod(drill)) if container["name"] == "drill-1"]
         if not [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/etc/passwd"]:
             return []
         maps = of_kind(chart.render(values), "ConfigMap")
