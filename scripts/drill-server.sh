@@ -6,14 +6,14 @@
 
 server=''
 
-# Without durability, which is not needed here, and with shared memory in files, since a container's /dev/shm is small. What the
+# Without durability, which is not needed here, and with shared memory in files, since a pod's /dev/shm is small and belongs to all of
+# its containers. What the
 # chart's value `drill.postgresql` sets comes last, and so applies; but nothing can open this server to others.
 start_server() {
   rm -rf "$data"
   run initdb -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >/dev/null ||
     fail_with_stderr "the throwaway server cannot be initialized"
   cat >>"$data/postgresql.conf" <<CONF
-dynamic_shared_memory_type = mmap
 fsync = off
 full_page_writes = off
 synchronous_commit = off
@@ -42,6 +42,7 @@ server_error() {
 # Fails if the server ends before it answers.
 start_postgres() {
   postgres -D "$data" -c listen_addresses= -c unix_socket_directories="$BACKUP_RUN" -c port=5432 -c ssl=off \
+    -c dynamic_shared_memory_type=mmap -c shared_memory_type=mmap \
     >"$DRILL_SCRATCH/log" 2>&1 &
   server=$!
   until run pg_isready -q; do

@@ -68,7 +68,7 @@ def drilled(release: Release) -> dict[str, object]:
 def drill_runs(release: Release, job: str) -> bool:
     """Whether the container that restores into the throwaway server runs."""
     statuses = (release.pod_of(job) or {}).get("status", {}).get("initContainerStatuses", [])
-    return any(one["name"] == "drill" and "running" in one["state"] for one in statuses)
+    return any(one["name"] == "drill-1" and "running" in one["state"] for one in statuses)
 
 
 def test_a_drill_of_hundreds_of_megabytes_over_minutes_is_proved_with_the_default_values(release: Release) -> None:
@@ -92,7 +92,7 @@ def test_an_evicted_drill_is_seen_by_status_doctor_logs_and_the_exit_code(releas
     wait_until("the drill's container runs", lambda: drill_runs(release, job), 120)
     # More than the limit of that volume (256Mi), which evicts the pod as its own limit does.
     fill = "head -c 300000000 /dev/zero >/run/cnpg-backup-results/full"
-    filled = release.cluster.try_kubectl("exec", "-n", namespace, f"job/{job}", "-c", "drill", "--", "sh", "-c", fill)
+    filled = release.cluster.try_kubectl("exec", "-n", namespace, f"job/{job}", "-c", "drill-1", "--", "sh", "-c", fill)
     assert not release.wait(job, 300).succeeded, filled.stderr
     for command, code in CODES.items():
         done = release.try_shell(f"kubectl cnpg-backup {command} -n {namespace}", seconds=240)

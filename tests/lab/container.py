@@ -72,7 +72,7 @@ def start(
     drop = f"--reuid={user.uid} --regid={user.gid} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all"
     variables = " ".join(shlex.quote(f"{key}={value}") for key, value in environment.items())
     steps.append(f"exec chroot {root} setpriv {drop} env -i {variables} {shlex.join(words)}")
-    return subprocess.Popen(
+    process = subprocess.Popen(
         ["unshare", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-ec", "\n".join(steps)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -80,6 +80,10 @@ def start(
         text=True,
         start_new_session=True,
     )
+    assert process.stdout
+    # As runtimes do: the user of the container may open its log again by the name of the descriptor.
+    os.fchown(process.stdout.fileno(), user.uid, user.gid)
+    return process
 
 
 def _bind(source: Path | str, target: str, *, file: bool = False, read_only: bool = False) -> str:

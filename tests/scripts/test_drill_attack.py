@@ -195,6 +195,7 @@ def test_code_of_an_owner_in_a_drill_reaches_no_other_database_and_no_log(pod: R
         log += printed
         messages += pod.message()
         assert process.returncode == 0, printed
+        assert printed in {"", "drill.sh: no archive was handed over\n"}
         if name == evil:
             own_log = (pod.own("scratch", evil) / "drill.log").read_text()
             loot = {path.name: path.read_text() for path in pod.own("results", evil).glob("loot-*")}
