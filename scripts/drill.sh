@@ -32,6 +32,8 @@ export LC_ALL
 . "${0%/*}/rows.sh"
 # shellcheck source=scripts/drill-server.sh
 . "${0%/*}/drill-server.sh"
+# shellcheck source=scripts/drill-rights.sh
+. "${0%/*}/drill-rights.sh"
 
 # End the drill of this archive: fail ERROR [REMEDY [STATE]].
 fail() {
@@ -180,13 +182,19 @@ restore() {
   began=$(seconds)
   create_roles
   create_database
-  PGDATABASE=$drilled
   # With the connections that a restore would use, whose order decides what succeeds. Places prove nothing.
   set -- -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}"
   careful=''
   awk '$4 != "DATABASE"' "$list" >"$list.use"
   rows_of_extensions "$list.use" "$list.rows"
-  if [ -s "$list.rows" ]; then restore_in_steps "$@"; else run pg_restore "$@" "$archive"; fi || restore_carefully "$@"
+  if needs_superuser; then
+    restore_as_superuser "$@"
+  elif ! restore_as_ordinary_role "$@"; then
+    log "$database" "only the superuser can restore it: $(first_error)"
+    drop_database
+    create_database
+    restore_as_superuser "$@"
+  fi
   put restore_seconds "$(($(seconds) - began))"
 }
 
@@ -201,15 +209,24 @@ restore_in_steps() {
   done
 }
 
+restore_as_superuser() {
+  PGDATABASE=$drilled
+  if [ -s "$list.rows" ]; then restore_in_steps "$@"; else run pg_restore "$@" "$archive"; fi || restore_carefully "$@"
+}
+
+drop_database() {
+  ask postgres -v name="$drilled" <<'SQL' || fail_with_stderr "the database cannot be dropped"
+DROP DATABASE :"name"
+SQL
+}
+
 # What a restore does if names are not found or checks fail: once more, from scratch and carefully.
 restore_carefully() {
   error=$(first_error)
   remedy_in_source "$error" >/dev/null || fail_with_stderr "pg_restore failed"
   case $unrestorable in names | check) ;; *) fail_with_stderr "pg_restore failed" ;; esac
   warn "it can only be restored with a search_path for its functions, and its checks after its rows (${error#*error: }); $cure"
-  ask postgres -v name="$drilled" <<'SQL' || fail_with_stderr "the database cannot be dropped"
-DROP DATABASE :"name"
-SQL
+  drop_database
   create_database
   careful=yes path=''
   restore_in_steps "$@" || fail_with_stderr "pg_restore failed"
@@ -219,7 +236,7 @@ SQL
 # Read every row, and then everything again as a dump would. Rows of materialized views are not counted: archives do not
 # contain them.
 check_rows() {
-  ask "$drilled" <<SQL || fail_with_stderr "a table cannot be read"
+  ask_as_reader ask "$drilled" <<SQL || fail_with_stderr "a table cannot be read"
 SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', relkind, n.nspname, c.relname) $own_relations
   AND relkind IN ('r', 'm') AND relispopulated
 \\gexec
@@ -227,7 +244,8 @@ SQL
   rows=$(awk -F "$separator" '$1 == "r" { n += $2 } END { printf "%.0f\n", n }' "$facts")
   [ -z "$req_rows" ] || [ "$rows" = "$req_rows" ] ||
     fail "it has $rows rows, the archive held $req_rows when it was made"
-  run pg_dump -Fp -w -f /dev/null || fail_with_stderr "it cannot be dumped again"
+  as_role "$reader" run pg_dump -Fp -w -f /dev/null || run pg_dump -Fp -w -f /dev/null ||
+    fail_with_stderr "it cannot be dumped again"
   put rows "$rows"
 }
 
@@ -271,6 +289,9 @@ check_assertions() {
   while IFS= read -r query <&3 || [ -n "$query" ]; do
     [ -n "$query" ] || continue
     count=$((count + 1))
+    if [ "$reader" != postgres ] && printf '%s\n' "$query" | as_role "$reader" ask_for_user "$drilled"; then
+      [ "$(cat "$facts")" != t ] || continue
+    fi
     printf '%s\n' "$query" | ask_for_user "$drilled" ||
       fail "assertion $count failed with an error: $query: $(first_error)" "correct the assertion, or check the archive's data"
     [ "$(cat "$facts")" = t ] ||

@@ -220,3 +220,25 @@ def test_code_of_an_owner_in_a_drill_reaches_no_other_database_and_no_log(pod: R
     assert f"{last.name} damaged" in log
     assert recorded(own)["result"] in {"proved", "failed"}
     assert pod.pinned(after) == []
+
+
+def test_code_of_an_owner_is_no_superuser_where_the_archive_needs_none(pod: RenderedPod, make: Make) -> None:
+    """Extensions are made first; what an ordinary role can restore and read is restored and read by one."""
+    ordinary = [sql for name, sql in VARIANTS.items() if name not in {"extension", "trigger"}]
+    more = "CREATE EXTENSION hstore; CREATE TABLE h (v hstore); INSERT INTO h VALUES ('a=>1');"
+    name = make("e", more + ATTACK + ";".join(ordinary))
+    who = "SELECT NOT rolsuper AND NOT pg_has_role('pg_execute_server_program', 'USAGE') FROM pg_roles"
+    (pod.folder / "config" / f"{name}.assertions").write_text(f"{who} WHERE rolname = session_user\n")
+    pod.prepare()
+    pod.run()
+    (archive,) = pod.archives(name)
+    pod.payload = PAYLOAD.replace("MARK", MARK)
+    pod.choose_for_drill()
+    pod.hand_over(name)
+    printed, _ = pod.start_drill_of(name).communicate(timeout=300)
+    own_log = (pod.own("scratch", name) / "drill.log").read_text()
+    assert list(pod.own("results", name).glob("loot-*")) == [], own_log
+    pod.record_drill()
+    assert (recorded(archive)["result"], recorded(archive)["assertions"]) == ("proved", 1), own_log
+    assert "only the superuser" not in own_log
+    assert printed == ""
