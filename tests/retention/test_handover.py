@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from retention.pod import handover
 from tests.retention.world import DAY, HOUR, T0, Ran, World, retention_here
 
 NOW = T0 + 10 * DAY
@@ -80,7 +81,7 @@ def test_container_gets_the_archive_that_is_due_its_roles_and_its_own_configurat
     assert (scratch / "archives" / f"{APP}.dump").read_bytes() == (world.folder("app") / f"{APP}.dump").read_bytes()
     assert files(own(world, "results", "app")) == {f"{APP}.request"}
     request = (own(world, "results", "app") / f"{APP}.request").read_text()
-    assert f"deadline={int(NOW.timestamp()) + 3600}\n" in request
+    assert "seconds=3600\n" in request
     for volume in ("results", "run", "scratch"):
         assert stat.S_IMODE(own(world, volume, "app").stat().st_mode) == 0o700
 
@@ -102,9 +103,16 @@ def test_next_container_finds_nothing_of_the_one_before(world: World) -> None:
     assert recorded(world, APP)["result"] == "proved"
 
 
-def test_time_of_a_drill_is_that_of_all_its_databases_together(world: World) -> None:
+def test_time_of_a_drill_is_that_of_all_its_databases_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens to the clock in the middle of it."""
+    uptime = handover._uptime()
     assert hand_over(world, "app").code == 0
-    ran = hand_over(world, "shop", now=NOW + 2 * HOUR)
+    monkeypatch.setattr(handover, "_uptime", lambda: uptime + 3000)
+    assert hand_over(world, "shop", now=NOW + 20 * DAY).code == 0
+    request = (own(world, "results", "shop") / f"{SHOP}.request").read_text()
+    assert int(request.rsplit("seconds=", 1)[1]) in range(590, 601)
+    monkeypatch.setattr(handover, "_uptime", lambda: uptime + 7200)
+    ran = hand_over(world, "shop", now=NOW - 2 * HOUR)
     assert files(own(world, "scratch", "shop")) == {"config/shop.assertions"}
     assert "not reached within the 3600 s of the drill; raise drill.timeoutSeconds" in ran.out
     assert record(world).code == 1
