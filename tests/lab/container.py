@@ -52,14 +52,15 @@ def start(
             steps.append(f"ln -s {Path(path).readlink()} {root}{path}")
         elif Path(path).exists():
             steps.append(_bind(path, f"{root}{path}"))
-    for path in sorted({str(Path(part).parent) if Path(part).name == "bin" else str(part) for part in image}):
-        if not path.startswith(_SYSTEM):
-            steps.append(_bind(path, f"{root}{path}"))
     steps += [
         f"mkdir -p {' '.join(root.as_posix() + path for path in _EMPTY)}",
         f"mount -t proc proc {root}{_EMPTY[0]}",
     ]
     steps += [f"mkdir -m 700 {root}/root", f"mount -t tmpfs -o mode=1777 tmpfs {root}{_EMPTY[1]}"]
+    # They may be in one of these folders here.
+    for path in sorted({str(Path(part).parent) if Path(part).name == "bin" else str(part) for part in image}):
+        if not path.startswith(_SYSTEM):
+            steps.append(_bind(path, f"{root}{path}"))
     steps += [_bind(f"/dev/{name}", f"{root}/dev/{name}", file=True) for name in _DEVICES]
     steps.append(_bind(message, f"{root}{container.get('terminationMessagePath', _TERMINATION_LOG)}", file=True))
     for mount in container["volumeMounts"]:
