@@ -6,14 +6,14 @@
 
 server=''
 
-# Without durability, which is not needed here, and with shared memory in files, since a container's /dev/shm is small. What the
-# chart's value `drill.postgresql` sets comes last, and so applies; but nothing can open this server to others.
+# Without durability, which is not needed here, and with shared memory in files, since a pod's /dev/shm is small and belongs to all of
+# its containers. What the chart's value
+# `drill.postgresql` sets comes last, and so applies; but nothing can open this server to others.
 start_server() {
   rm -rf "$data"
   run initdb -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >/dev/null ||
     fail_with_stderr "the throwaway server cannot be initialized"
   cat >>"$data/postgresql.conf" <<CONF
-dynamic_shared_memory_type = mmap
 fsync = off
 full_page_writes = off
 synchronous_commit = off
@@ -30,12 +30,19 @@ CONF
   unset PGPASSFILE PGSSLMODE PGSSLROOTCERT PGSERVICE PGSERVICEFILE PGHOSTADDR PGOPTIONS PGTARGETSESSIONATTRS PGCLIENTENCODING
   PGHOST=$BACKUP_RUN PGPORT=5432 PGUSER=postgres PGDATABASE=postgres PGAPPNAME=cnpg-backup-drill
   export PGHOST PGPORT PGUSER PGDATABASE PGAPPNAME
-  start_postgres || fail "the throwaway server did not start: $(tail -n 1 "$DRILL_SCRATCH/log")"
+  start_postgres || fail "the throwaway server did not start: $(server_error)"
+}
+
+# Why it did not start: it may print more after that.
+server_error() {
+  awk '{ last = $0 } fatal == "" && /(FATAL|PANIC):  / { fatal = $0 } END { if (fatal != "") last = fatal; print last }' "$DRILL_SCRATCH/log" |
+    sed 's/.*\(FATAL\|PANIC\):  //' | tr '[:cntrl:]' ' '
 }
 
 # Fails if the server ends before it answers.
 start_postgres() {
   postgres -D "$data" -c listen_addresses= -c unix_socket_directories="$BACKUP_RUN" -c port=5432 -c ssl=off \
+    -c dynamic_shared_memory_type=mmap -c shared_memory_type=mmap \
     >"$DRILL_SCRATCH/log" 2>&1 &
   server=$!
   until run pg_isready -q; do
@@ -82,15 +89,27 @@ ORDER BY 1
 SQL
   mv "$facts" "$BACKUP_RUN/libraries"
   [ -s "$BACKUP_RUN/libraries" ] || return 0
-  {
-    echo "shared_preload_libraries = '$(awk '{ printf "%s%s", sep, $0; sep = "," }' "$BACKUP_RUN/libraries")'"
-    echo "max_worker_processes = 0"
-    ! grep -qx pg_cron "$BACKUP_RUN/libraries" || echo "cron.database_name = '$(echo "$drilled" | sed "s/'/''/g")'"
-  } >"$data/preload.conf"
   end_postgres INT
-  ! start_postgres || return 0
-  why=$(tail -n 1 "$DRILL_SCRATCH/log")
-  rm "$data/preload.conf"
-  start_postgres || fail "the throwaway server did not start: $(tail -n 1 "$DRILL_SCRATCH/log")"
-  warn "the server does not start with $(tr '\n' ' ' <"$BACKUP_RUN/libraries")preloaded, and goes without: $why"
+  ! start_with_libraries "$BACKUP_RUN/libraries" || return 0
+  # One that cannot be loaded must not keep the others from it.
+  : >"$BACKUP_RUN/libraries.kept"
+  while IFS= read -r library <&3; do
+    { cat "$BACKUP_RUN/libraries.kept" && echo "$library"; } >"$BACKUP_RUN/libraries.next"
+    if start_with_libraries "$BACKUP_RUN/libraries.next"; then
+      end_postgres INT
+      mv "$BACKUP_RUN/libraries.next" "$BACKUP_RUN/libraries.kept"
+    else
+      warn "the server does not start with $library preloaded, and goes without: $(server_error)"
+    fi
+  done 3<"$BACKUP_RUN/libraries"
+  start_with_libraries "$BACKUP_RUN/libraries.kept" || fail "the throwaway server did not start: $(server_error)"
+}
+
+start_with_libraries() {
+  {
+    echo "shared_preload_libraries = '$(awk '{ printf "%s%s", sep, $0; sep = "," }' "$1")'"
+    echo "max_worker_processes = 0"
+    ! grep -qx pg_cron "$1" || echo "cron.database_name = '$(echo "$drilled" | sed "s/'/''/g")'"
+  } >"$data/preload.conf"
+  start_postgres
 }

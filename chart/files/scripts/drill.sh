@@ -1,11 +1,14 @@
 #!/bin/sh
-# Restore archives into a throwaway PostgreSQL server in this container, and check what comes back.
+# Restore archives of one database into a throwaway PostgreSQL server in this container, and check what comes back.
 #
-#   drill.sh                                  drill the archives of all requests that `retention choose` wrote
+#   drill.sh                                  drill the archives that `retention hand-over` put into $DRILL_SCRATCH/archives
 #   drill.sh --drill-one FILE LIMIT DEADLINE  drill one of them (the form in which the first calls itself)
 #
 # The server listens only on a Unix socket and ends with the container: no network, no credentials. Each archive gets a
 # server of its own. For each a result is written, which `retention drill`, the pod's last container, evaluates and records.
+#
+# Code of the database's owner may run here, as this user. Therefore the container holds nothing of other databases, and nothing
+# that runs here can reach the container's log: all output goes to $DRILL_SCRATCH/drill.log.
 #
 # Exit: 0 even if archives failed (their results say so); 2 if the environment is not usable; 143 after SIGTERM.
 # Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
@@ -29,6 +32,8 @@ export LC_ALL
 . "${0%/*}/rows.sh"
 # shellcheck source=scripts/drill-server.sh
 . "${0%/*}/drill-server.sh"
+# shellcheck source=scripts/drill-rights.sh
+. "${0%/*}/drill-rights.sh"
 
 # End the drill of this archive: fail ERROR [REMEDY [STATE]].
 fail() {
@@ -48,7 +53,7 @@ lacks() {
   case $1 in
     *"extension \""*"is not available"* | *"extension control file"* | *"could not access file"* | *"could not load library"*) ;;
     *"shared_preload_libraries"* | *"must be preloaded"* | *"out of shared memory"*) ;;
-    *"throwaway server did not start"* | *"could not look up effective user"*) ;;
+    *"unrecognized configuration parameter"* | *"throwaway server did not start"* | *"could not look up effective user"*) ;;
     *) return 1 ;;
   esac
 }
@@ -92,7 +97,7 @@ on_term() {
 
 begin() {
   read_request "$1"
-  limit=$2 deadline=$3 database=$req_database archive=$BACKUP_ROOT/$database/$req_base.dump
+  limit=$2 deadline=$3 database=$req_database archive=$DRILL_SCRATCH/archives/$req_base.dump
   stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
   data=$DRILL_SCRATCH/data
   major=$(postgres --version) archive_major=${req_server_version%%[!0-9]*}
@@ -103,11 +108,8 @@ begin() {
   put database "$database" && put base "$req_base" && put started "$(now)"
 }
 
-# An archive that was pruned in the meantime is not a failure.
+# `retention hand-over` has compared its sha256 while it copied it.
 read_archive() {
-  [ -f "$archive" ] || fail "it was pruned before its turn came" "nothing needs to be done" gone
-  sum=$(sha256sum <"$archive") || fail "it cannot be read" "check the volume"
-  [ "${sum%% *}" = "$req_sha256" ] || fail "its sha256 differs from the one it was published with" "check the volume" damaged
   run pg_restore -f /dev/null "$archive" || fail_with_stderr "it cannot be read"
   list_archive || fail_with_stderr "it cannot be listed"
 }
@@ -117,29 +119,6 @@ check_views() {
   views_of "$list" >"$list.views"
   find_own_views "$list.views" "$archive" || fail_with_stderr "it cannot be read"
   [ ! -s "$facts" ] || fail "$(own_views_error)" "$own_views_cure; tonight: $own_views_tonight"
-}
-
-# A quantity of Kubernetes in bytes; 0 for an unknown unit.
-bytes_of() {
-  echo "$1" | awk '
-    { number = $1 + 0; unit = $1; gsub(/[0-9.]/, "", unit)
-      split("Ki Mi Gi Ti k M G T", units, " "); split("1024 1048576 1073741824 1099511627776 1e3 1e6 1e9 1e12", sizes, " ")
-      size = unit == "" ? 1 : 0
-      for (i = 1; i <= 8; i++) if (unit == units[i]) size = sizes[i] + 0
-      printf "%.0f\n", number * size }'
-}
-
-# A full scratch volume gets the pod evicted, and then nothing is recorded. An empty server and its WAL need about 640 MiB.
-check_space() {
-  is_number "$req_database_bytes" || return 0
-  need=$((req_database_bytes * 5 / 4 + 671088640))
-  room=$(bytes_of "${DRILL_SCRATCH_SIZE:-0}")
-  [ "$room" = 0 ] || [ "$need" -le "$room" ] ||
-    fail "it needs about $(mebibytes "$need") of scratch space, and the limit is $DRILL_SCRATCH_SIZE" "raise drill.scratch.sizeLimit"
-  free=$(df -Pk "$DRILL_SCRATCH" | awk 'NR == 2 { print $4 }')
-  ! is_number "$free" || [ $((free * 1024)) -gt "$need" ] ||
-    fail "it needs about $(mebibytes "$need") of scratch space, and only $(mebibytes $((free * 1024))) are free" \
-      "free space on the node"
 }
 
 # Create every role that the archive may name: those of its globals file, and those that its owners and grants name.
@@ -203,13 +182,19 @@ restore() {
   began=$(seconds)
   create_roles
   create_database
-  PGDATABASE=$drilled
   # With the connections that a restore would use, whose order decides what succeeds. Places prove nothing.
   set -- -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}"
   careful=''
   awk '$4 != "DATABASE"' "$list" >"$list.use"
   rows_of_extensions "$list.use" "$list.rows"
-  if [ -s "$list.rows" ]; then restore_in_steps "$@"; else run pg_restore "$@" "$archive"; fi || restore_carefully "$@"
+  if needs_superuser; then
+    restore_as_superuser "$@"
+  elif ! restore_as_ordinary_role "$@"; then
+    log "$database" "only the superuser can restore it: $(first_error)"
+    drop_database
+    create_database
+    restore_as_superuser "$@"
+  fi
   put restore_seconds "$(($(seconds) - began))"
 }
 
@@ -224,15 +209,24 @@ restore_in_steps() {
   done
 }
 
+restore_as_superuser() {
+  PGDATABASE=$drilled
+  if [ -s "$list.rows" ]; then restore_in_steps "$@"; else run pg_restore "$@" "$archive"; fi || restore_carefully "$@"
+}
+
+drop_database() {
+  ask postgres -v name="$drilled" <<'SQL' || fail_with_stderr "the database cannot be dropped"
+DROP DATABASE :"name"
+SQL
+}
+
 # What a restore does if names are not found or checks fail: once more, from scratch and carefully.
 restore_carefully() {
   error=$(first_error)
   remedy_in_source "$error" >/dev/null || fail_with_stderr "pg_restore failed"
   case $unrestorable in names | check) ;; *) fail_with_stderr "pg_restore failed" ;; esac
   warn "it can only be restored with a search_path for its functions, and its checks after its rows (${error#*error: }); $cure"
-  ask postgres -v name="$drilled" <<'SQL' || fail_with_stderr "the database cannot be dropped"
-DROP DATABASE :"name"
-SQL
+  drop_database
   create_database
   careful=yes path=''
   restore_in_steps "$@" || fail_with_stderr "pg_restore failed"
@@ -242,7 +236,7 @@ SQL
 # Read every row, and then everything again as a dump would. Rows of materialized views are not counted: archives do not
 # contain them.
 check_rows() {
-  ask "$drilled" <<SQL || fail_with_stderr "a table cannot be read"
+  ask_as_reader ask "$drilled" <<SQL || fail_with_stderr "a table cannot be read"
 SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', relkind, n.nspname, c.relname) $own_relations
   AND relkind IN ('r', 'm') AND relispopulated
 \\gexec
@@ -250,7 +244,8 @@ SQL
   rows=$(awk -F "$separator" '$1 == "r" { n += $2 } END { printf "%.0f\n", n }' "$facts")
   [ -z "$req_rows" ] || [ "$rows" = "$req_rows" ] ||
     fail "it has $rows rows, the archive held $req_rows when it was made"
-  run pg_dump -Fp -w -f /dev/null || fail_with_stderr "it cannot be dumped again"
+  as_role "$reader" run pg_dump -Fp -w -f /dev/null || run pg_dump -Fp -w -f /dev/null ||
+    fail_with_stderr "it cannot be dumped again"
   put rows "$rows"
 }
 
@@ -294,6 +289,9 @@ check_assertions() {
   while IFS= read -r query <&3 || [ -n "$query" ]; do
     [ -n "$query" ] || continue
     count=$((count + 1))
+    if [ "$reader" != postgres ] && printf '%s\n' "$query" | as_role "$reader" ask_for_user "$drilled"; then
+      [ "$(cat "$facts")" != t ] || continue
+    fi
     printf '%s\n' "$query" | ask_for_user "$drilled" ||
       fail "assertion $count failed with an error: $query: $(first_error)" "correct the assertion, or check the archive's data"
     [ "$(cat "$facts")" = t ] ||
@@ -306,7 +304,6 @@ drill_archive() {
   begin "$@"
   read_archive
   check_views
-  check_space
   name_database
   start_server
   check_extensions
@@ -344,10 +341,11 @@ drill_all() {
     child=$!
     wait "$child" || :
     child=
+    rm -f "$DRILL_SCRATCH/archives/$req_base".*
     [ ! -e "$BACKUP_RESULTS/$req_base.drill" ] || continue
     forget_server
     write_failure "$req_base.drill" failed "its drill ended without a result" \
-      "see the log lines above; it may have run out of memory" "$req_base"
+      "raise drill.resources.limits.memory: it may have run out of memory" "$req_base"
   done
 }
 
@@ -363,12 +361,11 @@ usage() {
 }
 
 check_environment() {
-  for variable in BACKUP_ROOT BACKUP_CONFIG BACKUP_RUN BACKUP_RESULTS DRILL_SCRATCH DRILL_TIMEOUT; do
+  for variable in BACKUP_CONFIG BACKUP_RUN BACKUP_RESULTS DRILL_SCRATCH DRILL_TIMEOUT; do
     eval "value=\${$variable-}"
     [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
     [ "$variable" = DRILL_TIMEOUT ] || [ -d "$value" ] || usage "$value is not a directory; is its volume mounted?"
   done
-  is_number "$DRILL_TIMEOUT" && [ "$DRILL_TIMEOUT" -gt 0 ] || usage "DRILL_TIMEOUT='$DRILL_TIMEOUT' is not a number of seconds above 0"
 }
 
 main() {
@@ -381,11 +378,15 @@ main() {
     *) usage "unknown argument '$1'" ;;
   esac
   check_environment
-  run_deadline=$(($(seconds) + DRILL_TIMEOUT))
-  trap stop TERM INT
   for request in "$BACKUP_RESULTS"/*.request; do
-    [ -e "$request" ] || { echo "drill.sh: no archive was selected" && return; }
+    [ -e "$request" ] || { echo "drill.sh: no archive was handed over" && return; }
+    read_request "$request" seconds
+    is_number "$req_seconds" || usage "$request: seconds='$req_seconds' is not a number; $version_mismatch"
   done
+  run_deadline=$(($(seconds) + req_seconds))
+  # From here on no process of this container has its log.
+  exec >"$DRILL_SCRATCH/drill.log" 2>&1 8>&1
+  trap stop TERM INT
   drill_all
 }
 

@@ -371,7 +371,7 @@ work() {
 # next one may be called `<database>.x`.
 free_scratch() {
   cat "$BACKUP_RUN/$database.errors" >&2 2>/dev/null || :
-  for suffix in errors stderr stderr.pipe facts facts.list facts.sql facts.rows facts.outlook pgpass; do
+  for suffix in errors stderr stderr.pipe facts facts.list facts.sql facts.rows facts.outlook facts.needs facts.forbidden pgpass; do
     rm -f "$BACKUP_RUN/$database.$suffix" || :
   done
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # What PostgreSQL does not let this role restore, although it is in the archive: found before anything changes. Sourced by
-# restore.sh; it does nothing on its own.
+# restore.sh, and by outlook.sh for what a restore would find; it does nothing on its own.
 #
 # shellcheck disable=SC2016,SC2154 # dollars belong to awk; variables are set for, or by, restore.sh and lib.sh
 
@@ -80,9 +80,16 @@ forbidden_statements='
 find_unmet_needs() {
   in=$maintenance
   [ "$way" = beside ] || in=$target
-  sed "s/'/''/g; s/\\(.*\\)$separator\\(.*\\)/('\\1', '\\2')/" "$BACKUP_RUN/needs" | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }' >"$BACKUP_RUN/needs.sql"
-  ask "$in" -v way="$way" <<SQL || fail_with_stderr "the rights of '$PGUSER' cannot be read"
-WITH need (kind, name) AS (VALUES $(cat "$BACKUP_RUN/needs.sql"))
+  ask "$in" <<SQL || fail_with_stderr "the rights of '$PGUSER' cannot be read"
+$(unmet_needs "$BACKUP_RUN/needs")
+SQL
+  cat "$facts" >>"$BACKUP_RUN/obstacles"
+}
+
+# The query for them, of a file with the needs.
+unmet_needs() {
+  cat <<SQL
+WITH need (kind, name) AS (SELECT split_part(line, chr(31), 1), split_part(line, chr(31), 2) FROM (VALUES $(values_of "$1")) w (line))
 SELECT CASE kind
   WHEN 'grantor' THEN format('rights that role %I has granted: only a superuser can grant them in its name', name)
   WHEN 'defaults' THEN format('default privileges of role %I, of which %I is not a member', name, current_user)
@@ -107,7 +114,6 @@ FROM need WHERE CASE kind
   ELSE true END
 ORDER BY 1
 SQL
-  cat "$facts" >>"$BACKUP_RUN/obstacles"
 }
 
 # Rights on what an extension or PostgreSQL itself has made: in a new database, only a superuser can grant them.

@@ -301,10 +301,12 @@ own_relations="FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_depend d
     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
 
-# Read the request in file $1 into variables req_* (see docs/architecture.md); `usage` ends the script if that fails.
+# Read the request in file $1 into variables req_* (see docs/architecture.md); `usage` ends the script if that fails, or if one of
+# the further KEYs is missing: read_request FILE [KEY…].
 read_request() {
-  req_database_bytes='' req_expected_seconds='' req_tables='' req_rows=''
-  read_pairs req_ "$1" database base sha256 bytes dbname server_version ||
-    usage "$1: $problem; $version_mismatch"
+  req_database_bytes='' req_expected_seconds='' req_tables='' req_rows='' request_file=$1
+  shift
+  read_pairs req_ "$request_file" database base sha256 bytes dbname server_version "$@" ||
+    usage "$request_file: $problem; $version_mismatch"
   is_number "$req_rows" || req_rows=''
 }

@@ -6,12 +6,15 @@
 # It never fails a dump and hardly delays it: the queries read the catalog alone and have a few seconds, and what they do not
 # answer is unknown.
 #
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, dump.sh, in-place.sh and lib.sh
+# shellcheck disable=SC2016,SC2034,SC2154 # dollars belong to awk; variables are set for, or by, dump.sh, in-place.sh and lib.sh
 
 # shellcheck source=scripts/locks.sh
 . "${0%/*}/locks.sh"
+# shellcheck source=scripts/forbidden.sh
+. "${0%/*}/forbidden.sh"
 
-# Put the outlook into the result: put_outlook [ARCHIVE]. Without an archive, the locks that restoring it takes are not counted.
+# Put the outlook into the result: put_outlook [ARCHIVE]. Without an archive, the locks that restoring it takes are not counted, and what
+# it holds that only a superuser can create is not known.
 put_outlook() {
   method=unknown role_to_restore='' obstacles='' obstacle_count=0 remedies='' createdb_entry='' locks_needed=''
   own_stderr=$stderr stderr=/dev/null
@@ -75,7 +78,7 @@ SQL
 
 of_restoring_role() {
   sed "s/pg_has_role(/&:'role', /g; s/has_[a-z_]*_privilege(/&:'role', /g; s/current_setting('is_superuser') = 'on'/:'superuser' = 't'/g
-    s/current_user/:'role'/g" "$1"
+    s/current_user/:'role'/g" "$@"
 }
 
 # The role as an entry of the cluster's spec.managed.roles, with CREATEDB. CloudNativePG takes from a role what its entry lacks, LOGIN
@@ -111,6 +114,8 @@ read_outlook() {
   done <<LINES
 $own_views
 LINES
+  contents=${listing:-$BACKUP_RESULTS/.$database.list}
+  [ -z "$1" ] || find_forbidden_in "$1"
   [ "$method" != in-place ] || [ -z "$1" ] || count_locks "$1"
   find_remedies
   [ "$obstacle_count" = 0 ] || method=none
@@ -128,11 +133,51 @@ read_extension() {
   fi
 }
 
-add_obstacle() { obstacles=$obstacles$1$line_end obstacle_count=$((obstacle_count + 1)); }
+add_obstacle() {
+  obstacle_count=$((obstacle_count + 1))
+  [ "$obstacle_count" -gt 10 ] || obstacles=$obstacles$1$line_end
+}
+
+# What the archive holds and this role cannot create, as forbidden.sh finds it. In place, what the database has and the role may not
+# change stays as it is, and of a database that was just dumped that is everything which belongs to others or has no owner.
+find_forbidden_in() {
+  [ "$superuser" = f ] || return 0
+  pg_restore -l "$1" 2>/dev/null | awk -v method="$method" -v role="$role_to_restore" '
+    !/^[0-9]+; [0-9]+ [0-9]+ / { next }
+    { own = substr($0, length($0) - length(role)) == " " role }
+    method == "in-place" && (($4 $5 ~ /^(EVENTTRIGGER|ACCESSMETHOD)$/) || ($4 $5 $6 == "FOREIGNDATAWRAPPER")) { next }
+    method == "in-place" && !own && ($4 ~ /^(SERVER|PUBLICATION|SUBSCRIPTION)$/ || ($4 $5 == "DEFAULTACL")) { next }
+    method == "in-place" && (($4 == "CAST" && !/[.]/) || ($4 $5 == "ACLpg_catalog")) { next }
+    $4 ~ /^(ACL|FUNCTION|PROCEDURE|CAST|SERVER|PUBLICATION|SUBSCRIPTION|EVENT|DEFAULT|FOREIGN|PROCEDURAL|ACCESS|OPERATOR|TEXT|SHELL)$/' >"$contents"
+  major=$((server_num / 10000))
+  awk -v major="$major" "$forbidden_kinds"'
+    $4 == "ACL" && $5 == "pg_catalog" {
+      sub(/^[0-9]+; [0-9]+ [0-9]+ ACL /, "rights on ")
+      print $0 ": only a superuser can grant them"
+    }' "$contents" >"$facts.forbidden"
+  if [ -s "$contents" ]; then
+    pg_restore -L "$contents" -f - "$1" 2>/dev/null | awk -v apostrophe="'" "$role_reader$forbidden_statements" | sort -u >"$facts.needs"
+    [ ! -s "$facts.needs" ] || { ask_needs && cat "$facts" >>"$facts.forbidden"; } || :
+  fi
+  rm -f "$contents"
+  while IFS= read -r line <&3; do
+    createdb_entry=''
+    add_obstacle "$(printf %s "$line" | tr '[:cntrl:]' ' ')"
+  done 3<"$facts.forbidden"
+  rm -f "$facts.needs" "$facts.forbidden"
+}
+
+ask_needs() {
+  {
+    printf '%s\n' "$preamble" "SET statement_timeout = '5s'; SET client_encoding = 'UTF8';"
+    unmet_needs "$facts.needs" | of_restoring_role
+  } >"$facts.outlook"
+  run timeout -k 1 15 psql -XAtqw -v ON_ERROR_STOP=1 -v role="$role_to_restore" -v superuser=f -f "$facts.outlook" >"$facts"
+}
 
 # The file lies where there is room for what grows with the user's tables: next to the dump, or with the results.
 count_locks() {
-  estimate_locks "$1" "${listing:-$BACKUP_RESULTS/.outlook.list}" 2>/dev/null && is_number "$locks_to_make" || return 0
+  estimate_locks "$1" "$contents" 2>/dev/null && is_number "$locks_to_make" || return 0
   add_up_locks
   [ "$lock_need" -gt "$lock_room" ] || return 0
   locks_needed=$more_locks

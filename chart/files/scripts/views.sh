@@ -62,7 +62,7 @@ view_reader='
     if (kind == "name" || kind == "word") name = value
   }
   function plain(text) { gsub(/"/, "", text); return text }
-  function statement(text,  own_schema, own_name, shown, depth, expect, list, select, before, found) {
+  function statement(text,  own_schema, own_name, shown, depth, expect, list, select, found) {
     if (text !~ /^CREATE VIEW /) return
     left = substr(text, 13)
     next_token()
@@ -73,7 +73,6 @@ view_reader='
     if (own_name == "" || !index(plain(left), plain(own_name))) return
     depth = expect = found = 0
     list[0] = select[0] = 0
-    before = ""
     while (!found && next_token() != "end") {
       if (kind == "sign") {
         if (value == "(") {
@@ -91,8 +90,8 @@ view_reader='
         select[depth] = 1
         list[depth] = expect = 0
       } else if (kind == "word" && value == "FROM") {
-        # Not IS DISTINCT FROM, nor EXTRACT (… FROM …).
-        if (select[depth] && before != "DISTINCT") list[depth] = expect = 1
+        # Not that of an expression, such as EXTRACT (… FROM …): the server puts each into parentheses of its own.
+        if (select[depth]) list[depth] = expect = 1
       } else if (kind == "word" && value == "JOIN") expect = list[depth]
       else if (kind == "word" && value ~ /^(WHERE|GROUP|HAVING|WINDOW|ORDER|LIMIT|OFFSET|FETCH|FOR|UNION|INTERSECT|EXCEPT|VALUES)$/)
         list[depth] = expect = 0
@@ -102,7 +101,6 @@ view_reader='
         found = expect && schema == own_schema && name == own_name && left !~ /^[(]/
         expect = 0
       } else expect = 0
-      before = kind == "word" ? value : ""
     }
     if (!found) return
     gsub(/[[:cntrl:]]/, " ", shown)

@@ -1,4 +1,4 @@
-"""`finish`, `choose` and `drill`: what the chart's pods run."""
+"""`finish`, `choose`, `hand-over` and `drill`: what the chart's pods run."""
 
 import argparse
 import dataclasses
@@ -22,9 +22,9 @@ from retention.cli.common import (
     write_termination_message,
 )
 from retention.errors import ExitCode, RetentionError, UsageError, VolumeError
-from retention.pod import choose, config, drill, finish, outlook, report, status
+from retention.pod import choose, config, drill, finish, handover, outlook, report, status
 from retention.pod.report import ALLOW_FLAG
-from retention.text import format_age, format_size, shown
+from retention.text import format_age, format_size, later, shown
 from retention.volume import locks
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
@@ -35,6 +35,7 @@ def add(commands: Commands) -> None:
     """Add the commands of this module."""
     _add_finish(commands)
     _add_choose(commands)
+    _add_hand_over(commands)
     _add_drill(commands)
 
 
@@ -173,7 +174,9 @@ def _choose_archive(options: argparse.Namespace) -> int:
             if options.backup.strip() == choose.NEWEST and (skipped := choose.dated_later(found, now=now)):
                 print(f"{database}: warning: {skipped}; {choose.DATED_LATER_REMEDY}", flush=True)
             if not options.look:
-                warning = choose.protect(directory, backup, now=now, length=options.pin_for)
+                # Where this node's clock is behind, a pin for a day would be over already for the next run.
+                latest = max(now, found.backups[0].time)
+                warning = choose.protect(directory, backup, now=now, expires=later(latest, options.pin_for))
                 if warning:
                     print(shown(f"{database}: warning: {warning}"), flush=True)
                 choose.check(directory, backup)
@@ -214,6 +217,52 @@ def _choose_for_drill(
     if found.warning:
         print(f"{directory.database}: warning: {found.warning}; check the clocks of the nodes", flush=True)
     return f"selected {', '.join(backup.name for backup in found.backups) or 'nothing'}"
+
+
+def _add_hand_over(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "hand-over",
+        _hand_over,
+        "Give the container that drills one database its archives, and nothing else of the volume (the drill pod).",
+    )
+    _add_root(command)
+    command.add_argument("--database", required=True, metavar="NAME", help="whose archives are handed over")
+    for option, text in (
+        ("--config", "directory with <database>.conf"),
+        ("--results", "directory with <base>.request; the container sees databases/NAME in it"),
+        ("--run", "directory in memory; the container sees databases/NAME in it"),
+        ("--scratch", "directory for archives and servers; the container sees databases/NAME in it"),
+    ):
+        # `run` is the command's own.
+        target = f"{option[2:]}_directory"
+        command.add_argument(option, dest=target, type=Path, required=True, metavar="DIR", help=text)
+    command.add_argument(
+        "--scratch-size", required=True, metavar="10Gi", help="how much the scratch directory may hold"
+    )
+    command.add_argument(
+        "--seconds", type=int, required=True, metavar="N", help="how long all restores of the drill may take together"
+    )
+    add_termination_log(command, "file for the pod's termination message, written on an error")
+
+
+def _hand_over(options: argparse.Namespace) -> int:
+    try:
+        with Folder.open(options.path) as root:
+            places = handover.Places(
+                root=root,
+                config=options.config_directory,
+                results=options.results_directory,
+                run=options.run_directory,
+                scratch=options.scratch_directory,
+                scratch_size=options.scratch_size,
+                seconds=options.seconds,
+            )
+            handover.hand_over(places, options.database, now=now_of(options), log=Log(silent=False))
+    except RetentionError as error:
+        write_error_message(options, error)
+        raise
+    return ExitCode.DONE
 
 
 def _add_drill(commands: Commands) -> None:

@@ -162,7 +162,7 @@ def _what_is_there(found: Scan) -> str:
     return f"{len(found.backups)} backups are available, from {oldest} to {newest}; give {WORDS}"
 
 
-def protect(directory: Directory, backup: Backup, *, now: datetime, length: timedelta) -> str:
+def protect(directory: Directory, backup: Backup, *, now: datetime, expires: datetime) -> str:
     """Pin an archive while it is restored; return a warning, or nothing.
 
     A pin that holds long enough stays as it is. This waits for no run: a dump may take long, and a restore is urgent. A
@@ -170,7 +170,7 @@ def protect(directory: Directory, backup: Backup, *, now: datetime, length: time
     """
     reason = f"being restored by {directory.holder}"
     try:
-        pins.protect(directory, backup.base, reason=reason, expires=later(now, length), now=now)
+        pins.protect(directory, backup.base, reason=reason, expires=expires, now=now)
     except (VolumeError, LockedError) as error:
         return f"the archive could not be pinned while it is restored: {error}"
     return ""

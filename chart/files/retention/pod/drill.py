@@ -15,23 +15,21 @@ from typing import Any
 
 from retention.errors import ConfigError, ExitCode, RetentionError
 from retention.keyvalue import KeyValues
-from retention.names import Kind, database_of_archive, file_name
-from retention.pod import config, outlook, report, status
-from retention.pod.choose import FAILURE_SUFFIX, REQUEST_SUFFIX
+from retention.names import Kind, file_name
+from retention.pod import config, handover, outlook, report, status
+from retention.pod.choose import FAILURE_SUFFIX
+from retention.pod.handover import GONE, NUMBERS, PROVED, RESULT_SUFFIX
 from retention.rule.backup import Backup
 from retention.text import shown, table
 from retention.volume import pins, verify
 from retention.volume.directory import Directory
-from retention.volume.folder import Folder, volume_error
+from retention.volume.folder import Folder
 from retention.volume.sidecars import read_document
 
 DRILL_SCHEMA = 1
-PROVED = "proved"
-GONE = "gone"
 _PIN_REASON = "the newest backup that a drill has proved"
 _NOTHING = "there was no backup to drill"
 _LOCK_SECONDS = 10
-_NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
 
 
 @dataclass(slots=True)
@@ -69,7 +67,7 @@ class Drilled:
             "result": self.state,
             "started": _moment(self.result.number("started")),
             "finished": _moment(self.result.number("finished")),
-            **{key: self.result.number(key) for key in _NUMBERS},
+            **{key: self.result.number(key) for key in NUMBERS},
             "amcheck": self.result.text("amcheck") == "yes",
             "server_version": self.result.text("server_version") or None,
             "problem": None if self.problem is None else self.problem.problem,
@@ -137,7 +135,8 @@ def record(
     Raises:
         ConfigError: When the results cannot be read.
     """
-    requests, strays = _requested(results)
+    handover.collect(results)
+    requests, strays = handover.requested(results)
     for stray in strays:
         log(f"warning: {stray.problem}; {stray.remedy}")
     outcomes = []
@@ -184,26 +183,6 @@ def open_database(root: Folder, database: str) -> Iterator[Folder | None]:
         yield folder
 
 
-def _requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
-    """Return the requested bases, each with its database, and a warning for each file that is no request."""
-    requests, strays = {}, []
-    try:
-        names = sorted(path.name for path in results.iterdir())
-    except OSError as error:
-        refusal = volume_error(error, str(results))
-        raise ConfigError(refusal.problem, refusal.remedy) from None
-    for name in names:
-        if not name.endswith(REQUEST_SUFFIX) or name.startswith("."):
-            continue
-        base = name.removesuffix(REQUEST_SUFFIX)
-        database = database_of_archive(f"{base}{Kind.ARCHIVE.value}")
-        if database is None:
-            strays.append(RetentionError(f"{results / name}: not the name of a request", "`choose` did not write it"))
-        else:
-            requests[base] = database
-    return requests, strays
-
-
 def _failure(results: Path, database: str) -> RetentionError | None:
     """Return why `choose` could not choose an archive of a database, or None."""
     try:
@@ -214,7 +193,7 @@ def _failure(results: Path, database: str) -> RetentionError | None:
 
 
 def _drilled(results: Path, base: str) -> Drilled:
-    path = results / f"{base}.drill"
+    path = results / f"{base}{RESULT_SUFFIX}"
     nothing = KeyValues(str(path), {}, {})
     try:
         result = config.read_result(path)
@@ -222,7 +201,9 @@ def _drilled(results: Path, base: str) -> Drilled:
         # Cut off, for example: that is the end of this drill alone.
         return Drilled(base, "failed", nothing, RetentionError(error.problem, error.remedy))
     if result is None:
-        problem = RetentionError("the drill container reported nothing about it", "see its log (container drill)")
+        problem = RetentionError(
+            "the container that drilled it reported nothing", "see how it ended: it may have run out of memory"
+        )
         return Drilled(base, "failed", nothing, problem)
     state = result.text("state")
     if state == PROVED:

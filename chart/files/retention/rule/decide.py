@@ -7,7 +7,7 @@ that the rule keeps, but leaves a minimum number of them.
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 
 from retention.names import stamp_of
@@ -20,6 +20,8 @@ FREE_DELETIONS = 3
 """A prune of this many backups is never refused: one new backup can replace that many."""
 
 BUDGET_RULE = "budget"
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +137,17 @@ def decide(
         candidates: All published ones, in any order.
         ignored: What does not count; passed through.
         policy: The retention policy.
-        now: Backups dated later are exempt.
+        now: Backups dated later are exempt. A pin that has ended by then holds on until another run has made a backup
+            after its end: a clock that is ahead must not end the pins.
         own: Bases of backups that the calling run has made.
         limits: The safety limits around the policy.
     """
+    candidates = list(candidates)
+    proved = _proved_moment(candidates, own, now) if any(candidate.pin is not None for candidate in candidates) else now
     exempted: list[Keep] = []
     planned: list[Candidate | Backup] = []
     for candidate in candidates:
-        exempt = None if candidate.pin is None and candidate.time <= now else _exempt(candidate, now)
+        exempt = None if candidate.pin is None and candidate.time <= now else _exempt(candidate, now, proved)
         if exempt is None:
             planned.append(candidate)
         else:
@@ -230,9 +235,22 @@ def _by_budget(
 _time_of = attrgetter("time")
 
 
-def _exempt(candidate: Candidate | Backup, now: datetime) -> Keep | None:
-    if candidate.pin is not None and candidate.pin.holds(now):
-        return _pinned(candidate, candidate.pin)
+def _proved_moment(candidates: Iterable[Candidate | Backup], own: Set[str], now: datetime) -> datetime:
+    """Return a moment that has come for certain: another run has made a backup then.
+
+    That of the calling run alone proves nothing: it has the same clock, which may be ahead by a year.
+    """
+    others = (candidate.time for candidate in candidates if candidate.time <= now and candidate.base not in own)
+    return max(others, default=_BEGINNING)
+
+
+def _exempt(candidate: Candidate | Backup, now: datetime, proved: datetime) -> Keep | None:
+    pin = candidate.pin
+    if pin is not None and pin.holds(now):
+        return _pinned(candidate, pin)
+    if pin is not None and pin.holds(proved):
+        kept = _pinned(candidate, pin)
+        return replace(kept, reason=f"{kept.reason}, and until another backup is dated after that")
     if candidate.time > now:
         reason = f"dated after now ({stamp_of(now)}): a clock was wrong; exempt from pruning until then"
         return Keep(candidate, "future", reason)

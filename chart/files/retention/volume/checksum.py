@@ -11,13 +11,16 @@ _CHUNK = 4 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def digest(folder: Folder, name: str, check: Callable[[], None]) -> tuple[str, int]:
+def digest(
+    folder: Folder, name: str, check: Callable[[], None], each: Callable[[memoryview], None] | None = None
+) -> tuple[str, int]:
     """Return the sha256 and the size of a file as the volume has them, not as memory remembers them.
 
     Args:
         folder: The directory.
         name: The file.
         check: Called between chunks; may raise to end the reading.
+        each: Called with each chunk, for example to copy it.
 
     Raises:
         VolumeError: When it cannot be read.
@@ -31,6 +34,8 @@ def digest(folder: Folder, name: str, check: Callable[[], None]) -> tuple[str, i
         total, sha256, buffer = 0, hashlib.sha256(), memoryview(bytearray(_CHUNK))
         while count := os.readv(fd, [buffer]):
             sha256.update(buffer[:count])
+            if each is not None:
+                each(buffer[:count])
             # Otherwise the archive would crowd the databases out of the node's memory.
             os.posix_fadvise(fd, total, count, os.POSIX_FADV_DONTNEED)
             total += count
