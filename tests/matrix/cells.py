@@ -246,7 +246,8 @@ class Row:
     def _bring_back_what_was_named(self, dbname: str, log: str) -> list[str]:
         """Run the statements that the restore printed for a superuser, before it changed anything."""
         beginning = log.split("comparing with the archive")[0]
-        lost = re.findall(r"warning: (?:will not come back|stays as it is now): (.*?): .*, as superuser: (.*)", beginning)
+        named = r"warning: (?:will not come back|stays as it is now): (.*?): .*, as superuser: (.*)"
+        lost = re.findall(named, beginning)
         for _, statement in lost:
             before = self.site.plain(dbname)
             self.site.server.psql(statement)
