@@ -136,23 +136,27 @@ class Cluster:
 
     def job(self, name: str) -> dict[str, Any]:
         """Return a Job."""
-        found: dict[str, Any] = self._ask(self._batch.read_namespaced_job, name, self.namespace)
-        return found
+        return dict(self._ask(self._batch.read_namespaced_job, name, self.namespace))
 
     def config_map(self, name: str) -> dict[str, Any]:
         """Return a ConfigMap."""
-        found: dict[str, Any] = self._ask(self._core.read_namespaced_config_map, name, self.namespace)
-        return found
+        return dict(self._ask(self._core.read_namespaced_config_map, name, self.namespace))
 
     def claim(self, name: str) -> dict[str, Any]:
         """Return a PersistentVolumeClaim."""
-        found: dict[str, Any] = self._ask(self._core.read_namespaced_persistent_volume_claim, name, self.namespace)
-        return found
+        return dict(self._ask(self._core.read_namespaced_persistent_volume_claim, name, self.namespace))
+
+    def service_account(self, name: str) -> dict[str, Any]:
+        """Return a ServiceAccount."""
+        return dict(self._ask(self._core.read_namespaced_service_account, name, self.namespace))
+
+    def own_namespace(self) -> dict[str, Any]:
+        """Return the namespace itself."""
+        return dict(self._ask(self._core.read_namespace, self.namespace))
 
     def secret(self, name: str) -> dict[str, Any]:
         """Return a Secret."""
-        found: dict[str, Any] = self._ask(self._core.read_namespaced_secret, name, self.namespace)
-        return found
+        return dict(self._ask(self._core.read_namespaced_secret, name, self.namespace))
 
     def has_secret(self, name: str) -> bool:
         """Tell whether a Secret exists; its content is not asked for."""
@@ -168,8 +172,7 @@ class Cluster:
 
     def admission_policy(self, name: str) -> dict[str, Any]:
         """Return a ValidatingAdmissionPolicy."""
-        found: dict[str, Any] = self._ask(self._admission.read_validating_admission_policy, name)
-        return found
+        return dict(self._ask(self._admission.read_validating_admission_policy, name))
 
     def custom(self, group: str, version: str, plural: str, name: str, namespace: str = "") -> dict[str, Any]:
         """Return an object of a custom resource; without a namespace, one of the cluster's scope."""

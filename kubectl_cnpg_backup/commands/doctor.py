@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_cnpg_backup.commands.common import Commands, add_command, cluster_object, superusers
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
-from kubectl_cnpg_backup.model import doctor, new_cluster
+from kubectl_cnpg_backup.model import doctor, doctor_namespace, new_cluster
 from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
-from kubectl_cnpg_backup.model.objects import Object, dig, pods_of, refusal
+from kubectl_cnpg_backup.model.objects import Object, dig, name_of, pods_of, refusal
 from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, clusters_of, databases_in, read_conf
 from kubectl_cnpg_backup.model.rights import RIGHTS
 from kubectl_cnpg_backup.output import tables
@@ -51,6 +51,8 @@ def _facts(session: Session) -> Facts:
     clusters = _clusters(release, configs) if isinstance(configs, dict) else {}
     databases = clusters_of(release, configs) if isinstance(configs, dict) else {}
     policies = _read(cluster.network_policies)
+    neighbours = _read(lambda: [name_of(pod) for pod in cluster.pods(doctor_namespace.NEIGHBOURS)])
+    account = _read(lambda: cluster.service_account(doctor_namespace.account_of(release)))
     return Facts(
         release=release,
         now=session.now,
@@ -69,6 +71,9 @@ def _facts(session: Session) -> Facts:
         databases=databases,
         managed_roles={name: _managed_roles(session, name) for name in clusters},
         claim_events=cluster.events_of("PersistentVolumeClaim", release.claim) if release.claim else (),
+        namespace=_read(cluster.own_namespace),
+        neighbours=() if neighbours is None else neighbours,
+        service_account=account if isinstance(account, Unreadable) else account is not None,
         refusals=_refusals(session),
         missing_rights=[right for right in RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
     )

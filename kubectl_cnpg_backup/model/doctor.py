@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kubectl_cnpg_backup.model import outlook
+from kubectl_cnpg_backup.model.doctor_namespace import namespace
 from kubectl_cnpg_backup.model.doctor_network import network
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
@@ -31,6 +32,7 @@ def examine(facts: Facts) -> list[Finding]:
         *_longhorn(facts),
         *network(facts),
         *_access(facts),
+        *namespace(facts),
         *_secrets(facts),
         *_servers(facts),
         *_restores(facts),
@@ -209,7 +211,14 @@ def _access(facts: Facts) -> list[Finding]:
     if isinstance(facts.access, Unreadable):
         return [Finding(Level.UNKNOWN, subject, facts.access.reason)]
     if facts.access is None:
-        return [Finding(Level.UNKNOWN, subject, "this version of the chart does not record it")]
+        return [
+            Finding(
+                Level.CAREFUL,
+                subject,
+                f"unknown, because ConfigMap {facts.release.name}-access, its record, does not exist",
+                "create it with `helm upgrade`, and find out who deleted it",
+            )
+        ]
     mode = facts.access.get("mode", "")
     found = []
     if mode == "none":

@@ -4,50 +4,57 @@ from collections.abc import Sequence
 
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import Object, dig, labels, name_of, selects
-from kubectl_cnpg_backup.model.release import BACKUP
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, INSPECTOR, RESTORE
 
 
 def network(facts: Facts) -> list[Finding]:
     """Return whether NetworkPolicies isolate the backup pods, and let them reach their clusters."""
     if isinstance(facts.policies, Unreadable):
         return [Finding(Level.UNKNOWN, "network policy", facts.policies.reason)]
-    cronjobs = facts.release.of(BACKUP)
-    if not cronjobs:
+    pods = {
+        component: labels(dig(cronjob.source, "spec", "jobTemplate", "spec", "template"))
+        for component in (BACKUP, RESTORE, DRILL, INSPECTOR)
+        for cronjob in facts.release.of(component)
+    }
+    if BACKUP not in pods:
         return []
-    template = cronjobs[0].source["spec"]["jobTemplate"]["spec"]["template"]
-    selecting = [policy for policy in facts.policies if selects(policy, labels(template))]
-    own = [policy for policy in selecting if labels(policy).get("app") == facts.release.name]
+    # Names, not labels: anyone who may write a NetworkPolicy can label it as the release's.
+    names = (facts.release.name, f"{facts.release.name}-isolated")
+    own = [policy for policy in facts.policies if name_of(policy) in names]
     # A policy without rules only denies: nothing is added to what the release's own policy allows.
-    strangers = [name_of(policy) for policy in selecting if policy not in own and _allows(policy)]
-    if not own:
+    strangers = {
+        name_of(policy): [component for component in pods if selects(policy, pods[component])]
+        for policy in facts.policies
+        if policy not in own and _allows(policy)
+    }
+    strangers = {name: components for name, components in strangers.items() if components}
+    bare = [component for component in pods if not any(selects(policy, pods[component]) for policy in own)]
+    if bare:
+        selecting = [policy for policy in facts.policies if selects(policy, pods[bare[0]])]
         return [
             Finding(
                 Level.CAREFUL if selecting else Level.WRONG,
                 "network policy",
-                f"the release has none; {', '.join(strangers)} selects its pods"
-                if strangers
-                else "none selects the backup pods",
-                "set networkPolicy.enabled: true, unless other policies isolate these pods",
+                f"none of the release's own selects the {', '.join(bare)} pods"
+                + (f"; {', '.join(map(name_of, selecting))} does" if selecting else ""),
+                "set networkPolicy.enabled: true and upgrade, unless other policies isolate these pods",
             )
         ]
-    if strangers:
-        return [
-            Finding(
-                Level.CAREFUL,
-                "network policy",
-                f"{', '.join(strangers)} selects the backup pods as well; what any policy allows is allowed",
-                f"see what it allows: kubectl describe networkpolicy {strangers[0]}; narrow its rules or its selector",
-            ),
-            *_ingress(facts, facts.policies, labels(template)),
-        ]
-    return [
+    found = [
         Finding(
-            Level.GOOD,
+            Level.CAREFUL,
             "network policy",
-            f"{', '.join(map(name_of, own))}; whether the CNI enforces it cannot be checked from here",
-        ),
-        *_ingress(facts, facts.policies, labels(template)),
+            f"{name} selects the {', '.join(components)} pods as well; what any policy allows is allowed",
+            f"see what it allows: kubectl describe networkpolicy {name}; narrow its rules or selector, or delete it",
+        )
+        for name, components in strangers.items()
     ]
+    good = Finding(
+        Level.GOOD,
+        "network policy",
+        f"{', '.join(map(name_of, own))}; whether the CNI enforces it cannot be checked from here",
+    )
+    return [*(found or [good]), *_ingress(facts, facts.policies, pods[BACKUP])]
 
 
 def _allows(policy: Object) -> bool:

@@ -59,6 +59,9 @@ class Facts:
         superusers: Whether a restore of each database finds the superuser's Secret, by database; None for unknown.
         databases: The cluster of each database, as `namespace/name`.
         managed_roles: `spec.managed.roles` of each cluster, by `namespace/name`.
+        namespace: The namespace itself; None when it was not asked for.
+        neighbours: Names of the namespace's pods that belong neither to a release of the chart nor to a CNPG cluster.
+        service_account: Whether the account of the release's pods exists; None when it was not asked for.
         refusals: Why a Job or a pod could not be made, by `cronjob/NAME` or `job/NAME`.
     """
 
@@ -80,4 +83,7 @@ class Facts:
     superusers: Mapping[str, bool | None] = field(default_factory=dict)
     databases: Mapping[str, str] = field(default_factory=dict)
     managed_roles: Mapping[str, Sequence[Object]] = field(default_factory=dict)
+    namespace: Object | Unreadable | None = None
+    neighbours: Sequence[str] | Unreadable = ()
+    service_account: bool | Unreadable | None = None
     refusals: Mapping[str, str] = field(default_factory=dict)

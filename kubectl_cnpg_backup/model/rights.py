@@ -27,6 +27,8 @@ RIGHTS = (
     Right("get", "", "configmaps", "which databases a CronJob backs up"),
     Right("list", "", "events", "the reason why a pod does not start"),
     Right("get", "", "persistentvolumeclaims", "doctor"),
+    Right("get", "", "serviceaccounts", "doctor"),
+    Right("get", "", "namespaces", "doctor"),
     Right("list", "networking.k8s.io", "networkpolicies", "doctor"),
 )
 """What the plugin needs, which the chart's Role grants with `accessPolicy.operatorRights`; Secrets are not included."""

@@ -35,7 +35,7 @@ def server() -> Iterator[ApiServer]:
 
 def install(server: ApiServer, release: str = "cnpg-backup") -> None:
     """Create what the chart renders for the namespace itself: no controller will make anything of it."""
-    wanted = ("CronJob", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy")
+    wanted = ("CronJob", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy", "ServiceAccount")
     server.apply(*(one for one in chart.render(release=release) if one["kind"] in wanted))
 
 

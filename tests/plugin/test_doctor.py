@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_cnpg_backup.model import doctor
+from kubectl_cnpg_backup.model import doctor, doctor_namespace
 from kubectl_cnpg_backup.model.doctor import examine
 from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import major_of, refusal, selects
@@ -26,6 +26,11 @@ def claim(**labels: str) -> dict[str, Any]:
     (found,) = objects("PersistentVolumeClaim")
     metadata = {**found["metadata"], "labels": {**found["metadata"]["labels"], **labels}}
     return {**found, "metadata": metadata, "status": {"phase": "Bound", "capacity": {"storage": "15Gi"}}}
+
+
+def enforcing(level: str | None) -> dict[str, Any]:
+    """The namespace; None for one without a level of Pod Security."""
+    return {"metadata": {"name": "default", "labels": {doctor_namespace.ENFORCE: level} if level else {}}}
 
 
 def healthy() -> Facts:
@@ -52,6 +57,8 @@ def healthy() -> Facts:
         servers={"default/kutt-postgresql-cnpg": "ghcr.io/cloudnative-pg/postgresql:16.4-bookworm"},
         clusters={"default/kutt-postgresql-cnpg": "docker.io/postgres:16-alpine"},
         missing_rights=(),
+        namespace=enforcing("restricted"),
+        service_account=True,
     )
 
 
@@ -143,8 +150,68 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
     "a stranger's policy": (
         {"policies": [*objects("NetworkPolicy"), STRANGER]},
         Level.CAREFUL,
-        "allow-all selects the backup pods as well",
+        "allow-all selects the backup, restore, drill, inspect pods as well",
         "selector",
+    ),
+    "a stranger's policy that calls itself the release's": (
+        {
+            "policies": [
+                *objects("NetworkPolicy"),
+                {**STRANGER, "metadata": {"name": "cnpg-backup-2", "labels": {"app": "cnpg-backup"}}},
+            ]
+        },
+        Level.CAREFUL,
+        "cnpg-backup-2 selects the",
+        "kubectl describe networkpolicy cnpg-backup-2",
+    ),
+    "no network policy for drills": (
+        {"policies": [one for one in objects("NetworkPolicy") if not one["metadata"]["name"].endswith("-isolated")]},
+        Level.WRONG,
+        "selects the drill, inspect pods",
+        "networkPolicy.enabled",
+    ),
+    "a stranger's policy for drills": (
+        {
+            "policies": [
+                *objects("NetworkPolicy"),
+                {
+                    "metadata": {"name": "open", "labels": {}},
+                    "spec": {
+                        "podSelector": {"matchLabels": {"app.kubernetes.io/component": "drill"}},
+                        "ingress": [{}],
+                    },
+                },
+            ]
+        },
+        Level.CAREFUL,
+        "open selects the drill pods as well",
+        "delete it",
+    ),
+    "no pod security": ({"namespace": enforcing(None)}, Level.CAREFUL, "default enforces none", "enforce=restricted"),
+    "pod security that allows all": (
+        {"namespace": enforcing("privileged")},
+        Level.CAREFUL,
+        "enforces only privileged",
+        "--dry-run=server",
+    ),
+    "namespace that may not be read": (
+        {"namespace": Unreadable("you may not get namespaces")},
+        Level.UNKNOWN,
+        "you may not get namespaces",
+        "",
+    ),
+    "other workloads": (
+        {"neighbours": ["web-2", "shop-1", "web-1"]},
+        Level.CAREFUL,
+        "(shop-1 and 2 more)",
+        "a namespace of its own",
+    ),
+    "no account": ({"service_account": False}, Level.WRONG, "no pod of the release can be made", "helm upgrade"),
+    "no record of the access policy": (
+        {"access": None},
+        Level.CAREFUL,
+        "cnpg-backup-access",
+        "find out who deleted it",
     ),
     "no access policy": (
         {"access": {"mode": "none"}},
