@@ -84,32 +84,59 @@ not change what runs. The Jobs and CronJobs were judged when they were made, so 
 {{- end -}}
 
 {{/*
-CEL: makes, deletes or hands on what must stay as it is: the claim, a copy of it, and the objects that the runs are made of. With a
-controller reference on the claim a pod could adopt it, with any other reference it could be collected as garbage; with another
-volume, the owner of that volume would get the dumps.
+CEL: makes, deletes or hands on what must stay as it is: the claim, a copy of it, the objects that the runs are made of, and Helm's own
+records of the release, which decide what an administrator's next command does. With a controller reference on the claim a pod could
+adopt it, with any other reference it could be collected as garbage; with another volume, the owner of that volume would get the dumps;
+labels and annotations steer other tools. Helm finds its records by their labels, and reads a version by its name.
 */}}
 {{- define "cnpg-backup.celStorage" -}}
 {{- $claim := include "cnpg-backup.claimName" . -}}
+{{- $fullname := include "cnpg-backup.fullname" . -}}
 {{- $names := include "cnpg-backup.runNames" . | fromJsonArray -}}
-{{- $maps := list (printf "%s-scripts" (include "cnpg-backup.fullname" .)) -}}
+{{- $maps := list (printf "%s-scripts" $fullname) -}}
+{{- $role := include "cnpg-backup.roleName" . -}}
+{{- $objects := list (printf "roles/%s" $role) (printf "rolebindings/%s" $role) -}}
+{{- $objects = concat $objects (list (printf "networkpolicies/%s" $fullname) (printf "networkpolicies/%s-isolated" $fullname)) -}}
+{{- if .Values.serviceAccount.create -}}
+  {{- $objects = append $objects (printf "serviceaccounts/%s" (include "cnpg-backup.serviceAccountName" .)) -}}
+{{- end -}}
 {{- range $names -}}
   {{- $maps = append $maps (printf "%s-config" .) -}}
+  {{- $objects = append $objects (printf "cronjobs/%s" .) -}}
 {{- end -}}
+{{- $record := printf "(secrets|configmaps)/sh.helm.release.v1.%s.v[0-9]+" .Release.Name -}}
+{{- $map := printf "configmaps/(%s-access|(%s)-[0-9a-f]{10})" $fullname (join "|" $maps) -}}
 (request.operation == 'DELETE' ? [dyn(oldObject)] : [dyn(object)]).exists(o,
   request.resource.resource == 'persistentvolumeclaims' ? (o.metadata.name == '{{ $claim }}'
     ? request.operation != 'UPDATE' || o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]) ||
+      o.metadata.?labels.orValue({}) != dyn(oldObject).metadata.?labels.orValue({}) ||
+      [[o, dyn(oldObject)], [dyn(oldObject), o]].exists(p, p[0].metadata.?annotations.orValue({}).exists(k,
+        p[0].metadata.?annotations[?k] != p[1].metadata.?annotations[?k] && !({{ include "cnpg-backup.celStorageKeys" . }}))) ||
       (o.spec.?volumeName.orValue('') != dyn(oldObject).spec.?volumeName.orValue('') &&
         !(request.userInfo.username in {{ include "cnpg-backup.celList" .Values.accessPolicy.controllers.volumeBinder }}))
     : request.operation == 'CREATE' && [o.?spec.?dataSource, o.?spec.?dataSourceRef].exists(d,
         {{ include "cnpg-backup.celIsClaim" . }}))
-  : request.resource.resource == 'configmaps' ? o.metadata.name.matches('^({{ join "|" $maps | replace "." "[.]" }})-[0-9a-f]{10}$') && (
+  : request.resource.resource in ['secrets', 'configmaps'] ? (
+      (request.resource.resource + '/' + o.metadata.name).matches('^({{ printf "%s|%s" $record $map | replace "." "[.]" }})$') ||
+      (o.metadata.?labels[?'owner'].orValue('') == 'helm' && o.metadata.?labels[?'name'].orValue('') == '{{ .Release.Name }}')) && (
       request.operation != 'UPDATE' || o.?data != dyn(oldObject).?data || o.?binaryData != dyn(oldObject).?binaryData ||
-      o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]))
-  : request.resource.resource == 'cronjobs' ? o.metadata.name in {{ include "cnpg-backup.celList" $names }} && (
-      request.operation == 'DELETE' ||
-      o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]))
+      [o.metadata.?labels.orValue({}), o.metadata.?ownerReferences.orValue([])] !=
+        [dyn(oldObject).metadata.?labels.orValue({}), dyn(oldObject).metadata.?ownerReferences.orValue([])])
   : request.resource.resource == 'volumesnapshots' ? o.?spec.?source.?persistentVolumeClaimName.orValue('') == '{{ $claim }}'
-  : true)
+  : request.resource.resource == 'volumegroupsnapshots' ||
+      (request.resource.resource + '/' + o.metadata.name in {{ include "cnpg-backup.celList" $objects }} && (
+      request.operation == 'DELETE' ||
+      o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]) ||
+      (request.resource.resource != 'cronjobs' && [o.?spec, o.?rules, o.?subjects] !=
+        [dyn(oldObject).?spec, dyn(oldObject).?rules, dyn(oldObject).?subjects]))))
+{{- end -}}
+
+{{/* CEL: an annotation `k` of claims that Kubernetes' controllers and storage drivers write, and one of these accounts as the requester. */}}
+{{- define "cnpg-backup.celStorageKeys" -}}
+k.matches('^(pv|volume|volume[.]beta)[.]kubernetes[.]io/') &&
+(request.userInfo.username in {{ include "cnpg-backup.celList" .Values.accessPolicy.controllers.volumeBinder }} ||
+(request.userInfo.username.startsWith('system:') &&
+!request.userInfo.username.startsWith('system:serviceaccount:{{ .Release.Namespace }}:')))
 {{- end -}}
 
 {{/* CEL: the requester holds the verb `mount` on the claim, or is an exception by name. */}}

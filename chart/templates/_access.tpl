@@ -187,7 +187,7 @@ validations:
     {{- end }}
 {{- end -}}
 
-{{/* The claim itself, copies of it, and the objects that the runs are made of. */}}
+{{/* The claim itself, copies of it, the objects that the runs are made of, and Helm's records of the release. */}}
 {{- define "cnpg-backup.accessRules.storage" -}}
 matchConstraints:
   {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
@@ -195,11 +195,14 @@ matchConstraints:
     - apiGroups: [""]
       apiVersions: [v1]
       operations: [CREATE, UPDATE, DELETE]
-      resources: [persistentvolumeclaims, configmaps]
-    - apiGroups: [batch]
+      resources: [persistentvolumeclaims, configmaps, secrets]
+    {{- range $group, $resources := dict
+      "" "serviceaccounts" "batch" "cronjobs" "networking.k8s.io" "networkpolicies" "rbac.authorization.k8s.io" "roles, rolebindings" }}
+    - apiGroups: [{{ quote $group }}]
       apiVersions: [v1]
       operations: [UPDATE, DELETE]
-      resources: [cronjobs]
+      resources: [{{ $resources }}]
+    {{- end }}
     - apiGroups: [snapshot.storage.k8s.io]
       apiVersions: ["*"]
       operations: [CREATE]
@@ -212,7 +215,9 @@ matchConditions:
   - name: is-no-end-of-the-namespace
     expression: >-
       request.operation != 'DELETE' ||
-      !(request.userInfo.username in {{ include "cnpg-backup.celList" .root.Values.accessPolicy.controllers.namespace }})
+      !(request.userInfo.username in {{ include "cnpg-backup.celList" .root.Values.accessPolicy.controllers.namespace }} ||
+        (request.resource.resource == 'secrets' &&
+          request.userInfo.username == 'system:serviceaccount:kube-system:generic-garbage-collector'))
   - name: touches-the-claim-or-the-runs
     expression: >-
       {{- include "cnpg-backup.celStorage" .root | nindent 6 }}

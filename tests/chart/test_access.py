@@ -52,7 +52,17 @@ class World:
             "persistentvolumes", place.volume, spec={"claimRef": {"namespace": place.namespace, "name": place.claim}}
         )
         inspector = access.workload("pods", place.inspector, access.pod_spec(place.claim))
-        stands = [claim, cronjob, *maps.values(), access.by_hand(place, place.job), inspector]
+        claim["metadata"].setdefault("annotations", {})[access.BOUND] = "yes"
+        record = access.helm_record(place, "secrets", place.record, "1")
+        stands = [claim, cronjob, *maps.values(), access.by_hand(place, place.job), inspector, record]
+        stands += [
+            access.new("secrets", place.secret, data={"username": "dQ=="}),
+            access.new("configmaps", "kube-root-ca.crt"),
+        ]
+        stands += [*of_kind(self.manifests, "NetworkPolicy"), *of_kind(self.manifests, "ServiceAccount")]
+        for resource in ("roles", "rolebindings"):
+            made = of_kind(self.manifests, access.RESOURCES[resource][1])
+            stands += made or [access.new(resource, "cnpg-backup-operator", rules=[{}], subjects=[{}])]
         stands += [access.job_pod(place, place.pod, place.job)]
         for manifest in stands:
             manifest["metadata"].setdefault("namespace", place.namespace)
@@ -226,6 +236,7 @@ SLIPS = (
     *("ownerReferences", "controller", "serviceAccountName", "labels", "containers", "initContainers", "image"),
     *("username", "operation", "resource", "subResource", "allowed", "data", "source", "persistentVolumeClaimName"),
     *("volumeName", "claimRef", "csi", "volumeHandle", "volumeSnapshotRef", "namespace"),
+    *("annotations", "rules", "subjects", "binaryData"),
 )
 
 

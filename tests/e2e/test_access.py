@@ -306,7 +306,15 @@ def stand(cluster: Cluster, layer: str, namespace: str, elsewhere: str) -> Site:
     if layer not in STRONG:
         # What the other layers have of the chart, so that everybody asks for the same everywhere.
         grant = {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["mount"]}
-        cluster.apply(access.new("roles", "cnpg-backup-operator", rules=[grant]), namespace=namespace)
+        group = "rbac.authorization.k8s.io"
+        role = {"apiGroup": group, "kind": "Role", "name": "cnpg-backup-operator"}
+        binding = access.new(
+            "rolebindings",
+            role["name"],
+            roleRef=role,
+            subjects=[{"kind": "User", "apiGroup": group, "name": access.OPERATOR}],
+        )
+        cluster.apply(access.new("roles", role["name"], rules=[grant]), binding, namespace=namespace)
     release = Release(cluster, namespace)
     operators = {"accessPolicy": {"operators": [{"kind": "User", "name": access.OPERATOR}]}}
     # Longer than the tests take: what ends the run is its deadline.

@@ -21,6 +21,9 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     "podtemplates": ("v1", "PodTemplate"),
     "replicationcontrollers": ("v1", "ReplicationController"),
     "configmaps": ("v1", "ConfigMap"),
+    "secrets": ("v1", "Secret"),
+    "serviceaccounts": ("v1", "ServiceAccount"),
+    "networkpolicies": ("networking.k8s.io/v1", "NetworkPolicy"),
     "persistentvolumeclaims": ("v1", "PersistentVolumeClaim"),
     "persistentvolumes": ("v1", "PersistentVolume"),
     "deployments": ("apps/v1", "Deployment"),
@@ -55,6 +58,10 @@ MOVER = "mover"  # named in `accessPolicy.exceptions`, with `edit` in the namesp
 CRONJOBS = "cronjob-controller"
 JOBS = "job-controller"
 BINDER = "persistent-volume-binder"
+SCHEDULER = "scheduler"
+PROVISIONER = "provisioner"  # a storage driver's account in a namespace of its own
+COLLECTOR = "garbage-collector"
+NAMESPACES = "namespace-controller"
 
 PEOPLE: Mapping[str, str] = {
     DEV: "`edit` in the namespace",
@@ -85,6 +92,7 @@ class Place:
         inspector: Name of a pod of an operator's, which has the claim and no label.
         scripts: Name of the ConfigMap with the programs.
         config: Name of the ConfigMap with the configuration.
+        secret: Name of a Secret of the namespace's people.
     """
 
     namespace: str
@@ -98,11 +106,17 @@ class Place:
     inspector: str
     scripts: str
     config: str
+    secret: str = "ghost-app"
 
     @property
     def cronjob_name(self) -> str:
         name: str = self.cronjob["metadata"]["name"]
         return name
+
+    @property
+    def record(self) -> str:
+        """Name of the Secret in which Helm keeps the release's first version."""
+        return f"sh.helm.release.v1.{self.release}.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -664,6 +678,9 @@ def attempts() -> Iterator[Case]:
         label,
         reason="controls",
     )
+    yield from _steering(label)
+    yield from _helm(label)
+    yield from _surroundings(label)
     yield Case(
         "volume that loses its claim",
         STORAGE,
@@ -732,6 +749,176 @@ def attempts() -> Iterator[Case]:
     )
 
 
+LONGHORN = "recurring-job.longhorn.io/nightly"
+BOUND = "pv.kubernetes.io/bind-completed"
+NODE = "volume.kubernetes.io/selected-node"
+
+
+def _steering(refused: Mapping[str, bool]) -> Iterator[Case]:
+    """Labels and annotations of the claim, which decide what other tools do with it."""
+    for text, who, change in (
+        ("label of the claim that starts Longhorn's jobs", DEV, _labelled(LONGHORN, "enabled")),
+        ("label of the claim that starts Longhorn's jobs", OWN, _labelled(LONGHORN, "enabled")),
+        ("label of the claim, taken away", DEV, _labelled("app", None)),
+        ("annotation of the claim", DEV, _annotated),
+        ("annotation of the claim", CHIEF, _annotated),
+        ("annotation of the claim, without a value", DEV, _annotation("velero.io/exclude-from-backup", "")),
+        (
+            "annotation of the claim that keeps it on uninstall, taken away",
+            DEV,
+            _annotation("helm.sh/resource-policy", None),
+        ),
+        (
+            "annotation of the claim that keeps it on uninstall, changed",
+            DEV,
+            _annotation("helm.sh/resource-policy", "delete"),
+        ),
+        ("annotation of the claim by which Kubernetes knows it as bound, taken away", DEV, _annotation(BOUND, None)),
+        ("annotation of the claim that names a node for its volume", DEV, _annotation(NODE, "mine")),
+        ("annotation of the claim that names a node for its volume", OWN, _annotation(NODE, "mine")),
+        ("annotation of the claim like one of Kubernetes", DEV, _annotation("volume.beta.kubernetes.io/mine", "x")),
+    ):
+        yield Case(
+            text,
+            who,
+            lambda p, change=change: update(p, "persistentvolumeclaims", p.claim, change),  # type: ignore[misc]
+            refused,
+            reason="controls",
+        )
+    for text, change in (
+        ("label of the claim that starts Longhorn's jobs, by an account of Kubernetes", _labelled(LONGHORN, "enabled")),
+        (
+            "annotation of others' on the claim, by an account of Kubernetes",
+            _annotation("example.org/pv.kubernetes.io", ""),
+        ),
+    ):
+        yield Case(
+            text,
+            BINDER,
+            lambda p, change=change: update(p, "persistentvolumeclaims", p.claim, change),  # type: ignore[misc]
+            refused,
+            reason="controls",
+            made=False,
+        )
+
+
+def helm_record(place: Place, resource: str, name: str, version: str = "99") -> Manifest:
+    """A version of the release as Helm keeps it: found by its labels, read by its name."""
+    labels = {"owner": "helm", "name": place.release, "status": "deployed", "version": version}
+    more: Manifest = {"type": "helm.sh/release.v1"} if resource == "secrets" else {}
+    return new(resource, name, metadata={"labels": labels}, data={"release": "SDRzSUFBQUFBQUFD"}, **more)
+
+
+def _unlabelled(manifest: Manifest) -> Manifest:
+    del manifest["metadata"]["labels"]
+    return manifest
+
+
+def _helm(refused: Mapping[str, bool]) -> Iterator[Case]:
+    """Helm's records of the release, which decide what an administrator's next command does."""
+    later = "sh.helm.release.v1.{}.v99"
+    for who in (DEV, CHIEF, OWN):
+        yield Case(
+            "change of what Helm keeps of the release, which its next command obeys",
+            who,
+            lambda p: update(p, "secrets", p.record, lambda s: s["data"].update(release="c3RyYW5nZXI=")),
+            refused,
+            reason="controls",
+        )
+    for text, ask in {
+        "change of its labels alone": lambda p: update(p, "secrets", p.record, _labelled("status", "superseded")),
+        "another owner of it, so that it is collected as garbage": lambda p: update(p, "secrets", p.record, _owned),
+        "deletion of it": lambda p: delete(p, "secrets", p.record),
+        "deletion of all Secrets of the namespace": lambda p: delete(p, "secrets"),
+        "a later version of it": lambda p: create(p, helm_record(p, "secrets", later.format(p.release))),
+        "a later version of it, without labels, to be found by its name": lambda p: create(
+            p, _unlabelled(helm_record(p, "secrets", later.format(p.release)))
+        ),
+        "Secret of any name with Helm's labels, which Helm takes for a version": lambda p: create(
+            p, helm_record(p, "secrets", "innocent")
+        ),
+        "the same with a Secret that is there already": lambda p: update(
+            p, "secrets", p.secret, _labelled_as_record(p)
+        ),
+        "ConfigMap that Helm reads with HELM_DRIVER=configmap": lambda p: create(
+            p, helm_record(p, "configmaps", later.format(p.release))
+        ),
+        "ConfigMap of any name with Helm's labels": lambda p: create(p, helm_record(p, "configmaps", "innocent")),
+        "the same with a ConfigMap that is there already": lambda p: update(
+            p, "configmaps", "kube-root-ca.crt", _labelled_as_record(p)
+        ),
+    }.items():
+        yield Case(f"Helm's record of the release: {text}", DEV, ask, refused, reason="controls")
+
+
+def _surroundings(refused: Mapping[str, bool]) -> Iterator[Case]:
+    """The other objects of the release that runs need, or that confine them."""
+    free = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{}]}
+    isolated = "{}-isolated"
+    role = "{}-operator"
+    for text, who, ask in (
+        (
+            "change of the NetworkPolicy",
+            DEV,
+            lambda p: update(p, "networkpolicies", p.release, lambda n: n.update(spec=free)),
+        ),
+        ("deletion of the NetworkPolicy", DEV, lambda p: delete(p, "networkpolicies", p.release)),
+        ("deletion of the NetworkPolicy", OWN, lambda p: delete(p, "networkpolicies", p.release)),
+        ("deletion of all NetworkPolicies of the namespace", DEV, lambda p: delete(p, "networkpolicies")),
+        (
+            "another owner of the NetworkPolicy, so that it is collected as garbage",
+            DEV,
+            lambda p: update(p, "networkpolicies", p.release, _owned),
+        ),
+        (
+            "change of the NetworkPolicy of drills and inspectors",
+            DEV,
+            lambda p: update(p, "networkpolicies", isolated.format(p.release), lambda n: n["spec"].update(egress=[{}])),
+        ),
+        (
+            "deletion of the NetworkPolicy of drills and inspectors",
+            DEV,
+            lambda p: delete(p, "networkpolicies", isolated.format(p.release)),
+        ),
+        ("deletion of the ServiceAccount", DEV, lambda p: delete(p, "serviceaccounts", p.release)),
+        (
+            "another owner of the ServiceAccount, so that it is collected as garbage",
+            DEV,
+            lambda p: update(p, "serviceaccounts", p.release, _owned),
+        ),
+        (
+            "change of the record of the access policies",
+            DEV,
+            lambda p: update(p, "configmaps", f"{p.release}-access", lambda m: m["data"].update(builtin="none")),
+        ),
+        (
+            "deletion of the record of the access policies",
+            DEV,
+            lambda p: delete(p, "configmaps", f"{p.release}-access"),
+        ),
+        (
+            "deletion of the operators' RoleBinding",
+            CHIEF,
+            lambda p: delete(p, "rolebindings", role.format(p.release)),
+        ),
+        ("deletion of the operators' Role", CHIEF, lambda p: delete(p, "roles", role.format(p.release))),
+        (
+            "change of the operators' Role",
+            CHIEF,
+            lambda p: update(p, "roles", role.format(p.release), lambda r: r.update(rules=[])),
+        ),
+    ):
+        yield Case(text, who, ask, refused, reason="controls")
+    yield Case(
+        "change of the operators' RoleBinding, if RBAC lets it pass",
+        CHIEF,
+        lambda p: update(p, "rolebindings", role.format(p.release), lambda b: b.update(subjects=[])),
+        refused,
+        reason="controls",
+        made=False,
+    )
+
+
 def _content(place: Place, namespace: str) -> Manifest:
     """The content of a snapshot of the claim's volume, bound to a snapshot in a namespace."""
     spec = {
@@ -777,9 +964,24 @@ def open_doors() -> Iterator[Case]:
     yield Case("deletion of the running Job", DEV, lambda p: delete(p, "jobs", p.job), free)
     yield Case("deletion of the running backup pod", DEV, lambda p: delete(p, "pods", p.pod), free)
     yield Case(
-        "another annotation of the claim",
+        "finalizer of the claim",
         DEV,
-        lambda p: update(p, "persistentvolumeclaims", p.claim, _annotated),
+        lambda p: update(
+            p, "persistentvolumeclaims", p.claim, lambda c: c["metadata"].update(finalizers=["example.org/mine"])
+        ),
+        free,
+    )
+    yield Case(
+        "NetworkPolicy of one's own that lets the backup pods out (`doctor` reports it)",
+        DEV,
+        lambda p: create(
+            p,
+            new(
+                "networkpolicies",
+                "open",
+                spec={"podSelector": {"matchLabels": {"app": p.release}}, "egress": [{}], "policyTypes": ["Egress"]},
+            ),
+        ),
         free,
     )
 
@@ -791,6 +993,28 @@ def _changed(manifest: Manifest, change: Callable[[Manifest], object]) -> Manife
 
 def _annotated(manifest: Manifest) -> None:
     manifest["metadata"].setdefault("annotations", {})["example.org/note"] = "seen"
+
+
+def _annotation(key: str, value: str | None) -> Callable[[Manifest], None]:
+    """Give an annotation, or take it away."""
+    return lambda manifest: _put(manifest["metadata"].setdefault("annotations", {}), key, value)
+
+
+def _labelled(key: str, value: str | None) -> Callable[[Manifest], None]:
+    """Give a label, or take it away."""
+    return lambda manifest: _put(manifest["metadata"].setdefault("labels", {}), key, value)
+
+
+def _put(there: dict[str, str], key: str, value: str | None) -> None:
+    if value is None:
+        del there[key]
+    else:
+        there[key] = value
+
+
+def _labelled_as_record(place: Place) -> Callable[[Manifest], None]:
+    labels = helm_record(place, "secrets", "x")["metadata"]["labels"]
+    return lambda manifest: manifest["metadata"].setdefault("labels", {}).update(labels)
 
 
 def legitimate() -> Iterator[Case]:
@@ -862,6 +1086,7 @@ def legitimate() -> Iterator[Case]:
             "deletion of the old ConfigMap with the programs", who, lambda p: delete(p, "configmaps", p.scripts), free
         )
         yield Case("deletion of the CronJob", who, lambda p: delete(p, "cronjobs", p.cronjob_name), free)
+    yield from _helm_at_work(free)
     yield Case(
         "content of a snapshot of the volume, for the release's own namespace",
         STORAGE,
@@ -905,6 +1130,93 @@ def legitimate() -> Iterator[Case]:
     yield Case("annotation of the running backup pod", DEV, lambda p: update(p, "pods", p.pod, _annotated), free)
 
 
+def _helm_at_work(free: Mapping[str, bool]) -> Iterator[Case]:
+    """What Helm does for those who may, and what controllers do with the same objects."""
+    for who in (OPERATOR, ADMIN, APPLIER):
+        for text, ask in {
+            "next version of Helm's record of the release": lambda p: create(
+                p, helm_record(p, "secrets", f"sh.helm.release.v1.{p.release}.v2", "2")
+            ),
+            "status of Helm's record, changed": lambda p: update(
+                p, "secrets", p.record, _labelled("status", "superseded")
+            ),
+            "old version of Helm's record, deleted": lambda p: delete(p, "secrets", p.record),
+            "annotation of the claim": lambda p: update(p, "persistentvolumeclaims", p.claim, _annotated),
+            "change of the NetworkPolicy": lambda p: update(
+                p, "networkpolicies", p.release, lambda n: n["spec"].update(egress=[])
+            ),
+            "deletion of the ServiceAccount": lambda p: delete(p, "serviceaccounts", p.release),
+        }.items():
+            yield Case(text, who, ask, free)
+    for text, who, ask in (
+        ("Secret of another name", DEV, lambda p: create(p, new("secrets", "mine", stringData={"a": "b"}))),
+        (
+            "change of a Secret",
+            DEV,
+            lambda p: update(p, "secrets", p.secret, lambda s: s.update(stringData={"a": "b"})),
+        ),
+        ("deletion of a Secret", DEV, lambda p: delete(p, "secrets", p.secret)),
+        (
+            "Helm's record of another release, whose name begins alike",
+            DEV,
+            lambda p: create(p, _unlabelled(helm_record(p, "secrets", f"sh.helm.release.v1.{p.release}.v2.v1"))),
+        ),
+        (
+            "Helm's record of a release of the same name in another namespace",
+            DEV,
+            lambda p: create(p, helm_record(p, "secrets", p.record), p.elsewhere),
+        ),
+        (
+            "annotation of Helm's record, as a tool that copies Secrets leaves it",
+            DEV,
+            lambda p: update(p, "secrets", p.record, _annotated),
+        ),
+        (
+            "pull secret of the ServiceAccount, as OpenShift adds it",
+            DEV,
+            lambda p: update(p, "serviceaccounts", p.release, lambda a: a.update(imagePullSecrets=[{"name": "mine"}])),
+        ),
+        (
+            "NetworkPolicy for other pods",
+            DEV,
+            lambda p: create(p, new("networkpolicies", "mine", spec={"podSelector": {}})),
+        ),
+    ):
+        yield Case(text, who, ask, free)
+    for text, who, ask in (
+        ("Helm's record, collected as its owner goes", COLLECTOR, lambda p: delete(p, "secrets", p.record)),
+        ("Helm's record, in a namespace that is deleted", NAMESPACES, lambda p: delete(p, "secrets", p.record)),
+        (
+            "the NetworkPolicy, in a namespace that is deleted",
+            NAMESPACES,
+            lambda p: delete(p, "networkpolicies", p.release),
+        ),
+        (
+            "the ServiceAccount, in a namespace that is deleted",
+            NAMESPACES,
+            lambda p: delete(p, "serviceaccounts", p.release),
+        ),
+        (
+            "the claim, marked as bound",
+            BINDER,
+            lambda p: update(p, "persistentvolumeclaims", p.claim, _annotation(BOUND, "again")),
+        ),
+        (
+            "the node of the claim's volume",
+            SCHEDULER,
+            lambda p: update(p, "persistentvolumeclaims", p.claim, _annotation(NODE, "node-1")),
+        ),
+        (
+            "the claim's provisioner",
+            PROVISIONER,
+            lambda p: update(
+                p, "persistentvolumeclaims", p.claim, _annotation("volume.beta.kubernetes.io/storage-provisioner", "x")
+            ),
+        ),
+    ):
+        yield Case(text, who, ask, free, made=False)
+
+
 def _labelled_pod(place: Place) -> Manifest:
     return workload("pods", "mover", pod_spec(place.claim), {"app": place.release})
 
@@ -932,6 +1244,10 @@ def username(who: str, place: Place) -> str:
         CRONJOBS: "system:serviceaccount:kube-system:cronjob-controller",
         JOBS: "system:serviceaccount:kube-system:job-controller",
         BINDER: "system:serviceaccount:kube-system:persistent-volume-binder",
+        SCHEDULER: "system:kube-scheduler",
+        PROVISIONER: "system:serviceaccount:longhorn-system:longhorn-service-account",
+        COLLECTOR: "system:serviceaccount:kube-system:generic-garbage-collector",
+        NAMESPACES: "system:serviceaccount:kube-system:namespace-controller",
     }.get(who, who)
 
 
