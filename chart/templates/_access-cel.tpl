@@ -131,7 +131,7 @@ labels and annotations steer other tools. Helm finds its records by their labels
         [dyn(oldObject).?spec, dyn(oldObject).?rules, dyn(oldObject).?subjects]))))
 {{- end -}}
 
-{{/* CEL: an annotation `k` of claims that Kubernetes' controllers and storage drivers write, and one of these accounts as the requester. */}}
+{{/* CEL: an annotation `k` that only Kubernetes' accounts and storage drivers write, and the requester is one of them. */}}
 {{- define "cnpg-backup.celStorageKeys" -}}
 k.matches('^(pv|volume|volume[.]beta)[.]kubernetes[.]io/') &&
 (request.userInfo.username in {{ include "cnpg-backup.celList" .Values.accessPolicy.controllers.volumeBinder }} ||

@@ -299,8 +299,7 @@ def test_runs_of_every_cronjob_of_the_release_go_on_and_no_others(strong: World)
     for cronjob, said in zip(cronjobs, runs, strict=True):
         assert not said, f"add {cronjob['metadata']['name']} to cnpg-backup.runNames of _databases.tpl: {said}"
     assert stranger, "the runs of any CronJob mount the claim"
-    maps = [m["metadata"]["name"] for m in of_kind(manifests, "ConfigMap")]
-    guarded = [name for name in maps if not name.endswith("-access")]
+    guarded = [m["metadata"]["name"] for m in of_kind(manifests, "ConfigMap")]
     replacing = [(access.DEV, access.create(strong.place, access.new("configmaps", name))) for name in guarded]
     for name, said in zip(guarded, strong.answers(replacing), strict=True):
         assert said, f"ConfigMap {name} may be replaced: celStorage of _access-cel.tpl does not know it"
@@ -372,3 +371,19 @@ def test_record_says_what_was_made_and_why_not() -> None:
     assert weak["mode"] == "weak-label"
     assert weak["builtin"] == "not made: accessPolicy.builtin.enabled is false"
     assert "label app=cnpg-backup is enough" in weak["grant"]
+
+
+def test_helm_test_mounts_what_its_check_reads_and_the_claim_to_try_a_file() -> None:
+    """Its pod is made with an administrator's rights, so it has neither a token nor more than a dump has."""
+    (pod,) = of_kind(chart.render({}), "Pod")
+    spec = pod["spec"]
+    (container,) = spec["containers"]
+    assert "initContainers" not in spec
+    mounts = {m["name"]: m.get("readOnly", False) for m in container["volumeMounts"]}
+    readable = dict.fromkeys(("scripts", "config", "credentials"), True)
+    assert mounts == {"backups": False, "run": False, "results": False, **readable}
+    assert {volume["name"] for volume in spec["volumes"]} == set(mounts)
+    assert spec["automountServiceAccountToken"] is False
+    (credentials,) = [v["projected"]["sources"] for v in spec["volumes"] if v["name"] == "credentials"]
+    secrets = {source["secret"]["name"] for source in credentials}
+    assert all(name.endswith(("-app", "-ca")) for name in secrets), "a check needs neither owners nor superusers"

@@ -511,6 +511,26 @@ def test_helm_test_needs_the_grant(sites: dict[str, Site]) -> None:
     assert release.cluster.get("pod", pod, "-n", release.namespace)
 
 
+def test_helm_without_the_grant_leaves_everything_as_it_was(strong: Site) -> None:
+    release = strong.release
+
+    def there() -> list[str]:
+        """All that Helm has made in the namespace, and what it keeps of it."""
+        where = ("-n", release.namespace, "-o", "name")
+        kinds = "cronjobs,configmaps,pvc,networkpolicies,serviceaccounts,roles,rolebindings"
+        own = release.cluster.kubectl("get", kinds, "-l", f"app={release.name}", *where)
+        return sorted((own + release.cluster.kubectl("get", "secrets", "-l", "owner=helm", *where)).split())
+
+    before = there()
+    assert len(before) > 10, before
+    said = f"{access.CHIEF} asks to create secrets sh.helm.release.v1.{release.name}.v"
+    with pytest.raises(NodeError, match=said):
+        release.run_helm("rollback", release.name, "1", "--kube-as-user", access.CHIEF)
+    with pytest.raises(NodeError):
+        release.run_helm("uninstall", release.name, "--timeout=20s", "--kube-as-user", access.CHIEF)
+    assert there() == before
+
+
 def test_installer_without_a_cluster_is_told_in_one_line_what_to_turn_off(node: Cluster, namespace: str) -> None:
     role = ("create", "rolebinding", "chief", "--clusterrole=admin", f"--user={access.CHIEF}", "-n", namespace)
     node.kubectl(*role)

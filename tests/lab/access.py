@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Manifest = dict[str, Any]
@@ -789,7 +789,7 @@ def _steering(refused: Mapping[str, bool]) -> Iterator[Case]:
         ("label of the claim that starts Longhorn's jobs, by an account of Kubernetes", _labelled(LONGHORN, "enabled")),
         (
             "annotation of others' on the claim, by an account of Kubernetes",
-            _annotation("example.org/pv.kubernetes.io", ""),
+            _annotation("example.pv.kubernetes.io/x", ""),
         ),
     ):
         yield Case(
@@ -842,6 +842,9 @@ def _helm(refused: Mapping[str, bool]) -> Iterator[Case]:
         ),
         "ConfigMap that Helm reads with HELM_DRIVER=configmap": lambda p: create(
             p, helm_record(p, "configmaps", later.format(p.release))
+        ),
+        "the same without labels": lambda p: create(
+            p, _unlabelled(helm_record(p, "configmaps", later.format(p.release)))
         ),
         "ConfigMap of any name with Helm's labels": lambda p: create(p, helm_record(p, "configmaps", "innocent")),
         "the same with a ConfigMap that is there already": lambda p: update(
@@ -1160,6 +1163,11 @@ def _helm_at_work(free: Mapping[str, bool]) -> Iterator[Case]:
             "Helm's record of another release, whose name begins alike",
             DEV,
             lambda p: create(p, _unlabelled(helm_record(p, "secrets", f"sh.helm.release.v1.{p.release}.v2.v1"))),
+        ),
+        (
+            "Helm's record of another release, with its labels",
+            DEV,
+            lambda p: create(p, helm_record(replace(p, release="web"), "secrets", "sh.helm.release.v1.web.v1")),
         ),
         (
             "Helm's record of a release of the same name in another namespace",
