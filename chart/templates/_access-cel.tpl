@@ -120,12 +120,13 @@ labels and annotations steer other tools. Helm finds its records by their labels
       (request.resource.resource + '/' + o.metadata.name).matches('^({{ printf "%s|%s" $record $map | replace "." "[.]" }})$') ||
       (o.metadata.?labels[?'owner'].orValue('') == 'helm' && o.metadata.?labels[?'name'].orValue('') == '{{ .Release.Name }}')) && (
       request.operation != 'UPDATE' || o.?data != dyn(oldObject).?data || o.?binaryData != dyn(oldObject).?binaryData ||
+      o.?immutable.orValue(false) != dyn(oldObject).?immutable.orValue(false) ||
       [o.metadata.?labels.orValue({}), o.metadata.?ownerReferences.orValue([])] !=
         [dyn(oldObject).metadata.?labels.orValue({}), dyn(oldObject).metadata.?ownerReferences.orValue([])])
   : request.resource.resource == 'volumesnapshots' ? o.?spec.?source.?persistentVolumeClaimName.orValue('') == '{{ $claim }}'
   : request.resource.resource == 'volumegroupsnapshots' ||
       (request.resource.resource + '/' + o.metadata.name in {{ include "cnpg-backup.celList" $objects }} && (
-      request.operation == 'DELETE' ||
+      request.operation == 'DELETE' || o.metadata.?labels.orValue({}) != dyn(oldObject).metadata.?labels.orValue({}) ||
       o.metadata.?ownerReferences.orValue([]) != dyn(oldObject).metadata.?ownerReferences.orValue([]) ||
       (request.resource.resource != 'cronjobs' && [o.?spec, o.?rules, o.?subjects] !=
         [dyn(oldObject).?spec, dyn(oldObject).?rules, dyn(oldObject).?subjects]))))

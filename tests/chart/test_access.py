@@ -82,6 +82,8 @@ class World:
             assert request.body
             asked = copy.deepcopy(request.body)
             asked["metadata"] |= {"namespace": request.namespace} if request.namespace else {}
+            # As the API server does before it asks the policies.
+            asked["metadata"]["name"] = asked["metadata"]["name"] or f"{asked['metadata']['generateName']}x5k2p"
         elif request.operation == "UPDATE":
             assert request.change
             asked = copy.deepcopy(old)
@@ -236,7 +238,7 @@ SLIPS = (
     *("ownerReferences", "controller", "serviceAccountName", "labels", "containers", "initContainers", "image"),
     *("username", "operation", "resource", "subResource", "allowed", "data", "source", "persistentVolumeClaimName"),
     *("volumeName", "claimRef", "csi", "volumeHandle", "volumeSnapshotRef", "namespace"),
-    *("annotations", "rules", "subjects", "binaryData"),
+    *("annotations", "rules", "subjects", "binaryData", "immutable"),
 )
 
 

@@ -814,6 +814,11 @@ def _unlabelled(manifest: Manifest) -> Manifest:
     return manifest
 
 
+def _generated(manifest: Manifest) -> Manifest:
+    manifest["metadata"] |= {"name": "", "generateName": "mine-"}
+    return manifest
+
+
 def _helm(refused: Mapping[str, bool]) -> Iterator[Case]:
     """Helm's records of the release, which decide what an administrator's next command does."""
     later = "sh.helm.release.v1.{}.v99"
@@ -827,12 +832,18 @@ def _helm(refused: Mapping[str, bool]) -> Iterator[Case]:
         )
     for text, ask in {
         "change of its labels alone": lambda p: update(p, "secrets", p.record, _labelled("status", "superseded")),
+        "made immutable, so that no upgrade ends": lambda p: update(
+            p, "secrets", p.record, lambda s: s.update(immutable=True)
+        ),
         "another owner of it, so that it is collected as garbage": lambda p: update(p, "secrets", p.record, _owned),
         "deletion of it": lambda p: delete(p, "secrets", p.record),
         "deletion of all Secrets of the namespace": lambda p: delete(p, "secrets"),
         "a later version of it": lambda p: create(p, helm_record(p, "secrets", later.format(p.release))),
         "a later version of it, without labels, to be found by its name": lambda p: create(
             p, _unlabelled(helm_record(p, "secrets", later.format(p.release)))
+        ),
+        "Secret with a generated name and Helm's labels": lambda p: create(
+            p, _generated(helm_record(p, "secrets", "x"))
         ),
         "Secret of any name with Helm's labels, which Helm takes for a version": lambda p: create(
             p, helm_record(p, "secrets", "innocent")
@@ -864,6 +875,16 @@ def _surroundings(refused: Mapping[str, bool]) -> Iterator[Case]:
             "change of the NetworkPolicy",
             DEV,
             lambda p: update(p, "networkpolicies", p.release, lambda n: n.update(spec=free)),
+        ),
+        (
+            "label of the CronJob by which the plugin finds it",
+            DEV,
+            lambda p: update(p, "cronjobs", p.cronjob_name, _labelled("app", "other")),
+        ),
+        (
+            "record of the access policies, made immutable",
+            DEV,
+            lambda p: update(p, "configmaps", f"{p.release}-access", lambda m: m.update(immutable=True)),
         ),
         ("deletion of the NetworkPolicy", DEV, lambda p: delete(p, "networkpolicies", p.release)),
         ("deletion of the NetworkPolicy", OWN, lambda p: delete(p, "networkpolicies", p.release)),
@@ -1153,6 +1174,11 @@ def _helm_at_work(free: Mapping[str, bool]) -> Iterator[Case]:
             yield Case(text, who, ask, free)
     for text, who, ask in (
         ("Secret of another name", DEV, lambda p: create(p, new("secrets", "mine", stringData={"a": "b"}))),
+        (
+            "Secret with a generated name",
+            DEV,
+            lambda p: create(p, new("secrets", "", metadata={"generateName": f"sh.helm.release.v1.{p.release}.v"})),
+        ),
         (
             "change of a Secret",
             DEV,
