@@ -80,13 +80,8 @@ class Counter:
         self._held.unlink(missing_ok=True)
         program = self._folder / "psql"
         program.write_text(f"""#!/bin/sh
-case $* in *statements) ;; *) exec {pod.server.bin}/psql "$@" ;; esac
-for word; do
-  shift
-  case $word in */statements) word=- ;; esac
-  set -- "$@" "$word"
-done
-sed 's|^COMMIT;$|{_HELD} \\\\g {self._held}\\n&|' "$BACKUP_RUN/statements" | {pod.server.bin}/psql -At "$@"
+case $* in *"-f -") ;; *) exec {pod.server.bin}/psql "$@" ;; esac
+sed 's|^COMMIT;$|{_HELD} \\\\g {self._held}\\n&|' | {pod.server.bin}/psql -At "$@"
 """)
         program.chmod(0o755)
         self.path = f"{self._folder}:{pod.environment()['PATH']}"
