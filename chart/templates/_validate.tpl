@@ -19,7 +19,7 @@
   "hba_file" "ident_file" "config_file" "include[a-z_]*" "data_directory" "external_pid_file"
   "archive_[a-z_]*" "recovery_[a-z_]*" "primary_[a-z_]*" "hot_standby[a-z_]*" "restore_command" "promote_trigger_file"
   "log_destination" "log_directory" "log_filename" "logging_collector" "syslog_[a-z_]*" "stats_temp_directory"
-  "temp_tablespaces" "default_tablespace")) -}}
+  "temp_tablespaces" "default_tablespace" "shared_memory_type" "dynamic_shared_memory_type")) -}}
 {{- range $name, $_ := .Values.drill.postgresql -}}
   {{- if regexMatch $open $name -}}
     {{- $errors = append $errors (printf
