@@ -6,9 +6,8 @@
 
 server=''
 
-# Without durability, which is not needed here, and with shared memory in files, since a pod's /dev/shm is small and belongs to all of
-# its containers. What the chart's value
-# `drill.postgresql` sets comes last, and so applies; but nothing can open this server to others.
+# Without durability, which is not needed here, and with shared memory in files: a pod's /dev/shm is small, and all its containers share
+# it. What the chart's value `drill.postgresql` sets comes last, and so applies; but nothing can open this server to others.
 start_server() {
   rm -rf "$data"
   run initdb -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >/dev/null ||
