@@ -197,7 +197,7 @@ def test_the_package_renders_what_the_folder_renders(package: Path) -> None:
 def test_a_release_fits_in_its_secret_many_times_over(package: Path) -> None:
     """Helm stores the whole chart and the rendered manifest, gzipped, in one Secret of at most 1 MiB."""
     release = gzip.compress(package.read_bytes() + chart.render_text().encode())
-    assert len(release) < 400_000, f"{len(release)} bytes"
+    assert len(release) < 450_000, f"{len(release)} bytes"
 
 
 def test_a_configmap_of_scripts_stays_below_its_limit() -> None:
