@@ -107,8 +107,14 @@ def test_what_an_upgrade_cannot_do_is_found(kind: str, change: Callable[[Manifes
 
 
 BY_HAND = re.compile(r"kubectl (?:patch|label|annotate|edit|scale) [^`\n]*")
-OTHERS = ("patch settings.longhorn.io", "patch cluster", "label pvc {name_of(facts.claim)}", "patch --field-manager")
-"""Objects that no release owns: Longhorn's settings, CloudNativePG's clusters, a claim that the chart did not make."""
+OTHERS = (
+    "patch settings.longhorn.io",
+    "patch cluster",
+    "label pvc {name_of(facts.claim)}",
+    "label namespace",
+    "patch --field-manager",
+)
+"""Objects that no release owns: Longhorn's settings, CloudNativePG's clusters, namespaces, claims of others."""
 
 
 def test_nothing_tells_people_to_change_an_object_of_the_release_by_hand() -> None:

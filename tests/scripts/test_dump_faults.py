@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import random
 import re
@@ -364,8 +365,13 @@ def test_volume_that_another_process_fills_heals_each_time(app: StandIns, rounds
             if state == ["failed"]:
                 assert re.search("No space|free on the volume", app.result("app")["error"]), log
             app.finish()
-            assert kept <= {p.name for p in app.archives("app")}, "a good backup was lost"
+            there = {p.name for p in app.archives("app")}
+            # Thanks to the room that is reserved, the run may end; then the policy removes the older one of an hour.
+            assert kept <= there or (state == ["staged"] and max(there) > max(kept)), "a good backup was lost"
             assert not list(app.directory("app").glob("*.bad"))
+            for archive in app.archives("app"):
+                digest = archive.with_name(f"{archive.name}.sha256").read_text().split()[0]
+                assert hashlib.sha256(archive.read_bytes()).hexdigest() == digest
             (app.root / "ballast").unlink()
             app.run()
             assert app.unpublished("app") == []
