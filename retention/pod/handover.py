@@ -5,6 +5,7 @@ each that has the database's name, and nothing that it leaves there is believed 
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -90,6 +91,15 @@ def requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
         else:
             requests[base] = database
     return requests, strays
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a name. One that cannot be looked at is there: reading it will say why."""
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno != errno.ENOENT
+    return True
 
 
 def _names(directory: Path) -> list[str]:
@@ -260,12 +270,12 @@ def _copy_roles(folder: Folder, base: str, target: Path) -> None:
 def _clear(places: Places, log: Callable[[str], None]) -> None:
     """Give back the space of the containers before. No other container sees what cannot be removed."""
     for folder in (places.results / FOLDERS, places.run / FOLDERS, places.scratch / FOLDERS):
-        for name in _names(folder) if folder.is_dir() else ():
+        for name in _names(folder) if _is_there(folder) else ():
             path = folder / name
             with contextlib.suppress(OSError, RecursionError):
                 _open_up(path)
                 shutil.rmtree(path)
-            if path.exists():
+            if _is_there(path):
                 log(f"warning: {path}: what the drill of this database left there cannot be removed")
 
 
@@ -289,7 +299,7 @@ def collect(results: Path) -> None:
     for base, database in requests.items():
         name = f"{base}{RESULT_SUFFIX}"
         folder = results / FOLDERS / database
-        if (results / name).exists() or not folder.is_dir():
+        if _is_there(results / name) or not _is_there(folder):
             continue
         values, warnings = _checked(folder, name)
         if values:

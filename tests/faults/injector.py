@@ -9,7 +9,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -182,9 +182,15 @@ class _Entries:
     def __exit__(self, *_: object) -> None:
         self._entries.close()
 
-    def __iter__(self) -> Iterator["_Entry"]:
-        for entry in self._entries:
-            yield _Entry(entry, f"{self._place}/{entry.name}", self._fault)
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> "_Entry":
+        entry = next(self._entries)
+        return _Entry(entry, f"{self._place}/{entry.name}", self._fault)
+
+    def close(self) -> None:
+        self._entries.close()
 
 
 class _Entry:

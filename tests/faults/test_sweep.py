@@ -6,6 +6,7 @@ A few hundred here, chosen by chance with a fixed seed; all of them in the long 
 import errno
 import os
 import random
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -97,7 +98,7 @@ class Sweep:
             # Nothing else finds the damage that it was sent for.
             retention_here("verify", world.root)
         for path in world.results.iterdir():
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         for database in ("app", "other"):
             world.fail(database)
         first = world.finish(NOW + MINUTE)

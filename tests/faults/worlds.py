@@ -16,7 +16,7 @@ from retention.names import SIDECARS, Grammar, Kind, base_of, file_name
 from retention.volume.folder import Folder
 from retention.volume.scan import scan
 from tests.faults.server import HUNG
-from tests.retention.world import HOUR, REPOSITORY, T0, World
+from tests.retention.world import HOUR, REPOSITORY, T0, World, retention_here
 
 NOW = T0 + timedelta(days=30)
 MINUTE = timedelta(minutes=1)
@@ -72,6 +72,30 @@ def _corrupt(world: World) -> None:
     _common(world)
     path = world.folder("app") / f"{CORRUPT}.dump"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def _chosen_for_drill(world: World) -> None:
+    """Prepare what `choose --drill` leaves, and what the container of the database before has reported."""
+    _common(world)
+    ran = retention_here("choose", *AT, "--drill", world.config, "--requests", world.results, world.root)
+    assert ran.code == 0, ran.out
+    for name in ("run", "scratch"):
+        (world.top / name).mkdir()
+    reported = world.results / "databases" / "other"
+    reported.mkdir(parents=True)
+    (reported / f"{OTHER}.drill").write_text(f"database=other\nbase={OTHER}\nstate=proved\ntables=3\n")
+    (world.top / "scratch" / "databases" / "other" / "archives").mkdir(parents=True)
+
+
+def _handed_over(world: World, _: str) -> bool:
+    """Each archive that is due is there as it is on the volume, or its drill has failed."""
+    copies = world.top / "scratch" / "databases" / "app" / "archives"
+    bases = [path.name.removesuffix(".request") for path in world.results.glob("app-*.request")]
+    return bool(bases) and all(
+        (world.results / f"{base}.drill").exists()
+        or (copies / f"{base}.dump").read_bytes() == _archive(world, base).read_bytes()
+        for base in bases
+    )
 
 
 def _adoptable(world: World) -> None:
@@ -190,6 +214,15 @@ COMMANDS = {
         lambda world: ["choose", *AT, "--drill", world.config, "--requests", world.results, world.root],
         _sampled,
     ),
+    "hand-over": Command(
+        _chosen_for_drill,
+        lambda world: [
+            *("hand-over", *AT, "--database", "app", "--seconds", "3600", "--scratch-size", "1Gi"),
+            *(word for name in ("config", "results", "run", "scratch") for word in (f"--{name}", world.top / name)),
+            world.root,
+        ],
+        _handed_over,
+    ),
     "drill": Command(
         _drilled,
         lambda world: ["drill", *AT, "--config", world.config, "--results", world.results, world.root],
@@ -233,7 +266,7 @@ class Server:
         for index, name in enumerate(commands):
             answers[index].unlink(missing_ok=True)
             more = {"seed": request["seed"] * 10 + index} if "seed" in request else {}
-            folders = [str(world.root), str(world.results), str(world.config)]
+            folders = [str(world.root), str(world.results), str(world.config), str(world.top / "scratch")]
             arguments = [str(argument) for argument in COMMANDS[name].arguments(world)]
             facts = {"arguments": arguments, "folders": folders, "answer": str(answers[index])}
             made = {"patience": 0.05, **facts, **request, **more}

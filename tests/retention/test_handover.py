@@ -1,5 +1,6 @@
 """`hand-over`: a container gets one database's archives and no more, and what it leaves is checked before it counts."""
 
+import errno
 import json
 import os
 import stat
@@ -211,3 +212,25 @@ def test_texts_of_a_container_are_short_lines_that_no_terminal_obeys(world: Worl
     assert isinstance(found["warnings"], list)
     assert len(found["warnings"]) == 20
     assert max(map(len, ran.out.splitlines())) < 2500
+
+
+def test_result_that_cannot_be_looked_at_fails_its_drill_and_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for database, base in (("app", APP), ("shop", SHOP)):
+        assert hand_over(world, database).code == 0
+        report(world, database, base)
+    real = Path.lstat
+
+    def look(path: Path) -> os.stat_result:
+        if path == world.results / f"{SHOP}.drill":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "lstat", look)
+    ran = record(world)
+    assert ran.code == 1
+    assert "Traceback" not in ran.out
+    assert "fault in the program" not in ran.out
+    assert f"{APP}.dump proved" in ran.out
+    assert f"{SHOP}.dump proved" not in ran.out
