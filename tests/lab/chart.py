@@ -104,7 +104,14 @@ def run_helm(command: Sequence[str], standard_input: str = "") -> str:
         ChartError: Helm failed; the message is its standard error.
     """
     nowhere = "/nonexistent"
-    apart = {"HELM_PLUGINS": nowhere, "HELM_CONFIG_HOME": nowhere, "HELM_DATA_HOME": nowhere, "KUBECONFIG": nowhere}
+    # Helm ends before the memory that it leaves behind matters; to collect it less often saves a sixth of its time.
+    apart = {
+        "GOGC": "400",
+        "HELM_PLUGINS": nowhere,
+        "HELM_CONFIG_HOME": nowhere,
+        "HELM_DATA_HOME": nowhere,
+        "KUBECONFIG": nowhere,
+    }
     done = subprocess.run(
         command, input=standard_input, capture_output=True, text=True, check=False, timeout=120, env=os.environ | apart
     )
