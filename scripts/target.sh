@@ -26,8 +26,8 @@ SQL
 }
 
 # Names derived from the target's: their suffixes mark an unfinished database, the old one (with its date), and a finished one.
-# The moment in them, of the server's clock, is the first one that no name carries yet: two restores may begin within one
-# second, and a clock may be set back. In place it ends the names of schemas and of a few other objects: see set-aside.sql.
+# The moment comes from the server's clock. It is the first second that no name ends with yet, because two restores may begin within
+# one second, and a clock may be set back. In place, names of schemas and of a few other objects end with it: see set-aside.sql.
 name_databases() {
   [ "$way" = in-place ] && in=$target || in=$maintenance
   ask "$in" -v target="$target" <<'SQL' || fail_with_stderr "the new database cannot be named"

@@ -10,8 +10,8 @@
 # The moment, for what is recorded.
 now() { date +%s; }
 
-# Seconds of a clock that nobody sets, for whatever is measured or waited for: the other one may be corrected by hours in the
-# middle of a dump.
+# Print the seconds since the node started. All durations and waits use them, because a correction of the clock can move the time
+# of day by hours in the middle of a dump.
 seconds() {
   if read -r uptime _ 2>/dev/null </proc/uptime; then echo "${uptime%%.*}"; else now; fi
 }

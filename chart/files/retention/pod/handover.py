@@ -170,7 +170,7 @@ def _write(directory: Path, name: str, values: Mapping[str, str], warnings: Iter
 
 
 def _uptime() -> int:
-    """Return the seconds of a clock that nobody sets, and that all containers of a node share."""
+    """Return the seconds since the node started. All its containers share this clock, and no correction changes it."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
