@@ -198,20 +198,15 @@ restore() {
   put restore_seconds "$(($(seconds) - began))"
 }
 
-# As fill_in_steps of restore.sh.
-restore_in_steps() {
-  split_for_care "$list.use"
-  for part in 1 2 3; do
-    [ "$part" != 3 ] || [ ! -s "$list.rows" ] || make_way_for_rows "$drilled"
-    PGDATABASE=$drilled
-    [ ! -s "$list.use.$part" ] || run pg_restore "$@" -L "$list.use.$part" "$archive" || return 1
-    [ -z "$careful" ] || [ "$part" = 3 ] || take_care "$drilled" "$BACKUP_RESULTS/back.$part"
-  done
+# Run pg_restore with these arguments, of which the last is a list of entries.
+restore_list() {
+  PGDATABASE=$drilled
+  run pg_restore "$@" "$archive"
 }
 
 restore_as_superuser() {
   PGDATABASE=$drilled
-  if [ -s "$list.rows" ]; then restore_in_steps "$@"; else run pg_restore "$@" "$archive"; fi || restore_carefully "$@"
+  if [ -s "$list.rows" ]; then in_steps "$drilled" restore_list "$@" -L; else run pg_restore "$@" "$archive"; fi || restore_carefully "$@"
 }
 
 drop_database() {
@@ -229,7 +224,7 @@ restore_carefully() {
   drop_database
   create_database
   careful=yes path=''
-  restore_in_steps "$@" || fail_with_stderr "pg_restore failed"
+  in_steps "$drilled" restore_list "$@" -L || fail_with_stderr "pg_restore failed"
   take_back "$drilled" "$BACKUP_RESULTS/back.2" "$BACKUP_RESULTS/back.1"
 }
 

@@ -72,23 +72,13 @@ fill_new_database() {
   stop_watching
 }
 
-fill_plainly() { if [ -s "$list.rows" ]; then fill_in_steps; else fill_part "$list.use"; fi; }
+fill_plainly() { if [ -s "$list.rows" ]; then in_steps "$new" fill_part; else fill_part "$list.use"; fi; }
 
 fill_part() { split_entries "$1" && each_part; }
 
-# First the definitions, then the rows, with what has to be done in between.
-fill_in_steps() {
-  split_for_care "$list.use"
-  for care in 1 2 3; do
-    [ "$care" != 3 ] || [ ! -s "$list.rows" ] || make_way_for_rows "$new"
-    [ ! -s "$list.use.$care" ] || fill_part "$list.use.$care" || return 1
-    [ -z "$careful" ] || [ "$care" = 3 ] || take_care "$new" "$BACKUP_RESULTS/back.$care"
-  done
-}
-
 fill_carefully() {
   : >"$failed"
-  fill_in_steps || fail_with_stderr "pg_restore failed"
+  in_steps "$new" fill_part || fail_with_stderr "pg_restore failed"
   take_back "$new" "$BACKUP_RESULTS/back.2" "$BACKUP_RESULTS/back.1"
   sed -n 's/^psql:.*: ERROR:  /CHECK: ERROR:  /p' "$stderr" | printable >>"$failed"
   report_late_checks

@@ -23,6 +23,19 @@ split_for_care() {
   ' "$1" "$1"
 }
 
+# Restore first the definitions, then the rows, with what has to be done in between: in_steps DATABASE COMMAND [ARGUMENT…]. The command
+# gets the list of each step as its last argument. Restores and drills share this, so that a drill proves what a restore does.
+in_steps() {
+  filled=$1
+  shift
+  split_for_care "$list.use"
+  for care in 1 2 3; do
+    [ "$care" != 3 ] || [ ! -s "$list.rows" ] || make_way_for_rows "$filled"
+    [ ! -s "$list.use.$care" ] || "$@" "$list.use.$care" || return 1
+    [ -z "$careful" ] || [ "$care" = 3 ] || take_care "$filled" "$BACKUP_RESULTS/back.$care"
+  done
+}
+
 # Run careful.sql in database $1; the statements that take it all back go to the file $2.
 take_care() {
   ask "$1" -v path="$path" -v moment="${moment:-}" <"${0%/*}/careful.sql" || fail_with_stderr "the restored functions cannot be read"
