@@ -216,13 +216,16 @@ def session_processes(leader: int) -> list[Path]:
 
 
 def kill_session(process: subprocess.Popen[str]) -> None:
-    """SIGKILL every process of a started dump, as the end of a container does."""
+    """SIGKILL every process of a started dump, as the end of a container does.
+
+    Whatever was begun between the look and the kill is found by the next look; the last one finds nothing.
+    """
+    end = time.monotonic() + 60
     while found := session_processes(process.pid):
+        assert time.monotonic() < end, f"these processes outlive SIGKILL: {[entry.name for entry in found]}"
         for entry in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(entry.name), signal.SIGKILL)
-        if process.poll() is not None and [int(e.name) for e in found] == [process.pid]:
-            break
         process.poll()
     process.communicate(timeout=60)
 
