@@ -209,7 +209,7 @@ feed_large_objects() {
   [ -s "$list.objects" ] || return 0
   rm -f "$BACKUP_RUN/feed.failed"
   { pg_restore -f - -L "$list.objects" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
-    sed '/^BEGIN;$/d; /^COMMIT;$/d'
+    awk '$0 != "BEGIN;" && $0 != "COMMIT;"' || : >"$BACKUP_RUN/feed.failed"
   [ ! -e "$BACKUP_RUN/feed.failed" ]
 }
 
