@@ -392,15 +392,18 @@ analyze_beside() {
   analyze_share "$1" 1 2
 }
 
-# Analyze one share of the tables: analyze_share DATABASE SHARE SHARES. Sorted by size, the largest goes to one share, the
-# next two to the other, and so on. A partition is analyzed with its parent.
+# Analyze one share of the tables: analyze_share DATABASE SHARE SHARES. A partition is analyzed with its parent. ANALYZE reads at most 300
+# times default_statistics_target pages of a table, and for a parent once more as many of all its partitions. Sorted by that, the
+# table that takes longest goes to one share, the next two to the other, and so on.
 analyze_share() {
   ask "$1" -v share="$2" -v shares="$3" -v moment="$moment" <<'SQL' || :
 \set ON_ERROR_STOP off
+WITH page (most) AS (SELECT 300 * current_setting('default_statistics_target')::bigint)
 SELECT format('ANALYZE %s', oid::regclass) FROM (
-  SELECT oid, row_number() OVER (ORDER BY greatest(pg_table_size(oid),
-      (SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(oid))) DESC, oid) AS rank
-    FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't'
+  SELECT oid, row_number() OVER (ORDER BY coalesce(
+      (SELECT sum(least(pg_relation_size(relid) / 8192, most)) + least(sum(pg_relation_size(relid)) / 8192, most) FROM pg_partition_tree(oid)),
+      least(pg_relation_size(oid) / 8192, most)) DESC, oid) AS rank
+    FROM pg_class, page WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't'
       AND relnamespace::regnamespace::text !~ ('_before_' || :'moment' || '"?$')) t
   WHERE rank / :shares % :shares = :share
 \gexec
