@@ -37,18 +37,22 @@ check_timescaledb() {
       "set spec.enableSuperuserAccess of the cluster, so that the restore uses the superuser's Secret"
 }
 
-# Everything that cannot be set aside.
+# Everything that cannot be set aside, after a line about locks, which check_locks reads.
 find_set_aside() {
-  ask "$target" -v moment="$moment" <<SQL || fail_with_stderr "database '$target' cannot be read"
-SELECT DISTINCT regexp_replace(obstacle, '[[:cntrl:]]', ' ', 'g') FROM $(set_aside_plan) WHERE obstacle <> '' ORDER BY 1
+  ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "database '$target' cannot be read"
+WITH plan AS MATERIALIZED (SELECT * FROM $(set_aside_plan)),
+obstacles AS (SELECT DISTINCT regexp_replace(obstacle, '[[:cntrl:]]', ' ', 'g') AS line FROM plan WHERE obstacle <> '')
+SELECT line FROM (
+  SELECT 1 AS part, concat_ws(chr(31), $locks_there) AS line
+  UNION ALL SELECT 2, line FROM obstacles) l ORDER BY part, line
 SQL
-  cat "$facts" >>"$BACKUP_RUN/obstacles"
+  sed -n 1p "$facts" >"$BACKUP_RUN/locks"
+  sed 1d "$facts" >>"$BACKUP_RUN/obstacles"
 }
 
 # What is restored: all but what belongs to the database as a whole, and what stays because this role may not change it.
 choose_entries() {
   left_alone
-  extension_rows
   awk -v superuser="$superuser" -v alone="$BACKUP_RUN/alone" -v rows="$BACKUP_RUN/extension-rows" -v separator="$separator" \
     -v left="$list.left" -v deletes="$list.deletes" "$entry_chooser" "$list" "$list" >"$list.use"
   awk '$4 == "SCHEMA"' "$list.use" >"$list.schemas"
@@ -62,7 +66,8 @@ choose_entries() {
 # The entries of the table of contents that this role leaves alone, as their beginning after the numbers and, where that is
 # not enough, a part of the rest.
 left_alone() {
-  ask "$target" <<'SQL' || fail_with_stderr "the objects of '$target' cannot be read"
+  ask "$target" -v superuser="$superuser" -v alone="$BACKUP_RUN/alone" -v rows="$BACKUP_RUN/extension-rows" <<SQL || fail_with_stderr "the objects of '$target' cannot be read"
+\\o :alone
 SELECT 'SERVER - ' || srvname || ' ', '' FROM pg_foreign_server WHERE NOT pg_has_role(srvowner, 'USAGE')
 UNION ALL SELECT unnest(ARRAY['ACL - FOREIGN ', 'COMMENT - ', 'USER MAPPING - ']), ' SERVER ' || srvname || ' '
   FROM pg_foreign_server WHERE NOT pg_has_role(srvowner, 'USAGE')
@@ -82,9 +87,11 @@ UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ']) |
   FROM pg_event_trigger WHERE current_setting('is_superuser') = 'off'
 UNION ALL SELECT unnest(ARRAY['COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
   WHERE current_setting('is_superuser') = 'off'
-UNION ALL SELECT 'DEFAULT ACL ', ' ' || rolname || ' ' FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE')
+UNION ALL SELECT 'DEFAULT ACL ', ' ' || rolname || ' ' FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE');
+\\o :rows
+$(extension_rows);
+\\o
 SQL
-  mv "$facts" "$BACKUP_RUN/alone"
 }
 
 # Reads the table of contents twice: at first what the archive defines, then what of it is restored. Rows and rights of what it
