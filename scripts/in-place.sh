@@ -162,14 +162,14 @@ entry_chooser='
 
 # All statements of the restore. COMMIT comes only after pg_restore has ended well: without it nothing has happened.
 feed() {
-  set -- "$archive"
-  case $keep_owners$superuser in f) set -- --no-owner --role="$owner" "$archive" ;; t) set -- --no-owner "$archive" ;; esac
+  as=archive
+  case $keep_owners$superuser in f) as=owner ;; t) as=nobody ;; esac
   printf '%s\n' "$preamble" 'BEGIN;' "SELECT txid_current() \\g $BACKUP_RUN/transaction"
   make_room
-  pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
+  with_owners "$as" write_statements -L "$list.schemas" >"$list.sql" || return 1
   sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
   [ ! -s "$list.moves" ] || cat "$list.moves"
-  feed_large_objects "$@" || return 1
+  feed_large_objects || return 1
   feed_carefully "$list.most" || return 1
   echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
   compare_before_commit
@@ -179,12 +179,11 @@ feed() {
 
 # The statements of one part: feed_part HOW LIST.
 feed_part() {
-  how=$1
-  set -- -L "$2" "$archive"
-  case $how in nobody) set -- --no-owner "$@" ;; owner) set -- --no-owner --role="$owner" "$@" ;; esac
   echo 'RESET ROLE;'
-  pg_restore -f - "$@" 2>"$BACKUP_RUN/feed.err"
+  with_owners "$1" write_statements -L "$2"
 }
+
+write_statements() { pg_restore -f - "$@" "$archive" 2>"$BACKUP_RUN/feed.err"; }
 
 # What is there moves out of the way, and what would act upon the restored objects goes back to what a new database has.
 make_room() {
@@ -215,7 +214,7 @@ write_unlinks() {
 feed_large_objects() {
   [ -s "$list.objects" ] || return 0
   rm -f "$BACKUP_RUN/feed.failed"
-  { pg_restore -f - -L "$list.objects" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
+  { with_owners "$as" write_statements -L "$list.objects" || : >"$BACKUP_RUN/feed.failed"; } |
     awk '$0 != "BEGIN;" && $0 != "COMMIT;"' || : >"$BACKUP_RUN/feed.failed"
   [ ! -e "$BACKUP_RUN/feed.failed" ]
 }

@@ -79,6 +79,16 @@ split_for_one_owner() {
   done >"$list.parts"
 }
 
+# Run a command with the options of pg_restore that give what it restores these owners: with_owners HOW COMMAND [ARGUMENT…].
+with_owners() {
+  case $1 in
+    nobody) shift && set -- "$@" --no-owner ;;
+    owner) shift && set -- "$@" --no-owner --role="$owner" ;;
+    *) shift ;;
+  esac
+  "$@"
+}
+
 # Restore, or write the statements of, each part.
 each_part() {
   while read -r how part <&4; do
