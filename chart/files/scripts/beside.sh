@@ -62,19 +62,22 @@ drop_new_database() {
 # have but a few connections needs them for the restore.
 hold_new_database() {
   is_number "$may_connect" && [ "$may_connect" -lt 5 ] && return
-  rm -f "$BACKUP_RUN/hold" "$BACKUP_RUN/held"
+  rm -f "$BACKUP_RUN/hold"
   mkfifo "$BACKUP_RUN/hold"
-  printf '%s\n' "$preamble" '\o :held' "SELECT pg_try_advisory_lock(hashtext('cnpg-backup'), hashtext(:'new'));" '\o' \
-    >"$BACKUP_RUN/hold.sql"
-  PGDATABASE=$maintenance psql -XAtqw -v ON_ERROR_STOP=1 -v new="$new" -v held="$BACKUP_RUN/held" \
-    -f "$BACKUP_RUN/hold.sql" -f "$BACKUP_RUN/hold" >/dev/null 2>"$stderr" &
+  make_pipe "$BACKUP_RUN/held" || fail "the new database cannot be reserved: a pipe cannot be made in $BACKUP_RUN"
+  printf '%s\n' "$preamble" "SELECT pg_try_advisory_lock(hashtext('cnpg-backup'), hashtext(:'new'));" >"$BACKUP_RUN/hold.sql"
+  PGDATABASE=$maintenance psql -XAtqw -v ON_ERROR_STOP=1 -v new="$new" \
+    -f "$BACKUP_RUN/hold.sql" -f "$BACKUP_RUN/hold" >&5 2>"$stderr" 5>&- 6<&- &
   holder=$!
-  exec 9<>"$BACKUP_RUN/hold"
-  until [ -s "$BACKUP_RUN/held" ]; do
-    kill -0 "$holder" 2>/dev/null || fail_with_stderr "the new database cannot be reserved"
-    sleep 0.1
-  done
-  [ "$(cat "$BACKUP_RUN/held")" = t ] || fail "another restore of '$target' began in the same second" "start the restore again"
+  exec 9<>"$BACKUP_RUN/hold" 5>&-
+  # The pipe ends with psql, so this never waits for one that is gone.
+  IFS= read -r held <&6 || held=
+  exec 6<&-
+  case $held in
+    t) ;;
+    f) fail "another restore of '$target' began in the same second" "start the restore again" ;;
+    *) wait "$holder" || holder='' && fail_with_stderr "the new database cannot be reserved" ;;
+  esac
 }
 
 release_new_database() {

@@ -151,11 +151,12 @@ SQL
   done
 }
 
-# Rows of a table that the archive does not define are an extension's configuration: they replace those that are there where
-# the role may do that, and stay where it may not. For each such table of an extension that is there: its entry, whether the
-# role may replace its rows, and its oid. Last, whether extensions that are not there yet will be the role's own.
+# The query for the rows of extensions. Rows of a table that the archive does not define are an extension's configuration: they
+# replace those that are there where the role may do that, and stay where it may not. For each such table of an extension that is
+# there: its entry, whether the role may replace its rows, and its oid. Last, whether extensions that are not there yet will be the
+# role's own.
 extension_rows() {
-  ask "$target" -v superuser="$superuser" <<SQL || fail_with_stderr "the extensions of '$target' cannot be read"
+  cat <<SQL
 SELECT translate(CASE relkind WHEN 'S' THEN 'SEQUENCE SET ' ELSE 'TABLE DATA ' END || nspname || ' ' || relname || ' ', E'\\n\\r"', '  '),
   CASE relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'UPDATE')
     ELSE has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE') AND NOT row_security_active(c.oid) END,
@@ -168,7 +169,6 @@ FROM (VALUES $(values_of "$BACKUP_RUN/extensions" | grep . || echo '(NULL)')) w 
   JOIN pg_available_extensions a USING (name) JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version
 WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = w.name)
 SQL
-  mv "$facts" "$BACKUP_RUN/extension-rows"
 }
 
 # Each by the condition that its extension gave, in one statement; a condition may have several lines.

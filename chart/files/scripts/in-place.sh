@@ -37,18 +37,22 @@ check_timescaledb() {
       "set spec.enableSuperuserAccess of the cluster, so that the restore uses the superuser's Secret"
 }
 
-# Everything that cannot be set aside.
+# Everything that cannot be set aside, after a line about locks, which check_locks reads.
 find_set_aside() {
-  ask "$target" -v moment="$moment" <<SQL || fail_with_stderr "database '$target' cannot be read"
-SELECT DISTINCT regexp_replace(obstacle, '[[:cntrl:]]', ' ', 'g') FROM $(set_aside_plan) WHERE obstacle <> '' ORDER BY 1
+  ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "database '$target' cannot be read"
+WITH plan AS MATERIALIZED (SELECT * FROM $(set_aside_plan)),
+obstacles AS (SELECT DISTINCT regexp_replace(obstacle, '[[:cntrl:]]', ' ', 'g') AS line FROM plan WHERE obstacle <> '')
+SELECT line FROM (
+  SELECT 1 AS part, concat_ws(chr(31), $locks_there) AS line
+  UNION ALL SELECT 2, line FROM obstacles) l ORDER BY part, line
 SQL
-  cat "$facts" >>"$BACKUP_RUN/obstacles"
+  sed -n 1p "$facts" >"$BACKUP_RUN/locks"
+  sed 1d "$facts" >>"$BACKUP_RUN/obstacles"
 }
 
 # What is restored: all but what belongs to the database as a whole, and what stays because this role may not change it.
 choose_entries() {
   left_alone
-  extension_rows
   awk -v superuser="$superuser" -v alone="$BACKUP_RUN/alone" -v rows="$BACKUP_RUN/extension-rows" -v separator="$separator" \
     -v left="$list.left" -v deletes="$list.deletes" "$entry_chooser" "$list" "$list" >"$list.use"
   awk '$4 == "SCHEMA"' "$list.use" >"$list.schemas"
@@ -62,7 +66,8 @@ choose_entries() {
 # The entries of the table of contents that this role leaves alone, as their beginning after the numbers and, where that is
 # not enough, a part of the rest.
 left_alone() {
-  ask "$target" <<'SQL' || fail_with_stderr "the objects of '$target' cannot be read"
+  ask "$target" -v superuser="$superuser" -v alone="$BACKUP_RUN/alone" -v rows="$BACKUP_RUN/extension-rows" <<SQL || fail_with_stderr "the objects of '$target' cannot be read"
+\\o :alone
 SELECT 'SERVER - ' || srvname || ' ', '' FROM pg_foreign_server WHERE NOT pg_has_role(srvowner, 'USAGE')
 UNION ALL SELECT unnest(ARRAY['ACL - FOREIGN ', 'COMMENT - ', 'USER MAPPING - ']), ' SERVER ' || srvname || ' '
   FROM pg_foreign_server WHERE NOT pg_has_role(srvowner, 'USAGE')
@@ -82,9 +87,11 @@ UNION ALL SELECT unnest(ARRAY['EVENT TRIGGER - ', 'COMMENT - EVENT TRIGGER ']) |
   FROM pg_event_trigger WHERE current_setting('is_superuser') = 'off'
 UNION ALL SELECT unnest(ARRAY['COMMENT - EXTENSION ', 'ACL pg_catalog ']), ''
   WHERE current_setting('is_superuser') = 'off'
-UNION ALL SELECT 'DEFAULT ACL ', ' ' || rolname || ' ' FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE')
+UNION ALL SELECT 'DEFAULT ACL ', ' ' || rolname || ' ' FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE');
+\\o :rows
+$(extension_rows);
+\\o
 SQL
-  mv "$facts" "$BACKUP_RUN/alone"
 }
 
 # Reads the table of contents twice: at first what the archive defines, then what of it is restored. Rows and rights of what it
@@ -155,14 +162,14 @@ entry_chooser='
 
 # All statements of the restore. COMMIT comes only after pg_restore has ended well: without it nothing has happened.
 feed() {
-  set -- "$archive"
-  case $keep_owners$superuser in f) set -- --no-owner --role="$owner" "$archive" ;; t) set -- --no-owner "$archive" ;; esac
+  as=archive
+  case $keep_owners$superuser in f) as=owner ;; t) as=nobody ;; esac
   printf '%s\n' "$preamble" 'BEGIN;' "SELECT txid_current() \\g $BACKUP_RUN/transaction"
   make_room
-  pg_restore -f - -L "$list.schemas" "$@" 2>"$BACKUP_RUN/feed.err" >"$list.sql" || return 1
+  with_owners "$as" write_statements -L "$list.schemas" >"$list.sql" || return 1
   sed 's/^CREATE SCHEMA /CREATE SCHEMA IF NOT EXISTS /' "$list.sql"
   [ ! -s "$list.moves" ] || cat "$list.moves"
-  feed_large_objects "$@" || return 1
+  feed_large_objects || return 1
   feed_carefully "$list.most" || return 1
   echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
   compare_before_commit
@@ -172,12 +179,11 @@ feed() {
 
 # The statements of one part: feed_part HOW LIST.
 feed_part() {
-  how=$1
-  set -- -L "$2" "$archive"
-  case $how in nobody) set -- --no-owner "$@" ;; owner) set -- --no-owner --role="$owner" "$@" ;; esac
   echo 'RESET ROLE;'
-  pg_restore -f - "$@" 2>"$BACKUP_RUN/feed.err"
+  with_owners "$1" write_statements -L "$2"
 }
+
+write_statements() { pg_restore -f - "$@" "$archive" 2>"$BACKUP_RUN/feed.err"; }
 
 # What is there moves out of the way, and what would act upon the restored objects goes back to what a new database has.
 make_room() {
@@ -208,8 +214,8 @@ write_unlinks() {
 feed_large_objects() {
   [ -s "$list.objects" ] || return 0
   rm -f "$BACKUP_RUN/feed.failed"
-  { pg_restore -f - -L "$list.objects" "$@" 2>"$BACKUP_RUN/feed.err" || : >"$BACKUP_RUN/feed.failed"; } |
-    sed '/^BEGIN;$/d; /^COMMIT;$/d'
+  { with_owners "$as" write_statements -L "$list.objects" || : >"$BACKUP_RUN/feed.failed"; } |
+    awk '$0 != "BEGIN;" && $0 != "COMMIT;"' || : >"$BACKUP_RUN/feed.failed"
   [ ! -e "$BACKUP_RUN/feed.failed" ]
 }
 

@@ -21,15 +21,14 @@ moved_locks="(SELECT count(*) FROM plan WHERE step BETWEEN 10 AND 20 AND NOT sta
       JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
     WHERE plan.step = 20 AND d.deptype IN ('a', 'i') AND c.relkind = 'S')"
 
-check_locks() {
-  ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "the server's settings cannot be read"
-WITH plan AS MATERIALIZED (SELECT * FROM $(set_aside_plan))
-SELECT $lock_settings, CASE :'keep' WHEN 'yes' THEN $moved_locks ELSE 0 END,
+# For a SELECT of a restore, with the same `plan`: all numbers that check_locks reads.
+locks_there="$lock_settings, CASE :'keep' WHEN 'yes' THEN $moved_locks ELSE 0 END,
   (SELECT count(*) FROM (SELECT classid, objid FROM pg_depend WHERE :'keep' = 'no' AND objid >= 16384
-    EXCEPT SELECT classid, objid FROM pg_depend WHERE deptype = 'e') dropped)
-SQL
-  IFS=$separator read -r lock_setting lock_slots locks_held locks_to_move locks_to_drop <"$facts"
-  estimate_locks "$archive" "$list.defined"
+    EXCEPT SELECT classid, objid FROM pg_depend WHERE deptype = 'e') dropped)"
+
+check_locks() {
+  IFS=$separator read -r lock_setting lock_slots locks_held locks_to_move locks_to_drop <"$BACKUP_RUN/locks"
+  estimate_locks "$archive" "$list.defined" || unreadable "its table of contents"
   add_up_locks
   log "$database" "it needs about $lock_need locks at once, the server has room for about $lock_room"
   [ "$lock_need" -le "$lock_room" ] ||
@@ -50,10 +49,13 @@ add_up_locks() {
 # PostgreSQL 18 takes one more for a relation, a type and a constraint. Large objects, and tables without a TOAST table, are counted in the
 # definitions.
 estimate_locks() {
-  pg_restore -l "$1" | awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' >"$2"
+  pg_restore -l "$1" >"$2.all" || {
+    rm -f "$2.all"
+    return 1
+  }
+  awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' "$2.all" >"$2"
   defined=$(pg_restore -L "$2" -f - "$1" | awk "$definitions_counter")
-  rm -f "$2"
-  locks_to_make=$(pg_restore -l "$1" | awk -v owners="${keep_owners-}" -v n="$defined" -v newer="$((server_num >= 180000))" '
+  locks_to_make=$(awk -v owners="${keep_owners-}" -v n="$defined" -v newer="$((server_num >= 180000))" '
     !/^[0-9]+; / { next }
     $4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH" { n += 3 + newer }
     $4 == "MATERIALIZED" && $6 != "DATA" { n += 8 + newer }
@@ -65,7 +67,8 @@ estimate_locks() {
     owners && $4 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|TEXT|COLLATION|CONVERSION)$/ { n++ }
     $4 == "COMMENT" && owners && $6 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|TEXT|COLLATION|CONVERSION)$/ { next }
     $4 == "COMMENT" && $6 !~ /^(TABLE|COLUMN|VIEW|MATERIALIZED|INDEX|SEQUENCE|TYPE|SCHEMA|EXTENSION|STATISTICS|FOREIGN|LARGE)$/ { n++ }
-    END { print n + 0 }')
+    END { print n + 0 }' "$2.all")
+  rm -f "$2" "$2.all"
 }
 
 # One lock for each large object; two less for a table without a TOAST table: a partitioned one, or one whose columns are all of a

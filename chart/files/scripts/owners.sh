@@ -15,9 +15,6 @@ look_at_owners() {
   [ "$superuser" = t ] || return 0
   special_objects
   [ -s "$BACKUP_RUN/special" ] || return 0
-  ask "$maintenance" <<'SQL' || fail_with_stderr "the server's roles cannot be read"
-SELECT rolname FROM pg_roles WHERE rolsuper
-SQL
   : >"$BACKUP_RUN/kept"
   awk -v separator="$separator" -v keep_owners="$keep_owners" -v kept="$BACKUP_RUN/kept" '
     BEGIN { while ((getline line <ARGV[1]) > 0) super[line]; ARGV[1] = "" }
@@ -32,7 +29,7 @@ SQL
       next
     }
     { rest = $0; sub(/^[0-9]+; [0-9]+ [0-9]+ /, "", rest); gsub(/"/, "", rest) }
-    rest in unowned { print }' "$facts" "$BACKUP_RUN/special" "$list" >"$list.unowned"
+    rest in unowned { print }' "$BACKUP_RUN/server.superusers" "$BACKUP_RUN/special" "$list" >"$list.unowned"
   [ ! -s "$BACKUP_RUN/kept" ] ||
     report "warning: only a superuser can own these, so they will belong to '$PGUSER': $(name_some "$BACKUP_RUN/kept")"
 }
@@ -80,6 +77,16 @@ split_for_one_owner() {
       *) [ ! -e "$list.part.${part#* }" ] || echo "${part% *} $list.part.${part#* }" ;;
     esac
   done >"$list.parts"
+}
+
+# Run a command with the options of pg_restore that give what it restores these owners: with_owners HOW COMMAND [ARGUMENT…].
+with_owners() {
+  case $1 in
+    nobody) shift && set -- "$@" --no-owner ;;
+    owner) shift && set -- "$@" --no-owner --role="$owner" ;;
+    *) shift ;;
+  esac
+  "$@"
 }
 
 # Restore, or write the statements of, each part.

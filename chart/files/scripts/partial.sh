@@ -89,16 +89,15 @@ fill_carefully() {
 # Restore the entries of a list into the new database: restore_part_beside HOW LIST. The name is passed in the environment,
 # since as an argument `a=b` would be a connection string; with the empty -d pg_restore connects to it.
 restore_part_beside() {
-  PGDATABASE=$new how=$1 part_list=$2
-  set --
-  case $how in nobody) set -- --no-owner ;; owner) set -- --no-owner --role="$owner" ;; esac
+  PGDATABASE=$new
   if [ "$on_error" = keep ]; then
-    restore_what_works "$part_list" "$@"
+    with_owners "$1" restore_what_works "$2"
     return
   fi
-  [ "$jobs" -eq 1 ] || set -- -j "$jobs" "$@"
-  run pg_restore -d '' -w --exit-on-error -L "$part_list" "$@" "$archive"
+  with_owners "$1" fill_entries -j "$jobs" -L "$2"
 }
+
+fill_entries() { run pg_restore -d '' -w --exit-on-error "$@" "$archive"; }
 
 # Whether the error in $stderr is one that a careful restore avoids.
 begin_again() {

@@ -186,13 +186,28 @@ begin() {
   ask_primary
 }
 
+# What concerns the server as a whole, in one session: to connect takes longer than to answer. A name with a line end is left out.
+look_at_roles() {
+  ask "$maintenance" -v target="$target" -v to="$BACKUP_RUN/server" <<'SQL' || fail_with_stderr "the server's roles and databases cannot be read"
+\o :to.me
+SELECT rolsuper, rolcreatedb, rolcreaterole, nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user;
+\o :to.target
+SELECT pg_get_userbyid(datdba), pg_has_role(datdba, 'USAGE'), datallowconn, datconnlimit FROM pg_database WHERE datname = :'target';
+\o :to.prepared
+SELECT quote_literal(gid), owner FROM pg_prepared_xacts WHERE database = :'target' ORDER BY prepared;
+\o :to.roles
+SELECT rolname FROM pg_roles WHERE strpos(rolname, chr(10)) = 0;
+\o :to.superusers
+SELECT rolname FROM pg_roles WHERE rolsuper AND strpos(rolname, chr(10)) = 0;
+\o
+SQL
+  IFS=$separator read -r superuser may_create_databases may_create_roles may_connect <"$BACKUP_RUN/server.me"
+}
+
 look_at_server() {
   wait_for_server
   [ "$role" = primary ] || fail "host $conf_host is a standby" "set 'host' of this database to the primary"
-  ask "$maintenance" <<'SQL' || fail_with_stderr "the server's roles cannot be read"
-SELECT rolsuper, rolcreatedb, rolcreaterole, nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user
-SQL
-  IFS=$separator read -r superuser may_create_databases may_create_roles may_connect <"$facts"
+  look_at_roles
   client_version=$(pg_restore --version)
   client_version=${client_version#*"(PostgreSQL) "}
   major=$((server_num / 10000)) archive_major=${req_server_version%%[!0-9]*}
@@ -229,12 +244,7 @@ unreadable() { fail "$req_base.dump cannot be read: ${1:-$(first_error)}"; }
 check_roles() {
   needed_roles "$keep_owners"
   [ "$way" = in-place ] || printf '%s\n' "$owner" >>"$BACKUP_RUN/roles"
-  : >"$BACKUP_RUN/missing"
-  [ -s "$BACKUP_RUN/roles" ] || return 0
-  ask "$maintenance" <<SQL || fail_with_stderr "the server's roles cannot be read"
-SELECT name FROM (VALUES $(values_of "$BACKUP_RUN/roles")) w (name) EXCEPT SELECT rolname FROM pg_roles ORDER BY 1
-SQL
-  mv "$facts" "$BACKUP_RUN/missing"
+  awk 'FILENAME == ARGV[1] { there[$0]; next } !($0 in there) && !seen[$0]++' "$BACKUP_RUN/server.roles" "$BACKUP_RUN/roles" >"$BACKUP_RUN/missing"
   [ ! -s "$BACKUP_RUN/missing" ] || [ "$superuser$may_create_roles" != ff ] ||
     fail "the archive names role '$(head -n 1 "$BACKUP_RUN/missing")', which the server lacks, and '$PGUSER' may not create it" \
       "create it as superuser ($req_base.globals.sql lists it), or restore with the superuser's Secret"
@@ -392,15 +402,18 @@ analyze_beside() {
   analyze_share "$1" 1 2
 }
 
-# Analyze one share of the tables: analyze_share DATABASE SHARE SHARES. Sorted by size, the largest goes to one share, the
-# next two to the other, and so on. A partition is analyzed with its parent.
+# Analyze one share of the tables: analyze_share DATABASE SHARE SHARES. A partition is analyzed with its parent. ANALYZE reads at most 300
+# times default_statistics_target pages of a table, and for a parent once more as many of all its partitions. Sorted by that, the
+# table that takes longest goes to one share, the next two to the other, and so on.
 analyze_share() {
   ask "$1" -v share="$2" -v shares="$3" -v moment="$moment" <<'SQL' || :
 \set ON_ERROR_STOP off
+WITH page (most) AS (SELECT 300 * current_setting('default_statistics_target')::bigint)
 SELECT format('ANALYZE %s', oid::regclass) FROM (
-  SELECT oid, row_number() OVER (ORDER BY greatest(pg_table_size(oid),
-      (SELECT sum(pg_table_size(relid)) FROM pg_partition_tree(oid))) DESC, oid) AS rank
-    FROM pg_class WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't'
+  SELECT oid, row_number() OVER (ORDER BY coalesce(
+      (SELECT sum(least(pg_relation_size(relid) / 8192, most)) + least(sum(pg_relation_size(relid)) / 8192, most) FROM pg_partition_tree(oid)),
+      least(pg_relation_size(oid) / 8192, most)) DESC, oid) AS rank
+    FROM pg_class, page WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't'
       AND relnamespace::regnamespace::text !~ ('_before_' || :'moment' || '"?$')) t
   WHERE rank / :shares % :shares = :share
 \gexec

@@ -6,11 +6,8 @@
 
 # A database that is closed to all sessions cannot be looked into; it counts as one that is not empty.
 look_at_target() {
-  ask "$maintenance" -v target="$target" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
-SELECT pg_get_userbyid(datdba), pg_has_role(datdba, 'USAGE'), datallowconn, datconnlimit FROM pg_database WHERE datname = :'target'
-SQL
   exists='' owner='' owns='' relations=0 target_tables='' accepts=t
-  if ! IFS=$separator read -r owner owns accepts limit <"$facts"; then
+  if ! IFS=$separator read -r owner owns accepts limit <"$BACKUP_RUN/server.target"; then
     accepts=t
     return
   fi
@@ -47,13 +44,9 @@ SQL
 # A transaction that was prepared keeps its locks until someone ends it, and stops every renaming: found before anything is
 # restored.
 check_prepared_transactions() {
-  [ -n "$exists" ] || return 0
-  ask "$maintenance" -v target="$target" <<'SQL' || fail_with_stderr "the prepared transactions cannot be read"
-SELECT quote_literal(gid), owner FROM pg_prepared_xacts WHERE database = :'target' ORDER BY prepared
-SQL
-  [ -s "$facts" ] || return 0
-  awk -F "$separator" '{ print $1 " of role " $2 }' "$facts" >"$BACKUP_RUN/prepared"
-  first=$(awk -F "$separator" 'NR == 1 { print $1 }' "$facts")
+  [ -s "$BACKUP_RUN/server.prepared" ] || return 0
+  awk -F "$separator" '{ print $1 " of role " $2 }' "$BACKUP_RUN/server.prepared" >"$BACKUP_RUN/prepared"
+  first=$(awk -F "$separator" 'NR == 1 { print $1 }' "$BACKUP_RUN/server.prepared")
   fail "'$target' has prepared transactions, which hold their locks until they are ended: $(name_some "$BACKUP_RUN/prepared")" \
     "in '$target', as that role or as superuser, end each: COMMIT PREPARED $first or ROLLBACK PREPARED $first; then restore again"
 }
