@@ -1,4 +1,4 @@
-"""Who reaches the claim: every case of tests/lab/access.py, asked of a real API server by impersonated people.
+"""Who reaches the claim: every case of tests/lab/access/, asked of a real API server by impersonated people.
 
 Five releases stand side by side: with no policy, with the label rule alone, with each engine alone, and with both.
 """

@@ -1,0 +1,112 @@
+"""What is tried against the claim, and what has to go on: one table for tests with and without a cluster, and the docs.
+
+Each case is one request by one person. Two judges run it: the policies' own expressions (tests/chart/test_access.py),
+and a real API server (tests/e2e/test_access.py), whose answers are what docs/security.md shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.lab.access.attempts import attempts
+from tests.lab.access.doors import open_doors
+from tests.lab.access.legitimate import legitimate
+from tests.lab.access.model import (
+    ADMIN,
+    APPLIER,
+    CHIEF,
+    CRONJOBS,
+    DEV,
+    JOBS,
+    LAYERS,
+    MOVER,
+    OPERATOR,
+    OWN,
+    PEOPLE,
+    PODS,
+    RESOURCES,
+    SNAPSHOTS,
+    STORAGE,
+    Case,
+    Manifest,
+    Place,
+    Request,
+    title,
+    username,
+)
+from tests.lab.access.objects import (
+    WORKLOADS,
+    by_hand,
+    claim_object,
+    connect,
+    create,
+    helm_record,
+    job_pod,
+    new,
+    pod_spec,
+    workload,
+)
+from tests.lab.access.surroundings import BOUND
+
+__all__ = [
+    "ADMIN",
+    "APPLIER",
+    "BOUND",
+    "CHIEF",
+    "CRONJOBS",
+    "DEV",
+    "JOBS",
+    "LAYERS",
+    "MOVER",
+    "OPERATOR",
+    "OWN",
+    "PEOPLE",
+    "PODS",
+    "RESOURCES",
+    "SNAPSHOTS",
+    "STORAGE",
+    "VALUES",
+    "WORKLOADS",
+    "Case",
+    "Manifest",
+    "Place",
+    "Request",
+    "attempts",
+    "by_hand",
+    "cases",
+    "claim_object",
+    "connect",
+    "create",
+    "helm_record",
+    "job_pod",
+    "legitimate",
+    "new",
+    "open_doors",
+    "pod_spec",
+    "refuses",
+    "title",
+    "username",
+    "workload",
+]
+
+
+def cases() -> dict[str, list[Case]]:
+    """All cases by their part of the table."""
+    return {"attempt": list(attempts()), "open": list(open_doors()), "legitimate": list(legitimate())}
+
+
+VALUES: Mapping[str, Manifest] = {
+    "none": {"accessPolicy": {"enabled": False}},
+    "label": {"accessPolicy": {"mode": "weak-label", "builtin": {"enabled": False}, "kyverno": {"enabled": True}}},
+    "builtin": {"accessPolicy": {"kyverno": {"enabled": False}, "exceptions": [MOVER]}},
+    "kyverno": {"accessPolicy": {"builtin": {"enabled": False}, "kyverno": {"enabled": True}, "exceptions": [MOVER]}},
+    "both": {"accessPolicy": {"kyverno": {"enabled": True}, "exceptions": [MOVER]}},
+}
+"""The chart's values for each layer, for none, and for both engines together."""
+
+
+def refuses(case: Case, layer: str) -> bool:
+    """Whether the policies of a layer, of both engines, or of none, refuse a case."""
+    if layer == "both":
+        return case.refused.get("builtin", False) or case.refused.get("kyverno", False)
+    return case.refused.get(layer, False)
