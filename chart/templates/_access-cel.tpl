@@ -18,16 +18,21 @@ d.?kind.orValue('') == 'PersistentVolumeClaim' && d.?name.orValue('') == '{{ inc
 {{- end -}}
 
 {{/*
-CEL: what "mounts the claim" means, for a pod `t` that an object `o` describes. A generic ephemeral volume adopts an existing
-claim called `<pod>-<volume>`, or is made as a copy of another claim.
+CEL: what "mounts the claim" means, for a volume `v` of a pod that an object `o` describes. A generic ephemeral volume adopts an
+existing claim called `<pod>-<volume>`, or is made as a copy of another claim.
 */}}
-{{- define "cnpg-backup.celMounts" -}}
+{{- define "cnpg-backup.celVolumeMounts" -}}
 {{- $claim := include "cnpg-backup.claimName" . -}}
+v.?persistentVolumeClaim.?claimName.orValue('') == '{{ $claim }}' ||
+(has(v.ephemeral) && o.?metadata.?name.orValue('') + '-' + v.name == '{{ $claim }}') ||
+[v.?ephemeral.?volumeClaimTemplate.?spec.?dataSource, v.?ephemeral.?volumeClaimTemplate.?spec.?dataSourceRef].exists(d,
+  {{ include "cnpg-backup.celIsClaim" . }})
+{{- end -}}
+
+{{/* The same for a pod `t`. */}}
+{{- define "cnpg-backup.celMounts" -}}
 t.?spec.?volumes.orValue([]).exists(v,
-  v.?persistentVolumeClaim.?claimName.orValue('') == '{{ $claim }}' ||
-  (has(v.ephemeral) && o.?metadata.?name.orValue('') + '-' + v.name == '{{ $claim }}') ||
-  [v.?ephemeral.?volumeClaimTemplate.?spec.?dataSource, v.?ephemeral.?volumeClaimTemplate.?spec.?dataSourceRef].exists(d,
-    {{ include "cnpg-backup.celIsClaim" . }}))
+  {{- include "cnpg-backup.celVolumeMounts" . | nindent 2 }})
 {{- end -}}
 
 {{/* CEL: a pod of an object `o` mounts the claim, or a StatefulSet copies it. */}}
@@ -63,19 +68,20 @@ dyn(object).?template != dyn(oldObject).?template || dyn(object).metadata.?label
 
 {{/*
 CEL: neither a Job that the controller makes of this release's CronJobs, nor a pod that it makes of a Job, nor an update that does
-not change what runs. The Jobs and CronJobs were judged when they were made, so their pods need no second grant.
+not change what runs. The Jobs and CronJobs were judged when they were made, so their pods need no second grant; but see
+_access-pods.tpl.
 */}}
 {{- define "cnpg-backup.celStranger" -}}
 {{- $users := .Values.accessPolicy.controllers -}}
 {{- $cronJobs := concat (include "cnpg-backup.runNames" . | fromJsonArray) .Values.accessPolicy.cronJobs -}}
 !(request.?subResource.orValue('') == '' && (request.operation == 'CREATE'
-  ? [dyn(object)].exists(o, o.metadata.?ownerReferences.orValue([]).exists(r, r.?controller.orValue(false) && (
-      (request.resource.resource == 'jobs' && r.kind == 'CronJob' &&
-        r.name in {{ include "cnpg-backup.celList" $cronJobs }} &&
+  ? [{{ include "cnpg-backup.celList" $cronJobs }}].exists(names,
+      [dyn(object)].exists(o, o.metadata.?ownerReferences.orValue([]).exists(r, r.?controller.orValue(false) && (
+      (request.resource.resource == 'jobs' && r.kind == 'CronJob' && r.name in names &&
         request.userInfo.username in {{ include "cnpg-backup.celList" $users.cronJob }}) ||
       (request.resource.resource == 'pods' && r.kind == 'Job' &&
-        o.spec.?serviceAccountName.orValue('default') == '{{ include "cnpg-backup.serviceAccountName" . }}' &&
-        request.userInfo.username in {{ include "cnpg-backup.celList" $users.job }}))))
+        request.userInfo.username in {{ include "cnpg-backup.celList" $users.job }} && (
+        {{- include "cnpg-backup.celOwnPod" . | nindent 8 }}))))))
   : request.resource.resource == 'pods'
   ? dyn(object).metadata.?labels == dyn(oldObject).metadata.?labels &&
     dyn(object).spec.containers.map(c, c.image) == dyn(oldObject).spec.containers.map(c, c.image) &&

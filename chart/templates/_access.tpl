@@ -80,7 +80,7 @@ failed: its argument `otherwise` is the advice. Without a cluster nothing is loo
 {{/*
 The rule that asks for the grant, and its message for those who do not hold it. It needs `root`, `engine`, `what` (CEL for the
 name of the object) and `does` (a verb whose object is the claim). `variables` are further ones as YAML; `condition` is CEL and
-replaces the grant alone.
+replaces the grant alone; `advice` is CEL for a text to Kubernetes' own controllers, which the grant is not for.
 */}}
 {{- define "cnpg-backup.accessGrantRule" -}}
 {{- $what := required "cnpg-backup.accessGrantRule needs what" .what -}}
@@ -88,6 +88,8 @@ replaces the grant alone.
 {{- $role := include "cnpg-backup.roleName" .root -}}
 {{- $claim := include "cnpg-backup.claimName" .root -}}
 {{- $namespace := .root.Release.Namespace -}}
+{{- $users := .root.Values.accessPolicy.controllers -}}
+{{- $controllers := concat $users.job $users.cronJob $users.namespace $users.volumeBinder | uniq -}}
 variables:
   - name: granted
     expression: >-
@@ -103,9 +105,11 @@ validations:
       request.userInfo.username + ' asks to ' + request.operation.lowerAscii() + ' ' + request.resource.resource +
       (request.?subResource.orValue('') == '' ? '' : '/' + request.subResource) + ' ' + {{ $what }} +
       ', which {{ $does }} the claim {{ $claim }} in namespace {{ $namespace }} with its database backups. ' +
-      'That needs the verb mount on the claim, which a cluster administrator grants: ' +
-      'kubectl create rolebinding NAME --namespace={{ $namespace }} --role={{ $role }} --user=' +
-      request.userInfo.username
+      'That needs the verb mount on the claim, which ' + (request.userInfo.username in {{ include "cnpg-backup.celList" $controllers }} ||
+      request.userInfo.username.matches('^system:(kube-|node:|serviceaccount:kube-system:(.*-controller|persistent-volume-binder|generic-garbage-collector)$)')
+      ? 'Kubernetes itself must never get. ' + ({{ .advice | default "'See docs/security.md.'" | nindent 6 | trim }})
+      : 'a cluster administrator grants: kubectl create rolebinding NAME --namespace={{ $namespace }} --role={{ $role }} --user=' +
+      request.userInfo.username)
     {{- if eq .engine "builtin" }}
     reason: Forbidden
     {{- end }}
@@ -161,7 +165,10 @@ matchConditions:
   - name: is-no-run-of-the-release
     expression: >-
       {{- include "cnpg-backup.celStranger" .root | nindent 6 }}
-{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" "dyn(object).metadata.name" "does" "mounts") .) }}
+{{ include "cnpg-backup.accessGrantRule" (merge (dict
+  "what" "dyn(object).metadata.name"
+  "does" "mounts"
+  "advice" (include "cnpg-backup.celControllerAdvice" .root)) .) }}
 {{- end -}}
 
 {{/* The same requests judged by the label alone: the weak mode. */}}

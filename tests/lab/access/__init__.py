@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.lab.access.altered import ACCOUNT, SIDECAR
 from tests.lab.access.attempts import attempts
 from tests.lab.access.doors import open_doors
 from tests.lab.access.legitimate import legitimate
@@ -95,12 +96,13 @@ def cases() -> dict[str, list[Case]]:
     return {"attempt": list(attempts()), "open": list(open_doors()), "legitimate": list(legitimate())}
 
 
+_BY_NAME: Manifest = {"exceptions": [MOVER], "jobAccounts": [ACCOUNT], "sidecars": [SIDECAR]}
 VALUES: Mapping[str, Manifest] = {
     "none": {"accessPolicy": {"enabled": False}},
     "label": {"accessPolicy": {"mode": "weak-label", "builtin": {"enabled": False}, "kyverno": {"enabled": True}}},
-    "builtin": {"accessPolicy": {"kyverno": {"enabled": False}, "exceptions": [MOVER]}},
-    "kyverno": {"accessPolicy": {"builtin": {"enabled": False}, "kyverno": {"enabled": True}, "exceptions": [MOVER]}},
-    "both": {"accessPolicy": {"kyverno": {"enabled": True}, "exceptions": [MOVER]}},
+    "builtin": {"accessPolicy": {"kyverno": {"enabled": False}, **_BY_NAME}},
+    "kyverno": {"accessPolicy": {"builtin": {"enabled": False}, "kyverno": {"enabled": True}, **_BY_NAME}},
+    "both": {"accessPolicy": {"kyverno": {"enabled": True}, **_BY_NAME}},
 }
 """The chart's values for each layer, for none, and for both engines together."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.lab.access.altered import altered_runs
 from tests.lab.access.model import CHIEF, DEV, JOBS, OWN, PODS, RESOURCES, STORAGE, Case, marks
 from tests.lab.access.objects import (
     WORKLOADS,
@@ -383,6 +384,7 @@ def attempts() -> Iterator[Case]:
         label,
         reason="controls",
     )
+    yield from altered_runs(label)
     yield from steering(label)
     yield from helm(label)
     yield from surroundings(label)

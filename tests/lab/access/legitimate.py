@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from tests.lab.access.altered import ACCOUNT, kept_runs, other_tool
 from tests.lab.access.model import (
     ADMIN,
     APPLIER,
@@ -12,7 +13,6 @@ from tests.lab.access.model import (
     COLLECTOR,
     CRONJOBS,
     DEV,
-    JOBS,
     MOVER,
     NAMESPACES,
     OPERATOR,
@@ -36,7 +36,6 @@ from tests.lab.access.objects import (
     delete,
     first_container,
     helm_record,
-    job_pod,
     labelled,
     new,
     pod_spec,
@@ -65,7 +64,7 @@ def legitimate() -> Iterator[Case]:
         free,
         made=False,
     )
-    yield Case("the Job's pod", JOBS, lambda p: create(p, job_pod(p, "scheduled-x", "scheduled")), free, made=False)
+    yield from kept_runs(free)
     for who in (OPERATOR, ADMIN):
         yield Case(
             "Job of the CronJob's template (`kubectl create job --from`)",
@@ -124,6 +123,13 @@ def legitimate() -> Iterator[Case]:
         free,
     )
     yield Case("the claim, restored", MOVER, lambda p: create(p, claim_object(p.claim)), free)
+    for who in (MOVER, ADMIN):
+        yield Case(
+            "a Job of another tool's",
+            who,
+            lambda p: create(p, workload("jobs", "backup", other_tool(p, ACCOUNT)["spec"], {"app": p.release})),
+            free,
+        )
     yield Case("a pod that copies the claim's files", MOVER, lambda p: create(p, _labelled_pod(p)), free)
     yield Case("`exec` into the running backup pod", MOVER, lambda p: connect(p, p.pod, "exec"), free)
     yield Case(

@@ -68,6 +68,7 @@ PEOPLE: Mapping[str, str] = {
     ADMIN: "cluster administrator",
     APPLIER: "Argo CD's or Flux's account",
     MOVER: "a tool named as an exception",
+    JOBS: "Kubernetes, for a Job",
 }
 
 

@@ -191,15 +191,15 @@ def annotated(manifest: Manifest) -> None:
 
 def annotation(key: str, value: str | None) -> Callable[[Manifest], None]:
     """Give an annotation, or take it away."""
-    return lambda manifest: _put(manifest["metadata"].setdefault("annotations", {}), key, value)
+    return lambda manifest: put(manifest["metadata"].setdefault("annotations", {}), key, value)
 
 
 def labelled(key: str, value: str | None) -> Callable[[Manifest], None]:
     """Give a label, or take it away."""
-    return lambda manifest: _put(manifest["metadata"].setdefault("labels", {}), key, value)
+    return lambda manifest: put(manifest["metadata"].setdefault("labels", {}), key, value)
 
 
-def _put(there: dict[str, str], key: str, value: str | None) -> None:
+def put(there: dict[str, str], key: str, value: str | None) -> None:
     if value is None:
         del there[key]
     else:

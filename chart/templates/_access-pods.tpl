@@ -1,0 +1,147 @@
+{{/*
+Which pods of Jobs may mount the claim without a grant: those that hold what the chart put there. A webhook that others can steer
+(a mutating policy of Kyverno's, the templates of a mesh) adds or changes containers after the Job was judged, and the requester is
+still the Job's controller.
+*/}}
+
+{{/* Names in a regular expression: one of them, for texts without other special characters than a dot. */}}
+{{- define "cnpg-backup.anyOf" -}}
+({{ join "|" (uniq .) | replace "." "[.]" }})
+{{- end -}}
+
+{{/* The end of an image's name: its tag and digest may change, since an older Job can still get its pod after an upgrade. */}}
+{{- define "cnpg-backup.anyTag" -}}
+(:[A-Za-z0-9_.-]+)?(@[a-z0-9]+:[0-9a-f]+)?
+{{- end -}}
+
+{{/* A regular expression for name and image of a container of the chart. */}}
+{{- define "cnpg-backup.ownContainer" -}}
+{{- $images := list (include "cnpg-backup.image" (dict "root" . "image" .Values.retention.image)) -}}
+{{- range concat (include "cnpg-backup.cronJobs" . | fromJsonArray) (include "cnpg-backup.operations" . | fromJsonArray) -}}
+  {{- $images = append $images .image -}}
+{{- end -}}
+{{- $repositories := list -}}
+{{- range uniq $images -}}
+  {{- $repositories = append $repositories (regexReplaceAll "(:[^/@]*)?(@.*)?$" . "") -}}
+{{- end -}}
+(dump|retention|choose|restore|inspect|record|(hand-over|drill)-[0-9]+) {{ include "cnpg-backup.anyOf" $repositories }}
+{{- end -}}
+
+{{/* The same for the containers that values allow in addition; empty if there are none. */}}
+{{- define "cnpg-backup.sidecars" -}}
+{{- $sidecars := list -}}
+{{- range .Values.accessPolicy.sidecars -}}
+  {{- $sidecars = append $sidecars (printf "%s %s" .name .image) -}}
+{{- end -}}
+{{- with $sidecars -}}
+  {{- include "cnpg-backup.anyOf" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Regular expressions for what a container of the chart runs, as `command|arguments`, ... */}}
+{{- define "cnpg-backup.ownCommands" -}}
+sh (/opt/cnpg-backup/scripts/(dump|drill|restore)[.]sh|-c trap .exit 0. TERM; sleep [0-9]+ & wait)[|]|python3 -m retention[|](
+{{- join "|" (list
+  "(finish|drill) --config /etc/cnpg-backup --results /run/cnpg-backup-results"
+  "choose (--drill /etc/cnpg-backup|--database=[$][(]RESTORE_DATABASE[)] --backup=[$][(]RESTORE_BACKUP[)]) --requests /run/cnpg-backup-results"
+  (print "hand-over --database=[a-z0-9._-]+ --config /etc/cnpg-backup --results /run/cnpg-backup-results --run /run/cnpg-backup "
+    "--scratch /var/lib/cnpg-backup-drill --scratch-size [0-9A-Za-z.]+ --seconds [0-9]+"))
+}}) --termination-log /dev/termination-log /backups
+{{- end -}}
+
+{{/* ... for variables that decide what programs run, and for the values that the chart gives them, ... */}}
+{{- define "cnpg-backup.loadedVariables" -}}
+(LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|BASH|OPENSSL|KRB5|GSS|GCONV).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
+{{- end -}}
+
+{{- define "cnpg-backup.ownVariables" -}}
+{{- $extra := list -}}
+{{- range concat .Values.dump.extraEnv .Values.retention.extraEnv -}}
+  {{- $extra = append $extra .name -}}
+{{- end -}}
+PYTHONPATH=/opt/cnpg-backup|PYTHON(DONTWRITEBYTECODE|UNBUFFERED)=1|HOME=/run/cnpg-backup|BACKUP_(ROOT=/backups|
+{{- join "|" (list
+  "CONFIG=(/etc/cnpg-backup|/var/lib/cnpg-backup-drill/config)"
+  "CREDENTIALS=/etc/cnpg-backup-credentials"
+  "RUN=/run/cnpg-backup"
+  "RESULTS=/run/cnpg-backup-results")
+}})|DRILL_SCRATCH=/var/lib/cnpg-backup-drill|(BACKUP_(PARALLEL|TIMEOUT|CHART_VERSION|POD)|DRILL_(TIMEOUT|IMAGE)
+{{- range uniq $extra }}|{{ . }}{{ end }})=.*
+{{- end -}}
+
+{{/* ... and for what it mounts, as `volume path`. Certificates and tokens that webhooks bring into every pod replace no program. */}}
+{{- define "cnpg-backup.ownMounts" -}}
+{{- $extra := list -}}
+{{- range concat .Values.dump.extraVolumeMounts .Values.retention.extraVolumeMounts -}}
+  {{- $extra = append $extra (printf "%s %s" .name .mountPath) -}}
+{{- end -}}
+backups /backups|scripts /opt/cnpg-backup|config /etc/(cnpg-backup|passwd)|credentials /etc/cnpg-backup-credentials|
+{{- print "run /run/cnpg-backup|results /run/cnpg-backup-results|scratch /var/lib/cnpg-backup-drill|" -}}
+[^ ]+ /(etc/ssl/certs|etc/pki/ca-trust|usr(/local)?/share/ca-certificates|(var/)?run/secrets)(/.*)?
+{{- with $extra }}|{{ include "cnpg-backup.anyOf" . }}{{ end }}
+{{- end -}}
+
+{{/* CEL: a container `c` is one of the chart's, and runs what the chart made it for. Code of a database's owner runs in a drill. */}}
+{{- define "cnpg-backup.celOwnContainer" -}}
+(c.name + ' ' + c.image).matches('^{{ include "cnpg-backup.ownContainer" . }}{{ include "cnpg-backup.anyTag" . }}$') &&
+(c.?command.orValue([]).join(' ') + '|' + c.?args.orValue([]).join(' ')).matches('^({{ include "cnpg-backup.ownCommands" . }})$') &&
+![c.?lifecycle, c.?livenessProbe, c.?readinessProbe, c.?startupProbe, c.?envFrom, c.?volumeDevices].exists(f, f.hasValue()) &&
+c.?env.orValue([]).all(e, !e.name.matches('^({{ include "cnpg-backup.loadedVariables" . }})$') ||
+  (e.name + '=' + e.?value.orValue('')).matches('(?s)^({{ include "cnpg-backup.ownVariables" . }})$')) &&
+c.?volumeMounts.orValue([]).all(m, (m.name + ' ' + m.mountPath).matches('^({{ include "cnpg-backup.ownMounts" . }})$') &&
+  (!(m.name in ['backups', 'config', 'credentials', 'run', 'results', 'scratch']) ||
+    !('/opt/cnpg-backup/scripts/drill.sh' in c.?command.orValue([])) ||
+    m.?subPath.orValue('') == 'passwd' || m.?subPath.orValue('').startsWith('databases/')))
+{{- end -}}
+
+{{/* CEL: a container `c` is one that values allow, and sees none of the chart's volumes. */}}
+{{- define "cnpg-backup.celSidecar" -}}
+{{- with include "cnpg-backup.sidecars" . -}}
+(c.name + ' ' + c.image).matches('^{{ . }}{{ include "cnpg-backup.anyTag" $ }}$') &&
+c.?volumeMounts.orValue([]).all(m,
+  !(m.name in ['backups', 'scripts', 'config', 'credentials', 'run', 'results', 'scratch']))
+{{- else -}}
+false
+{{- end -}}
+{{- end -}}
+
+{{/* CEL: a volume `v` of a pod `o` is what the chart means by its name, or something else than the claim. `names` are the CronJobs'. */}}
+{{- define "cnpg-backup.celOwnVolume" -}}
+v.name == 'backups' ? v.?persistentVolumeClaim.?claimName.orValue('') == '{{ include "cnpg-backup.claimName" . }}'
+: v.name == 'scripts' ? v.?configMap.?name.orValue('').matches('^{{ include "cnpg-backup.fullname" . | replace "." "[.]" }}-scripts-[0-9a-f]{10}$')
+: v.name == 'config' ? (has(v.projected) ? v.projected.sources.map(s, s.?configMap.?name.orValue('')) : [v.?configMap.?name.orValue('')]).all(n,
+    n.matches('^.+-config-[0-9a-f]{10}$') && n.substring(0, n.size() - 18) in names)
+: v.name in ['run', 'results', 'scratch'] ? has(v.emptyDir)
+: !({{ include "cnpg-backup.celVolumeMounts" . | nindent 4 | trim }})
+{{- end -}}
+
+{{/* CEL: a pod `o` of a Job mounts the claim for the release, or for an account that values name. */}}
+{{- define "cnpg-backup.celOwnPod" -}}
+o.spec.?serviceAccountName.orValue('default') in {{ include "cnpg-backup.celList" .Values.accessPolicy.jobAccounts }} ||
+(o.spec.?serviceAccountName.orValue('default') == '{{ include "cnpg-backup.serviceAccountName" . }}'
+{{- if .Values.accessPolicy.ownContainers }} &&
+o.metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}' &&
+![o.spec.?hostPID, o.spec.?hostIPC, o.spec.?hostNetwork, o.spec.?shareProcessNamespace].exists(f, f.orValue(false)) &&
+o.spec.?volumes.orValue([]).all(v,
+  {{- include "cnpg-backup.celOwnVolume" . | nindent 2 }}) &&
+[o.spec.containers, o.spec.?initContainers.orValue([])].all(l, l.all(c,
+  ({{ include "cnpg-backup.celOwnContainer" . | nindent 2 | trim }}) ||
+  ({{ include "cnpg-backup.celSidecar" . | nindent 2 | trim }})))
+{{- end }})
+{{- end -}}
+
+{{/* CEL: what to do about a pod, or what makes pods, of a controller's; the grant is for people and tools. */}}
+{{- define "cnpg-backup.celControllerAdvice" -}}
+{{- $account := include "cnpg-backup.serviceAccountName" . -}}
+request.resource.resource != 'pods' || !dyn(object).metadata.?ownerReferences.orValue([]).exists(r, r.kind == 'Job')
+? 'Only pods and Jobs may mount it: use a Job instead.'
+: dyn(object).spec.?serviceAccountName.orValue('default') != '{{ $account }}'
+? 'Name the service account ' + dyn(object).spec.?serviceAccountName.orValue('default') +
+  ' of its Job in accessPolicy.jobAccounts, or let the Job use {{ $account }} and the containers of the release.'
+: 'The pod must be as the chart made it, but has ' + [[dyn(object).spec.containers, dyn(object).spec.?initContainers.orValue([])].map(l,
+    l.filter(c, !(c.name + ' ' + c.image).matches('^({{ include "cnpg-backup.ownContainer" . }}
+      {{- with include "cnpg-backup.sidecars" . }}|{{ . }}{{ end }}){{ include "cnpg-backup.anyTag" . }}$'))
+    .map(c, c.name + ' (' + c.image + ')').join(', '))].map(l, l.filter(s, s != '').join(', '))
+  .map(s, s == '' ? 'another command, variable, mount, volume or label' : 'the container ' + s)[0] +
+  '. Find the webhook or policy that changes it; if you want its container, name it in accessPolicy.sidecars.'
+{{- end -}}
