@@ -20,7 +20,7 @@ from tests.lab.access import Case, Manifest, Place, Request
 from tests.lab.pods import mounting, without
 
 POLICIES = ("ValidatingAdmissionPolicy", "ValidatingPolicy")
-GRANTED = (access.OPERATOR, access.ADMIN, access.APPLIER)
+GRANTED = (access.OPERATOR, access.ADMIN, access.APPLIER, access.WILD)
 
 
 class World:

@@ -68,16 +68,18 @@ def render() -> str:
     """The tables."""
     parts = {part: [case for case in found if case.made] for part, found in access.cases().items()}
     ours = [case for case in parts["attempt"] if not case.rbac]
-    people = [case for case in ours if case.who != access.STORAGE]
+    runs = [case for case in ours if case.who == access.JOBS]
+    people = [case for case in ours if case.who not in (access.STORAGE, access.JOBS)]
     through = {layer: [case for case in ours if _gets_in(case, layer)] for layer in access.LAYERS}
     lines = [
-        f"RBAC lets {len(ours)} attempts pass: {len(people)} by people of the namespace, the others by a storage "
-        "administrator. How many of them get in:",
+        f"RBAC lets {len(ours)} attempts pass: {len(people)} by people of the namespace, {len(runs)} pods "
+        "that Kubernetes makes for a Job after a webhook changed them, the others by a storage administrator. "
+        "How many of them get in:",
         "",
         f"* without a policy {len(ours)}, with the label alone {len(through['label'])};",
         f"* with the built-in engine {len(through['builtin'])}, also together with Kyverno;",
-        f"* with Kyverno alone {sum(case in people for case in through['kyverno'])} by people of the namespace, and "
-        f"{sum(case not in people for case in through['kyverno'])} by a storage administrator.",
+        f"* with Kyverno alone {sum(case in people + runs for case in through['kyverno'])} by people of the namespace "
+        f"or for a Job, and {sum(case.who == access.STORAGE for case in through['kyverno'])} by a storage administrator.",
         "",
         "| attempt | by | label alone | built-in | Kyverno |",
         "| --- | --- | --- | --- | --- |",

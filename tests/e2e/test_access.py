@@ -42,8 +42,10 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     access.CHIEF: ("admin",),
     access.OPERATOR: ("edit",),
     access.MOVER: ("edit",),
+    access.WILD: ("everything",),
 }
 RULES: Mapping[str, list[dict[str, Any]]] = {
+    "everything": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}],
     "snapshots": [
         {"apiGroups": ["snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io"], "resources": ["*"], "verbs": ["*"]},
         {"apiGroups": [""], "resources": ["pods/ephemeralcontainers", "podtemplates"], "verbs": ["*"]},
@@ -403,7 +405,10 @@ def flaws(site: Site, case: Case, message: str) -> Iterator[str]:
     wanted = [f"claim {site.place.claim} in namespace {site.place.namespace}"]
     if site.layer in STRONG:
         wanted += [f"{user} asks to {request.operation.lower()} {request.resource}", case.reason]
-        wanted += [f"--namespace={site.place.namespace} --role=cnpg-backup-operator --user={user}"]
+        if case.who == access.JOBS:
+            wanted += ["Kubernetes itself must never get", "accessPolicy."]
+        else:
+            wanted += [f"--namespace={site.place.namespace} --role=cnpg-backup-operator --user={user}"]
     yield from (f"{message!r} lacks {words!r}" for words in wanted if words not in message)
 
 
@@ -490,6 +495,76 @@ def go_on(site: Site) -> None:
         "its pod is collected", lambda: site.cluster.try_kubectl("get", "pod", manual, *where).returncode != 0, 90
     )
     assert "backups" in site.kubectl(access.OPERATOR, "exec", site.place.inspector, "--", "ls", "-d", "/backups")
+
+
+ADDING: Manifest = {
+    "apiVersion": "kyverno.io/v1",
+    "kind": "Policy",
+    "metadata": {"name": "adds-a-container"},
+    "spec": {
+        "rules": [
+            {
+                "name": "adds-a-container",
+                "match": {
+                    "any": [{"resources": {"kinds": ["Pod"], "selector": {"matchLabels": {"app": "cnpg-backup"}}}}]
+                },
+                "mutate": {
+                    "patchStrategicMerge": {
+                        "spec": {
+                            "containers": [
+                                {
+                                    "name": "extra",
+                                    "image": "localhost/busybox:test",
+                                    "command": ["sh", "-c", "ls /backups"],
+                                    "volumeMounts": [{"name": "backups", "mountPath": "/backups"}],
+                                }
+                            ]
+                        }
+                    }
+                },
+            }
+        ]
+    },
+}
+"""What an administrator of a namespace may write: Kyverno gives the role `admin` this kind."""
+
+
+def test_policy_of_a_namespace_administrator_adds_nothing_to_a_run(sites: dict[str, Site]) -> None:
+    """The Job's controller asks for the pod, and Kyverno has changed it: by the real ones."""
+    with ThreadPoolExecutor(len(sites)) as pool:
+        list(pool.map(add_to_run, (site for site in sites.values() if site.layer != "label")))
+
+
+def add_to_run(site: Site) -> None:
+    """Let a policy of the namespace add a container to each pod, and make a run by hand."""
+    where = ("-n", site.release.namespace)
+    pod = access.workload("pods", "probe", access.pod_spec("mine"), {"app": site.place.release})
+
+    def added() -> bool:
+        found = site.cluster.kubectl(
+            "create", *where, "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(pod)
+        )
+        return len(json.loads(found)["spec"]["containers"]) == 2
+
+    pod["spec"]["volumes"].append({"name": "backups", "emptyDir": {}})
+    site.cluster.kubectl("--as", access.CHIEF, "apply", *where, "-f", "-", stdin=json.dumps(ADDING))
+    try:
+        wait_until(f"{site.layer}: the policy is at work", added, 60)
+        site.kubectl(access.OPERATOR, "create", "job", f"--from=cronjob/{site.place.cronjob_name}", "changed")
+        said = ("events", *where, "--field-selector", "reason=FailedCreate,involvedObject.name=changed")
+
+        def answered() -> bool:
+            if site.layer == "none":
+                return bool(site.cluster.get("pods", *where, "-l", "job-name=changed")["items"])
+            return any("the container extra (localhost" in e["message"] for e in site.cluster.get(*said)["items"])
+
+        wait_until(f"{site.layer}: the Job's controller is answered", answered, 60)
+        pods = site.cluster.get("pods", *where, "-l", "job-name=changed")["items"]
+        names = [[one["name"] for one in pod["spec"]["containers"]] for pod in pods]
+        assert [sorted(some) for some in names] == ([] if site.layer in STRONG else [["extra", "retention"]])
+    finally:
+        site.cluster.kubectl("delete", "job", "changed", *where, "--ignore-not-found")
+        site.cluster.kubectl("delete", "policy.kyverno.io", ADDING["metadata"]["name"], *where)
 
 
 def test_administrator_who_is_no_root_upgrades(strong: Site) -> None:

@@ -28,6 +28,7 @@ from tests.lab.access.model import (
     RESOURCES,
     SNAPSHOTS,
     STORAGE,
+    WILD,
     Case,
     Manifest,
     Place,
@@ -50,6 +51,7 @@ from tests.lab.access.objects import (
 from tests.lab.access.surroundings import BOUND
 
 __all__ = [
+    "ACCOUNT",
     "ADMIN",
     "APPLIER",
     "BOUND",
@@ -64,9 +66,11 @@ __all__ = [
     "PEOPLE",
     "PODS",
     "RESOURCES",
+    "SIDECAR",
     "SNAPSHOTS",
     "STORAGE",
     "VALUES",
+    "WILD",
     "WORKLOADS",
     "Case",
     "Manifest",

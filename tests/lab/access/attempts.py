@@ -28,6 +28,7 @@ from tests.lab.access.objects import (
     update,
     workload,
 )
+from tests.lab.access.shapes import not_in_rbac, shapes
 from tests.lab.access.surroundings import helm, steering, surroundings
 
 
@@ -384,6 +385,7 @@ def attempts() -> Iterator[Case]:
         label,
         reason="controls",
     )
+    yield from shapes(label)
     yield from altered_runs(label)
     yield from steering(label)
     yield from helm(label)
@@ -427,6 +429,7 @@ def attempts() -> Iterator[Case]:
             lambda p, resource=resource: delete(p, resource, "restrict-cnpg-backup-pvc-access"),  # type: ignore[misc]
             rbac=True,
         )
+    yield from not_in_rbac()
     yield Case(
         "Role with the verb `mount`",
         CHIEF,

@@ -13,6 +13,7 @@ from tests.lab.access.objects import (
     update,
     workload,
 )
+from tests.lab.access.shapes import faking_doors
 
 
 def open_doors() -> Iterator[Case]:
@@ -63,3 +64,4 @@ def open_doors() -> Iterator[Case]:
         ),
         free,
     )
+    yield from faking_doors(free)

@@ -32,6 +32,9 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     "volumegroupsnapshots": ("groupsnapshot.storage.k8s.io/v1", "VolumeGroupSnapshot"),
     "validatingadmissionpolicies": ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
     "validatingadmissionpolicybindings": ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding"),
+    "namespaces": ("v1", "Namespace"),
+    "resourcequotas": ("v1", "ResourceQuota"),
+    "limitranges": ("v1", "LimitRange"),
     "roles": ("rbac.authorization.k8s.io/v1", "Role"),
     "rolebindings": ("rbac.authorization.k8s.io/v1", "RoleBinding"),
 }
@@ -45,6 +48,7 @@ DEV = "dev"  # the built-in role `edit` in the release's namespace and in anothe
 PODS = "pod-maker"  # may create pods, and nothing else
 OWN = "own-account"  # the release's own account, with the role `edit`
 CHIEF = "namespace-admin"  # the built-in role `admin` in the release's namespace
+WILD = "developer"  # a Role with every verb on everything in the release's namespace
 STORAGE = "storage-admin"  # everything on volumes and snapshots of the whole cluster
 OPERATOR = "operator"  # `edit`, and the release's Role with the verb `mount`
 ADMIN = "cluster-admin"  # a user bound to the role `cluster-admin`
@@ -63,6 +67,7 @@ PEOPLE: Mapping[str, str] = {
     PODS: "may only create pods",
     OWN: "the release's own account, with `edit`",
     CHIEF: "`admin` in the namespace",
+    WILD: 'a Role with `verbs: ["*"]`',
     STORAGE: "storage administrator",
     OPERATOR: "`edit` and the grant",
     ADMIN: "cluster administrator",

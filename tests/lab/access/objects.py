@@ -123,13 +123,13 @@ def update(
     place: Place, resource: str, name: str, change: Callable[[Manifest], object], subresource: str = ""
 ) -> Request:
     """The change of an object that is there."""
-    namespace = "" if resource == "persistentvolumes" else place.namespace
+    namespace = "" if resource in ("persistentvolumes", "namespaces") else place.namespace
     return Request("UPDATE", resource, namespace, name, subresource, change=change)
 
 
 def delete(place: Place, resource: str, name: str = "") -> Request:
     """The deletion of an object, or of all of the namespace."""
-    cluster = resource.startswith("validating")
+    cluster = resource.startswith("validating") or resource == "persistentvolumes"
     return Request("DELETE", resource, "" if cluster else place.namespace, name)
 
 
