@@ -79,7 +79,8 @@ def render() -> str:
         f"* without a policy {len(ours)}, with the label alone {len(through['label'])};",
         f"* with the built-in engine {len(through['builtin'])}, also together with Kyverno;",
         f"* with Kyverno alone {sum(case in people + runs for case in through['kyverno'])} by people of the namespace "
-        f"or for a Job, and {sum(case.who == access.STORAGE for case in through['kyverno'])} by a storage administrator.",
+        f"or for a Job, and {sum(case.who == access.STORAGE for case in through['kyverno'])} by a storage "
+        "administrator.",
         "",
         "| attempt | by | label alone | built-in | Kyverno |",
         "| --- | --- | --- | --- | --- |",

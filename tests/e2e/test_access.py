@@ -304,7 +304,8 @@ def stand(cluster: Cluster, layer: str, namespace: str, elsewhere: str) -> Site:
         },
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ghost-ca"}, "stringData": {"ca.crt": "none"}},
     ]
-    cluster.apply(*secrets, namespace=namespace)
+    accounts = [access.new("serviceaccounts", name) for name in ("another", access.ACCOUNT)]
+    cluster.apply(*secrets, *accounts, namespace=namespace)
     if layer not in STRONG:
         # What the other layers have of the chart, so that everybody asks for the same everywhere.
         grant = {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["mount"]}

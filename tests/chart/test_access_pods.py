@@ -1,0 +1,127 @@
+"""Pods of the release's own Jobs, which need no grant: exactly those that the chart makes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.common import KYVERNO, of_kind
+from tests.chart.test_access import GRANTING, POLICIES, World
+from tests.lab import access, chart
+from tests.lab.access import Request
+
+
+def run_pods(values: Mapping[str, Any], layer: str) -> tuple[World, list[tuple[str, Request]]]:
+    """A rendered release, and what the Job's controller asks for each of its CronJobs."""
+    manifests = chart.render(chart.merge(values, access.VALUES[layer]), api_versions=KYVERNO)
+    world = World(layer)
+    world.policies = [manifest for manifest in manifests if manifest["kind"] in POLICIES]
+    asked = []
+    for cronjob in of_kind(manifests, "CronJob"):
+        place = dataclasses.replace(world.place, cronjob=cronjob)
+        asked.append((access.JOBS, access.create(place, access.job_pod(place, "run-x", "run"))))
+    return world, asked
+
+
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "registry": {"global": {"imageRegistry": "registry.example.org:5000/mirror", "imagePullSecrets": ["login"]}},
+    "digest": {"retention": {"image": {"tag": "", "digest": "sha256:" + "0" * 64}}},
+    "images": {
+        "databases": [
+            {"name": "a", "cluster": "a", "image": {"repository": "postgis/postgis", "tag": "17-3.5"}},
+            {"name": "b", "cluster": "b", "image": {"registry": "quay.io", "tag": "16.10"}, "suspended": True},
+        ]
+    },
+    "extra": {
+        "extraVolumes": [{"name": "spare", "emptyDir": {}}],
+        "dump": {
+            "extraEnv": [{"name": "PGOPTIONS", "value": "-c statement_timeout=0"}],
+            "extraVolumeMounts": [{"name": "spare", "mountPath": "/spare.d"}],
+        },
+        "retention": {"extraEnv": [{"name": "PYTHONDEVMODE", "value": "1"}]},
+    },
+    "many": {
+        "databases": [{"name": f"database-{number}-of-many", "cluster": f"c{number}"} for number in range(60)],
+        "cronJob": {"perDatabase": True},
+    },
+    "user of the cluster": {"podSecurityContext": {"runAsUser": "auto", "runAsGroup": "auto", "fsGroup": "auto"}},
+    "account of the namespace": {"serviceAccount": {"create": False}},
+}
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pod_that_the_chart_makes_is_admitted(kind: str, layer: str) -> None:
+    """Every container, program, variable, mount and volume of a pod is one that _access-pods.tpl knows."""
+    world, asked = run_pods(KINDS[kind], layer)
+    for (_, request), said in zip(asked, world.answers(asked), strict=True):
+        assert not said, f"{request.body['metadata']}: {said}"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+@pytest.mark.parametrize("path", sorted((chart.CHART / "ci").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_pod_of_the_installations_in_ci_is_admitted(path: Path, layer: str) -> None:
+    world, asked = run_pods(yaml.safe_load(path.read_text()) or {}, layer)
+    for said in world.answers(asked):
+        assert not said
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+def test_code_of_a_databases_owner_gets_no_other_folder_of_a_drill(layer: str) -> None:
+    """A webhook gives the container in which it runs the claim, the configuration, or the results of all databases."""
+    world, asked = run_pods({}, layer)
+    drill = next(request.body for _, request in asked if "-drill" in str(request.body))
+    assert drill
+
+    def changed(change: Mapping[str, Any]) -> tuple[str, Request]:
+        pod = copy.deepcopy(drill)
+        container = next(c for c in pod["spec"]["initContainers"] if c["name"] == "drill-1")
+        container["volumeMounts"] = [m for m in container["volumeMounts"] if m["name"] != change["name"]] + [change]
+        return access.JOBS, access.create(world.place, pod)
+
+    mounts: list[dict[str, Any]] = [
+        {"name": "backups", "mountPath": "/backups", "readOnly": True},
+        {"name": "config", "mountPath": "/etc/cnpg-backup"},
+        {"name": "results", "mountPath": "/run/cnpg-backup-results"},
+        {"name": "run", "mountPath": "/run/cnpg-backup"},
+        {"name": "scratch", "mountPath": "/var/lib/cnpg-backup-drill"},
+    ]
+    for mount, said in zip(mounts, world.answers([changed(mount) for mount in mounts]), strict=True):
+        assert said, mount
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+def test_pods_may_be_anything_where_values_say_so(layer: str) -> None:
+    """For clusters whose own webhooks change every pod; another account is refused all the same."""
+    world = World(layer, chart.merge(access.VALUES[layer], {"accessPolicy": {"ownContainers": False}}))
+    asked = [case for case in access.attempts() if case.who == access.JOBS]
+    said = world.answers([(case.who, case.ask(world.place)) for case in asked])
+    refused = {case.text for case, messages in zip(asked, said, strict=True) if messages}
+    assert refused == {case.text for case in asked if "account" in case.text or "that only owns it" in case.text}
+
+
+def test_refusal_of_a_changed_pod_names_the_container_and_the_value() -> None:
+    world = World("builtin")
+
+    def said(text: str) -> str:
+        case = next(case for case in access.attempts() if case.text.startswith(text))
+        (message,) = world.answers([(case.who, case.ask(world.place))])[0]
+        return message
+
+    added = said("pod of a run, given another container that mounts")
+    assert "has the container extra (localhost/busybox:test). Find the webhook or policy that changes it" in added
+    assert "accessPolicy.sidecars" in added
+    assert "has another command, variable, mount, volume or label" in said("pod of a run, given LD_PRELOAD")
+    assert "Name the service account another of its Job in accessPolicy.jobAccounts" in said(
+        "pod of a Job with the account `another`"
+    )
+    deployment = access.workload("replicasets", "web", access.pod_spec(world.place.claim))
+    controller = "system:serviceaccount:kube-system:deployment-controller"
+    (message,) = world.answers([(controller, access.create(world.place, deployment))])[0]
+    assert message.endswith("Only pods and Jobs may mount it: use a Job instead.")
