@@ -243,8 +243,8 @@ SLIPS = (
     *("username", "operation", "resource", "subResource", "allowed", "data", "source", "persistentVolumeClaimName"),
     *("volumeName", "claimRef", "csi", "volumeHandle", "volumeSnapshotRef", "namespace"),
     *("annotations", "rules", "subjects", "binaryData", "immutable"),
-    *("command", "args", "env", "envFrom", "lifecycle", "livenessProbe", "volumeMounts", "mountPath", "subPath"),
-    *("value", "hostPID", "hostNetwork", "shareProcessNamespace", "projected", "sources", "configMap", "emptyDir"),
+    *("command", "args", "env", "envFrom", "lifecycle", "livenessProbe", "volumeMounts", "mountPath"),
+    *("value", "hostPID", "hostNetwork", "shareProcessNamespace", "configMap", "emptyDir"),
 )
 
 

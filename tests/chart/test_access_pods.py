@@ -125,3 +125,12 @@ def test_refusal_of_a_changed_pod_names_the_container_and_the_value() -> None:
     controller = "system:serviceaccount:kube-system:deployment-controller"
     (message,) = world.answers([(controller, access.create(world.place, deployment))])[0]
     assert message.endswith("Only pods and Jobs may mount it: use a Job instead.")
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+def test_a_run_shares_no_memory_with_the_node(layer: str) -> None:
+    world, asked = run_pods({}, layer)
+    for _, request in asked:
+        assert request.body
+        request.body["spec"]["hostIPC"] = True
+    assert all(world.answers(asked))
