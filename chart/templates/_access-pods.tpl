@@ -43,7 +43,8 @@ still the Job's controller.
 sh (/opt/cnpg-backup/scripts/(dump|drill|restore)[.]sh|-c trap .exit 0. TERM; sleep [0-9]+ & wait)[|]|python3 -m retention[|](
 {{- join "|" (list
   "(finish|drill) --config /etc/cnpg-backup --results /run/cnpg-backup-results"
-  "choose (--drill /etc/cnpg-backup|--database=[$][(]RESTORE_DATABASE[)] --backup=[$][(]RESTORE_BACKUP[)]) --requests /run/cnpg-backup-results"
+  (print "choose (--drill /etc/cnpg-backup|--database=[$][(]RESTORE_DATABASE[)] --backup=[$][(]RESTORE_BACKUP[)]) "
+    "--requests /run/cnpg-backup-results")
   (print "hand-over --database=[a-z0-9._-]+ --config /etc/cnpg-backup --results /run/cnpg-backup-results --run /run/cnpg-backup "
     "--scratch /var/lib/cnpg-backup-drill --scratch-size [0-9A-Za-z.]+ --seconds [0-9]+"))
 }}) --termination-log /dev/termination-log /backups
@@ -107,9 +108,12 @@ false
 
 {{/* CEL: a volume `v` of a pod `o` is what the chart means by its name, or something else than the claim. `names` are the CronJobs'. */}}
 {{- define "cnpg-backup.celOwnVolume" -}}
+{{- $scripts := printf "%s-scripts-" (include "cnpg-backup.fullname" . | replace "." "[.]") -}}
 v.name == 'backups' ? v.?persistentVolumeClaim.?claimName.orValue('') == '{{ include "cnpg-backup.claimName" . }}'
-: v.name == 'scripts' ? v.?configMap.?name.orValue('').matches('^{{ include "cnpg-backup.fullname" . | replace "." "[.]" }}-scripts-[0-9a-f]{10}$')
-: v.name == 'config' ? (has(v.projected) ? v.projected.sources.map(s, s.?configMap.?name.orValue('')) : [v.?configMap.?name.orValue('')]).all(n,
+: v.name == 'scripts' ? v.?configMap.?name.orValue('').matches('^{{ $scripts }}[0-9a-f]{10}$')
+: v.name == 'config' ? (has(v.projected)
+    ? v.projected.sources.map(s, s.?configMap.?name.orValue(''))
+    : [v.?configMap.?name.orValue('')]).all(n,
     n.matches('^.+-config-[0-9a-f]{10}$') && n.substring(0, n.size() - 18) in names)
 : v.name in ['run', 'results', 'scratch'] ? has(v.emptyDir)
 : !({{ include "cnpg-backup.celVolumeMounts" . | nindent 4 | trim }})

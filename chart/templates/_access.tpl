@@ -106,7 +106,8 @@ validations:
       (request.?subResource.orValue('') == '' ? '' : '/' + request.subResource) + ' ' + {{ $what }} +
       ', which {{ $does }} the claim {{ $claim }} in namespace {{ $namespace }} with its database backups. ' +
       'That needs the verb mount on the claim, which ' + (request.userInfo.username in {{ include "cnpg-backup.celList" $controllers }} ||
-      request.userInfo.username.matches('^system:(kube-|node:|serviceaccount:kube-system:(.*-controller|persistent-volume-binder|generic-garbage-collector)$)')
+      request.userInfo.username.matches('^system:(kube-|node:|serviceaccount:kube-system:' +
+        '(.*-controller|persistent-volume-binder|generic-garbage-collector)$)')
       ? 'Kubernetes itself must never get. ' + ({{ .advice | default "'See docs/security.md.'" | nindent 6 | trim }})
       : 'a cluster administrator grants: kubectl create rolebinding NAME --namespace={{ $namespace }} --role={{ $role }} --user=' +
       request.userInfo.username)
