@@ -138,6 +138,30 @@ labels and annotations steer other tools. Helm finds its records by their labels
         [dyn(oldObject).?spec, dyn(oldObject).?rules, dyn(oldObject).?subjects]))))
 {{- end -}}
 
+{{/*
+CEL: would pass for a run of the release without mounting the claim: a Job with a name that the CronJob's controller is about to use
+(`<CronJob>-<minutes since 1970>`, and then that run never starts), a Job that names one of the release's CronJobs as its owner (the
+controller looks at the name alone), a Job or CronJob with the labels by which the plugin and alarms find runs, or a pod with the label
+by which a Job adopts its pods. None of them is anybody's by these marks alone, so only those with the grant may write them.
+*/}}
+{{- define "cnpg-backup.celImitates" -}}
+{{- $cronJobs := concat (include "cnpg-backup.runNames" . | fromJsonArray) .Values.accessPolicy.cronJobs -}}
+{{- $users := .Values.accessPolicy.controllers -}}
+{{- $adopts := "metadata.?labels[?'batch.kubernetes.io/controller-uid'].orValue('')" -}}
+!(request.userInfo.username in (request.resource.resource == 'pods'
+  ? {{ include "cnpg-backup.celList" $users.job }} : {{ include "cnpg-backup.celList" $users.cronJob }})) &&
+[[dyn(object), request.operation == 'UPDATE' ? dyn(oldObject) : dyn({})]].exists(p, request.resource.resource == 'pods'
+  ? p[0].?{{ $adopts }} != '' && p[0].?{{ $adopts }} != p[1].?{{ $adopts }}
+  : [p.map(o, [optional.of(o), o.?spec.?jobTemplate].exists(t,
+      t.?metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}' &&
+      t.?metadata.?labels[?'app.kubernetes.io/name'].orValue('') == 'cnpg-backup'))].exists(m,
+        m[0] != m[1] && (m[0] || request.resource.resource == 'jobs')) ||
+    (request.resource.resource == 'jobs' && [{{ include "cnpg-backup.celList" $cronJobs }}].exists(names,
+      p.map(o, o.?metadata.?ownerReferences.orValue([]).exists(r, r.name in names)) == [true, false] ||
+      (request.operation == 'CREATE' && p[0].metadata.name.matches('-[0-9]+$') &&
+        p[0].metadata.name.substring(0, p[0].metadata.name.lastIndexOf('-')) in names))))
+{{- end -}}
+
 {{/* CEL: an annotation `k` that only Kubernetes' accounts and storage drivers write, and the requester is one of them. */}}
 {{- define "cnpg-backup.celStorageKeys" -}}
 k.matches('^(pv|volume|volume[.]beta)[.]kubernetes[.]io/') &&

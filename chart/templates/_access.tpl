@@ -34,7 +34,7 @@ for the group's version if it was given only versions.
 {{- $policies := list -}}
 {{- if and .Values.accessPolicy.enabled .Values.accessPolicy.builtin.enabled -}}
   {{- $byGrant := eq .Values.accessPolicy.mode "grant" -}}
-  {{- $policies = ternary (list "access" "storage" "connect" "volume") (list "access") $byGrant -}}
+  {{- $policies = ternary (list "access" "storage" "runs" "connect" "volume") (list "access") $byGrant -}}
 {{- end -}}
 {{- toJson $policies -}}
 {{- end -}}
@@ -45,7 +45,7 @@ for the group's version if it was given only versions.
 {{- with include "cnpg-backup.kyvernoKind" . -}}
   {{- $policies = list "access" -}}
   {{- if and (eq $.Values.accessPolicy.mode "grant") (eq . "ValidatingPolicy") -}}
-    {{- $policies = list "access" "storage" "connect" "volume" -}}
+    {{- $policies = list "access" "storage" "runs" "connect" "volume" -}}
     {{- /* Kyverno judges `exec` by asking for the pod: while Kyverno is down, no pod of the namespace could be entered. */ -}}
     {{- if $.Values.accessPolicy.builtin.enabled -}}
       {{- $policies = without $policies "connect" -}}
@@ -231,6 +231,26 @@ matchConditions:
       {{- include "cnpg-backup.celStorage" .root | nindent 6 }}
 {{- $name := "(request.operation == 'DELETE' ? dyn(oldObject) : dyn(object)).metadata.name" }}
 {{ include "cnpg-backup.accessGrantRule" (merge (dict "what" $name "does" "is, copies or controls") .) }}
+{{- end -}}
+
+{{/* What could be taken for a run of the release and is none. */}}
+{{- define "cnpg-backup.accessRules.runs" -}}
+matchConstraints:
+  {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
+  resourceRules:
+    - apiGroups: [""]
+      apiVersions: [v1]
+      operations: [CREATE, UPDATE]
+      resources: [pods]
+    - apiGroups: [batch]
+      apiVersions: [v1]
+      operations: [CREATE, UPDATE]
+      resources: [jobs, cronjobs]
+matchConditions:
+  - name: passes-for-a-run
+    expression: >-
+      {{- include "cnpg-backup.celImitates" .root | nindent 6 }}
+{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" "dyn(object).metadata.name" "does" "passes for a run on") .) }}
 {{- end -}}
 
 {{/*

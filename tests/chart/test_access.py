@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.chart.common import KYVERNO, of_kind
 from tests.lab import access, chart
-from tests.lab.access import Case, Manifest, Place, Request
+from tests.lab.access import Case, Manifest, Place, Request, runs
 from tests.lab.pods import mounting, without
 
 POLICIES = ("ValidatingAdmissionPolicy", "ValidatingPolicy")
@@ -64,6 +64,7 @@ class World:
             made = of_kind(self.manifests, access.RESOURCES[resource][1])
             stands += made or [access.new(resource, "cnpg-backup-operator", rules=[{}], subjects=[{}])]
         stands += [access.job_pod(place, place.pod, place.job)]
+        stands += [runs.bare(resource, runs.NEIGHBOUR) for resource in ("jobs", "pods")]
         for manifest in stands:
             manifest["metadata"].setdefault("namespace", place.namespace)
         self.objects = {(m["kind"], m["metadata"]["name"]): m for m in [*stands, volume]}

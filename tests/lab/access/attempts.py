@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.lab.access import runs
 from tests.lab.access.altered import altered_runs
 from tests.lab.access.model import CHIEF, DEV, JOBS, OWN, PODS, RESOURCES, STORAGE, Case, marks
 from tests.lab.access.objects import (
@@ -182,6 +183,7 @@ def attempts() -> Iterator[Case]:
         DEV,
         lambda p: create(p, by_hand(p, "by-hand")),
         label,
+        reason="the claim",  # two policies refuse it, each for its own reason
     )
     for text, change in {
         "image": lambda c: first_container(cronjob_pod(c)).update(image="localhost/busybox:test"),
@@ -390,6 +392,7 @@ def attempts() -> Iterator[Case]:
     yield from steering(label)
     yield from helm(label)
     yield from surroundings(label)
+    yield from runs.attempts(label)
     yield Case(
         "volume that loses its claim",
         STORAGE,

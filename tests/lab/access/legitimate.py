@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from tests.lab.access import runs
 from tests.lab.access.altered import ACCOUNT, kept_runs, other_tool
 from tests.lab.access.model import (
     ADMIN,
@@ -116,6 +117,7 @@ def legitimate() -> Iterator[Case]:
         )
         yield Case("deletion of the CronJob", who, lambda p: delete(p, "cronjobs", p.cronjob_name), free)
     yield from _helm_at_work(free)
+    yield from runs.legitimate(free)
     yield Case(
         "content of a snapshot of the volume, for the release's own namespace",
         STORAGE,
