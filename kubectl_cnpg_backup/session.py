@@ -73,8 +73,12 @@ class Session:
 
     def runs(self) -> list[Run]:
         """Return the release's Jobs, newest first."""
+        return [run for run in self.runs_and_others() if not run.foreign]
+
+    def runs_and_others(self) -> list[Run]:
+        """Return the Jobs that have the release's labels, newest first: its own, and those that only look like it."""
         selector = self.release.selector
-        return read_runs(self.cluster.jobs(selector), self.cluster.pods(selector))
+        return read_runs(self.cluster.jobs(selector), self.cluster.pods(selector), self.release)
 
     def configs(self, component: str = BACKUP) -> dict[str, Object]:
         """Return the ConfigMap of each CronJob of a component, by the CronJob's name; a missing one is empty."""

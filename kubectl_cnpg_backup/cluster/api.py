@@ -6,7 +6,6 @@ more than this machine's memory.
 
 import json
 import os
-import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream import stream, ws_client
 
+from kubectl_cnpg_backup.cluster.refusals import explained, unreachable
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginError, UsageError
 
 _TIMEOUT = (10, 60)
@@ -32,12 +32,6 @@ _EXEC_SILENCE = 900
 """Seconds without a byte after which an exec counts as lost; reading a large archive prints nothing for a long time."""
 _ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CHANNEL_STDOUT, _CHANNEL_STDERR, _CHANNEL_ERROR = 1, 2, 3
-_FORBIDDEN = re.compile(
-    r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
-    r'(?: in the namespace "(?P<namespace>[^"]*)")?'
-)
-_ANONYMOUS = "system:anonymous"
-_HANDSHAKE = re.compile(r"Handshake status (?P<status>\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +63,7 @@ class Cluster:
         self._network = client.NetworkingV1Api(api)
         self._admission = client.AdmissionregistrationV1Api(api)
         self._authorization = client.AuthorizationV1Api(api)
+        self._rbac = client.RbacAuthorizationV1Api(api)
         self._custom = client.CustomObjectsApi(api)
 
     @classmethod
@@ -113,9 +108,9 @@ class Cluster:
         try:
             answer = method(*arguments, **options, _request_timeout=_TIMEOUT)
         except ApiException as error:
-            raise _explained(error) from None
+            raise explained(error) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         return self._api.sanitize_for_serialization(answer)
 
     def _list(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> list[dict[str, Any]]:
@@ -169,6 +164,16 @@ class Cluster:
     def network_policies(self) -> list[dict[str, Any]]:
         """Return the namespace's NetworkPolicies."""
         return self._list(self._network.list_namespaced_network_policy, self.namespace)
+
+    def role_bindings(self) -> list[dict[str, Any]]:
+        """Return the namespace's RoleBindings."""
+        return self._list(self._rbac.list_namespaced_role_binding, self.namespace)
+
+    def role(self, kind: str, name: str) -> dict[str, Any]:
+        """Return a Role of the namespace, or a ClusterRole."""
+        if kind == "ClusterRole":
+            return dict(self._ask(self._rbac.read_cluster_role, name))
+        return dict(self._ask(self._rbac.read_namespaced_role, name, self.namespace))
 
     def admission_policy(self, name: str) -> dict[str, Any]:
         """Return a ValidatingAdmissionPolicy."""
@@ -253,7 +258,7 @@ class Cluster:
                 _request_timeout=_FOLLOW_TIMEOUT,
             )
         except ApiException as error:
-            raise _explained(error) from None
+            raise explained(error) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ConnectionError(str(error)) from None
         rest, count = b"", 0
@@ -305,7 +310,7 @@ class Cluster:
                 _preload_content=False,
             )
         except ApiException as error:
-            raise _explained(error) from None
+            raise explained(error) from None
         try:
             socket.sock.settimeout(_EXEC_SILENCE)
             return _conversation(socket.sock, sink)
@@ -446,54 +451,3 @@ def _exit_code(ending: bytes) -> int:
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
     raise PluginError(f"the command could not be run: {status.get('message', 'unknown reason')}")
-
-
-def _explained(error: ApiException) -> PluginError:
-    """Return an error of the API server as one line."""
-    status, text = error.status, str(error.body or error.reason or "")
-    handshake = _HANDSHAKE.search(text)
-    if handshake is not None:
-        status, text = int(handshake["status"]), text.replace('\\\\"', '"').replace('\\"', '"')
-    message = _message(text)
-    if status == 401:
-        return PluginError("the API server does not know this user", "log in again; check with `kubectl auth whoami`")
-    if status == 403:
-        return forbidden(message)
-    if status == 404:
-        return NotFoundError(message or "not found")
-    return PluginError(f"the API server answered {status}: {message or error.reason}")
-
-
-def _message(text: str) -> str:
-    try:
-        document = json.loads(text)
-    except ValueError:
-        found = re.search(r'"message":"(.*?)","', text)
-        return (found[1] if found else text).strip()
-    return str(document.get("message", text)) if isinstance(document, dict) else text
-
-
-def forbidden(message: str) -> ForbiddenError:
-    """Return a refusal with the RBAC rule that is missing; the refusal of an admission policy stays as it is."""
-    match = _FORBIDDEN.search(message)
-    if match is None:
-        return ForbiddenError(message)
-    if match["user"] == _ANONYMOUS:
-        return ForbiddenError(
-            "the API server does not know who you are: the kubeconfig gave no credentials, or its login has expired",
-            "log in again; check with `kubectl auth whoami`",
-        )
-    group, namespace = match["group"], match["namespace"]
-    where = f"in namespace {namespace}" if namespace else "in all namespaces"
-    kind = "Role" if namespace else "ClusterRole"
-    return ForbiddenError(
-        f"user {match['user']} may not {match['verb']} {match['resource']} {where}",
-        f"ask for the rule {{apiGroups: [{json.dumps(group)}], resources: [{match['resource']}], "
-        f"verbs: [{match['verb']}]}} in a {kind}; the chart's own Role is <release>-operator",
-    )
-
-
-def _unreachable(error: Exception) -> PluginError:
-    reason = getattr(error, "reason", None)
-    cause = str(reason or error).rsplit("> ", 1)[-1].splitlines()[0]
-    return PluginError(f"the API server does not answer: {cause}", "check it with `kubectl cluster-info`")

@@ -52,13 +52,18 @@ def _facts(session: Session) -> Facts:
     databases = clusters_of(release, configs) if isinstance(configs, dict) else {}
     policies = _read(cluster.network_policies)
     neighbours = _read(lambda: [name_of(pod) for pod in cluster.pods(doctor_namespace.NEIGHBOURS)])
+    every = session.runs_and_others()
+    bindings = _read(cluster.role_bindings)
     account = _read(lambda: cluster.service_account(doctor_namespace.account_of(release)))
     return Facts(
         release=release,
         now=session.now,
         kubernetes=cluster.version(),
         plugin=_version(),
-        runs=session.runs(),
+        runs=[run for run in every if not run.foreign],
+        others=[run for run in every if run.foreign],
+        roles=bindings if isinstance(bindings, Unreadable) else _read(lambda: _roles(cluster, bindings or ())),
+        bindings=() if bindings is None or isinstance(bindings, Unreadable) else bindings,
         claim=_read(lambda: cluster.claim(release.claim)) if release.claim else None,
         policies=() if policies is None else policies,
         access=access,
@@ -91,6 +96,19 @@ def _refusals(session: Session) -> dict[str, str]:
         if run.state == "running" and not pods_of(run.job, pods):
             found[f"job/{run.job}"] = refusal(cluster.events_of("Job", run.job), None)
     return {subject: message for subject, message in found.items() if message}
+
+
+def _roles(cluster: "Cluster", bindings: Sequence[Object]) -> dict[str, Object]:
+    """Return what each binding refers to, by `kind/name`; a role that is gone is left out."""
+    wanted = {(str(one["roleRef"]["kind"]), str(one["roleRef"]["name"])) for one in bindings}
+    found: dict[str, Object] = {}
+    for kind, name in sorted(wanted):
+        role = _read(lambda kind=kind, name=name: cluster.role(kind, name))  # type: ignore[misc]
+        if isinstance(role, Unreadable):
+            raise ForbiddenError(role.reason)
+        if role is not None:
+            found[f"{kind}/{name}"] = role
+    return found
 
 
 def _read(read: Callable[[], _T]) -> _T | Unreadable | None:

@@ -25,7 +25,7 @@ def run(session: Session) -> int:
     """Show the status of the release."""
     screen = session.screen
     with screen.waiting("status: asking the API server"):
-        release, runs = session.release, session.runs()
+        release, runs = session.release, session.runs_and_others()
         clusters: dict[str, str] = {}
         try:
             configs = session.configs()

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from kubectl_cnpg_backup.model import outlook
+from kubectl_cnpg_backup.model import outlook, traces
 from kubectl_cnpg_backup.model.doctor_namespace import namespace
 from kubectl_cnpg_backup.model.doctor_network import network
+from kubectl_cnpg_backup.model.doctor_rights import wildcards
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
 from kubectl_cnpg_backup.model.objects import claim_problem, dig, labels, major_of, name_of, parse_time
@@ -27,11 +28,13 @@ def examine(facts: Facts) -> list[Finding]:
         *_rights(facts),
         *(_cronjob(cronjob, facts) for cronjob in facts.release.of(BACKUP)),
         *(finding for cronjob in facts.release.of(DRILL) for finding in _drill(cronjob, facts)),
+        *_strangers(facts),
         *_refusals(facts),
         *_claim(facts),
         *_longhorn(facts),
         *network(facts),
         *_access(facts),
+        *wildcards(facts),
         *namespace(facts),
         *_secrets(facts),
         *_servers(facts),
@@ -91,21 +94,18 @@ def _cronjob(cronjob: CronJob, facts: Facts) -> Finding:
         return Finding(Level.WRONG, subject, found.invalid.problem, found.invalid.remedy)
     when = "never" if found.next_run is None else format_age(facts.now - found.next_run)
     if found.last is None:
+        if (missing := found.missing()) is not None:
+            return Finding(Level.WRONG, subject, missing.problem, missing.remedy)
         return Finding(
-            Level.CAREFUL if found.missed is None else Level.WRONG,
+            Level.CAREFUL,
             subject,
             "none of its runs is left" if cronjob.last_schedule else f"it has not run yet; next {when}",
             "try one: kubectl cnpg-backup run",
         )
     if (failure := found.failure()) is not None:
         return Finding(Level.WRONG, subject, failure.problem, failure.remedy)
-    if found.missed is not None:
-        return Finding(
-            Level.WRONG,
-            subject,
-            f"it was due {format_age(facts.now - found.missed)} ago and did not start",
-            f"see `kubectl describe cronjob {cronjob.name}`",
-        )
+    if (missing := found.missing()) is not None:
+        return Finding(Level.WRONG, subject, missing.problem, missing.remedy)
     return Finding(Level.GOOD, subject, f"last run succeeded, next {when}")
 
 
@@ -116,6 +116,11 @@ def _drill(cronjob: CronJob, facts: Facts) -> list[Finding]:
     if problems or found.last is None:
         return [Finding(Level.WRONG, subject, problem.problem, problem.remedy) for problem in problems]
     return [Finding(Level.GOOD, subject, "last drill succeeded")]
+
+
+def _strangers(facts: Facts) -> list[Finding]:
+    found = traces.strangers(facts.release, facts.others)
+    return [Finding(Level.WRONG, subject, one.problem, one.remedy) for subject, one in found]
 
 
 def _refusals(facts: Facts) -> list[Finding]:

@@ -63,6 +63,10 @@ class Facts:
         neighbours: Names of the namespace's pods that belong neither to a release of the chart nor to a CNPG cluster.
         service_account: Whether the account of the release's pods exists; None when it was not asked for.
         refusals: Why a Job or a pod could not be made, by `cronjob/NAME` or `job/NAME`.
+        others: Jobs that have the release's labels and are not its runs.
+        roles: The Roles of the namespace and the ClusterRoles that are bound there, by `kind/name`; None when they were
+            not asked for.
+        bindings: The namespace's RoleBindings.
     """
 
     release: Release
@@ -87,3 +91,6 @@ class Facts:
     neighbours: Sequence[str] | Unreadable = ()
     service_account: bool | Unreadable | None = None
     refusals: Mapping[str, str] = field(default_factory=dict)
+    others: Sequence[Run] = ()
+    roles: Mapping[str, Object] | Unreadable | None = None
+    bindings: Sequence[Object] = ()

@@ -62,9 +62,19 @@ def only_databases(job: dict[str, Any], databases: Iterable[str], config: Object
     own = {f"{database}{suffix}" for database in wanted for suffix in _FILE_SUFFIXES}
     kept = [key for key in sorted(config.get("data") or {}) if key in own or key not in others]
     changed = deepcopy(job)
-    for volume in changed["spec"]["template"]["spec"]["volumes"]:
+    spec = changed["spec"]["template"]["spec"]
+    for volume in spec["volumes"]:
         if volume["name"] == CONFIG_VOLUME:
             volume["configMap"]["items"] = [{"key": key, "path": key} for key in kept]
+    # A drill has two containers for each database, with its number: those of the others would start for nothing.
+    numbers = {
+        str(container["name"]).rpartition("-")[2]
+        for container in spec.get("initContainers") or ()
+        if any(f"--database={database}" in (container.get("args") or ()) for database in left_out)
+    }
+    if numbers:
+        names = {f"{kind}-{number}" for kind in ("hand-over", "drill") for number in numbers}
+        spec["initContainers"] = [one for one in spec["initContainers"] if one["name"] not in names]
     return changed
 
 

@@ -38,6 +38,12 @@ def owner_of(item: Object, kind: str) -> str:
     return ""
 
 
+def mounts(spec: Object, claim: str) -> bool:
+    """Tell whether a pod's spec mounts a claim."""
+    volumes = spec.get("volumes") or ()
+    return any(dig(volume, "persistentVolumeClaim").get("claimName") == claim for volume in volumes)
+
+
 def parse_time(text: object) -> datetime | None:
     """Return the moment of one of the API's timestamps, UTC."""
     if isinstance(text, datetime):

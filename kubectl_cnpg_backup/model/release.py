@@ -1,5 +1,6 @@
 """What the API server knows about a release: its CronJobs, its runs, and how each database ended."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from kubectl_cnpg_backup.model.objects import (
     job_state,
     killed_by,
     labels,
+    mounts,
     name_of,
     owner_of,
     parse_time,
@@ -96,6 +98,7 @@ class Release:
         version: Version of the chart.
         namespace: Where it is.
         cronjobs: Its CronJobs, sorted by name.
+        strangers: Names of CronJobs that have its labels and are not its own: they do not mount its claim.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Release:
     version: str
     namespace: str
     cronjobs: tuple[CronJob, ...]
+    strangers: tuple[str, ...] = ()
 
     @property
     def selector(self) -> str:
@@ -164,6 +168,8 @@ class Run:
         exit_code: Exit code of the pod; None while it runs, or when the pod is gone.
         reason: Why it failed, according to Kubernetes: of the pod if that was evicted or killed, or else of the Job.
         killed: Whether its pod was evicted or killed, so that it left no result.
+        foreign: Why it is not a run of the release, although it has its labels; empty where it is one.
+        databases: The databases that it is limited to; None where it is for all of its CronJob.
         message: The pod's termination message; empty when the pod is gone.
         verdicts: What the message says about each database.
     """
@@ -179,6 +185,8 @@ class Run:
     message: str
     verdicts: tuple[Verdict, ...]
     killed: bool = False
+    foreign: str = ""
+    databases: frozenset[str] | None = None
 
 
 def read_cronjob(item: Object) -> CronJob:
@@ -206,11 +214,37 @@ def releases(cronjobs: Iterable[Object], namespace: str) -> list[Release]:
             found.setdefault(app, []).append(item)
     result = []
     for app, items in sorted(found.items()):
-        own = labels(items[0])
-        version = str(own.get("helm.sh/chart") or "").removeprefix(f"{CHART}-").replace("_", "+")
-        members = sorted((read_cronjob(item) for item in items), key=lambda cronjob: cronjob.name)
-        result.append(Release(app, str(own.get(INSTANCE_LABEL) or app), version, namespace, tuple(members)))
+        every = sorted((read_cronjob(item) for item in items), key=lambda cronjob: cronjob.name)
+        claim = _claim_of(app, every)
+        members = tuple(cronjob for cronjob in every if claim and mounts(cronjob.pod_spec, claim))
+        strangers = tuple(cronjob.name for cronjob in every if cronjob not in members)
+        if members:
+            own = labels(members[0].source)
+            version = str(own.get("helm.sh/chart") or "").removeprefix(f"{CHART}-").replace("_", "+")
+            instance = str(own.get(INSTANCE_LABEL) or app)
+            result.append(Release(app, instance, version, namespace, members, strangers))
     return result
+
+
+def _claim_of(app: str, cronjobs: Sequence[CronJob]) -> str:
+    """Return the claim that the CronJobs of a release mount, which the access policy guards, unlike labels.
+
+    It is that of the inspector, whose name is the release's and so is taken already; without one, that of the oldest.
+    """
+    mounting = [cronjob for cronjob in cronjobs if cronjob.claim]
+    # As the chart shortens it: at most 52 characters with the suffix.
+    name = app if len(app) <= _OPERATION_LENGTH else _shortened(app)
+    named = [cronjob for cronjob in mounting if cronjob.name == f"{name}-inspect"]
+    oldest = sorted(mounting, key=lambda one: (str(dig(one.source, "metadata").get("creationTimestamp")), one.name))
+    return next((cronjob.claim for cronjob in (*named, *oldest)), "")
+
+
+_OPERATION_LENGTH = 52 - len("-inspect")
+
+
+def _shortened(app: str) -> str:
+    start = app[: _OPERATION_LENGTH - 9].removesuffix("-").removesuffix(".")
+    return f"{start}-{hashlib.sha256(app.encode()).hexdigest()[:8]}"
 
 
 def select_release(found: Sequence[Release], wanted: str, namespace: str) -> Release:
@@ -283,16 +317,35 @@ def parse_verdicts(message: str) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
-def read_runs(jobs: Iterable[Object], pods: Sequence[Object]) -> list[Run]:
-    """Return the Jobs of a release, newest first."""
+def read_runs(jobs: Iterable[Object], pods: Sequence[Object], release: Release | None = None) -> list[Run]:
+    """Return the Jobs of a release, newest first.
+
+    Args:
+        jobs: What has the labels of a run.
+        pods: Their pods.
+        release: The release: what does not mount its claim, or has another CronJob as its owner, is not its own and
+            counts for nothing. Without it nothing is looked at.
+    """
     runs = []
     for job in jobs:
         name, status = name_of(job), dig(job, "status")
-        own = pods_of(name, pods)
+        if release is not None and (foreign := _foreign(job, release)):
+            started = parse_time(status.get("startTime"))
+            runs.append(Run(name, "", "", job_state(job), started, None, None, "", "", (), foreign=foreign))
+            continue
+        own, cuckoos = pods_of(name, pods), []
+        if release is not None:
+            cuckoos = [pod for pod in own if not mounts(dig(pod, "spec"), release.claim)]
+            own = [pod for pod in own if pod not in cuckoos]
         containers = containers_of(job)
         code, message = termination_of(own[-1], containers) if own else (None, "")
         state = job_state(job)
         killed = killed_by(own[-1], containers) if own and state == "failed" else ""
+        if cuckoos and state == "succeeded" and code != 0:
+            state = "failed"
+            killed = (
+                f"pod {name_of(cuckoos[-1])} ended it, which does not mount claim {release.claim if release else ''}"
+            )
         ended = condition(job, "Complete", "Failed")
         failed = ended if state == "failed" and ended is not None else {}
         runs.append(
@@ -308,10 +361,31 @@ def read_runs(jobs: Iterable[Object], pods: Sequence[Object]) -> list[Run]:
                 message,
                 parse_verdicts(message),
                 bool(killed) or (state == "failed" and code is None),
+                databases=_limited_to(job),
             )
         )
     never = datetime.min.replace(tzinfo=UTC)
     return sorted(runs, key=lambda run: (run.started or never, run.job), reverse=True)
+
+
+def _foreign(job: Object, release: Release) -> str:
+    """Return why a Job with a release's labels is not a run of it, by what the access policy guards."""
+    if not mounts(dig(job, "spec", "template", "spec"), release.claim):
+        return f"it does not mount claim {release.claim}"
+    uids = {cronjob.name: dig(cronjob.source, "metadata").get("uid") for cronjob in release.cronjobs}
+    for owner in dig(job, "metadata").get("ownerReferences") or ():
+        if owner.get("kind") == "CronJob" and uids.get(str(owner.get("name")), owner.get("uid")) != owner.get("uid"):
+            return f"its owner is another CronJob {owner.get('name')}, which is gone"
+    return ""
+
+
+def _limited_to(job: Object) -> frozenset[str] | None:
+    """Return the databases whose configuration a Job mounts; None where it mounts all that there is."""
+    for volume in dig(job, "spec", "template", "spec").get("volumes") or ():
+        if volume.get("name") == CONFIG_VOLUME and dig(volume, "configMap").get("items"):
+            keys = [str(item["key"]) for item in volume["configMap"]["items"]]
+            return frozenset(key.removesuffix(_CONF_SUFFIX) for key in keys if key.endswith(_CONF_SUFFIX))
+    return None
 
 
 def run_that_vanished(job: Object, pods: Sequence[Object]) -> Run | None:

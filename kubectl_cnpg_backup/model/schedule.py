@@ -9,7 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from kubectl_cnpg_backup.errors import PluginError
 from kubectl_cnpg_backup.model.objects import dig, parse_time
-from kubectl_cnpg_backup.model.release import CronJob, Run
+from kubectl_cnpg_backup.model.release import DRILL, CronJob, Run
 from retention.text import format_age
 
 _MACROS = {
@@ -23,6 +23,9 @@ _MACROS = {
 }
 EARLY = timedelta(minutes=15)
 """How much earlier than its due time a backup may begin; the retention rule of the chart allows the same."""
+
+MARGIN = timedelta(minutes=5)
+"""How long after its due time a Job may start: its controller needs seconds, and this machine's clock may be off."""
 
 
 def _simulate(expression: str, zone: str, moment: datetime, *, reverse: bool) -> CronSim:
@@ -76,7 +79,7 @@ class Assessment:
         now: The moment, UTC.
         last: Its last run that has ended; None where no such run is left.
         next_run: When it is due next, UTC; None while it is suspended, or when it never is.
-        missed: When it was due without starting a Job, UTC; None when it has missed nothing.
+        missed: When it was last due, if no Job started then, UTC; None when it has missed nothing.
         settled: Whether it existed when its last but one run was due, so that a backup can be overdue.
         invalid: What is wrong with its schedule, None when it is valid.
     """
@@ -99,6 +102,18 @@ class Assessment:
             if last
             else "its schedule is suspended, and it has never run",
             "set suspend: false (of the release, or of its databases) and upgrade, unless this is meant",
+        )
+
+    def missing(self) -> PluginError | None:
+        """Return that its last run did not start, None when it did."""
+        if self.missed is None:
+            return None
+        again = "drill" if self.cronjob.component == DRILL else "run"
+        job = f"{self.cronjob.name}-{int(self.missed.timestamp()) // 60}"
+        return PluginError(
+            f"it was due {format_age(self.now - self.missed)} ago and did not start",
+            f"see `kubectl describe cronjob {self.cronjob.name}`; if there is a Job {job} that its controller did not "
+            f"make, it has taken the run's name: delete it. Then: kubectl cnpg-backup {again}",
         )
 
     def failure(self) -> PluginError | None:
@@ -146,19 +161,51 @@ def assess(cronjob: CronJob, runs: Iterable[Run], now: datetime) -> Assessment:
         runs: The release's Jobs, newest first.
         now: The moment, UTC.
     """
-    last = next((run for run in runs if run.cronjob == cronjob.name and run.state != "running"), None)
+    own = [run for run in runs if run.cronjob == cronjob.name]
+    last = next((run for run in own if run.state != "running"), None)
     try:
         following = next_run(cronjob.schedule, cronjob.time_zone, now)
         due = due_before(cronjob.schedule, cronjob.time_zone, now, 2)
     except PluginError as error:
         return Assessment(cronjob, now, last, None, None, False, error)
-    started, made = cronjob.last_schedule, parse_time(dig(cronjob.source, "metadata").get("creationTimestamp"))
+    made = parse_time(dig(cronjob.source, "metadata").get("creationTimestamp"))
     return Assessment(
         cronjob,
         now,
         last,
         None if cronjob.suspended else following,
-        due if due is not None and started is not None and started < due else None,
+        _missed(cronjob, own, now),
         made is None or due is None or made < due,
         None,
     )
+
+
+def _missed(cronjob: CronJob, own: Iterable[Run], now: datetime) -> datetime | None:
+    """Return when a CronJob was last due, if it could have started a Job then and did not."""
+    due = due_before(cronjob.schedule, cronjob.time_zone, now - MARGIN, 1)
+    if due is None or cronjob.suspended or (cronjob.last_schedule is not None and cronjob.last_schedule >= due):
+        return None
+    changed = _changed(cronjob)
+    if changed is None or changed > due:
+        return None
+    # A run that is still at work keeps the next one from starting (concurrencyPolicy: Forbid). After it, the controller
+    # makes up for what was due within the starting deadline.
+    deadline = dig(cronjob.source, "spec").get("startingDeadlineSeconds")
+    too_late = now if deadline is None else due + timedelta(seconds=int(deadline))
+    busy = [run for run in own if run.started is not None and run.started <= due + MARGIN]
+    until = min(too_late, now - MARGIN)
+    if any(run.state == "running" or (run.finished is not None and run.finished > until) for run in busy):
+        return None
+    return due
+
+
+def _changed(cronjob: CronJob) -> datetime | None:
+    """Return when the spec of a CronJob, its schedule among it, was last changed; an annotation changes no spec."""
+    metadata = dig(cronjob.source, "metadata")
+    changes = [
+        parse_time(entry.get("time"))
+        for entry in metadata.get("managedFields") or ()
+        if not entry.get("subresource") and "f:spec" in dig(entry, "fieldsV1")
+    ]
+    known = [moment for moment in (*changes, parse_time(metadata.get("creationTimestamp"))) if moment is not None]
+    return max(known, default=None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from kubectl_cnpg_backup.model import outlook
+from kubectl_cnpg_backup.model import outlook, traces
 from kubectl_cnpg_backup.model.objects import parse_time
 from kubectl_cnpg_backup.model.outlook import Outlook
 from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run
@@ -114,7 +114,8 @@ def describe(
         now: The moment, UTC.
         superusers: Whether a restore of each database finds the superuser's Secret, by database; None for unknown.
     """
-    problems: list[Problem] = []
+    problems = [Problem(subject, one.problem, one.remedy) for subject, one in traces.strangers(release, runs)]
+    runs = [run for run in runs if not run.foreign]
     superusers = superusers or {}
     ahead = outlook.known(runs, superusers)
     backing = {name: cronjob for cronjob in release.of(BACKUP) for name in configured.get(cronjob.name, ())}
@@ -133,6 +134,8 @@ def describe(
             ahead[name] = outlook.with_superuser(recorded, superusers.get(name))
         databases.append(replace(database, restore=ahead.get(name)))
         problems += _problems_of(database, known=known)
+        if (error := traces.ahead(database.newest, now)) is not None:
+            problems.append(Problem(name, error.problem, error.remedy))
     problems += [problem for one in assessments.values() for problem in _problems_of_cronjob(one)]
     for cronjob in release.of(DRILL):
         problems += problems_of_drill(assess(cronjob, runs, now), recorded=report is not None)
@@ -167,9 +170,13 @@ def _database(
     if on_volume is not None:
         state, why, newest, last_success = _by_volume(on_volume, now, why)
         drill = on_volume.get("drill")
-    if assessment is not None and state in ("ok", "warning", "unknown") and assessment.is_late(newest):
-        state = "late"
-        why = "it has no backup" if newest is None else "the last run that was due left no backup"
+    if assessment is not None and state in ("ok", "warning", "unknown"):
+        empty = traces.without_backup(name, runs, assessment.cronjob.name, newest)
+        if empty is not None and (on_volume is not None or state != "unknown"):
+            state, why = "late", traces.explain(empty, now)
+        elif assessment.is_late(newest):
+            state = "late"
+            why = "it has no backup" if newest is None else "the last run that was due left no backup"
     backups = None if on_volume is None else int(on_volume.get("backups") or 0)
     size = None if on_volume is None else int(on_volume.get("bytes") or 0)
     cronjob, next_run = (None, None) if assessment is None else (assessment.cronjob, assessment.next_run)
@@ -221,7 +228,7 @@ def _problems_of_cronjob(assessment: Assessment) -> list[Problem]:
     last = assessment.last
     # What a run reports about a database is a problem of that database.
     failure = None if last is None or last.verdicts else assessment.failure()
-    errors = [error for error in (failure, assessment.suspension()) if error is not None]
+    errors = [error for error in (failure, assessment.suspension(), assessment.missing()) if error is not None]
     return [Problem(f"cronjob/{assessment.cronjob.name}", error.problem, error.remedy) for error in errors]
 
 
@@ -233,9 +240,9 @@ def problems_of_drill(assessment: Assessment, *, recorded: bool = False) -> list
         recorded: Whether the results on the volume are shown; a drill that ended by itself has its failure there.
     """
     last = assessment.last
-    error = assessment.unrecorded()
+    error = assessment.unrecorded() or assessment.missing()
     if last is not None and (last.killed or not recorded):
-        error = assessment.failure()
+        error = assessment.failure() or error
     return [] if error is None else [Problem(f"cronjob/{assessment.cronjob.name}", error.problem, error.remedy)]
 
 

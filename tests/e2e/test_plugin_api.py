@@ -25,6 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CRONJOB = "cnpg-pg-dump-backup"
 TEMPLATE = {"metadata": {"labels": {"app": "cnpg-backup"}}}
 
+MOUNTING = {
+    "restartPolicy": "Never",
+    "containers": [{"name": "retention", "image": "none"}],
+    "volumes": [{"name": "backups", "persistentVolumeClaim": {"claimName": "cnpg-backups-pvc"}}],
+}
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
@@ -88,7 +94,7 @@ def ended(server: ApiServer, name: str, message: str, code: int) -> None:
             "suspend": True,
             "template": {
                 **TEMPLATE,
-                "spec": {"restartPolicy": "Never", "containers": [{"name": "retention", "image": "none"}]},
+                "spec": MOUNTING,
             },
         },
     }
@@ -96,7 +102,7 @@ def ended(server: ApiServer, name: str, message: str, code: int) -> None:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": f"{name}-x", "labels": {**labels, "batch.kubernetes.io/job-name": name}},
-        "spec": {"restartPolicy": "Never", "containers": [{"name": "retention", "image": "none"}]},
+        "spec": MOUNTING,
     }
     server.apply(job, pod)
     terminated = {"exitCode": code, "message": message}
@@ -161,6 +167,30 @@ def test_a_dry_run_asks_the_api_server_and_leaves_nothing(server: ApiServer) -> 
     (job,) = json.loads(done.stdout)
     assert job["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "kubectl-cnpg_backup"
     assert jobs(server) == []
+
+
+def test_what_only_has_the_releases_labels_is_reported_and_neither_a_template_nor_a_run(server: ApiServer) -> None:
+    labels = {"app": "cnpg-backup", "app.kubernetes.io/name": "cnpg-backup"}
+    bare = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "none"}]}
+    template = {"spec": {"suspend": True, "template": {"spec": bare}}}
+    cronjob = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "aaa", "labels": {**labels, "app.kubernetes.io/component": "inspect"}},
+        "spec": {"schedule": "0 0 1 1 *", "jobTemplate": template},
+    }
+    forged = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "forged", "labels": labels}, **template}
+    server.apply(cronjob, forged)
+    try:
+        done = plugin(server, "status", "--no-volume", "-o", "json")
+        assert done.returncode == 1, done.stderr
+        found = {one["subject"]: one["problem"] for one in json.loads(done.stdout)["problems"]}
+        assert "does not mount claim cnpg-backups-pvc" in found["cronjob/aaa"]
+        assert "does not mount claim cnpg-backups-pvc" in found["job/forged"]
+        findings = json.loads(plugin(server, "doctor", "-o", "json").stdout)
+        assert {"cronjob/aaa", "job/forged"} <= {one["subject"] for one in findings if one["result"] == "wrong"}
+    finally:
+        server.kubectl("delete", "cronjob", "aaa")
 
 
 def test_several_releases_are_named(server: ApiServer) -> None:

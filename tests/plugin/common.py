@@ -43,7 +43,8 @@ def objects(kind: str, values: str = "default", name: str = "cnpg-backup") -> li
 
 
 def release(values: str = "default", name: str = "cnpg-backup", **status: Any) -> Release:
-    """The release of a values file; `status` is that of each CronJob."""
+    """The release of a values file, which has missed no run; `status` is that of each CronJob."""
+    status = {"lastScheduleTime": ago(minutes=30), **status}
     cronjobs = [{**cronjob, "status": status} for cronjob in objects("CronJob", values, name)]
     (found,) = releases(cronjobs, "default")
     return found
@@ -67,8 +68,13 @@ def job(
         status["conditions"] = [condition]
     if state == "Complete":
         status["completionTime"] = finished
-    owner = [{"kind": "CronJob", "name": cronjob, "controller": True}]
-    return {"metadata": {"name": name, "labels": labels, "ownerReferences": owner}, "status": status}
+    owner = [{"kind": "CronJob", "name": cronjob, "uid": f"uid-{cronjob}", "controller": True}]
+    metadata = {"name": name, "labels": labels, "ownerReferences": owner}
+    return {"metadata": metadata, "spec": {"template": {"spec": MOUNTING}}, "status": status}
+
+
+MOUNTING = {"volumes": [{"name": "backups", "persistentVolumeClaim": {"claimName": "cnpg-backups-pvc"}}]}
+"""What only the release's own Jobs and pods have, since the access policy guards it."""
 
 
 def pod(job_name: str, code: int, message: str) -> dict[str, Any]:
@@ -80,6 +86,7 @@ def pod(job_name: str, code: int, message: str) -> dict[str, Any]:
             "labels": {"batch.kubernetes.io/job-name": job_name},
             "creationTimestamp": ago(hours=1),
         },
+        "spec": MOUNTING,
         "status": {
             "phase": "Failed" if code else "Succeeded",
             "initContainerStatuses": [{"name": "dump", "state": {"terminated": {"exitCode": 0, "message": ""}}}],

@@ -13,7 +13,7 @@ import pytest
 
 from kubectl_cnpg_backup import commands
 from kubectl_cnpg_backup.cli import build_parser, main
-from kubectl_cnpg_backup.cluster.api import forbidden
+from kubectl_cnpg_backup.cluster.refusals import forbidden
 from kubectl_cnpg_backup.commands.restore import check_keep, environment
 from kubectl_cnpg_backup.complete import _subcommands, candidates
 from kubectl_cnpg_backup.errors import UsageError

@@ -364,3 +364,58 @@ def test_a_refusal_is_the_newest_one_and_none_that_a_later_start_has_overcome() 
     assert refusal([event, newer], NOW - timedelta(minutes=90)) == "not allowed"
     assert refusal([event, newer], NOW - timedelta(minutes=30)) == ""
     assert refusal([other], None) == ""
+
+
+def bound(rules: list[dict[str, Any]], kind: str = "Role", **subject: str) -> dict[str, Any]:
+    """A namespace in which a role with these rules is bound."""
+    reference = {"kind": kind, "name": "developer"}
+    binding = {
+        "metadata": {"name": "developers"},
+        "roleRef": reference,
+        "subjects": [{"kind": "Group", "name": "devs"} | subject],
+    }
+    return {"bindings": [binding], "roles": {f"{kind}/developer": {"rules": rules}}}
+
+
+EVERYTHING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+CLAIMS = {"apiGroups": [""], "resources": ["pods", "persistentvolumeclaims"], "verbs": ["get", "*"]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "holds"),
+    [
+        (EVERYTHING, True),
+        (CLAIMS, True),
+        ({**CLAIMS, "resourceNames": ["cnpg-backups-pvc"]}, True),
+        ({**CLAIMS, "resourceNames": ["another"]}, False),
+        ({**CLAIMS, "verbs": ["get", "list", "create"]}, False),
+        ({**CLAIMS, "verbs": ["mount"]}, False),
+        ({**EVERYTHING, "apiGroups": ["apps"]}, False),
+        ({**CLAIMS, "resources": ["pods/*"]}, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Role", "ClusterRole"])
+def test_a_role_with_every_verb_is_named_with_whom_it_is_bound_to(rule: Any, holds: bool, kind: str) -> None:
+    findings = examine(replace(healthy(), **bound([{"verbs": ["get"]}, rule], kind)))
+    found = [one for one in findings if one.subject == "every verb"]
+    assert [one.level for one in found] == [Level.CAREFUL] * holds
+    for one in found:
+        assert "group devs may mount the claim by rolebinding/developers" in one.found
+        assert f"{kind}/developer" in one.remedy
+
+
+def test_who_may_not_read_roles_is_told_so_in_one_line() -> None:
+    (found,) = [
+        one
+        for one in examine(replace(healthy(), roles=Unreadable("user x may not list")))
+        if one.subject == "every verb"
+    ]
+    assert (found.level, found.found) == (Level.UNKNOWN, "user x may not list")
+
+
+def test_an_account_with_every_verb_is_named_with_its_namespace() -> None:
+    facts = replace(healthy(), **bound([EVERYTHING], kind="Role", name="ci"))
+    (binding,) = facts.bindings
+    account = {**binding, "subjects": [{"kind": "ServiceAccount", "name": "ci", "namespace": "tools"}]}
+    (found,) = [one for one in examine(replace(facts, bindings=[account])) if one.subject == "every verb"]
+    assert "serviceaccount tools/ci may mount" in found.found

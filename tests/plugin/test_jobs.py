@@ -60,6 +60,25 @@ def test_every_key_that_a_run_of_one_database_mounts_is_there(component: str, va
             assert not missing_keys(job["spec"]["template"]["spec"], values), f"{cronjob.name}: {database}"
 
 
+@pytest.mark.parametrize("wanted", [["authelia"], ["kutt"], ["plausible", "kutt"], ["authelia", "kutt", "plausible"]])
+def test_a_drill_of_some_databases_has_no_containers_for_the_others(wanted: list[str]) -> None:
+    (cronjob,) = release().of(DRILL)
+    job = only_databases(job_from(cronjob, "manual-1"), wanted, config_of(cronjob.name))
+    kubernetes_validate.validate(job, "1.34", strict=True)
+    spec = job["spec"]["template"]["spec"]
+    assert [one["name"] for one in spec["containers"]] == ["record"]
+    first, *rest = spec["initContainers"]
+    assert first["name"] == "choose"
+    handed, drills = rest[::2], rest[1::2]
+    assert [one["name"].replace("hand-over", "drill") for one in handed] == [one["name"] for one in drills]
+    folders = [
+        {m["subPath"].rpartition("/")[2] for m in one["volumeMounts"] if "databases/" in m.get("subPath", "")}
+        for one in drills
+    ]
+    named = [{arg.partition("=")[2] for arg in one["args"] if arg.startswith("--database=")} for one in handed]
+    assert named == folders == [{database} for database in sorted(wanted)]
+
+
 def missing_keys(spec: dict[str, Any], values: str) -> set[str]:
     """The keys that a pod's volumes and mounts name in its ConfigMaps, and that are not there."""
     data = {one["metadata"]["name"]: set(one["data"]) for one in objects("ConfigMap", values)}

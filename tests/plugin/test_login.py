@@ -17,7 +17,8 @@ from kubernetes.stream import ws_client
 
 from kubectl_cnpg_backup import interrupt
 from kubectl_cnpg_backup.cluster import api
-from kubectl_cnpg_backup.cluster.api import Cluster, forbidden, impersonation
+from kubectl_cnpg_backup.cluster.api import Cluster, impersonation
+from kubectl_cnpg_backup.cluster.refusals import forbidden
 from kubectl_cnpg_backup.errors import PluginError, UsageError
 
 ALICE = {

@@ -26,7 +26,17 @@ GOOD = "\n".join(
 
 def described(message: str, *, report: VolumeReport | None = None, values: str = "default", **options: Any) -> Status:
     state = "Failed" if "failed" in message else "Complete"
-    jobs = [job("run", CRONJOB, state=state, started=ago(minutes=30), finished=ago(minutes=28))]
+    started = options.get("started", timedelta(minutes=30))
+    finished = started - timedelta(minutes=2)
+    jobs = [
+        job(
+            "run",
+            CRONJOB,
+            state=state,
+            started=ago(minutes=started.total_seconds() / 60),
+            finished=ago(minutes=finished.total_seconds() / 60),
+        )
+    ]
     runs = read_runs(jobs, [pod("run", int(state == "Failed"), message)])
     return describe(release(values), options.get("configured", CONFIGURED), runs, report, NOW)
 
@@ -94,8 +104,8 @@ def releases_of(cronjobs: list[dict[str, Any]]) -> Any:
 
 
 def test_a_suspended_schedule_is_wrong_and_no_reason_to_be_late() -> None:
-    result = described(GOOD.replace("14:00Z", "08:00Z"), values="suspended")
-    assert [one.problem for one in result.problems] == ["its schedule is suspended, and it has never run"]
+    result = described(GOOD.replace("14:00Z", "08:00Z"), values="suspended", started=timedelta(hours=6.5))
+    assert [one.problem for one in result.problems] == ["its schedule is suspended; its last run was 30m ago"]
     assert all(one.next_run is None for one in result.databases)
 
 
@@ -141,9 +151,9 @@ def test_a_drill_that_ended_by_itself_is_known_from_the_volume() -> None:
 
 
 def test_a_drill_of_which_no_job_is_left_and_that_did_not_succeed_is_wrong() -> None:
-    lost: dict[str, Any] = {"lastScheduleTime": ago(days=2), "lastSuccessfulTime": ago(days=9)}
+    lost: dict[str, Any] = {"lastScheduleTime": ago(hours=10.75), "lastSuccessfulTime": ago(days=9)}
     assert "left no success and no Job" in after_drill(**lost)[0].problem
-    assert after_drill(**{**lost, "lastSuccessfulTime": ago(days=1)}) == []
+    assert after_drill(**{**lost, "lastSuccessfulTime": ago(hours=10)}) == []
     assert after_drill(lastScheduleTime=ago(hours=1)) == [], "it may still be running"
 
 
