@@ -49,12 +49,38 @@ def network(facts: Facts) -> list[Finding]:
         )
         for name, components in strangers.items()
     ]
+    found += _altered(own)
     good = Finding(
         Level.GOOD,
         "network policy",
         f"{', '.join(map(name_of, own))}; whether the CNI enforces it cannot be checked from here",
     )
     return [*(found or [good]), *_ingress(facts, facts.policies, pods[BACKUP])]
+
+
+def _altered(own: Sequence[Object]) -> list[Finding]:
+    """Return the release's own NetworkPolicies whose spec was last written by something else than what installs it.
+
+    Helm 4 applies on the server and Helm 3 updates: either way all fields of the spec have one manager, that of the
+    labels. What the values render is not known here.
+    """
+    found = []
+    for policy in own:
+        entries = dig(policy, "metadata").get("managedFields") or ()
+        writers = {str(one.get("manager")) for one in entries if "f:spec" in dig(one, "fieldsV1")}
+        labelling = {str(one.get("manager")) for one in entries if "f:labels" in dig(one, "fieldsV1", "f:metadata")}
+        others = writers - labelling
+        if others and labelling:
+            found.append(
+                Finding(
+                    Level.CAREFUL,
+                    "network policy",
+                    f"the rules of {name_of(policy)} were also changed by {', '.join(sorted(others))}",
+                    f"compare: helm get manifest, kubectl get networkpolicy {name_of(policy)} -o yaml; "
+                    "restore it with `helm upgrade` (Helm 4: with --force-conflicts)",
+                )
+            )
+    return found
 
 
 def _allows(policy: Object) -> bool:

@@ -419,3 +419,28 @@ def test_an_account_with_every_verb_is_named_with_its_namespace() -> None:
     account = {**binding, "subjects": [{"kind": "ServiceAccount", "name": "ci", "namespace": "tools"}]}
     (found,) = [one for one in examine(replace(facts, bindings=[account])) if one.subject == "every verb"]
     assert "serviceaccount tools/ci may mount" in found.found
+
+
+WRITERS: list[tuple[str, Any]] = [("helm", {"f:metadata": {"f:labels": {}}, "f:spec": {"f:egress": {}}})]
+LABELLED: tuple[str, Any] = ("kubectl-label", {"f:metadata": {"f:annotations": {}}})
+
+
+@pytest.mark.parametrize(
+    ("more", "altered"),
+    [
+        ([], False),
+        ([LABELLED], False),
+        ([("kubectl-edit", {"f:spec": {"f:egress": {}}})], True),
+        ([LABELLED, ("curl", {"f:spec": {"f:podSelector": {}}})], True),
+    ],
+)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_network_policy_that_something_else_has_changed_is_named(more: list[Any], altered: bool, which: int) -> None:
+    policies = [dict(one) for one in objects("NetworkPolicy")]
+    fields = [{"manager": manager, "fieldsV1": content} for manager, content in [*WRITERS, *more]]
+    policies[which]["metadata"] = {**policies[which]["metadata"], "managedFields": fields}
+    found = [one for one in examine(replace(healthy(), policies=policies)) if "were also changed by" in one.found]
+    assert len(found) == altered
+    for one in found:
+        assert policies[which]["metadata"]["name"] in one.found
+        assert more[-1][0] in one.found
