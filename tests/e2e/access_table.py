@@ -73,8 +73,8 @@ def render() -> str:
     through = {layer: [case for case in ours if _gets_in(case, layer)] for layer in access.LAYERS}
     lines = [
         f"RBAC lets {len(ours)} attempts pass: {len(people)} by people of the namespace, {len(runs)} pods "
-        "that Kubernetes makes for a Job after a webhook changed them, the others by a storage administrator. "
-        "How many of them get in:",
+        "that Kubernetes makes for a Job",
+        "after a webhook changed them, the others by a storage administrator. How many of them get in:",
         "",
         f"* without a policy {len(ours)}, with the label alone {len(through['label'])};",
         f"* with the built-in engine {len(through['builtin'])}, also together with Kyverno;",
