@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from kubectl_cnpg_backup import interrupt
 from kubectl_cnpg_backup.commands import (
@@ -21,27 +20,27 @@ from kubectl_cnpg_backup.commands import (
     status,
     verify,
 )
-from kubectl_cnpg_backup.commands.common import EPILOG
-from kubectl_cnpg_backup.errors import UsageError
+from kubectl_cnpg_backup.commands.common import EPILOG, add_common
+from kubectl_cnpg_backup.parser import Formatter, Parser, parse
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode, RetentionError, unexpected
 from retention.text import shown
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"see {self.prog} --help")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; each command adds its own part, in the order of `--help`."""
-    parser = _Parser(
+    parser = Parser(
         prog="kubectl cnpg-backup",
+        usage="kubectl cnpg-backup COMMAND [options]",
         description="Make, check, restore and download the backups of CloudNativePG databases.",
-        epilog=EPILOG,
-        allow_abbrev=False,
+        epilog=f"`kubectl cnpg-backup COMMAND --help` describes a command.\n\n{EPILOG}",
+        # In a column of their own: the longest name of a command has room.
+        formatter_class=lambda prog: Formatter(prog, max_help_position=16),
     )
-    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND", prog=parser.prog
+    )
+    add_common(parser, "options of every command, before or after its name")
     for add in (
         run.add,
         restore.add,
@@ -68,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         interrupt.install()
-        options = build_parser().parse_args(arguments)
+        options = parse(build_parser(), sys.argv[1:] if arguments is None else arguments)
         code = int(options.run(Session.open(options)))
         sys.stdout.flush()
     except KeyboardInterrupt:

@@ -4,30 +4,12 @@ It prints one candidate a line, with its description after a tab; the last line 
 names", 0 for "file names as well".
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from kubectl_cnpg_backup.cli import build_parser
-
-
-def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}
-
-
-def _descriptions(parser: argparse.ArgumentParser) -> dict[str, str]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return {choice.dest: choice.help or "" for choice in action._choices_actions}
-    return {}
-
-
-def _option(parser: argparse.ArgumentParser, word: str) -> "argparse.Action | None":
-    return next((action for action in parser._actions if word in action.option_strings), None)
+from kubectl_cnpg_backup.parser import commands_of, descriptions_of, option_named
 
 
 def candidates(words: Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
@@ -38,13 +20,13 @@ def candidates(words: Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
     """
     parser, last = build_parser(), words[-1] if words else ""
     before = list(words[:-1])
-    commands = _subcommands(parser)
+    commands = commands_of(parser)
     name = next((word for word in before if word in commands), "")
     if not name:
-        described = _descriptions(parser)
+        described = descriptions_of(parser)
         return [(command, described.get(command, "")) for command in commands if command.startswith(last)], False
     command = commands[name]
-    previous = _option(command, before[-1])
+    previous = option_named(command, before[-1])
     if previous is not None and previous.nargs != 0:
         choices: Any = previous.choices or ()
         return [(str(choice), "") for choice in choices if str(choice).startswith(last)], not choices

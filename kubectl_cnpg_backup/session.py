@@ -57,7 +57,7 @@ class Session:
 
         impersonated = {"as": options.as_user, "as-groups": options.as_group, "as-uid": options.as_uid}
         cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace, impersonated)
-        return cls(options, cluster, Screen(options.output))
+        return cls(options, cluster, Screen(options.output, options.color))
 
     @cached_property
     def release(self) -> Release:

@@ -206,7 +206,7 @@ def wait_ready(cluster: "Cluster", job: str, seconds: float, note: Callable[[str
             raise PluginError(
                 f"the pod of job/{job} is not ready after {seconds:g} s: "
                 f"{_why(cluster, job, pod, waiting) or 'its containers have not started'}",
-                "if a run on another node has the volume mounted, wait until it ends; --wait allows more time",
+                "if a run on another node has the volume mounted, wait until it ends; --timeout allows more time",
             )
         time.sleep(_EVERY / 4)
 

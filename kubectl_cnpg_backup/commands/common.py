@@ -1,6 +1,7 @@
 """What several commands share: their options, the paths of databases and archives, questions and answers."""
 
 import argparse
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,12 @@ Commands = Any
 """What argparse calls `_SubParsersAction`."""
 
 EPILOG = """\
-exit codes: 0 done, 1 a database failed or something is wrong, 2 usage, 3 refused, 130 stopped by Ctrl-C"""
+exit codes:
+  0 done, 1 a database failed or something is wrong, 2 usage, 3 refused,
+  130 stopped by Ctrl-C"""
+
+NAMESPACE_VARIABLE, RELEASE_VARIABLE = "CNPG_BACKUP_NAMESPACE", "CNPG_BACKUP_RELEASE"
+"""Environment variables that replace the defaults of `--namespace` and `--release`."""
 
 NOTHING_CHANGED = "nothing was changed"
 
@@ -34,39 +40,61 @@ def add_command(commands: Commands, name: str, text: str, run: Callable[[Session
         text: One line of help.
         run: Does the work and returns the exit code.
     """
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text, epilog=EPILOG, allow_abbrev=False
-    )
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, epilog=EPILOG)
     command.set_defaults(run=run)
-    where = command.add_argument_group("which release")
-    where.add_argument("-n", "--namespace", help="namespace of the release (default: that of the context)")
-    where.add_argument("--release", default="", help="name of the release, if the namespace has several")
-    where.add_argument("--context", help="context of the kubeconfig (default: the current one)")
-    where.add_argument("--kubeconfig", help="kubeconfig file (default: KUBECONFIG, or ~/.kube/config)")
+    add_common(command, "options of every command")
+    return command
+
+
+def add_common(parser: argparse.ArgumentParser, title: str) -> None:
+    """Add the options that every command has, which may also precede it."""
+    where = parser.add_argument_group(title)
+    where.add_argument(
+        "-n",
+        "--namespace",
+        default=os.environ.get(NAMESPACE_VARIABLE) or None,
+        help=f"namespace of the release (default: {NAMESPACE_VARIABLE}, or that of the context)",
+    )
+    where.add_argument(
+        "--release",
+        default=os.environ.get(RELEASE_VARIABLE) or "",
+        metavar="NAME",
+        help=f"the release, if the namespace has several (default: {RELEASE_VARIABLE})",
+    )
+    where.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "json", "yaml"),
+        default="table",
+        metavar="FORMAT",
+        help="table for people, json or yaml for programs (default: table)",
+    )
+    where.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        metavar="WHEN",
+        help="auto (the default: in a terminal, unless NO_COLOR is set), always, or never",
+    )
+    where.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current one)")
+    where.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig (default: KUBECONFIG, or ~/.kube/config)")
     where.add_argument(
         "--as", dest="as_user", metavar="USER", help="act as this user (default: `as` of the kubeconfig)"
     )
     where.add_argument("--as-group", action="append", metavar="GROUP", help="and as of this group; may be repeated")
     where.add_argument("--as-uid", metavar="UID", help="and with this uid")
-    command.add_argument(
-        "-o",
-        "--output",
-        choices=("table", "json", "yaml"),
-        default="table",
-        help="output format: table for people, json or yaml for programs (default: table)",
-    )
-    return command
 
 
 def add_wait(command: argparse.ArgumentParser) -> None:
-    """Add `--wait`, which every command with an inspector pod has."""
-    command.add_argument(
-        "--wait",
-        type=seconds,
-        default=180.0,
-        metavar="3m",
-        help="how long to wait until a pod that mounts the volume is ready (default: 3m)",
-    )
+    """Add `--timeout`, which every command with an inspector pod has, and its former name."""
+    text = "how long to wait until a pod that mounts the volume is ready (default: 3m)"
+    command.add_argument("--timeout", dest="wait", type=seconds, default=180.0, metavar="3m", help=text)
+    add_former_wait(command)
+
+
+def add_former_wait(command: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
+    """Accept `--wait`, as `--timeout` was called, without listing it in the help."""
+    command.add_argument("--wait", type=seconds, default=default, metavar="3m", help=argparse.SUPPRESS)
 
 
 def add_dry_run(command: argparse.ArgumentParser, text: str = "only print what would be done") -> None:

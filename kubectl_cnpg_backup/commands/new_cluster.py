@@ -14,8 +14,8 @@ from kubectl_cnpg_backup.commands.common import (
     Commands,
     add_command,
     add_dry_run,
+    add_former_wait,
     add_source,
-    add_wait,
     add_yes,
     ask,
     count,
@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
     )
     add_dry_run(command, "print the manifests, change nothing")
     add_yes(command)
-    add_wait(command)
+    add_former_wait(command, 180.0)
 
 
 @dataclass(frozen=True, slots=True)

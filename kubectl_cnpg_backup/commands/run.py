@@ -31,12 +31,14 @@ def add_drill(commands: Commands) -> None:
 
 
 def _add_database(command: argparse.ArgumentParser, verb: str) -> None:
+    command.add_argument("database", nargs="*", metavar="DATABASE", help=f"{verb} only these databases (default: all)")
     command.add_argument(
         "--database",
+        dest="named",
         action="append",
         default=[],
         metavar="NAME",
-        help=f"{verb} only this database; may be given several times",
+        help="the same as an option; may be given several times",
     )
 
 
@@ -65,7 +67,7 @@ def run_drill(session: Session) -> int:
 
 def _jobs_of(session: Session, component: str) -> list[dict[str, Any]]:
     """Return the Jobs that do the work of a component for the databases that the options name."""
-    wanted = session.options.database
+    wanted = [*session.options.database, *session.options.named]
     cronjobs = {cronjob.name: cronjob for cronjob in session.release.of(component)}
     configs = session.configs(component) if wanted else {}
     configured = {name: databases_in(config) for name, config in configs.items()}

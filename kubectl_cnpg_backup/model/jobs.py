@@ -115,7 +115,9 @@ def databases_per_cronjob(
     if not names:
         active = {cronjob.name: () for cronjob in jobs if with_suspended or not cronjob.suspended}
         if not active:
-            raise UsageError("every CronJob of the release is suspended", "name a database with --database")
+            raise UsageError(
+                "every CronJob of the release is suspended", "name a database, which then runs all the same"
+            )
         return dict(active)
     known = sorted({database for databases in configured.values() for database in databases})
     for name in names:

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, TextIO
 
 import yaml
 from rich.console import Console
@@ -17,6 +17,8 @@ from rich.text import Text
 from kubectl_cnpg_backup.output.tables import Table
 from retention.text import table as plain_table
 
+_ENDLESS = 10_000
+"""Columns of a pipe."""
 TABLE, JSON, YAML = "table", "json", "yaml"
 
 
@@ -27,12 +29,13 @@ class Screen:
         form: table, json or yaml.
     """
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, color: str = "auto") -> None:
         self.form = form
-        self.output = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
-        self.errors = Console(file=sys.stderr, highlight=False, emoji=False, markup=False)
+        self.output = _console(sys.stdout, color)
+        self.errors = _console(sys.stderr, color)
+        self._colors = color == "always"
         self._status: Status | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def is_table(self) -> bool:
@@ -59,7 +62,7 @@ class Screen:
             self.line(title, style="bold")
         if not table.rows:
             return
-        if not self.output.is_terminal:
+        if not self.output.is_terminal and not self._colors:
             headers = [column.header for column in table.columns]
             text = plain_table(headers, [[_one_line(cell) for cell in row] for row in table.rows])
             print("\n".join(line.rstrip() for line in text.splitlines()))
@@ -75,22 +78,23 @@ class Screen:
             )
         for number, row in enumerate(fitted.rows):
             shown.add_row(*(Text(cell, style=fitted.styles.get((number, index), "")) for index, cell in enumerate(row)))
-        self.output.print(shown)
+        with self._above_the_spinner():
+            self.output.print(shown)
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line of the result."""
-        if self.output.is_terminal:
-            with self._lock:
+        with self._above_the_spinner():
+            if self.output.is_terminal or self._colors:
                 self.output.print(Text(text, style=style), soft_wrap=True)
-        else:
-            print(text, flush=True)
+            else:
+                print(text, flush=True)
 
     def log(self, text: str) -> None:
         """Print a line of a pod's log: part of the result for people, a note next to the document for programs."""
         if self.is_table:
             self.line(text)
         else:
-            with self._lock:
+            with self._above_the_spinner():
                 print(text, file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
@@ -102,6 +106,19 @@ class Screen:
                 self.errors.print(Text(text, style="dim"))
             else:
                 print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def _above_the_spinner(self) -> Iterator[None]:
+        """Take the spinner off its line while the block prints, so that no text follows it on that line."""
+        with self._lock:
+            if self._status is None:
+                yield
+                return
+            self._status.stop()
+            try:
+                yield
+            finally:
+                self._status.start()
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
@@ -141,6 +158,22 @@ class Screen:
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         except EOFError:
             return False
+
+
+def _console(file: TextIO, color: str) -> Console:
+    always = color == "always"
+    system: Literal["auto", "standard"] | None = None if color == "never" else "auto"
+    # Width and colours are independent of each other: colours that are forced do not make a pipe a terminal.
+    pipe = always and not file.isatty()
+    return Console(
+        file=file,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        no_color=False if always else None,
+        color_system="standard" if pipe else system,
+        width=_ENDLESS if pipe else None,
+    )
 
 
 def _one_line(text: str) -> str:

@@ -15,8 +15,9 @@ from kubectl_cnpg_backup import commands
 from kubectl_cnpg_backup.cli import build_parser, main
 from kubectl_cnpg_backup.cluster.refusals import forbidden
 from kubectl_cnpg_backup.commands.restore import check_keep, environment
-from kubectl_cnpg_backup.complete import _subcommands, candidates
+from kubectl_cnpg_backup.complete import candidates
 from kubectl_cnpg_backup.errors import UsageError
+from kubectl_cnpg_backup.parser import commands_of, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,14 +32,14 @@ def test_every_command_of_the_parser_is_there_and_no_other() -> None:
         for name, work in vars(module).items()
         if name.split("_")[0] == "run" and getattr(work, "__module__", "") == module.__name__
     }
-    called = [parser.get_default("run") for parser in _subcommands(build_parser()).values()]
+    called = [parser.get_default("run") for parser in commands_of(build_parser()).values()]
     assert len(called) == len(set(called))
     assert set(called) == defined
 
 
 def test_every_command_is_run_on_a_cluster_by_a_test() -> None:
     text = "".join(path.read_text() for path in sorted((ROOT / "tests" / "e2e").glob("test_*.py")))
-    names = list(_subcommands(build_parser()))
+    names = list(commands_of(build_parser()))
     assert {"drill", "plan", "unpin"} <= set(names)
     called = r'(cnpg-backup |(run|document|plugin)\("){}[ "]'
     assert [name for name in names if not re.search(called.format(name), text)] == []
@@ -47,8 +48,15 @@ def test_every_command_is_run_on_a_cluster_by_a_test() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "the following arguments are required: COMMAND"),
-        (["lst"], "invalid choice: 'lst'"),
+        (["-n", "x"], "no command is given"),
+        (["lst"], "there is no command 'lst'; did you mean 'list'?"),
+        (["frobnicate"], "there is no command 'frobnicate'; see `kubectl cnpg-backup --help`"),
+        (["-n", "x", "satus"], "did you mean 'status'?"),
+        (["--databse", "x", "run"], "option --databse precedes the command"),
+        (["run", "--databse", "x"], "there is no option --databse; did you mean '--database'? see"),
+        (["run", "--databse=x"], "see `kubectl cnpg-backup run --help`"),
+        (["logs", "a", "b"], "unexpected argument 'b'; see `kubectl cnpg-backup logs --help`"),
+        (["restore", "a", "--way", "inplace"], "did you mean 'in-place'?"),
         (["list", "-o", "xml"], "invalid choice: 'xml'"),
         (["pin", "a.dump", "--for", "30"], "'30' is not a duration"),
         (["new-cluster", "a"], "the following arguments are required: --name"),
@@ -65,6 +73,74 @@ def test_wrong_usage_is_one_line_and_exit_2(
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-n", "foo", "list", "authelia"],
+        ["--namespace", "foo", "list", "authelia"],
+        ["--namespace=foo", "list", "authelia"],
+        ["-nfoo", "list", "authelia"],
+        ["list", "-n", "foo", "authelia"],
+        ["list", "authelia", "-n", "foo"],
+        ["-n", "bar", "list", "authelia", "-n", "foo"],
+    ],
+)
+def test_options_of_every_command_stand_before_or_after_it(words: list[str]) -> None:
+    options = parse(build_parser(), ["--as", "eve", "--as-group", "a", *words, "--as-group", "b"])
+    assert (options.command, options.namespace, options.database) == ("list", "foo", ["authelia"])
+    assert options.as_group == ["a", "b"], "a group before the command counts as well"
+
+
+def test_what_follows_two_dashes_is_a_program_and_its_options() -> None:
+    options = parse(build_parser(), ["-n", "foo", "inspect", "--", "ls", "-n"])
+    assert (options.namespace, options.words) == ("foo", ["ls", "-n"])
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["-n", "foo", "--help"]])
+def test_without_a_command_the_help_is_shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert "new-cluster" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [*commands_of(build_parser()), ""])
+def test_the_help_of_each_command_reads_well_alone_in_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = build_parser()
+    text = (commands_of(parser)[name] if name else parser).format_help()
+    assert max(map(len, text.splitlines())) < 80
+    assert text.startswith(f"usage: kubectl cnpg-backup {name}".rstrip())
+    assert "before or after" in text or not name or "options of every command" in text
+    assert "130 stopped by Ctrl-C" in text
+    assert "None" not in text
+
+
+def test_namespace_and_release_come_from_the_environment_unless_an_option_names_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CNPG_BACKUP_NAMESPACE", "here")
+    monkeypatch.setenv("CNPG_BACKUP_RELEASE", "nightly")
+    options = parse(build_parser(), ["list"])
+    assert (options.namespace, options.release) == ("here", "nightly")
+    options = parse(build_parser(), ["-n", "there", "list", "--release", "weekly"])
+    assert (options.namespace, options.release) == ("there", "weekly")
+
+
+def test_wait_and_timeout_are_one_option() -> None:
+    for option in ("--wait", "--timeout"):
+        assert parse(build_parser(), ["list", option, "20s"]).wait == 20
+    options = parse(build_parser(), ["new-cluster", "a", "--name", "b", "--timeout", "1s"])
+    assert (options.timeout, options.wait) == (1, 180), "the cluster's; its inspector has the usual time"
+
+
+def test_a_database_is_named_in_the_same_place_for_every_command() -> None:
+    for command in ("run", "drill", "list", "plan", "adopt"):
+        assert parse(build_parser(), [command, "authelia", "kutt"]).database == ["authelia", "kutt"]
+    options = parse(build_parser(), ["run", "authelia", "--database", "kutt"])
+    assert [*options.database, *options.named] == ["authelia", "kutt"]
 
 
 @pytest.mark.parametrize("more", [[], ["--into", "x", "--replace"], ["--into", "x", "--way", "in-place"]])

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.output.screen import Screen
+from kubectl_cnpg_backup.output.tables import Column
 from tests.plugin.common import NOW, backup
 
 NAME = "authelia-20261122-140002.dump"
@@ -95,3 +96,30 @@ def test_moments_are_told_from_now() -> None:
     assert tables.since(NOW - timedelta(hours=3), NOW) == "3h"
     assert tables.since(NOW + timedelta(minutes=30), NOW) == "in 30m"
     assert tables.since(None, datetime.now().astimezone()) == "-"
+
+
+@pytest.mark.parametrize(("color", "escapes"), [("auto", False), ("always", True), ("never", False)])
+def test_colours_in_a_pipe_are_there_only_on_demand_and_change_no_text(
+    color: str, escapes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("NO_COLOR", "1")
+    why = "it is long " * 40
+    Screen("table", color).table(tables.make([Column("RESULT"), Column("WHY", 1, wraps=True)], [["bad", why]]), "title")
+    assert ("\x1b[31m" in out.getvalue()) is escapes
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    assert [line.split() for line in plain.splitlines()] == [["title"], ["RESULT", "WHY"], ["bad", *why.split()]]
+
+
+def test_the_spinner_is_off_its_line_while_a_line_of_a_log_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    screen = Screen("table")
+    screen.errors = Console(file=out, force_terminal=True, width=80)
+    with screen.waiting("waiting for the pod"):
+        for number in range(3):
+            screen.log(f"line {number}")
+    before = re.findall(r"^(.*)line \d$", out.getvalue(), re.MULTILINE)
+    assert len(before) == 3
+    assert all(text.endswith("\x1b[2K") for text in before), "the line is not erased before the text"
