@@ -1,12 +1,12 @@
 """The parser: options before or after the command, help that fits a terminal, and errors that name what was meant."""
 
 import argparse
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from kubectl_cnpg_backup.errors import UsageError
+from kubectl_cnpg_backup.model.words import meant
 
 _CHOICE = re.compile(r"(?P<what>.*): invalid choice: '(?P<wrong>.*)' \(choose from (?P<choices>.*)\)")
 
@@ -49,12 +49,6 @@ class Parser(argparse.ArgumentParser):
             names = [_positional(one) for one in self._actions if not one.option_strings]
             self.usage = " ".join([self.prog, *names, *required, "[options]"]).replace("%", "%%")
         return super().format_help()
-
-
-def meant(wrong: str, names: Iterable[str]) -> str:
-    """Return a question that names what is most like a wrong word, ending with `; `; empty where nothing is."""
-    found = difflib.get_close_matches(wrong, list(names), n=1)
-    return f"did you mean {found[0]!r}? " if found else ""
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -45,12 +45,14 @@ class Follower:
         job: Its name.
         log: Receives each line of the log.
         note: Receives what the pod waits for, once for each change.
+        now: Receives which container runs.
     """
 
     cluster: "Cluster"
     job: str
     log: Callable[[str], None]
     note: Callable[[str], None]
+    now: Callable[[str], None] = lambda _: None
     problem: PluginError | None = None
     _job: Object = field(default_factory=dict)
     _pod: Object = field(default_factory=dict)
@@ -127,6 +129,7 @@ class Follower:
 
     def _print(self, pod: str, container: str) -> None:
         printed = 0
+        self.now(f"container {container} is running")
         for _ in range(60):
             try:
                 for line in self.cluster.log_lines(pod, container, follow=True, skip=printed):
@@ -186,6 +189,7 @@ def wait_ready(cluster: "Cluster", job: str, seconds: float, note: Callable[[str
     """
     deadline = time.monotonic() + seconds
     noted = waiting = "it has no pod yet"
+    asked = time.monotonic()
     while True:
         own = pods_of(job, cluster.pods(job_selector(job)))
         pod = own[-1] if own else None
@@ -199,6 +203,11 @@ def wait_ready(cluster: "Cluster", job: str, seconds: float, note: Callable[[str
                     f"see `kubectl logs job/{job}`",
                 )
             waiting = waits_for(pod)
+        if (pod is None or not waiting) and time.monotonic() >= asked:
+            # The controller's and the node's own words, such as a quota, a webhook, or a volume that is attached
+            # elsewhere: without a pod there is nothing else that says them.
+            asked = time.monotonic() + _EVERY
+            waiting = _why(cluster, job, pod, waiting)
         if waiting and waiting != noted:
             noted = waiting
             note(waiting)

@@ -199,8 +199,12 @@ def ask(session: Session, question: str) -> None:
     Raises:
         RefusedError: When the answer is no, or there is no terminal to ask at.
     """
-    if not (session.options.yes or session.screen.confirm(question)):
-        raise RefusedError(NOTHING_CHANGED, "answer y, or give --yes")
+    if session.options.yes:
+        return
+    if not session.screen.can_ask:
+        raise RefusedError(f"there is no terminal to ask at; {NOTHING_CHANGED}", "give --yes")
+    if not session.screen.confirm(question):
+        raise RefusedError(f"you did not answer y; {NOTHING_CHANGED}")
 
 
 def show(screen: "Screen", document: object, text: str) -> None:

@@ -37,7 +37,9 @@ def run(session: Session) -> int:
         findings = doctor.examine(_facts(session))
     wrong = any(finding.level is Level.WRONG for finding in findings)
     if screen.is_table:
-        screen.table(tables.doctor(findings))
+        if "REMEDY" not in screen.table(tables.doctor(findings)):
+            for line in tables.remedies(findings):
+                screen.line(line)
     else:
         screen.document(doctor.document(findings))
     return ExitCode.FAILED if wrong else ExitCode.DONE

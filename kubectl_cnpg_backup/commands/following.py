@@ -8,12 +8,20 @@ from kubectl_cnpg_backup.commands.common import show
 from kubectl_cnpg_backup.interrupt import uninterrupted
 from kubectl_cnpg_backup.model.jobs import describe
 from kubectl_cnpg_backup.model.new_cluster import needs_network_policy, network_policy_for
-from kubectl_cnpg_backup.model.objects import name_of
-from kubectl_cnpg_backup.model.release import exit_code_of, worst
+from kubectl_cnpg_backup.model.objects import labels, name_of
+from kubectl_cnpg_backup.model.release import BACKUP, COMPONENT_LABEL, DRILL, RESTORE, exit_code_of, worst
 from kubectl_cnpg_backup.model.status import run_document
+from kubectl_cnpg_backup.model.words import in_options
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode
+
+_STOPPED = {
+    BACKUP: "what it completed is kept, the next run cleans up the rest",
+    RESTORE: "the database is as it was before, unless the log above says that it was replaced",
+    DRILL: "no backup was changed, and this drill is not recorded",
+}
+"""What is true after a Job of a component was deleted while it ran."""
 
 
 def dry_run(session: Session, made: Sequence[dict[str, Any]]) -> int:
@@ -40,18 +48,22 @@ def carry_out(
     screen, cluster = session.screen, session.cluster
     begun: list[str] = []
     opened: set[str] = set()
+    accepted: dict[str, str] = {}
     finished = False
     try:
         for job in made:
             begun.append(name_of(job))
             created = cluster.create_job(job)
+            accepted[name_of(job)] = labels(job).get(COMPONENT_LABEL, "")
             screen.note(f"started {describe(job)}")
             if reaches and needs_network_policy(job, cluster.network_policies()):
                 cluster.create_network_policy(network_policy_for(created, reaches))
                 opened.add(name_of(job))
                 screen.note(f"created networkpolicy/{name_of(job)}, which lets it connect to cluster {reaches}")
         with screen.waiting("waiting for the pod"):
-            followers = [_follower(session, name, several=len(made) > 1) for name in begun]
+            followers = [
+                _follower(session, name, several=len(made) > 1, restores=accepted[name] == RESTORE) for name in begun
+            ]
             follow_all(followers)
         code = _conclude(session, followers, more or {})
         finished = True
@@ -61,18 +73,20 @@ def carry_out(
                 for name in begun:
                     cluster.delete_job(name)
                     policy = " and its NetworkPolicy" if name in opened else ""
-                    rest = "" if finished else "; what it completed is kept, the next run cleans up the rest"
-                    screen.note(f"deleted job/{name}{policy}{rest}")
+                    rest = "" if finished else f"; {_STOPPED[accepted.get(name) or BACKUP]}"
+                    if name in accepted:
+                        screen.note(f"deleted job/{name}{policy}{rest}")
     return code
 
 
-def _follower(session: Session, job: str, *, several: bool) -> Follower:
+def _follower(session: Session, job: str, *, several: bool, restores: bool) -> Follower:
     prefix, screen = f"{job}: " if several else "", session.screen
     return Follower(
         session.cluster,
         job,
-        lambda line: screen.log(f"{prefix}{line}"),
+        lambda line: screen.log(f"{prefix}{in_options(line) if restores else line}"),
         lambda text: screen.note(f"{prefix}{text}"),
+        lambda text: screen.progress(f"{prefix}{text}"),
     )
 
 

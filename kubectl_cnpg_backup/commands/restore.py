@@ -11,6 +11,7 @@ from kubectl_cnpg_backup.model.jobs import databases_per_cronjob, job_from, with
 from kubectl_cnpg_backup.model.objects import Object
 from kubectl_cnpg_backup.model.release import RESTORE, CronJob, databases_in, read_conf
 from kubectl_cnpg_backup.session import Session
+from retention.names import database_of_archive
 
 
 def add(commands: Commands) -> None:
@@ -65,6 +66,7 @@ def run(session: Session) -> int:
     """Restore a database."""
     options = session.options
     check_keep(options)
+    check_options(options)
     cronjob, conf = restore_template(session)
     target = options.into or conf.get("dbname", options.database)
     cluster, namespace = conf.get("cluster", ""), conf.get("namespace", "")
@@ -96,6 +98,33 @@ def check_keep(options: argparse.Namespace) -> None:
         raise UsageError(
             "--on-error keep may restore only a part of the backup, and so never replaces a database",
             "name a new one with --into, without --replace and --way in-place",
+        )
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Check what a Job would refuse some seconds later.
+
+    Raises:
+        UsageError: When the backup is not one of this database, or the options contradict each other.
+    """
+    wanted, database = options.backup, options.database
+    archive = database_of_archive(wanted)
+    if archive is None and wanted not in ("newest", "pinned") and not wanted.startswith("newest before "):
+        raise UsageError(
+            f"--backup {wanted!r} names no backup",
+            "give 'newest', 'newest before TIME', 'pinned', or the name of an archive, as `kubectl cnpg-backup list` "
+            "shows it",
+        )
+    if archive is not None and archive != database:
+        raise UsageError(
+            f"archive {wanted} is a backup of database {archive!r}, not of {database!r}",
+            f"restore {archive!r}, with --into for another target",
+        )
+    if options.jobs != "auto" and not (options.jobs.isdecimal() and int(options.jobs)):
+        raise UsageError(f"--jobs {options.jobs!r} is neither a whole number above 0 nor 'auto'", "leave it out")
+    if (options.table or options.schema) and not options.into:
+        raise UsageError(
+            "rows of some tables are restored only into a new database", "name it with --into, and copy them from there"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.model.objects import Object, name_of
 from kubectl_cnpg_backup.model.release import CONFIG_VOLUME, CronJob, databases_in
+from kubectl_cnpg_backup.model.words import meant
 
 STARTED_BY = "app.kubernetes.io/managed-by"
 PLUGIN = "kubectl-cnpg_backup"
@@ -122,7 +123,9 @@ def databases_per_cronjob(
     known = sorted({database for databases in configured.values() for database in databases})
     for name in names:
         if name not in known:
-            raise UsageError(f"database {name!r} is not configured", f"available: {', '.join(known) or 'none'}")
+            raise UsageError(
+                f"database {name!r} is not configured", f"{meant(name, known)}available: {', '.join(known) or 'none'}"
+            )
     chosen = {job.name: tuple(name for name in names if name in configured.get(job.name, ())) for job in jobs}
     return {name: databases for name, databases in chosen.items() if databases}
 

@@ -23,6 +23,7 @@ from kubectl_cnpg_backup.model.objects import (
     pods_of,
     termination_of,
 )
+from kubectl_cnpg_backup.model.words import meant
 from retention import keyvalue
 
 NAME_LABEL = "app.kubernetes.io/name"
@@ -269,7 +270,8 @@ def select_release(found: Sequence[Release], wanted: str, namespace: str) -> Rel
     if matching:
         several = ", ".join(release.name for release in matching)
         raise UsageError(f"release {wanted!r} has several parts: {several}", "choose one of them with --release")
-    raise UsageError(f"namespace {namespace} has no release {wanted!r}", f"available: {names}")
+    question = meant(wanted, (release.name for release in found))
+    raise UsageError(f"namespace {namespace} has no release {wanted!r}", f"{question}available: {names}")
 
 
 def databases_in(config: Object) -> tuple[str, ...]:

@@ -56,17 +56,21 @@ class Screen:
         else:
             print(yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True), end="")
 
-    def table(self, table: Table, title: str = "") -> None:
-        """Print a table that fits the terminal; into a pipe print all of it, one row a line."""
+    def table(self, table: Table, title: str = "") -> Sequence[str]:
+        """Print a table that fits the terminal; into a pipe print all of it, one row a line.
+
+        Returns:
+            The headers that were shown.
+        """
         if title:
             self.line(title, style="bold")
+        headers = [column.header for column in table.columns]
         if not table.rows:
-            return
+            return headers
         if not self.output.is_terminal and not self._colors:
-            headers = [column.header for column in table.columns]
             text = plain_table(headers, [[_one_line(cell) for cell in row] for row in table.rows])
             print("\n".join(line.rstrip() for line in text.splitlines()))
-            return
+            return headers
         fitted = table.fitted(self.output.width)
         shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for column in fitted.columns:
@@ -80,6 +84,7 @@ class Screen:
             shown.add_row(*(Text(cell, style=fitted.styles.get((number, index), "")) for index, cell in enumerate(row)))
         with self._above_the_spinner():
             self.output.print(shown)
+        return [column.header for column in fitted.columns]
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line of the result."""
@@ -106,6 +111,12 @@ class Screen:
                 self.errors.print(Text(text, style="dim"))
             else:
                 print(text, file=sys.stderr, flush=True)
+
+    def progress(self, text: str) -> None:
+        """Show what runs now next to the spinner; where there is none, print nothing."""
+        with self._lock:
+            if self._status is not None:
+                self._status.update(Text(text))
 
     @contextmanager
     def _above_the_spinner(self) -> Iterator[None]:
@@ -148,6 +159,11 @@ class Screen:
         with progress:
             task = progress.add_task(name, total=total, completed=here)
             yield lambda count: progress.update(task, advance=count)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a terminal at which a question can be answered."""
+        return sys.stdin.isatty()
 
     def confirm(self, question: str) -> bool:
         """Ask the user; without a terminal the answer is no."""

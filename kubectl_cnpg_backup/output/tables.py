@@ -296,3 +296,8 @@ def doctor(findings: Sequence[Finding]) -> Table:
     """Return findings, one a line."""
     rows = [[finding.level.value, finding.subject, finding.found, finding.remedy] for finding in findings]
     return Table(_DOCTOR, rows, {(number, 0): _LEVELS[finding.level] for number, finding in enumerate(findings)})
+
+
+def remedies(findings: Iterable[Finding]) -> list[str]:
+    """Return the remedy of each finding that has one, for a terminal in which their column has no room."""
+    return [f"\n{finding.subject}: {finding.remedy}" for finding in findings if finding.remedy]

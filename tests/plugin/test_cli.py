@@ -14,9 +14,10 @@ import pytest
 from kubectl_cnpg_backup import commands
 from kubectl_cnpg_backup.cli import build_parser, main
 from kubectl_cnpg_backup.cluster.refusals import forbidden
-from kubectl_cnpg_backup.commands.restore import check_keep, environment
+from kubectl_cnpg_backup.commands.restore import check_keep, check_options, environment
 from kubectl_cnpg_backup.complete import candidates
 from kubectl_cnpg_backup.errors import UsageError
+from kubectl_cnpg_backup.model.words import in_options
 from kubectl_cnpg_backup.parser import commands_of, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +149,44 @@ def test_what_may_be_a_part_of_a_backup_never_replaces_a_database(more: list[str
     options = build_parser().parse_args(["restore", "a", "--on-error", "keep", *more])
     with pytest.raises(UsageError, match="never replaces a database"):
         check_keep(options)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--backup", "latest"], "names no backup"),
+        (["--backup", "kutt-20261122-140002.dump"], "is a backup of database 'kutt'"),
+        (["--jobs", "0"], "neither a whole number"),
+        (["--jobs", "many"], "neither a whole number"),
+        (["--table", "items"], "into a new database"),
+        (["--schema", "app"], "into a new database"),
+    ],
+)
+def test_a_restore_that_its_job_would_refuse_is_refused_before_it_is_made(more: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_options(build_parser().parse_args(["restore", "authelia", *more]))
+
+
+@pytest.mark.parametrize(
+    "backup", ["newest", "pinned", "newest before 2026-11-22T14:00:00Z", "authelia-20261122-140002.dump"]
+)
+def test_a_restore_of_an_existing_kind_of_backup_is_not_refused(backup: str) -> None:
+    check_options(build_parser().parse_args(["restore", "authelia", "--backup", backup]))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("set RESTORE_REPLACE=yes to replace it", "give --replace to replace it"),
+        ("or set RESTORE_WAY=in-place", "or give --way in-place"),
+        ("RESTORE_INTO=<a new name> with RESTORE_ON_ERROR=keep", "--into <a new name> with --on-error keep"),
+        ("restore it into another database (RESTORE_INTO) to", "restore it into another database (--into) to"),
+        ("RESTORE_SOMETHING=else stays", "RESTORE_SOMETHING=else stays"),
+        ("authelia: 12 tables restored", "authelia: 12 tables restored"),
+    ],
+)
+def test_a_remedy_in_variables_of_the_pod_becomes_one_in_options(line: str, said: str) -> None:
+    assert in_options(line) == said
 
 
 def test_options_of_a_restore_reach_its_pod_as_they_were_typed() -> None:

@@ -11,11 +11,13 @@ from typing import Any, cast
 import pytest
 
 from kubectl_cnpg_backup.cluster.api import Cluster
+from kubectl_cnpg_backup.cluster.follow import wait_ready
+from kubectl_cnpg_backup.commands import following
 from kubectl_cnpg_backup.commands.following import carry_out
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model.jobs import job_from
 from kubectl_cnpg_backup.model.objects import name_of
-from kubectl_cnpg_backup.model.release import BACKUP, RESTORE
+from kubectl_cnpg_backup.model.release import BACKUP, COMPONENT_LABEL, DRILL, RESTORE
 from kubectl_cnpg_backup.output.screen import Screen
 from kubectl_cnpg_backup.session import Session
 from retention.errors import RetentionError
@@ -35,6 +37,7 @@ class Here:
     """Whether the CronJob's controller deletes the Job once its end was seen, as with a history limit of 0."""
     looks: int = 0
     statuses: dict[str, Any] = field(default_factory=dict)
+    admitted: bool = True
     refused: str = ""
     """Why no pod can be made, for the first few looks."""
     made: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +50,8 @@ class Here:
         return objects("CronJob")
 
     def create_job(self, job: dict[str, Any]) -> dict[str, Any]:
+        if not self.admitted:
+            raise ForbiddenError("a policy refuses it")
         self.made.append({**job, "metadata": {**job["metadata"], "uid": "the-uid"}})
         return self.made[-1]
 
@@ -76,7 +81,7 @@ class Here:
         return iter(self.log[skip:] if container == "retention" else ())
 
     def events_of(self, kind: str, _name: str) -> list[dict[str, Any]]:
-        assert kind == "Job"
+        assert kind in ("Job", "Pod")
         return [{"type": "Warning", "message": self.refused}] if self.refused else []
 
     def network_policies(self) -> list[dict[str, Any]]:
@@ -181,4 +186,78 @@ def test_a_job_that_cannot_be_followed_is_taken_back(capsys: pytest.CaptureFixtu
     with pytest.raises(ForbiddenError):
         carry_out(session(here), [made], reaches="kutt-2")
     assert here.deleted == [name_of(made)]
-    assert f"deleted job/{name_of(made)}; what it completed is kept" in capsys.readouterr().err
+    assert f"deleted job/{name_of(made)}; the database is as it was before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        (BACKUP, "what it completed is kept, the next run cleans up the rest"),
+        (RESTORE, "the database is as it was before, unless the log above says that it was replaced"),
+        (DRILL, "no backup was changed, and this drill is not recorded"),
+    ],
+)
+def test_what_is_stopped_says_what_is_true_of_it(
+    component: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_followers: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(following, "follow_all", stop)
+    here, made = Here(), job(component)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(session(here), [made])
+    assert here.deleted == [name_of(made)]
+    assert capsys.readouterr().err.splitlines()[-1] == f"deleted job/{name_of(made)}; {said}"
+
+
+def test_a_job_that_was_never_made_is_not_reported_as_deleted(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ForbiddenError, match="a policy refuses it"):
+        carry_out(session(Here(admitted=False)), [job()])
+    assert "deleted" not in capsys.readouterr().err
+
+
+def test_remedies_of_a_restore_speak_of_the_plugins_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    here = Here(
+        1, log=["remedy: set RESTORE_REPLACE=yes to replace it, or restore under another name with RESTORE_INTO"]
+    )
+    made = job()
+    made["metadata"]["labels"][COMPONENT_LABEL] = RESTORE
+    carry_out(session(here), [made])
+    assert "give --replace to replace it, or restore under another name with --into" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        'Error creating: pods "x" is forbidden: exceeded quota: small, requested: pods=1',
+        'Error creating: pods "x" is forbidden: serviceaccount "cnpg-backup" not found',
+        'Error creating: admission webhook "no.example.org" denied the request: not today',
+    ],
+)
+def test_an_inspector_of_which_no_pod_can_be_made_says_why_long_before_it_gives_up(why: str) -> None:
+    here, notes = Here(refused=why), list[str]()
+
+    def note(text: str) -> None:
+        # Enough was said: the wait of a minute is not waited for.
+        notes.append(text)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_ready(cast(Cluster, here), "the-job", 60, note)
+    assert notes == [why]
+
+
+def test_a_volume_that_is_attached_elsewhere_is_named_while_the_containers_are_created() -> None:
+    why = 'Multi-Attach error for volume "pvc-1": volume is already used by pod(s) run-1'
+    creating = {"phase": "Pending", "initContainerStatuses": [], "containerStatuses": []}
+    here, notes = Here(statuses=creating, refused=why, looks=5), list[str]()
+    here.create_job(job())
+
+    def note(text: str) -> None:
+        notes.append(text)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_ready(cast(Cluster, here), name_of(job()), 60, note)
+    assert notes == [why]

@@ -16,7 +16,7 @@ ALLOWED = {
     "cluster": {"ground", "model"},
     "session": {"ground", "model", "cluster", "output"},
     "commands": {"ground", "model", "cluster", "output", "session"},
-    "command line": {"ground", "session", "commands"},
+    "command line": {"ground", "model", "session", "commands"},
 }
 """The layers from which each layer may import, apart from itself."""
 GROUND = {"errors", "interrupt"}
@@ -25,7 +25,7 @@ SCREEN = {"rich", "yaml"}
 HEAVY = {"cluster.api": CLIENT | {"yaml"}, "cluster.refusals": CLIENT, "output.screen": SCREEN}
 """The modules that take long to load, and the libraries that they alone import."""
 PURE_LIBRARY = {
-    "collections", "copy", "cronsim", "dataclasses", "datetime", "enum", "hashlib", "re", "retention",
+    "collections", "copy", "cronsim", "dataclasses", "datetime", "difflib", "enum", "hashlib", "re", "retention",
     "typing", "zoneinfo",
 }  # fmt: skip
 """What the model may import: nothing that does input or output."""

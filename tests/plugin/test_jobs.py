@@ -102,7 +102,9 @@ def test_a_database_is_run_by_the_cronjob_that_has_it() -> None:
     configured = {one.name: databases_in(config_of(one.name, "two-images")) for one in cronjobs}
     assert databases_per_cronjob(["shop"], cronjobs, configured) == {"cnpg-pg-dump-backup-17": ("shop",)}
     assert databases_per_cronjob([], cronjobs, configured) == {one.name: () for one in cronjobs}
-    with pytest.raises(UsageError, match="database 'sho' is not configured; available: authelia, shop"):
+    with pytest.raises(
+        UsageError, match=r"database 'sho' is not configured; did you mean 'shop'\? available: authelia, shop"
+    ):
         databases_per_cronjob(["shop", "sho"], cronjobs, configured)
 
 

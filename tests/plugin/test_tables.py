@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import sys
 from datetime import datetime, timedelta
+from typing import cast
 
 import pytest
 from rich.console import Console
 
+from kubectl_cnpg_backup.cluster.api import Cluster
+from kubectl_cnpg_backup.commands import doctor
+from kubectl_cnpg_backup.model import doctor as doctor_model
+from kubectl_cnpg_backup.model.findings import Finding, Level
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.output.screen import Screen
 from kubectl_cnpg_backup.output.tables import Column
+from kubectl_cnpg_backup.session import Session
 from tests.plugin.common import NOW, backup
 
 NAME = "authelia-20261122-140002.dump"
@@ -123,3 +130,20 @@ def test_the_spinner_is_off_its_line_while_a_line_of_a_log_is_printed(monkeypatc
     before = re.findall(r"^(.*)line \d$", out.getvalue(), re.MULTILINE)
     assert len(before) == 3
     assert all(text.endswith("\x1b[2K") for text in before), "the line is not erased before the text"
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_every_remedy_of_doctor_is_shown_in_a_terminal_of_any_width(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    findings = [
+        Finding(Level.WRONG, "networkpolicy/cnpg-backup-with-a-long-name", "it is missing", "upgrade-the-release"),
+        Finding(Level.GOOD, "claim/cnpg-backup-volume", "bound", ""),
+    ]
+    screen = Screen("table")
+    screen.output = Console(file=out, width=width, force_terminal=True, highlight=False)
+    monkeypatch.setattr(doctor_model, "examine", lambda _: findings)
+    monkeypatch.setattr(doctor, "_facts", lambda _: None)
+    doctor.run(Session(argparse.Namespace(), cast(Cluster, None), screen))
+    assert out.getvalue().count("upgrade-the-release") == 1
