@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import uuid
@@ -200,14 +201,14 @@ def test_in_place_brings_back_every_row_in_one_transaction(case: Case) -> None:
     assert good.differences(case.fingerprint()) == []
 
 
+def with_a_large_object(server: Server, dbname: str, owner: str) -> None:
+    small(server, dbname, owner)
+    server.psql(f"SET ROLE {owner}; SELECT lo_from_bytea(4711, 'x')", dbname)
+
+
 def test_in_place_that_fails_after_its_large_objects_changes_nothing(make_case: MakeCase, tmp_path: Path) -> None:
     """pg_restore's script commits after each lot of them."""
-
-    def fill(server: Server, dbname: str, owner: str) -> None:
-        small(server, dbname, owner)
-        server.psql(f"SET ROLE {owner}; SELECT lo_from_bytea(4711, 'x')", dbname)
-
-    case = make_case(fill)
+    case = make_case(with_a_large_object)
     case.damage_data()
     case.server.psql("SELECT lo_put(4711, 0, 'y')", case.name)
     content = "SELECT convert_from(lo_get(4711), 'UTF8')"
@@ -216,6 +217,17 @@ def test_in_place_that_fails_after_its_large_objects_changes_nothing(make_case: 
     assert case.server.value(content, case.name) == "y"
     case.restore(RESTORE_REPLACE="yes")
     assert case.server.value(content, case.name) == "x"
+
+
+def test_in_place_commits_nothing_when_the_filter_of_its_large_objects_is_killed(
+    make_case: MakeCase, tmp_path: Path
+) -> None:
+    """A pipe succeeds if its last program does: the others' end has to be looked at."""
+    case = make_case(with_a_large_object)
+    case.server.psql("SELECT lo_put(4711, 0, 'y')", case.name)
+    path = stand_in(case, tmp_path, 'case "$1" in *BEGIN\\;*COMMIT\\;*) cat >/dev/null; kill -9 $$ ;; esac', program="awk")
+    case.restore(1, RESTORE_REPLACE="yes", PATH=path)
+    assert case.server.value("SELECT convert_from(lo_get(4711), 'UTF8')", case.name) == "y"
 
 
 def test_owner_that_may_create_databases_restores_beside(case: Case) -> None:
@@ -489,14 +501,15 @@ def test_archive_that_is_damaged_after_the_choice_changes_nothing(case: Case, wa
     assert case.databases() == there
 
 
-def stand_in(case: Case, folder: Path, script: str) -> str:
-    """PATH with a pg_restore that runs a script in `folder` before the real one, which is `$real`."""
+def stand_in(case: Case, folder: Path, script: str, program: str = "pg_restore") -> str:
+    """PATH with a program that runs a script in `folder` before the real one, which is `$real`."""
     programs = folder / "programs"
     programs.mkdir()
     appears = 'appears() { for _ in $(seq 30); do [ ! -e "$1" ] || return 0; sleep 0.1; done; return 1; }'
-    real = f"cd {folder}; real={case.server.bin}/pg_restore"
-    (programs / "pg_restore").write_text(f'#!/bin/sh\n{real}\n{appears}\n{script}\nexec "$real" "$@"\n')
-    (programs / "pg_restore").chmod(0o755)
+    real = f"real={shutil.which(program, path=case.pod.environment()['PATH'])}"
+    where = f"cd {folder}\n" if program == "pg_restore" else ""
+    (programs / program).write_text(f'#!/bin/sh\n{where}{real}\n{appears}\n{script}\nexec "$real" "$@"\n')
+    (programs / program).chmod(0o755)
     return f"{programs}:{case.pod.environment()['PATH']}"
 
 
