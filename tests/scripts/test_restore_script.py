@@ -225,7 +225,9 @@ def test_in_place_commits_nothing_when_the_filter_of_its_large_objects_is_killed
     """A pipe succeeds if its last program does: the others' end has to be looked at."""
     case = make_case(with_a_large_object)
     case.server.psql("SELECT lo_put(4711, 0, 'y')", case.name)
-    path = stand_in(case, tmp_path, 'case "$1" in *BEGIN\\;*COMMIT\\;*) cat >/dev/null; kill -9 $$ ;; esac', program="awk")
+    path = stand_in(
+        case, tmp_path, 'case "$1" in *BEGIN\\;*COMMIT\\;*) cat >/dev/null; kill -9 $$ ;; esac', program="awk"
+    )
     case.restore(1, RESTORE_REPLACE="yes", PATH=path)
     assert case.server.value("SELECT convert_from(lo_get(4711), 'UTF8')", case.name) == "y"
 
