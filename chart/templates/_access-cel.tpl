@@ -66,6 +66,11 @@ dyn(object).?template != dyn(oldObject).?template || dyn(object).metadata.?label
     t.?metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}'))
 {{- end -}}
 
+{{/* CEL: the names of the CronJobs whose Jobs may mount the claim. */}}
+{{- define "cnpg-backup.celRunNames" -}}
+{{- concat (include "cnpg-backup.runNames" . | fromJsonArray) .Values.accessPolicy.cronJobs | include "cnpg-backup.celList" -}}
+{{- end -}}
+
 {{/*
 CEL: neither a Job that the controller makes of this release's CronJobs, nor a pod that it makes of a Job, nor an update that does
 not change what runs. The Jobs and CronJobs were judged when they were made, so their pods need no second grant; but see
@@ -73,9 +78,8 @@ _access-pods.tpl.
 */}}
 {{- define "cnpg-backup.celStranger" -}}
 {{- $users := .Values.accessPolicy.controllers -}}
-{{- $cronJobs := concat (include "cnpg-backup.runNames" . | fromJsonArray) .Values.accessPolicy.cronJobs -}}
 !(request.?subResource.orValue('') == '' && (request.operation == 'CREATE'
-  ? [{{ include "cnpg-backup.celList" $cronJobs }}].exists(names,
+  ? [{{ include "cnpg-backup.celRunNames" . }}].exists(names,
       [dyn(object)].exists(o, o.metadata.?ownerReferences.orValue([]).exists(r, r.?controller.orValue(false) && (
       (request.resource.resource == 'jobs' && r.kind == 'CronJob' && r.name in names &&
         request.userInfo.username in {{ include "cnpg-backup.celList" $users.cronJob }}) ||
@@ -145,7 +149,6 @@ controller looks at the name alone), a Job or CronJob with the labels by which t
 by which a Job adopts its pods. None of them is anybody's by these marks alone, so only those with the grant may write them.
 */}}
 {{- define "cnpg-backup.celImitates" -}}
-{{- $cronJobs := concat (include "cnpg-backup.runNames" . | fromJsonArray) .Values.accessPolicy.cronJobs -}}
 {{- $users := .Values.accessPolicy.controllers -}}
 {{- $adopts := "metadata.?labels[?'batch.kubernetes.io/controller-uid'].orValue('')" -}}
 !(request.userInfo.username in (request.resource.resource == 'pods'
@@ -156,7 +159,7 @@ by which a Job adopts its pods. None of them is anybody's by these marks alone, 
       t.?metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}' &&
       t.?metadata.?labels[?'app.kubernetes.io/name'].orValue('') == 'cnpg-backup'))].exists(m,
         m[0] != m[1] && (m[0] || request.resource.resource == 'jobs')) ||
-    (request.resource.resource == 'jobs' && [{{ include "cnpg-backup.celList" $cronJobs }}].exists(names,
+    (request.resource.resource == 'jobs' && [{{ include "cnpg-backup.celRunNames" . }}].exists(names,
       p.map(o, o.?metadata.?ownerReferences.orValue([]).exists(r, r.name in names)) == [true, false] ||
       (request.operation == 'CREATE' && p[0].metadata.name.matches('-[0-9]+$') &&
         p[0].metadata.name.substring(0, p[0].metadata.name.lastIndexOf('-')) in names))))

@@ -96,7 +96,7 @@ def _mapping(node: dict[str, Any], definitions: dict[str, Any]) -> st.SearchStra
     if not keys:
         return st.dictionaries(st.sampled_from(["cpu", "memory"]), strategy(node["additionalProperties"], definitions))
     # The defaults stand below a values file; only an entry of a list has nothing below it.
-    entry = keys.keys() in ({"name", "image"}, keys.keys() | {"name", "cluster"})
+    entry = {"name", "cluster"} <= keys.keys() or keys.keys() == {"name", "image"}
     needed = {key: keys.pop(key) for key in node.get("required", []) if entry}
     return st.fixed_dictionaries(needed, optional=keys).filter(lambda value: len(value) >= node.get("minProperties", 0))
 

@@ -141,7 +141,7 @@ SQL
   if grep -q "${separator}f\$" "$BACKUP_RUN/trusted"; then
     [ -e "$list.schemas" ] || awk '$4 == "SCHEMA"' "$list" >"$list.schemas"
     PGDATABASE=$new
-    run pg_restore -d '' -w --exit-on-error -L "$list.schemas" "$archive" || fail_with_stderr "pg_restore failed"
+    fill_entries -L "$list.schemas" || fail_with_stderr "pg_restore failed"
     awk '$4 != "SCHEMA"' "$list" >"$list.rest"
     mv "$list.rest" "$list"
   fi

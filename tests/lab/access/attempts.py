@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 from tests.lab.access import runs
 from tests.lab.access.altered import altered_runs
-from tests.lab.access.model import CHIEF, DEV, JOBS, OWN, PODS, RESOURCES, STORAGE, Case, marks
+from tests.lab.access.model import CHIEF, DEV, JOBS, OWN, PODS, RESOURCES, STORAGE, Case, Place, Request, marks
 from tests.lab.access.objects import (
     WORKLOADS,
-    _copying,
-    _drop_claim,
     by_hand,
     changed,
     claim_object,
     connect,
     content,
+    copying,
     create,
     cronjob_pod,
     delete,
+    drop_claim,
     first_container,
     job_pod,
     new,
@@ -31,6 +31,10 @@ from tests.lab.access.objects import (
 )
 from tests.lab.access.shapes import not_in_rbac, shapes
 from tests.lab.access.surroundings import helm, steering, surroundings
+
+
+def _labelled_pod(place: Place) -> Request:
+    return create(place, workload("pods", "stranger", pod_spec(place.claim), {"app": place.release}))
 
 
 def attempts() -> Iterator[Case]:
@@ -68,7 +72,7 @@ def attempts() -> Iterator[Case]:
     yield Case(
         "pod with the label",
         DEV,
-        lambda p: create(p, workload("pods", "stranger", pod_spec(p.claim), {"app": p.release})),
+        _labelled_pod,
         label,
     )
     yield Case(
@@ -77,18 +81,8 @@ def attempts() -> Iterator[Case]:
         lambda p: create(p, job_pod(p, "stranger", p.job)),
         label,
     )
-    yield Case(
-        "pod with the label",
-        PODS,
-        lambda p: create(p, workload("pods", "stranger", pod_spec(p.claim), {"app": p.release})),
-        label,
-    )
-    yield Case(
-        "pod with the label",
-        OWN,
-        lambda p: create(p, workload("pods", "stranger", pod_spec(p.claim), {"app": p.release})),
-        label,
-    )
+    for who in (PODS, OWN):
+        yield Case("pod with the label", who, _labelled_pod, label)
     yield Case(
         "pod whose generic ephemeral volume has the claim's name, to adopt it",
         DEV,
@@ -156,7 +150,7 @@ def attempts() -> Iterator[Case]:
     yield Case(
         "StatefulSet whose volumes are copies of the claim",
         DEV,
-        lambda p: create(p, _copying(p)),
+        lambda p: create(p, copying(p)),
         label,
     )
     for text, change in {
@@ -200,7 +194,7 @@ def attempts() -> Iterator[Case]:
     yield Case(
         "change of the CronJob's image that drops the claim as well",
         DEV,
-        lambda p: update(p, "cronjobs", p.cronjob_name, lambda c: _drop_claim(c, p)),
+        lambda p: update(p, "cronjobs", p.cronjob_name, lambda c: drop_claim(c, p)),
         label,
     )
     yield Case(

@@ -149,7 +149,7 @@ def content(place: Place, namespace: str) -> Manifest:
     return new("volumesnapshotcontents", "copy", spec=spec)
 
 
-def _copying(place: Place) -> Manifest:
+def copying(place: Place) -> Manifest:
     manifest = workload("statefulsets", "stranger", pod_spec(place.claim, volumes=[]), {"app": place.release})
     manifest["spec"]["volumeClaimTemplates"] = [claim_object("data", dataSource=source(place))]
     return manifest
@@ -165,7 +165,7 @@ def cronjob_pod(cronjob: Manifest) -> Manifest:
     return found
 
 
-def _drop_claim(cronjob: Manifest, place: Place) -> None:
+def drop_claim(cronjob: Manifest, place: Place) -> None:
     """Inject a program and drop the claim in one change: the next upgrade brings the claim back, beside the program."""
     spec = cronjob_pod(cronjob)
     spec["initContainers"][0]["image"] = "localhost/busybox:test"
