@@ -1,11 +1,14 @@
-"""Ctrl-C and SIGTERM: both unwind the stack, so that the plugin cleans up, and neither interrupts the clean-up."""
+"""Ctrl-C and SIGTERM: both unwind the stack, so that the plugin cleans up.
+
+Neither interrupts the clean-up, nor a request that makes something: what was made has to be known to be taken back.
+"""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class StoppedError(KeyboardInterrupt):
@@ -41,3 +44,29 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let the first of these signals wait until the block has ended; a second one does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+    arrived: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if arrived and callable(before[number]):
+            before[number](number, frame)
+        arrived.append(number)
+
+    for ending in (signal.SIGINT, *_endings()):
+        before[ending] = signal.getsignal(ending)
+        signal.signal(ending, hold)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])

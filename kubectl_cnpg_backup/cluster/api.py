@@ -23,6 +23,7 @@ from kubernetes.stream import stream, ws_client
 
 from kubectl_cnpg_backup.cluster.refusals import explained, unreachable
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginError, UsageError
+from kubectl_cnpg_backup.interrupt import held
 
 _TIMEOUT = (10, 60)
 """Seconds to connect, and to wait for an answer."""
@@ -112,6 +113,11 @@ class Cluster:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise unreachable(error) from None
         return self._api.sanitize_for_serialization(answer)
+
+    def _make(self, method: Callable[..., Any], *arguments: Any, dry_run: bool) -> Any:
+        """Ask for something to be made. A request given up half-way could still make it after it was taken back."""
+        with held():
+            return self._ask(method, *arguments, **_dry_run(dry_run))
 
     def _list(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self._ask(method, *arguments, **options)["items"]
@@ -221,26 +227,27 @@ class Cluster:
 
     def create_job(self, job: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create a Job and return it; with `dry_run` the API server only checks that it would accept it."""
-        made: dict[str, Any] = self._ask(self._batch.create_namespaced_job, self.namespace, job, **_dry_run(dry_run))
+        made: dict[str, Any] = self._make(self._batch.create_namespaced_job, self.namespace, job, dry_run=dry_run)
         return made
 
     def create_network_policy(self, policy: dict[str, Any], *, dry_run: bool = False) -> None:
         """Create a NetworkPolicy; with `dry_run` the API server only checks that it would accept it."""
-        self._ask(self._network.create_namespaced_network_policy, self.namespace, policy, **_dry_run(dry_run))
+        self._make(self._network.create_namespaced_network_policy, self.namespace, policy, dry_run=dry_run)
 
     def create_custom(
         self, group: str, version: str, plural: str, item: dict[str, Any], *, dry_run: bool = False
     ) -> None:
         """Create an object of a custom resource; with `dry_run` the API server only checks that it would accept it."""
         make = self._custom.create_namespaced_custom_object
-        self._ask(make, group, version, self.namespace, plural, item, **_dry_run(dry_run))
+        self._make(make, group, version, self.namespace, plural, item, dry_run=dry_run)
 
-    def delete_job(self, name: str) -> None:
-        """Delete a Job and its pods, if it still exists."""
+    def delete_job(self, name: str) -> bool:
+        """Delete a Job and its pods, and tell whether it still existed."""
         try:
             self._ask(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
         except NotFoundError:
-            return
+            return False
+        return True
 
     def log_lines(self, pod: str, container: str, *, follow: bool, skip: int = 0) -> Iterator[str]:
         """Yield the lines of a container's log, after the first `skip`.

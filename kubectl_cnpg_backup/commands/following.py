@@ -46,15 +46,13 @@ def carry_out(
         more: What a document for programs says in addition.
     """
     screen, cluster = session.screen, session.cluster
-    begun: list[str] = []
+    begun: dict[str, str] = {}
     opened: set[str] = set()
-    accepted: dict[str, str] = {}
     finished = False
     try:
         for job in made:
-            begun.append(name_of(job))
+            begun[name_of(job)] = labels(job).get(COMPONENT_LABEL, "")
             created = cluster.create_job(job)
-            accepted[name_of(job)] = labels(job).get(COMPONENT_LABEL, "")
             screen.note(f"started {describe(job)}")
             if reaches and needs_network_policy(job, cluster.network_policies()):
                 cluster.create_network_policy(network_policy_for(created, reaches))
@@ -62,7 +60,8 @@ def carry_out(
                 screen.note(f"created networkpolicy/{name_of(job)}, which lets it connect to cluster {reaches}")
         with screen.waiting("waiting for the pod"):
             followers = [
-                _follower(session, name, several=len(made) > 1, restores=accepted[name] == RESTORE) for name in begun
+                _follower(session, name, several=len(made) > 1, restores=component == RESTORE)
+                for name, component in begun.items()
             ]
             follow_all(followers)
         code = _conclude(session, followers, more or {})
@@ -70,11 +69,10 @@ def carry_out(
     finally:
         if not finished or reaches:
             with uninterrupted():
-                for name in begun:
-                    cluster.delete_job(name)
+                for name, component in begun.items():
                     policy = " and its NetworkPolicy" if name in opened else ""
-                    rest = "" if finished else f"; {_STOPPED[accepted.get(name) or BACKUP]}"
-                    if name in accepted:
+                    rest = "" if finished else f"; {_STOPPED[component or BACKUP]}"
+                    if cluster.delete_job(name):
                         screen.note(f"deleted job/{name}{policy}{rest}")
     return code
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run
 from kubectl_cnpg_backup.commands.following import carry_out, dry_run
+from kubectl_cnpg_backup.interrupt import held
 from kubectl_cnpg_backup.model.jobs import databases_per_cronjob, describe, job_from, only_databases
 from kubectl_cnpg_backup.model.objects import name_of
 from kubectl_cnpg_backup.model.release import BACKUP, DRILL, databases_in
@@ -50,8 +51,9 @@ def run_run(session: Session) -> int:
         return dry_run(session, made)
     if options.detach:
         for job in made:
-            cluster.create_job(job)
-            screen.note(f"started {describe(job)}; follow it with: kubectl cnpg-backup logs -f {name_of(job)}")
+            with held():
+                cluster.create_job(job)
+                screen.note(f"started {describe(job)}; follow it with: kubectl cnpg-backup logs -f {name_of(job)}")
         if not screen.is_table:
             screen.document([{"job": name_of(job)} for job in made])
         return ExitCode.DONE

@@ -92,8 +92,9 @@ class Here:
             raise ForbiddenError("you may not")
         self.opened.append(policy)
 
-    def delete_job(self, name: str) -> None:
+    def delete_job(self, name: str) -> bool:
         self.deleted.append(name)
+        return any(name_of(one) == name for one in self.made)
 
 
 def session(here: Here, form: str = "table") -> Session:
