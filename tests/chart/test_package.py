@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
+import io
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -54,11 +59,11 @@ def run_isolated(mounted: Path, *arguments: str, standard_input: str = "") -> su
     )
 
 
-def test_the_mounted_files_are_the_sources_byte_for_byte(mounted: Path) -> None:
+def test_the_mounted_files_are_the_charts_copies_byte_for_byte(mounted: Path) -> None:
     files = {str(path.relative_to(mounted)): path.read_bytes() for path in mounted.rglob("*") if path.is_file()}
     assert set(files) == set(sources())
     for name in files:
-        assert files[name] == (ROOT / name).read_bytes(), f"{name} differs from its source: run make sync"
+        assert files[name] == (CHART / "files" / name).read_bytes()
 
 
 def test_the_mounted_package_plans_without_any_other(mounted: Path) -> None:
@@ -115,6 +120,69 @@ def test_the_rendered_configuration_is_what_the_package_reads(
 def test_the_copies_are_those_of_the_sources() -> None:
     done = subprocess.run([SYNC, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+class _Undocumented(ast.NodeTransformer):
+    """Python code without strings that are nothing but documentation."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            body[:] = [one for one in body if not self._is_text(one)] or [ast.Pass()]
+        return node
+
+    @staticmethod
+    def _is_text(statement: ast.stmt) -> bool:
+        return (
+            isinstance(statement, ast.Expr)
+            and isinstance(statement.value, ast.Constant)
+            and isinstance(statement.value.value, str)
+        )
+
+
+@pytest.mark.parametrize("path", sorted((CHART / "files" / "retention").rglob("*.py")), ids=lambda path: path.name)
+def test_python_in_the_chart_is_the_sources_code_without_its_documentation(path: Path) -> None:
+    source = (ROOT / path.relative_to(CHART / "files")).read_text()
+    copy = path.read_text()
+    assert ast.dump(ast.parse(copy)) == ast.dump(_Undocumented().visit(ast.parse(source)))
+    comments = [one for one in tokenize.generate_tokens(io.StringIO(copy).readline) if one.type == tokenize.COMMENT]
+    assert len(comments) == 1, "only the line that names the source"
+
+
+@pytest.mark.parametrize("path", sorted((CHART / "files" / "scripts").glob("*.sh")), ids=lambda path: path.name)
+def test_shell_in_the_chart_is_the_sources_code_without_its_comments(path: Path) -> None:
+    source, copy = (file.read_text() for file in (ROOT / path.relative_to(CHART / "files"), path))
+    left_out = {line for line in source.splitlines()[1:] if line.lstrip().startswith("#")}
+    # What stands in a program for awk is a comment there too. Anywhere else in a string it is not one.
+    lines = [line for line in _minified(source).splitlines()[1:] if not line.lstrip().startswith("#")]
+    assert lines == _minified(copy).splitlines()[1:]
+    assert left_out <= _comments_and_awk(source)
+
+
+def _minified(text: str) -> str:
+    """Shell code as shfmt prints it without its comments."""
+    return subprocess.run(["shfmt", "-p", "-mn"], input=text, capture_output=True, text=True, check=True).stdout
+
+
+def _tree(text: str) -> dict[str, Any]:
+    done = subprocess.run(["shfmt", "-p", "--to-json"], input=text, capture_output=True, text=True, check=True)
+    return cast("dict[str, Any]", json.loads(done.stdout))
+
+
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for one in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(one)
+
+
+def _comments_and_awk(text: str) -> set[str]:
+    """The lines of shell code that a comment begins, or that stand in single quotes as awk's programs do."""
+    lines = text.splitlines()
+    nodes = list(_nodes(_tree(text)))
+    quoted = [node.get("Value", "") for node in nodes if node.get("Type") == "SglQuoted"]
+    return {lines[node["Hash"]["Line"] - 1] for node in nodes if "Hash" in node} | set("\n".join(quoted).splitlines())
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
-"""`python3 -m retention`: see `retention.cli`."""
-
+# Comments are left out here; they are in retention/__main__.py of the project.
 import gc
 import os
 
 from retention.cli.main import main
 
-# A large volume makes hundreds of thousands of records that contain no cycles: the garbage collector would search them
-# again and again for nothing. No finalizers need to run either, and `main` has flushed its output.
 gc.disable()
 os._exit(main())

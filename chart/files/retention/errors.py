@@ -1,10 +1,8 @@
-"""The errors of the package and of the plugin: one base class, and what each error means for the exit code."""
-
+# Comments are left out here; they are in retention/errors.py of the project.
 import enum
 
 
 class ExitCode(enum.IntEnum):
-    """How the commands of the package and of the plugin end."""
 
     DONE = 0
     FAILED = 1
@@ -15,14 +13,6 @@ class ExitCode(enum.IntEnum):
 
 
 class RetentionError(Exception):
-    """A problem that someone has to solve, as one line: what is wrong, where, and what to do.
-
-    The plugin's errors derive from it as well, so that both programs print, log and document problems alike.
-
-    Attributes:
-        problem: One sentence without a full stop that names the value and its place.
-        remedy: What to do about it, in the imperative; empty where there is no advice to give.
-    """
 
     exit_code = ExitCode.FAILED
 
@@ -36,34 +26,25 @@ class RetentionError(Exception):
 
 
 class UsageError(RetentionError):
-    """The command line asks for something that makes no sense."""
 
     exit_code = ExitCode.USAGE
 
 
 class ConfigError(RetentionError):
-    """A file that configures a run cannot be read, or contains something impossible."""
 
     exit_code = ExitCode.USAGE
 
 
 class PolicyError(ConfigError):
-    """A retention policy contradicts itself."""
+    pass
 
 
 class TimeInputError(RetentionError, ValueError):
-    """The rule was given something other than aware UTC datetimes."""
 
     exit_code = ExitCode.USAGE
 
 
 class VolumeError(RetentionError):
-    """The volume refuses an operation.
-
-    Attributes:
-        errno: The operating system's number for the reason; 0 where it did not give one.
-        reason: The problem without the path.
-    """
 
     def __init__(self, problem: str, remedy: str = "", errno: int = 0) -> None:
         super().__init__(problem, remedy)
@@ -72,20 +53,15 @@ class VolumeError(RetentionError):
 
 
 class LockedError(RetentionError):
-    """Another process holds the lock, and did not release it in time."""
+    pass
 
 
 class StoppedError(RetentionError):
-    """SIGTERM arrived; the work stopped at a point from which the next run continues."""
 
     exit_code = ExitCode.STOPPED
 
 
 def unexpected(error: Exception) -> RetentionError:
-    """Return a bug as an error like all others: one line that names the exception and where it was raised.
-
-    The last resort of a program that shows no traceback: `except Exception as error: print(unexpected(error))`.
-    """
     if isinstance(error, MemoryError):
         return RetentionError("not enough memory", "raise the memory limit of the container")
     if isinstance(error, OSError) and error.strerror:

@@ -1,9 +1,4 @@
-"""The file names of a database's directory: the one place that knows their grammar.
-
-`<base>` is `<database>-YYYYMMDD-HHMMSS`, the UTC start of the dump. A name counts only if all of it matches, and only
-in the directory of its own database: `app` never sees a file of `app-prod` or `app_prod`.
-"""
-
+# Comments are left out here; they are in retention/names.py of the project.
 import enum
 import re
 from dataclasses import dataclass
@@ -17,7 +12,6 @@ _STAMP_PATTERN = re.compile(_STAMP)
 
 
 class Kind(enum.Enum):
-    """What a file is, by its name alone. The value is what follows the base."""
 
     ARCHIVE = ".dump"
     BAD = ".dump.bad"
@@ -34,21 +28,17 @@ class Kind(enum.Enum):
     PARTIAL = ".partial"
     TEMPORARY = ".tmp"
 
-    # Each member exists once. The inherited hash is a Python function, noticeably slow at three look-ups a file.
     __hash__ = object.__hash__
 
 
 SIDECARS = (Kind.SHA256, Kind.METADATA, Kind.GLOBALS, Kind.PIN, Kind.DRILL)
-"""Files that mean nothing without the archive (or the bad archive) of the same base."""
 
 STAGED_SIDECARS = (Kind.STAGED_SHA256, Kind.STAGED_RESULT, Kind.STAGED_GLOBALS)
-"""Files that mean nothing without the staged archive of the same base."""
 
 OWNERS = {
     **dict.fromkeys(SIDECARS, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED)),
     **dict.fromkeys(STAGED_SIDECARS, (Kind.STAGED,)),
 }
-"""For each kind of sidecar the archives, of the same base, that it may belong to."""
 
 _VISIBLE = {kind.value: kind for kind in (Kind.ARCHIVE, Kind.BAD, *SIDECARS)}
 _HIDDEN = {kind.value: kind for kind in (Kind.STAGED, Kind.TOMBSTONE, *STAGED_SIDECARS)}
@@ -63,23 +53,14 @@ STATUS_LOCK = ".status.lock"
 RESERVE = ".reserve"
 
 OWN_FILES = frozenset({LOCK, PIN_LOCK, DELETIONS, LAST_ERROR})
-"""The other files of this package in a database's directory."""
 
 OWN_ROOT_FILES = frozenset(
     {STATUS, STATUS_LOCK, RESERVE, *(f".{name}{Kind.TEMPORARY.value}" for name in (STATUS, RESERVE))}
 )
-"""The files of this package at the root of the volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The file name of a part of a backup.
-
-    Attributes:
-        base: `<database>-YYYYMMDD-HHMMSS`.
-        time: The moment that the base names, UTC.
-        kind: What the file is.
-    """
 
     base: str
     time: datetime
@@ -87,7 +68,6 @@ class Name:
 
 
 class Grammar:
-    """Reads the names in the directory of one database."""
 
     __slots__ = ("_pattern", "_prefix", "base_length", "database")
 
@@ -98,13 +78,11 @@ class Grammar:
         self._pattern = re.compile(rf"(\.?)({re.escape(database)}-({_STAMP}))(\.[a-z0-9.]+)")
 
     def parse(self, name: str) -> Name | None:
-        """Return the parts of a file name, or None when it does not belong to a backup of this database."""
         parts = self.parts(name)
         time = None if parts is None else parse_stamp(parts[1])
         return None if parts is None or time is None else Name(parts[0], time, parts[2])
 
     def parts(self, name: str) -> tuple[str, str, Kind] | None:
-        """Return base, stamp and kind of a file name, or None; `parse_stamp` checks whether the stamp is a moment."""
         kind = _VISIBLE.get(name[self.base_length :])
         if kind is not None and name.startswith(self._prefix):
             return name[: self.base_length], name[len(self._prefix) : self.base_length], kind
@@ -116,7 +94,6 @@ class Grammar:
         return None if kind is None else (base, stamp, kind)
 
     def objection(self, name: str) -> str:
-        """Return why a file name does not belong to a backup of this database."""
         match = self._pattern.fullmatch(name)
         if match is None:
             return f"not a file name of database {self.database}"
@@ -133,20 +110,16 @@ def _hidden_kind(suffix: str) -> Kind | None:
 
 
 def is_database(name: str) -> bool:
-    """Return whether a directory of this name may be a database's."""
     return _DATABASE_PATTERN.fullmatch(name) is not None
 
 
 def database_of_archive(name: str) -> str | None:
-    """Return the database of an archive's file name (`<base>.dump`), or None when it is not one."""
     match = _ARCHIVE_PATTERN.fullmatch(name)
     return None if match is None else match.group("database")
 
 
 def parse_stamp(stamp: str) -> datetime | None:
-    """Return the UTC moment of `YYYYMMDD-HHMMSS`, or None when it is not a moment since 1970."""
     if _STAMP_PATTERN.fullmatch(stamp) is None or not (stamp[:4] >= "1970" and stamp[9:11] <= "23"):
-        # Newer versions of Python would read hour 24 as the next day's midnight.
         return None
     try:
         return datetime.fromisoformat(f"{stamp}+00:00")
@@ -155,17 +128,14 @@ def parse_stamp(stamp: str) -> datetime | None:
 
 
 def stamp_of(time: datetime) -> str:
-    """Return a UTC moment as `YYYYMMDD-HHMMSS`, as bases contain it."""
     return f"{time:%Y%m%d-%H%M%S}" if time.year >= 1000 else f"{time.year:04}{time:%m%d-%H%M%S}"
 
 
 def base_of(database: str, time: datetime) -> str:
-    """Return the base of a dump of `database` that started at `time` (UTC, whole seconds)."""
     return f"{database}-{stamp_of(time)}"
 
 
 def next_second(base: str) -> str:
-    """Return the base one second later, for a base whose name is taken."""
     database, stamp = base[: -len("-YYYYMMDD-HHMMSS")], base[-len("YYYYMMDD-HHMMSS") :]
     time = parse_stamp(stamp)
     if time is None:
@@ -174,10 +144,8 @@ def next_second(base: str) -> str:
 
 
 def file_name(base: str, kind: Kind) -> str:
-    """Return the name of the file of `kind` that belongs to `base`."""
     return f".{base}{kind.value}" if kind in _HIDDEN_KINDS else f"{base}{kind.value}"
 
 
 def temporary_name(name: str) -> str:
-    """Return the name under which a file is written before it is renamed to `name`."""
     return f".{name}{Kind.TEMPORARY.value}"

@@ -1,24 +1,12 @@
 #!/bin/sh
-# Read archives that came from elsewhere in full, and report what each one is: the first half of adopting them.
-#
-#   adopt.sh [ARCHIVE…]           read these, or every archive on the volume that lacks a sidecar
-#   adopt.sh --read-one ARCHIVE   read one of them (the form in which the first calls itself)
-#
-# Nothing on the volume is changed. For each archive a result is written: `<base>.adopt`, with the keys that
-# docs/architecture.md lists. `retention adopt` then decides by it whether to write the archive's sidecars.
-#
-# Exit: 0 even if archives cannot be read (their results say so); 2 if the environment is not usable.
-# Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+# Comments are left out here; they are in scripts/adopt.sh of the project.
 set -eu
 umask 077
 LC_ALL=C
 export LC_ALL
-# shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
-# shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
 
-# End the reading of this archive: fail ERROR [REMEDY].
 fail() {
   put_failure unreadable "$1" "${2:-it is left as it is; find a better copy, or remove it by hand}"
   publish_result
@@ -28,7 +16,6 @@ fail() {
 
 publish_result() { write_result "$base.adopt" || log "$database" "its result cannot be written to $BACKUP_RESULTS"; }
 
-# A value from the head of pg_restore's list: head_line NAME.
 head_line() { sed -n "s/^; *$1: *//p;/^; Selected TOC Entries/q" "$facts" | head -n 1; }
 
 read_archive() {

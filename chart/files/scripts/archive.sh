@@ -1,12 +1,5 @@
 #!/bin/sh
-# Reading an archive: its contents, rows, roles and locale. The scripts source this file after lib.sh; on its own it does
-# nothing. Callers set `archive`, and `list`: the file for its table of contents.
-#
-# shellcheck disable=SC2034,SC2154 # these variables are set for the callers, or by them
-
-# Read an archive in full: read_whole ARCHIVE [COUNT]. If COUNT is `true`, its rows are counted on the way into `rows`, which
-# stays empty if they cannot be counted. Only pg_restore decides whether the archive is sound: when the counting fails (a
-# row that does not fit into memory, for example), the archive is read once more without it.
+# Comments are left out here; they are in scripts/archive.sh of the project.
 read_whole() {
   rows=
   if [ "${2-}" = true ] && count_rows "$1"; then return; fi
@@ -14,9 +7,6 @@ read_whole() {
   run pg_restore -f /dev/null "$1"
 }
 
-# The rows go through a named pipe, so that the exit code of pg_restore is seen. The table of contents, whose size the user's
-# data decide, goes to $listing, which the caller puts where there is room. Only the data section is written; the whole archive
-# is still read.
 count_rows() {
   if ! run pg_restore -l "$1" >"$listing" || ! make_pipe "$facts.sql"; then
     rm -f "$listing"
@@ -26,7 +16,6 @@ count_rows() {
   counter=$! code=0
   exec 6<&-
   set -- "$1" --section=data -f -
-  # Statistics are not rows. An older pg_restore neither writes them nor knows the option.
   case $(pg_restore --help) in *--no-statistics*) set -- "$@" --no-statistics ;; esac
   run to_pipe pg_restore "$@" || code=$?
   end_counter
@@ -35,14 +24,12 @@ count_rows() {
   IFS= read -r rows <"$facts.rows" || :
 }
 
-# Wait for the program that reads the pipe, after the one that writes to it has ended.
 end_counter() {
   exec 5>&-
   wait "$counter" || :
   counter=
 }
 
-# Count the tables of an archive from its table of contents, of which only the head goes to $facts: read_contents ARCHIVE.
 read_contents() {
   make_pipe "$facts.list" || return 1
   awk '
@@ -58,11 +45,6 @@ read_contents() {
   is_number "$tables"
 }
 
-# A row of COPY is one line, whatever it contains, and `\.` ends the rows. Everything else is tracked by its quotes: a
-# comment on a large object may look like a COPY, and a name may contain line breaks. The n-th COPY belongs to the n-th
-# entry of the table of contents; if that entry has no TABLE of its own, it belongs to an extension, and its rows are not
-# counted. Unless there is a COPY for each entry (with INSERTs there is not), nothing is printed.
-# shellcheck disable=SC2016 # the dollars belong to awk
 row_counter='
   copying {
     if ($0 != "\\.") rows++
@@ -98,14 +80,12 @@ row_counter='
   END { if (!copying && blocks == entries) printf "%.0f\n", rows }
 '
 
-# How many connections restore an archive of this many bytes: below 8 MiB a second one costs more time than it saves.
 jobs_for() {
   jobs_wanted=2
   ! is_number "$1" || [ "$1" -ge 8388608 ] || jobs_wanted=1
   echo "$jobs_wanted"
 }
 
-# Write the archive's table of contents to $list and count its tables and sequences. Fails where pg_restore cannot read it.
 list_archive() {
   run pg_restore -C -l "$archive" >"$list" || return 1
   : >"$list.unowned"
@@ -115,14 +95,11 @@ list_archive() {
 
 count_tables() { entries ' TABLE ' ' TABLE (DATA|ATTACH) '; }
 
-# How many entries of $list have the first pattern after their numbers, and not the second.
 entries() {
   awk -v want="^[0-9]+; [0-9]+ [0-9]+$1" -v not="^[0-9]+; [0-9]+ [0-9]+$2" \
     '$0 ~ want && $0 !~ not { n++ } END { print n + 0 }' "$list"
 }
 
-# Set `settings` to the archive's encoding and locale, for CREATE DATABASE, and archive_tablespace to its database's tablespace.
-# Only options of exactly this form are used; `settings_unread` says what was not, and is empty if all were.
 database_settings() {
   awk '$4 == "DATABASE" && $5 == "-"' "$list" >"$list.database"
   run pg_restore -C --schema-only -L "$list.database" -f "$BACKUP_RESULTS/database.sql" "$archive" ||
@@ -132,9 +109,6 @@ database_settings() {
   archive_tablespace=$(sed -n 1p "$facts") settings_unread=$(sed -n 2p "$facts")
 }
 
-# Call statement() for each statement of a script. A statement ends with the line on which no quote is open; only use it for
-# statements without a function's text in them.
-# shellcheck disable=SC2016 # the dollars belong to awk
 statement_reader='
   quote == "" && text == "" && /^(--|\\|$)/ { next }
   {
@@ -155,7 +129,6 @@ statement_reader='
   }
 '
 
-# Print the tablespace, what is not understood, and the options that CREATE DATABASE gets.
 creation_reader='
   function statement(text,  key, value) {
     if (text !~ /^CREATE DATABASE /) return
@@ -184,8 +157,6 @@ creation_reader='
   }
 '
 
-# Write the roles that the archive names to $BACKUP_RUN/roles, one a line: in grants, policies and user mappings, and with
-# `needed_roles owners` as owners.
 needed_roles() {
   awk '$4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") || $4 == "POLICY" || ($4 == "USER" && $5 == "MAPPING")' "$list" >"$list.roles"
   sql_of_entries "$list.roles" "the archive's grants cannot be read"
@@ -202,8 +173,6 @@ needed_roles() {
   rm -f "$BACKUP_RESULTS/roles.sql"
 }
 
-# A line about an owner may also be the text of a function; but then no entry of the table of contents ends in that name. The
-# entries of $list.unowned are restored without their owners.
 owners_of_entries() {
   awk 'FILENAME == ARGV[1] { unowned[$0]; next } $0 in unowned { next }
     !/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS|MATERIALIZED VIEW DATA) / && $4 != "DATABASE"' \
@@ -219,7 +188,6 @@ owners_of_entries() {
 
 sql_of_entries() { run pg_restore -f "$BACKUP_RESULTS/roles.sql" -L "$1" "$archive" || fail_with_stderr "$2"; }
 
-# Write what only a superuser can own to $BACKUP_RUN/special: kind, name and owner of each object.
 special_objects() {
   awk '($4 == "EVENT" && $5 == "TRIGGER") || ($4 == "FOREIGN" && $5 == "DATA") || ($4 ~ /^(PUBLICATION|SUBSCRIPTION)$/ && $5 == "-")' \
     "$list" >"$list.roles"
@@ -241,7 +209,6 @@ special_objects() {
   rm -f "$BACKUP_RESULTS/roles.sql"
 }
 
-# The name at the beginning of a text, and the roles of a policy: `name ON table AS … FOR … TO role, role USING …`.
 role_reader='
   function role(text) {
     rest = text

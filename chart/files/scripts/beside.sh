@@ -1,14 +1,7 @@
 #!/bin/sh
-# The method "beside" of restore.sh, for roles that may create databases: restore into a new database, compare and analyze it,
-# then swap it with the old one by renaming both in one transaction. Sourced by restore.sh; it does nothing on its own.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
-
-# A restored copy whose renaming is not done yet has a comment that begins so, and is never dropped as unfinished.
+# Comments are left out here; they are in scripts/beside.sh of the project.
 finished_mark='cnpg-backup: restored in full'
 
-# Drop the unfinished databases that killed restores of this target left behind; they are of no use. The lock is that of a
-# restore that is still running: see hold_new_database.
 remove_leftovers() {
   ask "$maintenance" -v prefix="$prefix" -v mark="$finished_mark" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
 SELECT CASE WHEN coalesce(starts_with(shobj_description(oid, 'pg_database'), :'mark'), false) THEN 'finished'
@@ -42,14 +35,11 @@ DROP DATABASE :"name"
 SQL
 }
 
-# Called whenever the restore ends, even if the server no longer answers.
 drop_new_database() {
   release_new_database
   [ -n "$made" ] || return 0
   made=
   PGDATABASE=$maintenance
-  # FORCE, since the server may still run a statement of the ended pg_restore. It waits five seconds for that statement, which
-  # is too short on a busy server, hence three attempts. Together they stay within a container's grace period.
   printf '%s\n' "$preamble" 'DROP DATABASE IF EXISTS :"name" WITH (FORCE)' >"$BACKUP_RUN/drop.sql"
   for _ in 1 2 3; do
     ! timeout -k 1 7 psql -Xqw -v ON_ERROR_STOP=1 -v name="$new" -f "$BACKUP_RUN/drop.sql" >/dev/null 2>&1 || return 0
@@ -57,9 +47,6 @@ drop_new_database() {
   report "warning: '$new' could not be dropped; the next restore of '$target' will drop it"
 }
 
-# Hold a lock in the name of the new database, in a session that lasts until the copy is finished: as long as it is held,
-# no other restore takes the database for a leftover. The session ends with the pipe, and so with this process. A role that may
-# have but a few connections needs them for the restore.
 hold_new_database() {
   is_number "$may_connect" && [ "$may_connect" -lt 5 ] && return
   rm -f "$BACKUP_RUN/hold"
@@ -70,7 +57,6 @@ hold_new_database() {
     -f "$BACKUP_RUN/hold.sql" -f "$BACKUP_RUN/hold" >&5 2>"$stderr" 5>&- 6<&- &
   holder=$!
   exec 9<>"$BACKUP_RUN/hold" 5>&-
-  # The pipe ends with psql, so this never waits for one that is gone.
   IFS= read -r held <&6 || held=
   exec 6<&-
   case $held in
@@ -87,7 +73,6 @@ release_new_database() {
   holder=
 }
 
-# Nobody but this restore, and superusers, can connect to the new database until it is renamed: see open_database.
 create_database() {
   database_settings
   [ -z "$settings_unread" ] || report "warning: not all of the encoding and locale of the archive's database is known: $settings_unread"
@@ -102,14 +87,11 @@ $revoke
 SQL
 }
 
-# A database of this name that was there before is not ours to drop.
 creation_failed() {
   ! grep -q 'already exists' "$stderr" || made=
   fail_with_stderr "the new database cannot be created"
 }
 
-# Set `place` to the tablespace of the database that is replaced, or else of the archive's; empty where it is the usual one, or
-# may not be used.
 choose_tablespace() {
   ask "$maintenance" -v target="$target" -v archived="$archive_tablespace" <<'SQL' || fail_with_stderr "the tablespaces cannot be read"
 SELECT w.name, has_tablespace_privilege(t.oid, 'CREATE') FROM (SELECT coalesce(
@@ -127,8 +109,6 @@ SQL
   place=
 }
 
-# Compare the rows with the number that was counted when the archive was made: compare_rows DATABASE. This is skipped if row
-# security would hide some.
 compare_rows() {
   rows_are_known || return 0
   ask "$1" <<SQL || fail_with_stderr "the restored database cannot be read"
@@ -167,8 +147,6 @@ check_new_database() {
   [ "$invalid" = 0 ] || fail "$invalid indexes are invalid" "restore again; if it persists, use another archive"
 }
 
-# From here on the new database is worth keeping, whatever happens. The mark also proves, after a failover, that nothing of it
-# was lost.
 mark_finished() {
   ask "$maintenance" -v new="$new" -v mark="$finished_mark, not yet renamed to $target" <<'SQL' || fail_with_stderr "the new database cannot be marked"
 COMMENT ON DATABASE :"new" IS :'mark'
@@ -191,8 +169,6 @@ rename_by_hand() {
   echo "ALTER DATABASE $(quoted "$1") RENAME TO $(quoted "$target");"
 }
 
-# The rename takes its lock first and then waits for other sessions to end. New sessions block on that lock, so terminating
-# the existing ones suffices.
 swap() {
   tries=1
   until swap_once; do
@@ -209,8 +185,6 @@ swap() {
   target_state="'$target' is restored; only a later step failed"
 }
 
-# Whether the swap was done after all, as when the connection was lost before the answer came. A failover may also have lost
-# the new database, or its end.
 swapped() {
   wait_for_primary
   ask "$maintenance" -v old="$old" -v new="$new" -v target="$target" -v mark="$finished_mark" <<'SQL' || fail_with_stderr "the server's databases cannot be read"
@@ -271,8 +245,6 @@ end_sessions() {
   done
 }
 
-# Everything is restored and only the renaming failed: keep the new database, since restoring it took long, under a name that
-# says so, open, with its own comment.
 keep_for_later() {
   kept=$new opening="$(open_by_hand "$new") "
   end_sessions &

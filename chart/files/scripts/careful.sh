@@ -1,14 +1,5 @@
 #!/bin/sh
-# How an archive is restored whose functions need a search_path, or whose checks read other rows than their own. Sourced by
-# restore.sh and drill.sh; it does nothing on its own. Callers set list, archive, major, and `path` of careful.sql.
-#
-# An archive is restored with an empty search_path, and so stays every statement of it here. Only while it lasts, functions that
-# have no search_path of their own get one, and checks that call functions wait until all rows are there.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, the callers
-
-# Split the list of entries $1 into three, in its order: $1.1 up to the last function, $1.2 the other definitions, $1.3 rows, what
-# follows them, and all rights (an owner may have taken some from himself).
+# Comments are left out here; they are in scripts/careful.sh of the project.
 split_for_care() {
   awk -v to="$1." '
     BEGIN { for (n = 1; n <= 3; n++) printf "" >(to n) }
@@ -23,8 +14,6 @@ split_for_care() {
   ' "$1" "$1"
 }
 
-# Restore first the definitions, then the rows, with what has to be done in between: in_steps DATABASE COMMAND [ARGUMENT…]. The command
-# gets the list of each step as its last argument. Restores and drills share this, so that a drill proves what a restore does.
 in_steps() {
   filled=$1
   shift
@@ -36,13 +25,11 @@ in_steps() {
   done
 }
 
-# Run careful.sql in database $1; the statements that take it all back go to the file $2.
 take_care() {
   ask "$1" -v path="$path" -v moment="${moment:-}" <"${0%/*}/careful.sql" || fail_with_stderr "the restored functions cannot be read"
   mv "$facts" "$2"
 }
 
-# Take everything back, the last first: take_back DATABASE FILE….
 take_back() {
   into=$1
   shift
@@ -54,8 +41,6 @@ take_back() {
   late_checks
 }
 
-# Checks that the restored rows do not meet, one a line of $BACKUP_RUN/late.
 late_checks() { sed -n 's/.*WARNING:  cnpg-backup: //p' "$stderr" | printable >"$BACKUP_RUN/late"; }
 
-# Lines without control characters, which a name may contain.
 printable() { tr '\001-\011\013-\037\177' ' '; }

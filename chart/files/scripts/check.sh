@@ -1,11 +1,5 @@
 #!/bin/sh
-# The part of dump.sh that only checks (--check): whether each database could be dumped now. Sourced by dump.sh; it does
-# nothing on its own, takes no lock and leaves nothing on the volume.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, dump.sh and lib.sh
-
-# Run pg_dump up to the first row: it locks what a dump would read, and so needs the same rights. Row security would stop a
-# dump only later, so it is queried.
+# Comments are left out here; they are in scripts/check.sh of the project.
 check_readable() {
   compression=0 partial=/dev/null
   pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"
@@ -19,8 +13,6 @@ check_readable() {
     warn "row security hides rows of $hidden tables from this role; a dump fails unless it excludes them"
 }
 
-# The data section alone would read them, so the catalog is asked instead, with the rules that pg_dump's reading meets. Before
-# PostgreSQL 18 pg_read_all_data does not cover large objects.
 check_large_objects() {
   dumps_large_objects || return 0
   denied="pg_catalog.current_setting('lo_compat_privileges') = 'off' AND NOT pg_catalog.pg_has_role(lomowner, 'USAGE')
@@ -33,8 +25,6 @@ check_large_objects() {
   [ "$unreadable" = 0 ] || fail "permission denied for $unreadable large objects"
 }
 
-# Whether this configuration dumps large objects: pg_dump leaves them out of a part of a database. What a role that is taken
-# on for the dump may read cannot be seen by this one.
 dumps_large_objects() {
   whole=yes
   while IFS= read -r line || [ -n "$line" ]; do
@@ -47,7 +37,6 @@ dumps_large_objects() {
   [ "$whole" = yes ]
 }
 
-# Use a file name that no dump uses, since a dump may be running. A lock is tried too, for not every volume has them.
 check_writable() {
   probe=$BACKUP_ROOT/.$database.check
   [ ! -d "$dir" ] || probe=$dir/.$database.check
@@ -61,7 +50,6 @@ check_writable() {
   rm -f "$probe" 2>"$stderr" || fail_with_stderr "cannot remove $probe"
 }
 
-# How much more this database will take once its tiers are full, calculated as `retention finish` does.
 put_growth() {
   kept=$((archive * conf_most_backups))
   if [ "$conf_max_bytes" -gt 0 ]; then
@@ -74,10 +62,8 @@ put_growth() {
   put growth $((kept + archive - now_there))
 }
 
-# Check everything that a dump needs, without a lock and without leaving a file.
 check_database() {
   begin "$@"
-  # Someone is waiting for the answer.
   [ "$conf_wait_timeout" -le 30 ] || conf_wait_timeout=30
   set_credentials
   connect
@@ -99,13 +85,11 @@ check_database() {
   end_with_result
 }
 
-# Print one line for each database; fail if one of them is not ready.
 report_checks() {
   code=0
   report_line DATABASE RESULT SERVER ROLE TLS TABLES FREE WHY
   for conf in "$BACKUP_CONFIG"/*.conf; do
     name_database "$conf"
-    # In a subshell, so that no value of one result is left for the next.
     (report_check) || code=1
   done
   for conf in "$BACKUP_CONFIG"/*.conf; do
@@ -135,7 +119,6 @@ report_outlook() {
   printf '%s: %s\n' "$database" "$found_restore_outlook"
 }
 
-# Print whether the volume is large enough for all tiers of these databases; others on it are assumed not to grow.
 report_volume() {
   growth=$(cat "$BACKUP_RESULTS"/*.result | awk -F = '$1 == "growth" { sum += $2 } END { printf "%.0f", sum }')
   df -Pk "$BACKUP_ROOT" | awk -v growth="$growth" '
@@ -147,10 +130,8 @@ report_volume() {
     }'
 }
 
-# Set `limit`, the seconds that a database may take: its own timeout, but never past the end of the run.
 limit_of() {
   conf_timeout=''
-  # If the file is not valid, the attempt itself reports it.
   read_pairs conf_ "$1" || :
   limit=$((run_deadline - $(seconds)))
   ! is_number "$conf_timeout" || [ "$conf_timeout" -gt "$limit" ] || limit=$conf_timeout

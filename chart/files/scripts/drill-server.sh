@@ -1,13 +1,7 @@
 #!/bin/sh
-# The throwaway server of a drill: its settings, the libraries that it loads at its start, its beginning and its end. Sourced by
-# drill.sh; it does nothing on its own.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, drill.sh and lib.sh
-
+# Comments are left out here; they are in scripts/drill-server.sh of the project.
 server=''
 
-# Without durability, which is not needed here, and with shared memory in files: a pod's /dev/shm is small, and all its containers share
-# it. What the chart's value `drill.postgresql` sets comes last, and so applies; but nothing can open this server to others.
 start_server() {
   rm -rf "$data"
   run initdb -D "$data" -U postgres -A trust -E UTF8 --locale=C --no-sync --no-instructions >/dev/null ||
@@ -32,13 +26,11 @@ CONF
   start_postgres || fail "the throwaway server did not start: $(server_error)"
 }
 
-# Why it did not start: it may print more after that.
 server_error() {
   awk '{ last = $0 } fatal == "" && /(FATAL|PANIC):  / { fatal = $0 } END { if (fatal != "") last = fatal; print last }' "$DRILL_SCRATCH/log" |
     sed 's/.*\(FATAL\|PANIC\):  //' | tr '[:cntrl:]' ' '
 }
 
-# Fails if the server ends before it answers.
 start_postgres() {
   postgres -D "$data" -c listen_addresses= -c unix_socket_directories="$BACKUP_RUN" -c port=5432 -c ssl=off \
     -c dynamic_shared_memory_type=mmap -c shared_memory_type=mmap \
@@ -63,8 +55,6 @@ stop_server() {
   rm -rf "$data"
 }
 
-# Some extensions can only be created if the server loaded their library at its start, as their cluster does: those whose library
-# looks for that. Workers of such a library do not run here: they would change what was restored.
 preload_libraries() {
   [ -s "$BACKUP_RUN/extensions" ] || return 0
   ask postgres <<SQL || fail_with_stderr "the image's extensions cannot be read"
@@ -90,7 +80,6 @@ SQL
   [ -s "$BACKUP_RUN/libraries" ] || return 0
   end_postgres INT
   ! start_with_libraries "$BACKUP_RUN/libraries" || return 0
-  # One that cannot be loaded must not keep the others from it.
   : >"$BACKUP_RUN/libraries.kept"
   while IFS= read -r library <&3; do
     { cat "$BACKUP_RUN/libraries.kept" && echo "$library"; } >"$BACKUP_RUN/libraries.next"

@@ -1,41 +1,18 @@
 #!/bin/sh
-# Restore archives of one database into a throwaway PostgreSQL server in this container, and check what comes back.
-#
-#   drill.sh                                  drill the archives that `retention hand-over` put into $DRILL_SCRATCH/archives
-#   drill.sh --drill-one FILE LIMIT DEADLINE  drill one of them (the form in which the first calls itself)
-#
-# The server listens only on a Unix socket and ends with the container: no network, no credentials. Each archive gets a
-# server of its own. For each a result is written, which `retention drill`, the pod's last container, evaluates and records.
-#
-# Code of the database's owner may run here, as this user. Therefore the container holds nothing of other databases, and nothing
-# that runs here can reach the container's log: all output goes to $DRILL_SCRATCH/drill.log.
-#
-# Exit: 0 even if archives failed (their results say so); 2 if the environment is not usable; 143 after SIGTERM.
-# Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
-#
-# shellcheck disable=SC2154 # read_pairs sets req_*
+# Comments are left out here; they are in scripts/drill.sh of the project.
 set -eu
 umask 077
 LC_ALL=C
 export LC_ALL
-# shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
-# shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
-# shellcheck source=scripts/remedies.sh
 . "${0%/*}/remedies.sh"
-# shellcheck source=scripts/views.sh
 . "${0%/*}/views.sh"
-# shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
-# shellcheck source=scripts/rows.sh
 . "${0%/*}/rows.sh"
-# shellcheck source=scripts/drill-server.sh
 . "${0%/*}/drill-server.sh"
-# shellcheck source=scripts/drill-rights.sh
 . "${0%/*}/drill-rights.sh"
 
-# End the drill of this archive: fail ERROR [REMEDY [STATE]].
 fail() {
   trap '' TERM INT
   why=$1 remedy=${2:-} state=${3:-failed}
@@ -48,7 +25,6 @@ fail() {
   exit 0
 }
 
-# Whether an error says that the drill's image or server lacks something. Of the archive, it says nothing.
 lacks() {
   case $1 in
     *"extension \""*"is not available"* | *"extension control file"* | *"could not access file"* | *"could not load library"*) ;;
@@ -108,20 +84,17 @@ begin() {
   put database "$database" && put base "$req_base" && put started "$(now)"
 }
 
-# `retention hand-over` has compared its sha256 while it copied it.
 read_archive() {
   run pg_restore -f /dev/null "$archive" || fail_with_stderr "it cannot be read"
   list_archive || fail_with_stderr "it cannot be listed"
 }
 
-# What no restore can bring back is no matter of this server.
 check_views() {
   views_of "$list" >"$list.views"
   find_own_views "$list.views" "$archive" || fail_with_stderr "it cannot be read"
   [ ! -s "$facts" ] || fail "$(own_views_error)" "$own_views_cure; tonight: $own_views_tonight"
 }
 
-# Create every role that the archive may name: those of its globals file, and those that its owners and grants name.
 create_roles() {
   needed_roles owners
   globals=${archive%.dump}.globals.sql
@@ -146,13 +119,11 @@ SELECT format('ALTER ROLE %I SUPERUSER', rolname) FROM pg_roles JOIN (VALUES $(v
 SQL
 }
 
-# Its own name, which an extension or an assertion may ask for. A database `postgres` is there already.
 name_database() {
   drilled=$req_dbname
   case $drilled in postgres | template[01]) drilled=drill ;; esac
 }
 
-# An archive that needs an extension which the image lacks is neither good nor bad.
 check_extensions() {
   [ -s "$BACKUP_RUN/extensions" ] || return 0
   ask postgres <<SQL || fail_with_stderr "the image's extensions cannot be read"
@@ -165,7 +136,6 @@ SQL
       "set image of this database to one that has it, such as the image of its cluster" unproved
 }
 
-# Use the archive's own locale where this image has it.
 create_database() {
   database_settings
   [ -z "$settings_unread" ] || warn "not all of the encoding and locale of the archive's database is known: $settings_unread"
@@ -182,7 +152,6 @@ restore() {
   began=$(seconds)
   create_roles
   create_database
-  # With the connections that a restore would use, whose order decides what succeeds. Places prove nothing.
   set -- -d '' -w --exit-on-error --no-tablespaces -j "${DRILL_JOBS:-$(jobs_for "$req_bytes")}"
   careful=''
   awk '$4 != "DATABASE"' "$list" >"$list.use"
@@ -198,7 +167,6 @@ restore() {
   put restore_seconds "$(($(seconds) - began))"
 }
 
-# Run pg_restore with these arguments, of which the last is a list of entries.
 restore_list() {
   PGDATABASE=$drilled
   run pg_restore "$@" "$archive"
@@ -215,7 +183,6 @@ DROP DATABASE :"name"
 SQL
 }
 
-# What a restore does if names are not found or checks fail: once more, from scratch and carefully.
 restore_carefully() {
   error=$(first_error)
   remedy_in_source "$error" >/dev/null || fail_with_stderr "pg_restore failed"
@@ -228,8 +195,6 @@ restore_carefully() {
   take_back "$drilled" "$BACKUP_RESULTS/back.2" "$BACKUP_RESULTS/back.1"
 }
 
-# Read every row, and then everything again as a dump would. Rows of materialized views are not counted: archives do not
-# contain them.
 check_rows() {
   ask_as_reader ask "$drilled" <<SQL || fail_with_stderr "a table cannot be read"
 SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', relkind, n.nspname, c.relname) $own_relations
@@ -259,7 +224,6 @@ SQL
   put tables "$found_tables" && put sequences "$found_sequences" && put indexes "$indexes"
 }
 
-# Let amcheck verify the structure of every B-tree, where the image has it.
 check_indexes() {
   ask "$drilled" <<'SQL' || fail_with_stderr "the extensions cannot be read"
 SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'
@@ -277,7 +241,6 @@ SELECT format('SELECT %I.bt_index_check(%s)', n.nspname, i.indexrelid) FROM pg_i
 SQL
 }
 
-# The file holds one SQL query a line; each of them must return true.
 check_assertions() {
   assertions=$BACKUP_CONFIG/$database.assertions count=0
   [ -f "$assertions" ] || return 0
@@ -315,7 +278,6 @@ drill_archive() {
   log "$database" "proved $req_base.dump: $found_tables tables, $rows rows, restored and checked in $(($(seconds) - began)) s"
 }
 
-# After a drill was killed: its server may still run.
 forget_server() {
   server=$(head -n 1 "$DRILL_SCRATCH/data/postmaster.pid" 2>/dev/null) || :
   [ -z "$server" ] || kill -QUIT "$server" 2>/dev/null || :
@@ -379,7 +341,6 @@ main() {
     is_number "$req_seconds" || usage "$request: seconds='$req_seconds' is not a number; $version_mismatch"
   done
   run_deadline=$(($(seconds) + req_seconds))
-  # From here on no process of this container has its log.
   exec >"$DRILL_SCRATCH/drill.log" 2>&1 8>&1
   trap stop TERM INT
   drill_all

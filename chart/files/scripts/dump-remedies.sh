@@ -1,8 +1,5 @@
 #!/bin/sh
-# The remedies for what can go wrong in a dump. Sourced by dump.sh; it does nothing on its own.
-#
-# shellcheck disable=SC2154 # variables are set by dump.sh and lib.sh
-
+# Comments are left out here; they are in scripts/dump-remedies.sh of the project.
 remedy_for() {
   case $1 in
     *"row-level security"*) echo "let the backup role see all rows: ALTER ROLE ... BYPASSRLS, or use the tables' owner" ;;
@@ -41,7 +38,6 @@ remedy_for_others() {
   fi
 }
 
-# The grant is advised only to a role that does not have it.
 remedy_for_rights() {
   if [ "$(psql -XAtqw -c "$preamble" -c "SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE')" 2>/dev/null)" = t ]; then
     echo "pg_read_all_data does not give the backup role this right: grant it by itself, or use the owner"

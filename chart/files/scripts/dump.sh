@@ -1,41 +1,18 @@
 #!/bin/sh
-# Dump every configured database to the volume, read each archive back in full, and leave it staged.
-#
-#   dump.sh                   dump all databases of $BACKUP_CONFIG, $BACKUP_PARALLEL at a time
-#   dump.sh --check           report for each of them whether it could be dumped now; dumps nothing, locks nothing
-#   dump.sh --dump-one NAME LIMIT DEADLINE, --check-one …   one of them (the form in which the first two call themselves)
-#
-# Nothing is published or deleted here: `retention finish`, the pod's second container, does that. A database that
-# fails has the reason in its result file and never stops another one. The files that the two containers exchange, the
-# keys of the configuration and the environment are described in docs/architecture.md.
-#
-# Exit: 0 even if databases failed, but with --check 1; 2 if the environment is not usable; 143 after SIGTERM.
-# Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
-#
-# shellcheck disable=SC2154 # read_pairs sets conf_* and found_*
+# Comments are left out here; they are in scripts/dump.sh of the project.
 set -eu
 umask 077
 LC_ALL=C
 export LC_ALL
-# shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
-# shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
-# shellcheck source=scripts/volume.sh
 . "${0%/*}/volume.sh"
-# shellcheck source=scripts/views.sh
 . "${0%/*}/views.sh"
-# shellcheck source=scripts/foresee.sh
 . "${0%/*}/foresee.sh"
-# shellcheck source=scripts/dump-remedies.sh
 . "${0%/*}/dump-remedies.sh"
-# shellcheck source=scripts/check.sh
 . "${0%/*}/check.sh"
-# shellcheck source=scripts/outlook.sh
 . "${0%/*}/outlook.sh"
 
-# The options of pg_dump that neither move nor reformat the archive, nor leave out anything without notice. Values are allowed
-# only as --option=value.
 allowed_extra_arg() {
   case $1 in
     --enable-row-security*) return 1 ;;
@@ -51,13 +28,11 @@ allowed_extra_arg() {
   esac
 }
 
-# End this database as failed: fail ERROR [REMEDY].
 fail() {
   report_failure "$@"
   exit 0
 }
 
-# A message of the shell without the name of the script and the line.
 without_script() { sed 's/^[^ ]*\.sh: \(line \)\{0,1\}[0-9]*: //; s/^[^ ]*\.sh: //'; }
 
 fail_with_stderr() {
@@ -66,7 +41,6 @@ fail_with_stderr() {
   fail "${error:-$1}"
 }
 
-# Publish a new result that says only this: nothing that was collected for another end is in it, except warnings.
 locked='' staged='' base=''
 report_failure() {
   trap '' TERM INT
@@ -95,19 +69,16 @@ report_failure() {
   fi
 }
 
-# Publish the result that was prepared; nothing else is done for this database after that.
 end_with_result() {
   trap - EXIT
   mv "$BACKUP_RESULTS/.$database.result.new" "$BACKUP_RESULTS/$database.result" || :
 }
 
-# Whether a volume has no room for another small file.
 is_full() {
   room=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
   is_number "$room" && [ "$room" -lt 8 ]
 }
 
-# For whatever ends this process without a result of its own: the last line that the shell or a tool has printed says why.
 on_exit() {
   code=$?
   end_child
@@ -134,7 +105,6 @@ check_extra_args() {
   done <"$conf"
 }
 
-# Once a standby has answered, connect to it alone, so that the dump reads from the server that was checked.
 connect() {
   ask_primary
   if [ -n "$conf_standby_host" ]; then
@@ -160,8 +130,6 @@ check_version() {
   esac
 }
 
-# Run pg_dump, with these arguments in addition. It writes the file itself (-f) rather than through a pipe: so its exit code
-# is seen, and it syncs the file.
 pg_dump_once() {
   set -- "$@" -Fc -Z "$compression" "--lock-wait-timeout=$((conf_lock_wait_timeout * 1000))" -w -f "$partial"
   while IFS= read -r line || [ -n "$line" ]; do
@@ -171,8 +139,6 @@ pg_dump_once() {
   warn_of_pg_dump
 }
 
-# Run a program, and keep of its messages (with --verbose they are as many as the user's tables) the first 200 lines and the
-# first 800 of those that report something.
 run_filtered() {
   code=0
   make_pipe "$stderr.pipe" || return
@@ -193,8 +159,6 @@ lost_connection() {
   esac
 }
 
-# Whether a table, a column or another object that pg_dump had seen was gone when it came to it; another attempt sees a later
-# state of the database.
 dropped_in_mid_dump() {
   case $1 in
     *'database "'*'" does not exist'* | *'role "'*'" does not exist'*) return 1 ;;
@@ -203,7 +167,6 @@ dropped_in_mid_dump() {
   esac
 }
 
-# pg_dump's own refusals of -Z, as all its versions print them; an object's name cannot begin a line.
 compression_refused() {
   case $1 in
     "pg_dump: error: unrecognized compression algorithm"* | "pg_dump: error: invalid compression specification"* | \
@@ -213,7 +176,6 @@ compression_refused() {
   esac
 }
 
-# How a program ended that printed nothing.
 exit_of() {
   case $status in
     137) echo "$1 was killed (SIGKILL)" ;;
@@ -226,7 +188,6 @@ why() {
   echo "${error:-$(exit_of "$1")}"
 }
 
-# What pg_dump warns of although it succeeds (that it left out subscriptions, for example) is a warning of this backup.
 warn_of_pg_dump() {
   awk '/^pg_dump: warning: / && !seen[$0]++ {
     if (++n > 10) exit
@@ -236,8 +197,6 @@ warn_of_pg_dump() {
   while IFS= read -r line; do warn "pg_dump: ${line#pg_dump: warning: }"; done <"$facts"
 }
 
-# Dump, and retry on the primary where that can help: after a lost connection, after something was dropped in mid-dump, and
-# after any failure on a standby, which mostly is a recovery conflict.
 dump() {
   attempts=1 compression=$conf_compression began=$(seconds)
   until pg_dump_once; do
@@ -259,8 +218,6 @@ dump() {
   dump_seconds=$(($(seconds) - began))
 }
 
-# A truncated archive still has a sound table of contents; only a full read finds the damage. A valid archive without tables
-# may mean that the database's name is wrong, or that its tables are lost.
 verify() {
   began=$(seconds)
   [ -s "$partial" ] || fail "pg_dump left an empty file" "run it again; if it persists, check the volume"
@@ -280,12 +237,10 @@ check_not_empty() {
     fail "the database has no tables" "if that is right, set allowEmpty: true for it; if not, correct the name in 'database'"
 }
 
-# Dump the roles without their passwords, which an ordinary role may not read. An archive without roles is still a backup.
 dump_globals() {
   globals=no
   file=$dir/.$base.globals.sql
   set -- --globals-only --no-role-passwords -w -f "$file.partial"
-  # A name that pg_dumpall could take for a connection string is not passed; it then connects to the database `postgres`.
   case $conf_dbname in *[!A-Za-z0-9_-]*) ;; *) set -- "$@" -l "$conf_dbname" ;; esac
   if run pg_dumpall "$@"; then
     globals=yes
@@ -296,7 +251,6 @@ dump_globals() {
   rm -f "$file.partial" "$file.staged"
 }
 
-# Begin the dump or the check of a database: its result, its configuration.
 begin() {
   database=$1 limit=$2 deadline=$3 started=$(now)
   conf=$BACKUP_CONFIG/$database.conf dir=$BACKUP_ROOT/$database
@@ -322,7 +276,6 @@ put_head() {
   put cluster "${conf_cluster-}" && put namespace "${conf_namespace-}" && put dbname "${conf_dbname-}"
 }
 
-# Back up one database, from its lock to its staged archive.
 backup_database() {
   begin "$@"
   take_lock
@@ -345,7 +298,6 @@ backup_database() {
 
 name_database() { database=${1##*/} && database=${database%.conf}; }
 
-# Process one database after another, those that no other worker has claimed.
 work() {
   trap 'trap "" TERM; end_child; exit 143' TERM
   for conf in "$BACKUP_CONFIG"/*.conf; do
@@ -367,8 +319,6 @@ work() {
   done
 }
 
-# What a database leaves in the scratch volume, even if it was killed, must not take room from the next. Not by a pattern: the
-# next one may be called `<database>.x`.
 free_scratch() {
   cat "$BACKUP_RUN/$database.errors" >&2 2>/dev/null || :
   for suffix in errors stderr stderr.pipe facts facts.list facts.sql facts.rows facts.outlook facts.needs facts.forbidden pgpass; do
@@ -384,7 +334,6 @@ claim() {
   return 1
 }
 
-# Write the result of a process that was killed, or could not write one.
 explain_end() {
   if [ "$(seconds)" -ge $((began + limit)) ]; then
     set -- "not done within $limit s, and killed" "find out what is slow, or raise 'timeout' of this database or of the run"
@@ -446,7 +395,6 @@ main() {
   esac
   check_environment
   run_deadline=$(($(seconds) + BACKUP_TIMEOUT)) claims=$BACKUP_RUN/claims workers=
-  # Where this fails, each database says so.
   mkdir -p "$claims" 2>/dev/null || :
   trap stop TERM INT
   while [ "$BACKUP_PARALLEL" -gt 0 ]; do

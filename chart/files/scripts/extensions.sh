@@ -1,13 +1,5 @@
 #!/bin/sh
-# What restore.sh does about extensions: whether the server has them, who may create them and where, and which rows of theirs come
-# back. Sourced by restore.sh; it does nothing on its own.
-#
-# An archive holds no object of an extension, only its name, its schema, and those rows of its tables that the extension calls
-# configuration.
-#
-# shellcheck disable=SC2016,SC2034,SC2154 # dollars belong to awk; variables are set for, or by, restore.sh and lib.sh
-
-# Write the archive's extensions to $BACKUP_RUN/extension-schemas: name, separator, schema.
+# Comments are left out here; they are in scripts/extensions.sh of the project.
 read_extensions() {
   : >"$BACKUP_RUN/extension-schemas"
   [ -s "$BACKUP_RUN/extensions" ] || return 0
@@ -17,8 +9,6 @@ read_extensions() {
     sed 's/^"\(.*\)"'"$separator/\\1$separator/; s/$separator"'"\(.*\)"$/'"$separator"'\1/; s/""/"/g' >"$BACKUP_RUN/extension-schemas"
 }
 
-# The method may depend on extensions: one that only a superuser can create stays as it is if the restore is in place, and pg_cron
-# can be in one database of the server only, whose name the new database does not have.
 choose_way_for_extensions() {
   read_extensions
   [ "$way" = beside ] && [ -s "$BACKUP_RUN/extensions" ] || return 0
@@ -85,7 +75,6 @@ SQL
     "set spec.enableSuperuserAccess of the cluster, which makes the superuser's Secret, or create it as superuser"
 }
 
-# An extension that stays must be where the archive's objects look for it, and its rows must be free to be replaced.
 check_extensions_in_place() {
   [ -s "$BACKUP_RUN/extension-schemas" ] || return 0
   ask "$target" <<SQL || fail_with_stderr "the extensions of '$target' cannot be read"
@@ -107,7 +96,6 @@ SQL
   [ ! -s "$list.deletes" ] || check_references
 }
 
-# What is set aside may refer to rows that would be replaced. Its foreign keys may even delete along.
 check_references() {
   ask "$target" <<SQL || fail_with_stderr "the foreign keys of '$target' cannot be read"
 SELECT format('foreign key %I of table %s refers to rows of extension table %s', conname, conrelid::regclass, confrelid::regclass)
@@ -120,8 +108,6 @@ SQL
     "restore beside, as superuser; or drop this foreign key, which the archive may bring back"
 }
 
-# A trusted extension belongs to the role that created it, which archives do not record. In a new database it gets the owner that it has in the
-# old one, who could otherwise no longer update it.
 create_extensions_as_before() {
   [ "$superuser$exists$keep_owners" = tyesyes ] && [ -s "$BACKUP_RUN/extension-schemas" ] || return 0
   ask "$target" <<SQL || fail_with_stderr "the extensions of '$target' cannot be read"
@@ -146,15 +132,10 @@ SQL
     mv "$list.rest" "$list"
   fi
   sed "s/${separator}[tf]\$//" "$BACKUP_RUN/trusted" | while IFS= read -r statement; do
-    # Where that role may not do it here, pg_restore creates the extension as superuser.
     echo "$statement" | ask "$new" || :
   done
 }
 
-# The query for the rows of extensions. Rows of a table that the archive does not define are an extension's configuration: they
-# replace those that are there where the role may do that, and stay where it may not. For each such table of an extension that is
-# there: its entry, whether the role may replace its rows, and its oid. Last, whether extensions that are not there yet will be the
-# role's own.
 extension_rows() {
   cat <<SQL
 SELECT translate(CASE relkind WHEN 'S' THEN 'SEQUENCE SET ' ELSE 'TABLE DATA ' END || nspname || ' ' || relname || ' ', E'\\n\\r"', '  '),
@@ -171,7 +152,6 @@ WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = w.name)
 SQL
 }
 
-# Each by the condition that its extension gave, in one statement; a condition may have several lines.
 empty_extension_tables() {
   cat <<SQL
 SELECT format('DELETE FROM ONLY %I.%I %s', nspname, relname, condition)

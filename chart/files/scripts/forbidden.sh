@@ -1,10 +1,5 @@
 #!/bin/sh
-# What PostgreSQL does not let this role restore, although it is in the archive: found before anything changes. Sourced by
-# restore.sh, and by outlook.sh for what a restore would find; it does nothing on its own.
-#
-# shellcheck disable=SC2016,SC2154 # dollars belong to awk; variables are set for, or by, restore.sh and lib.sh
-
-# Add a line to $BACKUP_RUN/obstacles for each entry that this role may not restore: find_forbidden LIST.
+# Comments are left out here; they are in scripts/forbidden.sh of the project.
 find_forbidden() {
   [ "$superuser" = f ] || return 0
   awk -v major="$major" "$forbidden_kinds" "$1" >>"$BACKUP_RUN/obstacles"
@@ -17,7 +12,6 @@ find_forbidden() {
   [ ! -s "$BACKUP_RUN/needs" ] || find_unmet_needs
 }
 
-# What a kind of entry forbids by itself.
 forbidden_kinds='
   function object(kind,  text) {
     text = $0
@@ -42,8 +36,6 @@ forbidden_kinds='
   $4 == "PUBLICATION" && $5 == "TABLES" { print "publication of schema " $8 ": only a superuser can create it" }
 '
 
-# From the statements: what is forbidden by its words, and what depends on rights of this role, as lines `KIND separator NAME`.
-# A function is read up to its text, which may look like anything.
 forbidden_statements='
   function found(kind, name) { printf "%s\037%s\n", kind, name }
   /^-- Name: .*; Type: [A-Z ]+; Schema: / {
@@ -76,7 +68,6 @@ forbidden_statements='
   type == "SUBSCRIPTION" && /^CREATE SUBSCRIPTION / { found("subscription", name) }
 '
 
-# Those needs that this role does not meet, in the database that is there or, beside, in a new one.
 find_unmet_needs() {
   in=$maintenance
   [ "$way" = beside ] || in=$target
@@ -86,7 +77,6 @@ SQL
   cat "$facts" >>"$BACKUP_RUN/obstacles"
 }
 
-# The query for them, of a file with the needs.
 unmet_needs() {
   cat <<SQL
 WITH need (kind, name) AS (SELECT split_part(line, chr(31), 1), split_part(line, chr(31), 2) FROM (VALUES $(values_of "$1")) w (line))
@@ -116,7 +106,6 @@ ORDER BY 1
 SQL
 }
 
-# Rights on what an extension or PostgreSQL itself has made: in a new database, only a superuser can grant them.
 find_forbidden_rights() {
   [ "$superuser" = f ] || return 0
   : >"$BACKUP_RUN/none"
@@ -127,7 +116,6 @@ find_forbidden_rights() {
 
 and_others() { [ "$1" = 1 ] || echo " (and $(($1 - 1)) more)"; }
 
-# List all obstacles at once, and end the restore if there are any: stop_at_obstacles NUMBER, of those in the database.
 stop_at_obstacles() {
   obstacles=$(awk 'END { print NR }' "$BACKUP_RUN/obstacles")
   [ "$obstacles" != 0 ] || return 0

@@ -1,9 +1,5 @@
 #!/bin/sh
-# The part of dump.sh that looks for what a restore of this database would fail at. Sourced by dump.sh; it does nothing on its own.
-#
-# shellcheck disable=SC2154 # variables are set by dump.sh and lib.sh
-
-# Warn of it: on the day of the first dump, not on the night of the restore. This never fails a dump, and never takes long.
+# Comments are left out here; they are in scripts/foresee.sh of the project.
 foresee() {
   run psql -XAtqw -v ON_ERROR_STOP=1 -c "$preamble" -c "SET statement_timeout = '10s'" -f "${0%/*}/foresee.sql" >"$facts" || {
     log "$database" "whether its functions need a search_path is not known: $(first_error)"
@@ -14,8 +10,6 @@ foresee() {
   done 3<"$facts"
 }
 
-# Warn of views that no restore of an archive can create, and keep their names: foresee_views ARCHIVE FILE, which is for its own use.
-# Without an archive there is nothing to look at.
 own_views=''
 foresee_views() {
   [ -n "$1" ] || return 0

@@ -1,17 +1,7 @@
 #!/bin/sh
-# The method "in place" of restore.sh, for roles that may not create databases: one transaction in the existing database.
-# Sourced by restore.sh; it does nothing on its own.
-#
-# What is there is set aside by the catalog, not dropped by the archive's list: it moves into schemas of the name
-# <schema>_before_<moment>, the archive is restored into the emptied ones, and the old objects stay until someone drops them.
-# So it does not matter what a migration has made of the database since, and nothing that is newer is lost.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
-
-# The rows of set-aside.sql, for use in a FROM clause.
+# Comments are left out here; they are in scripts/in-place.sh of the project.
 set_aside_plan() { printf '(%s) plan' "$(cat "${0%/*}/set-aside.sql")"; }
 
-# Everything that would stop the restore, found before it begins.
 check_obstacles() {
   : >"$BACKUP_RUN/obstacles"
   if [ "$way" = beside ]; then
@@ -30,14 +20,12 @@ check_obstacles() {
   check_locks
 }
 
-# Its tables are more than PostgreSQL's catalog knows of them, and its functions that prepare a restore need a superuser.
 check_timescaledb() {
   ! grep -qx timescaledb "$BACKUP_RUN/extensions" ||
     fail "the archive uses TimescaleDB, whose hypertables can only be restored beside" \
       "set spec.enableSuperuserAccess of the cluster, so that the restore uses the superuser's Secret"
 }
 
-# Everything that cannot be set aside, after a line about locks, which check_locks reads.
 find_set_aside() {
   ask "$target" -v moment="$moment" -v keep="$keep" <<SQL || fail_with_stderr "database '$target' cannot be read"
 WITH plan AS MATERIALIZED (SELECT * FROM $(set_aside_plan)),
@@ -50,7 +38,6 @@ SQL
   sed 1d "$facts" >>"$BACKUP_RUN/obstacles"
 }
 
-# What is restored: all but what belongs to the database as a whole, and what stays because this role may not change it.
 choose_entries() {
   left_alone
   awk -v superuser="$superuser" -v alone="$BACKUP_RUN/alone" -v rows="$BACKUP_RUN/extension-rows" -v separator="$separator" \
@@ -63,8 +50,6 @@ choose_entries() {
     report "warning: stays as it is, since '$PGUSER' may not change it: $(name_some "$list.left")"
 }
 
-# The entries of the table of contents that this role leaves alone, as their beginning after the numbers and, where that is
-# not enough, a part of the rest.
 left_alone() {
   ask "$target" -v superuser="$superuser" -v alone="$BACKUP_RUN/alone" -v rows="$BACKUP_RUN/extension-rows" <<SQL || fail_with_stderr "the objects of '$target' cannot be read"
 \\o :alone
@@ -94,9 +79,6 @@ $(extension_rows);
 SQL
 }
 
-# Reads the table of contents twice: at first what the archive defines, then what of it is restored. Rows and rights of what it
-# does not define are those of an extension. The list quotes names in some kinds of entries and not in others.
-# shellcheck disable=SC2016 # the dollars belong to awk
 entry_chooser='
   function begins(beginning) { return index(rest, beginning) == 1 }
   function leave(what) {
@@ -110,7 +92,6 @@ entry_chooser='
     at = index(rest, " " kind " ")
     return at && (without_arguments(substr(rest, 5, at - 4) substr(rest, at + length(kind) + 2)) in own)
   }
-  # Rights name the arguments of a function, its own entry only their types.
   function without_arguments(name) {
     sub(/\(.*/, "", name)
     return name
@@ -153,14 +134,12 @@ entry_chooser='
     if (known == "" && (created == "t" || without_arguments(substr(rest, begins("TABLE") ? 12 : 14)) in own)) { print; next }
     if (known == "") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14) "(no extension keeps rows there now) "); next }
     if (may[known] != "t") { leave("rows of " substr(rest, begins("TABLE") ? 12 : 14)); next }
-    # The last table of the archive is emptied first: others may refer to the earlier ones.
     if (oid[known] != "") first = oid[known] (first == "" ? "" : "," first)
   }
   { print }
   END { printf "%s", first >deletes }
 '
 
-# All statements of the restore. COMMIT comes only after pg_restore has ended well: without it nothing has happened.
 feed() {
   as=archive
   case $keep_owners$superuser in f) as=owner ;; t) as=nobody ;; esac
@@ -177,7 +156,6 @@ feed() {
   echo 'COMMIT;'
 }
 
-# The statements of one part: feed_part HOW LIST.
 feed_part() {
   echo 'RESET ROLE;'
   with_owners "$1" write_statements -L "$2"
@@ -185,7 +163,6 @@ feed_part() {
 
 write_statements() { pg_restore -f - "$@" "$archive" 2>"$BACKUP_RUN/feed.err"; }
 
-# What is there moves out of the way, and what would act upon the restored objects goes back to what a new database has.
 make_room() {
   cat <<SQL
 SELECT statement FROM $(set_aside_plan) ORDER BY step, object
@@ -196,8 +173,6 @@ SQL
   [ ! -s "$list.deletes" ] || empty_extension_tables
 }
 
-# A large object is known by its number alone: one that has a number of the archive's is replaced. One statement removes them
-# all, since each that psql sends waits for its answer.
 write_unlinks() {
   [ -s "$list.object_heads" ] || return 0
   run pg_restore --clean --if-exists -L "$list.object_heads" -f "$list.sql" "$archive" ||
@@ -209,8 +184,6 @@ write_unlinks() {
     END { if (n) print "}\047);" }' "$list.sql" >"$list.unlinks"
 }
 
-# pg_restore puts large objects into transactions of their own, whose COMMIT would end ours. All else of it is one statement
-# a line, and no line is data alone.
 feed_large_objects() {
   [ -s "$list.objects" ] || return 0
   rm -f "$BACKUP_RUN/feed.failed"
@@ -219,7 +192,6 @@ feed_large_objects() {
   [ ! -e "$BACKUP_RUN/feed.failed" ]
 }
 
-# Compare what this transaction has restored with the archive; what it has set aside is not counted.
 compare_before_commit() {
   cat <<SQL
 DO \$\$ DECLARE
@@ -242,8 +214,6 @@ END \$\$;
 SQL
 }
 
-# The statements that drop what was set aside, one a row, for use in a FROM clause.
-# shellcheck disable=SC2089 # it is text for psql
 drops="(
   SELECT 1 AS step, format('DROP EVENT TRIGGER %I', evtname) AS statement FROM pg_event_trigger WHERE evtname ~ ('_before_' || :'moment' || '\$')
   UNION ALL
@@ -258,14 +228,11 @@ drops="(
   SELECT 5, format('DROP SERVER %I CASCADE', srvname) FROM pg_foreign_server WHERE srvname ~ ('_before_' || :'moment' || '\$')
 ) drops"
 
-# With RESTORE_KEEP=no the old objects are dropped once everything is compared.
 drop_set_aside() {
   echo "SELECT statement FROM $drops ORDER BY step"
   echo '\gexec'
 }
 
-# Whether the transaction was committed after all, as when the connection was lost before the answer came. After an error (3) it
-# was not.
 committed() {
   [ "$status" != 3 ] && [ -s "$BACKUP_RUN/transaction" ] || return 1
   cp "$stderr" "$stderr.lost"
@@ -303,13 +270,11 @@ run_in_place() {
   return "$code"
 }
 
-# An archive that ends too early also makes psql fail, at what it got of the last statement.
 archive_broke() {
   [ ! -s "$BACKUP_RUN/feed.err" ] || grep -q 'could not write' "$BACKUP_RUN/feed.err" || unreadable "$(pg_restore_said)"
   return 1
 }
 
-# What wrote the statements ended with this exit code before the last one: psql has rolled all of them back.
 feed_failed() {
   [ ! -s "$BACKUP_RUN/feed.err" ] || unreadable "$(pg_restore_said)"
   case $1 in
@@ -320,13 +285,11 @@ feed_failed() {
 
 pg_restore_said() { sed 's/^pg_restore: //; s/^error: //; q' "$BACKUP_RUN/feed.err"; }
 
-# psql runs the statements, not pg_restore: what is set aside and what is restored must be one transaction.
 restore_in_place() {
   restored_alone="AND n.nspname !~ '_before_$moment\$'"
   split_entries "$list.most"
   write_unlinks
   public=usual
-  # Without its owner, the archive's own schema `public` is the usual one.
   [ "$superuser$keep_owners" = t ] || ! grep -q ' SCHEMA - public ' "$list.schemas" || public=own
   end_sessions_now
   PGDATABASE=$target
@@ -344,7 +307,6 @@ restore_in_place() {
   analyze "$target"
 }
 
-# Say what was set aside, and how it is dropped.
 report_set_aside() {
   [ "$way" = in-place ] && [ "$keep" = yes ] || return 0
   ask "$target" -v moment="$moment" <<SQL || return 0

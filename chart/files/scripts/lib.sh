@@ -1,30 +1,17 @@
 #!/bin/sh
-# What the scripts share: processes, the log, errors, results, configuration, credentials and the server. They source this
-# file; on its own it does nothing.
-#
-# Callers must define `fail ERROR [REMEDY]`, which ends the work on one database, and `remedy_for ERROR`; before they call
-# a function that uses them, they set database, conf, result, facts, stderr, credentials_of and ca_of.
-#
-# shellcheck disable=SC2034,SC2154 # these variables are set for the callers, or by them
-
-# The moment, for what is recorded.
+# Comments are left out here; they are in scripts/lib.sh of the project.
 now() { date +%s; }
 
-# Print the seconds since the node started. All durations and waits use them, because a correction of the clock can move the time
-# of day by hours in the middle of a dump.
 seconds() {
   if read -r uptime _ 2>/dev/null </proc/uptime; then echo "${uptime%%.*}"; else now; fi
 }
 
-# The log is standard output as it was at the start: a trap may run while a command's output goes to a file, and what it
-# logs must not end up there.
 exec 8>&1
 log() {
   case $2 in *[!\ -~]*) set -- "$1" "$(as_utf8 "$2")" ;; esac
   printf '%s: %s\n' "$1" "$2" >&8
 }
 
-# Run a command in the background and wait for it, so that a trap runs at once: a shell runs traps only while it waits.
 child='' counter=''
 stderr=/dev/null
 run() {
@@ -36,25 +23,17 @@ run() {
   return "$status"
 }
 
-# End the process that was started last, and wait until it is gone.
 end_child() {
   [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || :
   [ -z "$child" ] || wait "$child" 2>/dev/null || :
   [ -z "$counter" ] || kill -KILL "$counter" 2>/dev/null || :
 }
 
-# Make a pipe through the scratch file $1: 5 is its end for writing, 6 that for reading. Both are open at once and the file is
-# gone, so that neither side waits for the other to open it, even if one is killed. A reader is started as
-# `... <&6 5>&- 6<&- &` and `exec 6<&-`, a writer by `run to_pipe ...`; `exec 5>&-` ends the reader. The other way around it is
-# `... >&5 5>&- 6<&- &` and `exec 5>&-`, then `run from_pipe ...`; `exec 6<&-` ends the writer.
-# shellcheck disable=SC2094 # a pipe has two ends
 make_pipe() { rm -f "$1" && mkfifo "$1" && exec 7<>"$1" && exec 5>"$1" 6<"$1" 7>&- && rm -f "$1"; }
 to_pipe() { exec "$@" >&5 5>&-; }
 messages_to_pipe() { exec "$@" 2>&5 5>&-; }
 from_pipe() { exec "$@" <&6 6<&-; }
 
-# The error that a PostgreSQL program printed, as one line with its HINT but without DETAIL, CONTEXT or data. For a failed COPY
-# the reason is in the server's own message.
 first_error() {
   awk '
     NR == 1 { first = $0 }
@@ -72,12 +51,10 @@ first_error() {
     }' "$stderr"
 }
 
-# Whether libpq reports a lost connection in words that resemble those of a TLS fault.
 lost_tls() {
   case $1 in *"SSL SYSCALL error"* | *"SSL connection has been closed"* | *"SSL error: unexpected eof"*) ;; *) return 1 ;; esac
 }
 
-# The remedy for an error that every script may meet; fails where none is known.
 common_remedy() {
   ! lost_tls "$1" || set -- "server closed the connection"
   case $1 in
@@ -102,15 +79,12 @@ common_remedy() {
 
 mebibytes() { echo "$((($1 + 1048575) / 1048576)) MiB"; }
 
-# Whether this is a whole number that shell arithmetic can hold.
 is_number() {
   case $1 in '' | *[!0-9]* | ????????????????*) return 1 ;; esac
 }
 
 version_mismatch="chart and scripts are of different versions"
 
-# A result is key=value lines: `put KEY VALUE` adds one to `pairs`, `write_result NAME` publishes them as a file, in full or not
-# at all. Until then they are not in a file, so that a full volume cannot leave out some of them.
 line_end='
 '
 pairs=''
@@ -119,8 +93,6 @@ put() {
   pairs=$pairs$1=$2$line_end
 }
 
-# A text in which what is not UTF-8 is a question mark, since a result in another encoding could not be read: the server's
-# messages come in the database's encoding, and a message that was shortened may end in the middle of a character.
 as_utf8() {
   printf '%s\n' "$1" | awk '
     BEGIN {
@@ -145,15 +117,12 @@ warn() {
 
 put_failure() { put state "$1" && put error "$2" && put remedy "$3"; }
 
-# Write a text to a file: write_text TEXT FILE. By cat, since not every shell says why it could not write.
 write_text() { printf %s "$1" | cat >"$2"; }
 
-# The first half of write_result: the file under a name that nobody reads.
 prepare_result() { write_text "$pairs" "$BACKUP_RESULTS/.$1.new"; }
 
 write_result() { prepare_result "$1" && mv "$BACKUP_RESULTS/.$1.new" "$BACKUP_RESULTS/$1"; }
 
-# Write the result of an attempt that ended without writing its own: write_failure NAME STATE ERROR REMEDY [BASE].
 write_failure() {
   pairs=''
   put database "$database"
@@ -164,9 +133,6 @@ write_failure() {
   write_result "$1" || log "$database" "its result cannot be written to $BACKUP_RESULTS"
 }
 
-# Read the key=value lines of a file into variables: read_pairs PREFIX FILE [KEY…]. Each KEY must have a value; all other
-# keys are allowed, for the file may have other readers. If a key is repeated, its last line counts. On failure `problem`
-# holds the reason. Only keys are evaluated, and only after they were checked; values never are.
 read_pairs() {
   prefix=$1 file=$2
   shift 2
@@ -185,8 +151,6 @@ read_pairs() {
   done
 }
 
-# Read the configuration $conf into variables conf_*: read_config [KEY…] also requires these keys. The extra_arg lines are
-# read where they are used.
 read_config() {
   conf_username=''
   read_pairs conf_ "$conf" database cluster namespace dbname host port sslmode "$@" ||
@@ -205,9 +169,6 @@ check_numbers() {
   done
 }
 
-# Let libpq take everything from the environment and from files, so that no secret becomes an argument, and a database
-# called `a=b` or `postgresql://x` is a name and not a connection string. set_credentials [PREFIX] reads the files username
-# and password, or those whose names begin with PREFIX.
 set_credentials() {
   own=$BACKUP_CREDENTIALS/$database
   PGUSER=
@@ -233,8 +194,6 @@ set_credentials() {
 
 ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTARGETSESSIONATTRS; }
 
-# Ask the server for its version and role; repeat until it answers or wait_timeout is over. An error that waiting cannot cure
-# fails at once. A wrong password is one, unless patient=yes: then the right one may be set at any moment.
 wait_for_server() {
   until=$(($(seconds) + conf_wait_timeout))
   until run psql -XAtqw -F '|' -c "$preamble" -c "SELECT current_setting('server_version_num'),
@@ -256,30 +215,22 @@ wait_for_server() {
   [ "$recovery" = f ] || role=standby
 }
 
-# Fail with what a program printed, without its name: fail_with_stderr TEXT, which is used where it printed nothing.
 fail_with_stderr() {
   error=$(first_error)
   case $error in psql:* | pg_restore:*) error=${error#*: } && error=${error#error: } ;; esac
   fail "${error:-$1}"
 }
 
-# The beginning of every session in which we run SQL of our own. A name without a schema is looked up in pg_catalog alone, so
-# that no function or operator of the user's database can stand in for PostgreSQL's (pg_temp is named last, since it would
-# otherwise come first). No timeout or read-only default of a role, database or cluster cuts our work short. The query returns
-# no row and so prints nothing; CASE keeps set_config from being called for any other setting.
 preamble="SET search_path = pg_catalog, pg_temp; SET default_transaction_read_only = off; SET statement_timeout = 0;
 SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
 SELECT name FROM pg_settings WHERE CASE WHEN name IN ('idle_session_timeout', 'transaction_timeout')
   THEN set_config(name, '0', false) IS NULL END;"
 
-# Run the SQL on standard input in one session: ask DATABASE [ARGUMENT OF psql…]. The answer goes to $facts, its columns
-# separated by a byte that no name contains. Pass values as psql variables, which psql quotes.
 ask() {
   { echo "$preamble" && cat; } >"$BACKUP_RUN/query.sql"
   run_query "$@"
 }
 
-# The same for SQL of the user's, such as an assertion: names are looked up as in the user's own sessions.
 ask_for_user() {
   cat >"$BACKUP_RUN/query.sql"
   run_query "$@"
@@ -293,16 +244,12 @@ run_query() {
 
 separator=$(printf '\037')
 
-# The lines of a file as a quoted list for SQL.
 values_of() { sed "s/'/''/g; s/.*/('&')/" "$1" | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }'; }
 
-# Relations that belong to the user: neither to the system nor to an extension.
 own_relations="FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_depend d
     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
 
-# Read the request in file $1 into variables req_* (see docs/architecture.md); `usage` ends the script if that fails, or if one of
-# the further KEYs is missing: read_request FILE [KEY…].
 read_request() {
   req_database_bytes='' req_expected_seconds='' req_tables='' req_rows='' request_file=$1
   shift

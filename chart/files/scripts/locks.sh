@@ -1,27 +1,16 @@
 #!/bin/sh
-# Whether the server's lock table has room for a restore in place. Sourced by restore.sh and outlook.sh; it does nothing on its own.
-#
-# Every object that the transaction makes, moves or drops stays locked until its end. If the lock table is full, the restore fails
-# with "out of shared memory" after it has run for most of its time. The numbers here were measured on PostgreSQL 15, 17 and 18;
-# tests/scripts/test_locks.py compares them with the server's own count.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, the callers and lib.sh
-
-# For a SELECT: the setting, how many times that many locks the server makes room for, and how many of them are taken.
+# Comments are left out here; they are in scripts/locks.sh of the project.
 lock_settings="current_setting('max_locks_per_transaction'),
   current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint
     + coalesce(current_setting('autovacuum_worker_slots', true), current_setting('autovacuum_max_workers'))::bigint
     + current_setting('max_worker_processes')::bigint + current_setting('max_wal_senders')::bigint,
   (SELECT count(*) FROM pg_locks WHERE NOT fastpath AND pid <> pg_backend_pid())"
 
-# For a SELECT: how many objects get locked when they are moved, of the rows of set-aside.sql called `plan`. A type is moved without a
-# lock; a table takes the sequences of its columns along.
 moved_locks="(SELECT count(*) FROM plan WHERE step BETWEEN 10 AND 20 AND NOT starts_with(statement, 'ALTER TYPE '))
   + (SELECT count(*) FROM plan JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = plan.object
       JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
     WHERE plan.step = 20 AND d.deptype IN ('a', 'i') AND c.relkind = 'S')"
 
-# For a SELECT of a restore, with the same `plan`: all numbers that check_locks reads.
 locks_there="$lock_settings, CASE :'keep' WHEN 'yes' THEN $moved_locks ELSE 0 END,
   (SELECT count(*) FROM (SELECT classid, objid FROM pg_depend WHERE :'keep' = 'no' AND objid >= 16384
     EXCEPT SELECT classid, objid FROM pg_depend WHERE deptype = 'e') dropped)"
@@ -36,18 +25,12 @@ check_locks() {
       "raise max_locks_per_transaction of the cluster from $lock_setting to $more_locks or more, or restore beside: give '$PGUSER' CREATEDB, or set spec.enableSuperuserAccess"
 }
 
-# The server sets memory aside for $lock_slots times max_locks_per_transaction locks, each with two holders, and a tenth more. A
-# transaction alone is one holder, so that it gets at least 1.55 times as many locks.
 add_up_locks() {
   lock_need=$((100 + locks_held + locks_to_move + locks_to_drop + locks_to_make))
   lock_room=$((lock_setting * lock_slots * 3 / 2))
   more_locks=$((lock_need * 2 / 3 / lock_slots + 1))
 }
 
-# Set `locks_to_make`: how many objects of an archive get locked: estimate_locks ARCHIVE FILE, which is for its own use. The table of
-# contents shows that for most kinds; of many kinds, an object is locked only by a statement that names its owner or a comment.
-# PostgreSQL 18 takes one more for a relation, a type and a constraint. Large objects, and tables without a TOAST table, are counted in the
-# definitions.
 estimate_locks() {
   pg_restore -l "$1" >"$2.all" || {
     rm -f "$2.all"
@@ -71,9 +54,6 @@ estimate_locks() {
   rm -f "$2" "$2.all"
 }
 
-# One lock for each large object; two less for a table without a TOAST table: a partitioned one, or one whose columns are all of a
-# fixed length. A table that this does not understand counts as one with a TOAST table.
-# shellcheck disable=SC2016 # the dollars belong to awk
 definitions_counter='
   /^SELECT pg_catalog.lo_create\(/ { n++; next }
   /^CREATE (UNLOGGED )?TABLE .* \($/ { inside = 1; fixed = 1; next }

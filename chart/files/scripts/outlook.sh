@@ -1,20 +1,8 @@
 #!/bin/sh
-# The outlook for a restore: which method restore.sh would use today with the owner's Secret, what would be in its way, and what
-# would make it better. With the superuser's Secret, which no pod that dumps can read, a restore is beside. Sourced by dump.sh;
-# it does nothing on its own.
-#
-# It never fails a dump and hardly delays it: the queries read the catalog alone and have a few seconds, and what they do not
-# answer is unknown.
-#
-# shellcheck disable=SC2016,SC2034,SC2154 # dollars belong to awk; variables are set for, or by, dump.sh, in-place.sh and lib.sh
-
-# shellcheck source=scripts/locks.sh
+# Comments are left out here; they are in scripts/outlook.sh of the project.
 . "${0%/*}/locks.sh"
-# shellcheck source=scripts/forbidden.sh
 . "${0%/*}/forbidden.sh"
 
-# Put the outlook into the result: put_outlook [ARCHIVE]. Without an archive, the locks that restoring it takes are not counted, and what
-# it holds that only a superuser can create is not known.
 put_outlook() {
   method=unknown role_to_restore='' obstacles='' obstacle_count=0 remedies='' createdb_entry='' locks_needed=''
   own_stderr=$stderr stderr=/dev/null
@@ -27,7 +15,6 @@ put_outlook() {
   describe_outlook
 }
 
-# The lines of a text as values of numbered keys: put_lines KEY TEXT. A key that occurs twice would make the result ambiguous.
 put_lines() {
   number=0
   while IFS= read -r line; do
@@ -38,8 +25,6 @@ $2
 LINES
 }
 
-# The first line says who restores and how, the others what may be in the way. What set-aside.sql asks about the role that is
-# connected is asked about the one that restores.
 ask_outlook() {
   {
     printf '%s\n' "$preamble" "SET statement_timeout = '5s'; SET client_encoding = 'UTF8';"
@@ -81,8 +66,6 @@ of_restoring_role() {
     s/current_user/:'role'/g" "$@"
 }
 
-# The role as an entry of the cluster's spec.managed.roles, with CREATEDB. CloudNativePG takes from a role what its entry lacks, LOGIN
-# and memberships included.
 managed_role="jsonb_strip_nulls(jsonb_build_object('name', rolname, 'login', true, 'createdb', true,
     'createrole', nullif(rolcreaterole, false), 'replication', nullif(rolreplication, false),
     'bypassrls', nullif(rolbypassrls, false), 'inherit', nullif(rolinherit, true), 'connectionLimit', nullif(rolconnlimit, -1),
@@ -123,7 +106,6 @@ LINES
   [ "$hidden" -le 0 ] || obstacles="$obstacles(and $hidden more)$line_end"
 }
 
-# As check_extensions of restore.sh: an extension that is there already does not have to be created in place.
 read_extension() {
   if [ "$two" = t ]; then
     absent=yes
@@ -138,8 +120,6 @@ add_obstacle() {
   [ "$obstacle_count" -gt 10 ] || obstacles=$obstacles$1$line_end
 }
 
-# What the archive holds and this role cannot create, as forbidden.sh finds it. In place, what the database has and the role may not
-# change stays as it is, and of a database that was just dumped that is everything which belongs to others or has no owner.
 find_forbidden_in() {
   [ "$superuser" = f ] || return 0
   pg_restore -l "$1" 2>/dev/null | awk -v method="$method" -v role="$role_to_restore" '
@@ -175,7 +155,6 @@ ask_needs() {
   run timeout -k 1 15 psql -XAtqw -v ON_ERROR_STOP=1 -v role="$role_to_restore" -v superuser=f -f "$facts.outlook" >"$facts"
 }
 
-# The file lies where there is room for what grows with the user's tables: next to the dump, or with the results.
 count_locks() {
   estimate_locks "$1" "$contents" 2>/dev/null && is_number "$locks_to_make" || return 0
   add_up_locks
@@ -184,8 +163,6 @@ count_locks() {
   add_obstacle "one transaction needs about $lock_need locks, the server has room for about $lock_room"
 }
 
-# What would make it better, with its lines of YAML for the Cluster: each is one alternative. Nothing but a change of the source
-# cures a view that refers to itself, and only an image an extension that the server lacks.
 find_remedies() {
   [ "$lacks_createdb" = t ] && [ -z "$untrusted$absent" ] || createdb_entry=''
   if [ -n "$own_views" ]; then
@@ -204,7 +181,6 @@ find_remedies() {
 
 add_remedy() { remedies=$remedies$1$line_end; }
 
-# One sentence for people.
 describe_outlook() {
   reasons=$(join '; ' "$obstacles") ways_out=$(join '; or ' "$remedies")
   case $method in
@@ -215,5 +191,4 @@ describe_outlook() {
   esac
 }
 
-# The lines of a text as one line: join SEPARATOR TEXT.
 join() { printf %s "$2" | awk -v separator="$1" '{ printf "%s%s", (NR > 1 ? separator : ""), $0 }'; }

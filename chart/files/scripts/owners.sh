@@ -1,16 +1,5 @@
 #!/bin/sh
-# Who owns what is restored. The archive's entries are restored in parts, each with its own owners:
-#
-#   archive   those that the archive names
-#   nobody    the superuser who restores
-#   owner     the one role that gets everything: RESTORE_OWNER, or the owner of the database
-#
-# A part `reassign` gives what the superuser has restored to that one role. Sourced by restore.sh; it does nothing on its own.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
-
-# Find what only a superuser can own, and what of it belongs to a role that is not one on this server: it stays with the
-# superuser who restores. Must come before check_roles, which would create a missing role for it.
+# Comments are left out here; they are in scripts/owners.sh of the project.
 look_at_owners() {
   [ "$superuser" = t ] || return 0
   special_objects
@@ -34,8 +23,6 @@ look_at_owners() {
     report "warning: only a superuser can own these, so they will belong to '$PGUSER': $(name_some "$BACKUP_RUN/kept")"
 }
 
-# Split a list of entries into parts that are restored one after the other: split_entries LIST. A line of $list.parts has how,
-# and the list. What acts upon all that follows comes last.
 split_entries() {
   rm -f "$list.part".*
   if [ -n "$keep_owners" ]; then
@@ -53,9 +40,6 @@ split_entries() {
   fi
 }
 
-# Definitions are restored by the superuser, since an extension, a function in C or a cast may be among them. Then all that can
-# have another owner gets it, and that role restores rows, indexes and the like, whose functions run with its rights. Rows of
-# what the archive does not define belong to an extension.
 split_for_one_owner() {
   run pg_restore -l --section=pre-data "$archive" >"$list.predata" || unreadable
   awk -v part="$list.part" '
@@ -79,7 +63,6 @@ split_for_one_owner() {
   done >"$list.parts"
 }
 
-# Run a command with the options of pg_restore that give what it restores these owners: with_owners HOW COMMAND [ARGUMENT…].
 with_owners() {
   case $1 in
     nobody) shift && set -- "$@" --no-owner ;;
@@ -89,7 +72,6 @@ with_owners() {
   "$@"
 }
 
-# Restore, or write the statements of, each part.
 each_part() {
   while read -r how part <&4; do
     case $way,$how in

@@ -1,14 +1,7 @@
 #!/bin/sh
-# Archives that cannot be restored as a whole. Sourced by restore.sh; it does nothing on its own.
-#
-#   RESTORE_SEARCH_PATH    the search_path of functions that have none, while the archive is restored (see careful.sh)
-#   RESTORE_ON_ERROR=keep  restore all that can be restored, into a new database of another name, and list the rest
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
-
+# Comments are left out here; they are in scripts/partial.sh of the project.
 incomplete='' careful='' replace_rows='' path=''
 
-# Read both options; called once the target is known.
 read_partial_options() {
   on_error=${RESTORE_ON_ERROR:-stop} failed=$BACKUP_RESULTS/failed
   case $on_error in
@@ -37,7 +30,6 @@ check_keep() {
     "name a database in RESTORE_INTO that does not exist"
 }
 
-# End a restore that could only fail at a view.
 check_views() {
   [ "$on_error" = stop ] || return 0
   views_of "$list" >"$list.views"
@@ -49,7 +41,6 @@ check_views() {
   fail "$(own_views_error)" "$own_views_cure; tonight: $tonight"
 }
 
-# Fill the new database. If that fails because of names that are not found, or of checks, then once more and carefully.
 fill_new_database() {
   awk '$4 != "DATABASE"' "$list" >"$list.use"
   rows_of_extensions "$list.use" "$list.rows"
@@ -86,8 +77,6 @@ fill_carefully() {
   [ "$incomplete" != 0 ] || incomplete=
 }
 
-# Restore the entries of a list into the new database: restore_part_beside HOW LIST. The name is passed in the environment,
-# since as an argument `a=b` would be a connection string; with the empty -d pg_restore connects to it.
 restore_part_beside() {
   PGDATABASE=$new
   if [ "$on_error" = keep ]; then
@@ -99,7 +88,6 @@ restore_part_beside() {
 
 fill_entries() { run pg_restore -d '' -w --exit-on-error "$@" "$archive"; }
 
-# Whether the error in $stderr is one that a careful restore avoids.
 begin_again() {
   why=$(first_error)
   case $why in psql:* | pg_restore:*) why=${why#*: } && why=${why#error: } ;; esac
@@ -121,7 +109,6 @@ report_late_checks() {
   while IFS= read -r line <&3; do report "warning: $line"; done 3<"$BACKUP_RUN/late"
 }
 
-# All statements of a list, in one session: what careful.sql answers goes through files.
 feed_carefully() {
   if [ -z "$careful$replace_rows" ]; then
     each_part
@@ -147,8 +134,6 @@ feed_carefully() {
   [ -z "$careful" ] || printf '%s\n' "\\i $BACKUP_RESULTS/back.2" "\\i $BACKUP_RESULTS/back.1"
 }
 
-# Restore what can be restored of a list of entries, and add what failed to $failed. By one connection: then each error follows
-# the entry that it belongs to.
 restore_what_works() {
   [ -s "$1" ] || return 0
   part_list=$1
@@ -160,7 +145,6 @@ restore_what_works() {
   exec 6<&-
   run messages_to_pipe pg_restore -v -d '' -w -L "$part_list" "$@" -j 1 "$archive" || code=$?
   exec 5>&-
-  # Without its messages it is not known what failed.
   wait "$counter" || fail "what reads pg_restore's messages ended before them" "restore again"
   counter=
   fatal=$(sed -n 's/^fatal //p' "$failed.part" | head -n 1)
@@ -169,9 +153,6 @@ restore_what_works() {
   cat "$failed.part" >>"$failed"
 }
 
-# Reads the list and what pg_restore prints with -v; prints a line for each entry that failed, and `fatal …` where pg_restore did
-# not come to its end, or the server was lost on the way. Of a message only its first line and its HINT are taken.
-# shellcheck disable=SC2016 # the dollars belong to awk
 failure_reader='
   file == 1 {
     if (match($0, /^[0-9]+; [0-9]+ [0-9]+ /)) {
@@ -206,7 +187,6 @@ failure_reader='
   }
 '
 
-# The end of a restore that kept what it could. It failed, whatever there is: nobody may take it for the whole.
 end_incomplete() {
   shown=0
   while IFS= read -r line <&3; do

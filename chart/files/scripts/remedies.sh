@@ -1,11 +1,5 @@
 #!/bin/sh
-# What helps against the errors with which an archive cannot be restored as a whole, because of something in its own definitions.
-# Sourced by restore.sh and drill.sh; it does nothing on its own. Callers set stderr, major and archive_major.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, the callers
-
-# The remedy for an error of that kind; fails for all others. `unrestorable` is its kind: names (not found without a
-# search_path), check, order, keyword, rows (an extension's, with the keys of its own).
+# Comments are left out here; they are in scripts/remedies.sh of the project.
 remedy_in_source() {
   case $1 in
     *" violates check constraint "*)
@@ -31,8 +25,6 @@ remedy_in_source() {
   echo "$cure"
 }
 
-# A name without a schema is not found because every archive is restored with an empty search_path. One with a schema is needed
-# before it is there.
 kind_of_missing() {
   missing=$(printf '%s\n' "$1" | sed -n \
     -e 's/.*operator does not exist: .*/operator/p' \
@@ -51,7 +43,6 @@ kind_of_missing() {
   esac
 }
 
-# The function that was running, as PostgreSQL names it; only its name is taken from the CONTEXT, which may hold data.
 called_function() {
   sed -n -e 's/^CONTEXT:  //' -e 's/^SQL function "\([^"]*\)" .*/ (\1)/p' -e 's/^PL\/pgSQL function \([^ ()]*\)(.*/ (\1)/p' \
     "$stderr" 2>/dev/null | head -n 1

@@ -1,78 +1,44 @@
 #!/bin/sh
-# Restore one archive into its cluster: all of it or nothing, whatever happens in between.
-#
-# `retention choose`, the pod's first container, has selected the archive, compared its sha256 and written a request. The
-# options are in the environment, RESTORE_*: see docs/restore.md. There are two methods; which one is used is printed
-# before anything changes:
-#
-#   beside     restore into a new database, compare and analyze it, then swap it with the old one: both are renamed in one
-#              transaction, and the old one stays under a dated name. For roles that may create databases.
-#   in place   one transaction in the existing database. For all other roles.
-#
-# Exit: 0 done; 1 failed; 2 usage or configuration; 3 refused, because it would have replaced something; 143 after SIGTERM.
-# Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
-#
-# shellcheck disable=SC2119,SC2154 # read_pairs sets conf_* and req_*; read_config needs no further keys here
+# Comments are left out here; they are in scripts/restore.sh of the project.
 set -eu
 umask 077
 LC_ALL=C
 export LC_ALL
-# shellcheck source=scripts/lib.sh
 . "${0%/*}/lib.sh"
-# shellcheck source=scripts/archive.sh
 . "${0%/*}/archive.sh"
-# shellcheck source=scripts/remedies.sh
 . "${0%/*}/remedies.sh"
-# shellcheck source=scripts/views.sh
 . "${0%/*}/views.sh"
-# shellcheck source=scripts/careful.sh
 . "${0%/*}/careful.sh"
-# shellcheck source=scripts/rows.sh
 . "${0%/*}/rows.sh"
-# shellcheck source=scripts/selection.sh
 . "${0%/*}/selection.sh"
-# shellcheck source=scripts/partial.sh
 . "${0%/*}/partial.sh"
-# shellcheck source=scripts/beside.sh
 . "${0%/*}/beside.sh"
-# shellcheck source=scripts/in-place.sh
 . "${0%/*}/in-place.sh"
-# shellcheck source=scripts/forbidden.sh
 . "${0%/*}/forbidden.sh"
-# shellcheck source=scripts/locks.sh
 . "${0%/*}/locks.sh"
-# shellcheck source=scripts/owners.sh
 . "${0%/*}/owners.sh"
-# shellcheck source=scripts/target.sh
 . "${0%/*}/target.sh"
-# shellcheck source=scripts/settings.sh
 . "${0%/*}/settings.sh"
-# shellcheck source=scripts/extensions.sh
 . "${0%/*}/extensions.sh"
 
 watcher='' feeder='' holder='' made='' roles_made='' target_state='' found_rows=''
 
-# Log a line and add it to the container's termination message, which `kubectl describe` shows.
 report() {
   log "$database" "$1"
   [ -z "${RESTORE_TERMINATION_LOG:-}" ] || printf '%s: %s\n' "$database" "$1" >>"$RESTORE_TERMINATION_LOG" || :
 }
 
-# The lines of a file as one line, at most twenty of them.
 name_some() {
   awk 'NR <= 20 { printf "%s%s", sep, $0; sep = ", " } END { if (NR > 20) printf " (and %d more)", NR - 20 }' "$1"
 }
 
-# A name as an identifier of SQL.
 quoted() { printf '"%s"' "$(printf '%s\n' "$1" | sed 's/"/""/g')"; }
 
-# End the restore: fail ERROR [REMEDY [CODE]].
 fail() {
   trap '' TERM INT
   why=$1 remedy=${2:-}
   [ -n "$remedy" ] || remedy=$(remedy_for "$1")
   stop_watching
-  # It waits for a reader if psql could not connect.
   [ -z "$feeder" ] || kill "$feeder" 2>/dev/null || :
   drop_new_database
   report "FAILED: $why"
@@ -128,7 +94,6 @@ on_term() {
   fail "stopped by SIGTERM before it was done" "start the restore again" 143
 }
 
-# Read RESTORE_WAY, RESTORE_REPLACE and so on. An unknown word is an error; it does not fall back to a default.
 read_options() {
   way_wanted=${RESTORE_WAY:-auto} replace=${RESTORE_REPLACE:-no} dry_run=${RESTORE_DRY_RUN:-no} jobs=${RESTORE_JOBS:-auto}
   keep=${RESTORE_KEEP:-yes}
@@ -148,7 +113,6 @@ read_options() {
   read_partial_options
 }
 
-# Use the cluster of RESTORE_CLUSTER, `NAME` or `NAMESPACE/NAME`, instead of the configured one; its Secrets are mounted.
 use_other_cluster() {
   elsewhere=${RESTORE_CLUSTER:-} patient=
   [ -n "$elsewhere" ] || return 0
@@ -157,10 +121,8 @@ use_other_cluster() {
     */*) conf_namespace=${elsewhere%/*} ;;
   esac
   conf_cluster=${elsewhere#*/} conf_port=5432
-  # If the configured host has the full name of its service, as some pods need it, so has this one.
   case $conf_host in *.svc.*) conf_host=.svc.${conf_host#*.svc.} ;; *) conf_host=.svc ;; esac
   conf_host=$conf_cluster-rw.$conf_namespace$conf_host
-  # A new cluster sets its passwords only a moment after it answers.
   patient=yes
 }
 
@@ -186,7 +148,6 @@ begin() {
   ask_primary
 }
 
-# What concerns the server as a whole, in one session: to connect takes longer than to answer. A name with a line end is left out.
 look_at_roles() {
   ask "$maintenance" -v target="$target" -v to="$BACKUP_RUN/server" <<'SQL' || fail_with_stderr "the server's roles and databases cannot be read"
 \o :to.me
@@ -221,7 +182,6 @@ look_at_server() {
   esac
 }
 
-# Read the archive's table of contents: what it contains, and who owned its database.
 look_at_archive() {
   list_archive || unreadable
   archive_owner=$(DBNAME=$req_dbname awk '$4 == "DATABASE" && $5 == "-" {
@@ -230,9 +190,6 @@ look_at_archive() {
     if (at) { print substr($0, at + length(head)); exit } }' "$list")
 }
 
-# A restore reads the archive to its end before it takes effect: before the new database is swapped, or the transaction is
-# committed. `choose` has just compared its sha256 with that of the archive which was read in full before it was published.
-# So one more reading beforehand is needed only where nothing is restored, or where a role would be left behind.
 read_archive() {
   [ "$dry_run" = yes ] || [ -s "$BACKUP_RUN/missing" ] || return 0
   run pg_restore -f /dev/null "$archive" || unreadable
@@ -240,7 +197,6 @@ read_archive() {
 
 unreadable() { fail "$req_base.dump cannot be read: ${1:-$(first_error)}"; }
 
-# Write the roles that the server lacks to $BACKUP_RUN/missing; they are created only after all other checks.
 check_roles() {
   needed_roles "$keep_owners"
   [ "$way" = in-place ] || printf '%s\n' "$owner" >>"$BACKUP_RUN/roles"
@@ -250,8 +206,6 @@ check_roles() {
       "create it as superuser ($req_base.globals.sql lists it), or restore with the superuser's Secret"
 }
 
-# Create the missing roles without login and without rights: an administrator decides what a role may do, and passwords are
-# not in any backup.
 create_roles() {
   while IFS= read -r name <&3; do
     ask "$maintenance" -v name="$name" <<'SQL' || fail_with_stderr "role '$name' cannot be created"
@@ -262,7 +216,6 @@ SQL
   done 3<"$BACKUP_RUN/missing"
 }
 
-# Restore beside if the role may do so. The new database gets the owner of the old one, or the one that the archive names.
 choose_way() {
   keep_owners=
   if [ -z "$exists" ]; then
@@ -272,7 +225,6 @@ choose_way() {
   [ -z "${RESTORE_OWNER:-}" ] || owner=$RESTORE_OWNER
   way='in-place'
   if [ "$superuser" = t ] || { [ "$may_create_databases" = t ] && [ "$owns" = t ]; }; then way=beside; fi
-  # Without superuser rights, a role can give the database only to roles that it is a member of.
   if [ "$superuser" = f ] && [ -z "$exists" ]; then owner=${RESTORE_OWNER:-$PGUSER}; fi
   [ "$superuser" = f ] || [ -n "${RESTORE_OWNER:-}" ] || keep_owners=yes
   if [ "$way" = in-place ] && [ "$way_wanted" = beside ]; then
@@ -332,11 +284,9 @@ announce() {
   ! is_number "$req_expected_seconds" || report "this will take about $req_expected_seconds s"
 }
 
-# Log the progress at intervals, and the session that blocks it, if there is one.
 watch_progress() {
   trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null; exit 0' TERM
   nap='' from=$(seconds) facts=$BACKUP_RUN/progress stderr=$BACKUP_RUN/progress.err old_size=0
-  # In place, what was there before does not count.
   [ "$way" != in-place ] || { ask_progress >"$facts" 2>"$stderr" && IFS=$separator read -r old_size _ <"$facts"; } || old_size=0
   while :; do
     sleep "${RESTORE_PROGRESS_SECONDS:-15}" &
@@ -365,7 +315,6 @@ stop_watching() {
   watcher=
 }
 
-# Count what was restored, to compare it with the archive's table of contents: compare DATABASE.
 compare() {
   log "$database" "comparing with the archive"
   ask "$1" <<SQL || fail_with_stderr "the restored database cannot be read"
@@ -375,12 +324,10 @@ SQL
   IFS=$separator read -r found_tables found_sequences invalid <"$facts"
 }
 
-# Whether rows can be compared: only if they were counted, and all of them are restored.
 rows_are_known() { [ -n "$req_rows" ] && [ -z "$tables_wanted$schemas_wanted" ]; }
 
 warn_of_hidden_rows() { report "warning: rows are not compared: row security hides some from '$PGUSER'"; }
 
-# Analyze as many tables at a time as there were connections for the restore, but at most two: each keeps one CPU busy.
 analyze() {
   log "$database" "gathering statistics (ANALYZE)"
   if [ "$jobs" -gt 1 ]; then
@@ -402,9 +349,6 @@ analyze_beside() {
   analyze_share "$1" 1 2
 }
 
-# Analyze one share of the tables: analyze_share DATABASE SHARE SHARES. A partition is analyzed with its parent. ANALYZE reads at most 300
-# times default_statistics_target pages of a table, and for a parent once more as many of all its partitions. Sorted by that, the
-# table that takes longest goes to one share, the next two to the other, and so on.
 analyze_share() {
   ask "$1" -v share="$2" -v shares="$3" -v moment="$moment" <<'SQL' || :
 \set ON_ERROR_STOP off

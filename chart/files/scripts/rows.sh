@@ -1,14 +1,5 @@
 #!/bin/sh
-# Rows that an extension brings itself and the archive holds too: those of the archive win. Sourced by restore.sh and drill.sh; it does
-# nothing on its own.
-#
-# Of an extension's configuration tables, an archive holds the rows that fit a condition which the extension gave. In a new database,
-# rows that CREATE EXTENSION has made and that fit it would be there twice. Others may have the key of a row of the archive: what was
-# the user's may be the extension's own in the version that the server has.
-#
-# shellcheck disable=SC2016,SC2034,SC2154 # dollars belong to awk and SQL; variables are set for, or by, the callers and archive.sh
-
-# Write the entries of a list that are rows of tables which the archive does not define: rows_of_extensions LIST FILE.
+# Comments are left out here; they are in scripts/rows.sh of the project.
 rows_of_extensions() {
   awk '
     { rest = $0; sub(/^[0-9]+; [0-9]+ [0-9]+ /, "", rest) }
@@ -16,8 +7,6 @@ rows_of_extensions() {
     sub(/^TABLE DATA /, "", rest) && !(rest in own)' "$list" "$1" >"$2"
 }
 
-# Make way for the entries of $list.rows in a new database, once its extensions are there: make_way_for_rows DATABASE. A table that
-# this role may not write to is left alone.
 make_way_for_rows() {
   awk -v separator="$separator" '{ sub(/^[0-9]+; [0-9]+ [0-9]+ TABLE DATA /, ""); gsub(/"/, ""); print NR separator $0 }' \
     "$list.rows" >"$BACKUP_RUN/rows"
@@ -44,8 +33,6 @@ SQL
   rm -f "$BACKUP_RESULTS/rows.sql"
 }
 
-# The statements that remove the rows whose keys the archive's have: feed_rows LIST, of entries. One table after the other, into a
-# temporary one.
 feed_rows() {
   echo "$without_triggers"
   rm -f "$BACKUP_RUN/feed.failed"
@@ -58,8 +45,6 @@ feed_rows() {
   [ ! -e "$BACKUP_RUN/feed.failed" ]
 }
 
-# A foreign key among the extension's tables must not delete or change other rows along: these come back. Where it would, since this
-# role cannot keep it from that, no row is removed, and the restore fails at the row of the archive.
 without_triggers='DO $rows$ BEGIN
   IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN SET session_replication_role = replica; END IF;
 END $rows$;'

@@ -1,19 +1,11 @@
 #!/bin/sh
-# RESTORE_TABLES and RESTORE_SCHEMAS: which rows of an archive are restored. Sourced by restore.sh; it does nothing on its own.
-#
-# A name is what SQL takes, so "My Table" and "a.b"."C d" are quoted; without quotes, all up to the first dot is the schema.
-# Inside these files a name is always quoted, and its line ends are the byte \036, so that each is one line.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
-
-# shellcheck disable=SC2016 # the dollars belong to awk
+# Comments are left out here; they are in scripts/selection.sh of the project.
 name_reader='
   function quote(text) {
     gsub(/"/, "\"\"", text)
     gsub(/\n/, "\036", text)
     return "\"" text "\""
   }
-  # The quoted name at the beginning of `text`, which then holds what follows it; empty if its quote is not closed.
   function quoted(  found) {
     if (!match(text, /^"([^"]|"")+"/)) return ""
     found = substr(text, 1, RLENGTH)
@@ -23,8 +15,6 @@ name_reader='
   }
 '
 
-# The names of a list, separated by commas, blanks or line ends outside quotes, one a line: names_of LIST table|schema. Fails
-# with what cannot be read as a name on standard output.
 names_of() {
   NAMES=$1 awk -v kind="$2" "$name_reader"'
     function wrong(what) { print what; exit 1 }
@@ -54,7 +44,6 @@ names_of() {
     }'
 }
 
-# Write the selection to $BACKUP_RUN/wanted, one `table NAME` or `schema NAME` a line.
 read_selection() {
   : >"$BACKUP_RUN/wanted"
   for kind in tables schemas; do
@@ -65,9 +54,6 @@ read_selection() {
   done
 }
 
-# Keep only the rows of the selection, but all definitions, since a table alone lacks the types and schemas that it needs.
-# Foreign keys are left out, since the rows that they point to may be missing, and with them what depends on them, such as
-# their comments.
 select_entries() {
   [ -n "$tables_wanted$schemas_wanted" ] || return 0
   name_tables
@@ -77,12 +63,10 @@ select_entries() {
   done 3<<LINES
 $(sed -n 's/^missing //p' "$list.rows")
 LINES
-  # With -v, the list names what each entry depends on.
   run pg_restore -l -v "$archive" >"$list.verbose" || unreadable
   awk '
     file == 1 { rows[$1]; next }
     file == 2 && /^[0-9]+; / { id = $1; if (/^[0-9]+; [0-9]+ [0-9]+ FK CONSTRAINT /) out[id]; next }
-    # An entry is listed after those that it depends on.
     file == 2 && /^;\tdepends on:/ { for (n = 4; n <= NF; n++) if (($n ";") in out) out[id] }
     file == 3 && !($1 in out) && (!/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|BLOBS) / || ($1 in rows))
   ' file=1 "$list.rows" file=2 "$list.verbose" file=3 "$list" >"$list.selected"
@@ -90,8 +74,6 @@ LINES
   rm -f "$list.verbose"
 }
 
-# Write the exact names of the archive's tables to $BACKUP_RUN/tables, one `OID NAME` a line, with `partitioned` after it where
-# that is so. The table of contents separates schema, name and owner by blanks, which each of them may contain.
 name_tables() {
   awk '/^[0-9]+; [0-9]+ [0-9]+ TABLE / && !/^[0-9]+; [0-9]+ [0-9]+ TABLE (DATA|ATTACH) /' "$list" >"$list.tables"
   : >"$BACKUP_RUN/tables"
@@ -129,9 +111,6 @@ name_tables() {
   rm -f "$list.sql"
 }
 
-# Reads the tables, the wanted names and the table of contents; prints the identifiers of the entries of their rows, and
-# `missing …` for what has none. Rows without a table in the archive are an extension's, and known by the list alone.
-# shellcheck disable=SC2016 # the dollars belong to awk
 entry_selector='
   function plain(name) {
     name = substr(name, 2, length(name) - 2)
@@ -168,7 +147,6 @@ entry_selector='
   END { for (n = 1; n <= count; n++) if (!(n in found)) print "missing " wanted[n] }
 '
 
-# End the restore over a wanted name that has no rows in the archive: refuse_unknown 'table NAME'.
 refuse_unknown() {
   case $1 in
     schema*)
@@ -185,10 +163,8 @@ refuse_unknown() {
     "$(sed 's/^[0-9]* //; s/ partitioned$//' "$BACKUP_RUN/tables" | close_names "$wanted" table | alternatives "name a table of the archive")"
 }
 
-# A name as one would write it, for a message: without quotes where it needs none.
 bare_name() { printf '%s\n' "$1" | printable | sed "s/\"\([a-z_][a-z0-9_\$]*\)\"/\1/g; s/.*/'&'/"; }
 
-# What to do, with the names on standard input: alternatives TEXT.
 alternatives() {
   printable | sed 's/"\([a-z_][a-z0-9_$]*\)"/\1/g' | awk -v text="$1" '
     NR <= 20 { names = names (NR > 1 ? ", " : "") $0 }
@@ -198,8 +174,6 @@ alternatives() {
     }'
 }
 
-# Names that resemble the one that was asked for: the same without regard to case and schema, or one within the other. Where
-# nothing resembles it and there are few names, all of them.
 close_names() {
   WANTED=$1 awk -v kind="$2" '
     function last(name) { return match(name, /"([^"]|"")+"$/) ? tolower(substr(name, RSTART + 1, RLENGTH - 2)) : name }
@@ -216,7 +190,6 @@ close_names() {
     }'
 }
 
-# The partitions of a table, by the statements that attach them.
 partitions_of() {
   awk '/^[0-9]+; [0-9]+ [0-9]+ TABLE ATTACH /' "$list" >"$list.tables"
   [ -s "$list.tables" ] || return 0

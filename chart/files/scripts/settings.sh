@@ -1,15 +1,7 @@
 #!/bin/sh
-# What belongs to the database itself and not to what is in it: its settings (ALTER DATABASE … SET, ALTER ROLE … IN DATABASE …
-# SET), rights, comment, connection limit and template flag. In an archive these statements name the database that was dumped;
-# here they are restored into a database of any name, one at a time, so that one that fails does not lose the others.
-# Sourced by restore.sh; it does nothing on its own.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
-
+# Comments are left out here; they are in scripts/settings.sh of the project.
 parts=''
 
-# Read the statements from the archive: N.sql holds one, N.name how a message calls it (without values, which may be secret).
-# The list `door` has those that open the database to others, `inside` the rest.
 read_settings() {
   [ -z "$parts" ] || return 0
   parts=$BACKUP_RUN/settings
@@ -27,7 +19,6 @@ read_settings() {
   done 3<"$parts/unknown"
 }
 
-# The statements of the archive, with the database called :"database".
 settings_reader='
   function keep(list, statement, name) {
     gsub(/[[:cntrl:]]/, " ", name)
@@ -37,7 +28,6 @@ settings_reader='
     close(parts "/" count ".name")
     print count >(parts "/" list)
   }
-  # Cut the name of the database off the beginning of a text.
   function after_name(text) { role(text); return rest }
   function setting(text) { sub(/^ SET /, "", text); sub(/ TO .*/, "", text); return text }
   function statement(text,  head, tail, who) {
@@ -89,8 +79,6 @@ settings_reader='
   }
 '
 
-# The SQL that runs the statements of a list: those that fail are printed by their numbers and do not stop the others.
-# shellcheck disable=SC2016 # the colons belong to psql
 statements_of() {
   echo '\set ON_ERROR_STOP 0'
   echo '\set ON_ERROR_ROLLBACK on'
@@ -102,9 +90,6 @@ statements_of() {
   echo '\set ON_ERROR_ROLLBACK off'
 }
 
-# Name what cannot be restored, before anything changes: what this role may not do with the statement for a superuser, but without a
-# value that may be a secret. The statements are tried in a transaction that is rolled back. Where the database does not exist yet,
-# those that may fail are tried in another one: the role will own the new one, and what it may not set there it may not set for itself.
 foresee_settings() {
   read_settings
   [ -s "$parts/inside" ] || [ -s "$parts/door" ] || return 0
@@ -141,13 +126,11 @@ foresee_settings() {
   done 3<"$BACKUP_RUN/lost"
 }
 
-# As pg_dump writes the simple ones.
 present_settings="SELECT format('ALTER ROLE %s IN DATABASE :\"database\" SET %s TO %L;',
     quote_ident(pg_get_userbyid(setrole)), quote_ident(split_part(line, '=', 1)), substr(line, strpos(line, '=') + 1))
   FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase CROSS JOIN unnest(setconfig) line
   WHERE datname = :'database' AND setrole <> 0;"
 
-# The statement that failed, for the database as it will be called.
 statement_for_superuser() {
   hidden=
   case $lost in *" SET "*[.]*) hidden=yes ;; esac
@@ -162,8 +145,6 @@ statement_for_superuser() {
   }'
 }
 
-# Warn of each statement that failed, as $facts has them: warn_of_lost DATABASE. What PostgreSQL says of an error of another
-# class may hold the value.
 warn_of_lost() {
   while read -r number code message <&3; do
     ! grep -qx "$number" "$parts/same" || continue
@@ -172,15 +153,12 @@ warn_of_lost() {
   done 3<"$BACKUP_RUN/lost"
 }
 
-# Set `lost` to what a statement that failed would have done and why it failed, or to nothing where that does not matter.
 describe_lost() {
   case $code in 42*) ;; *) message="the server does not accept it (SQLSTATE $code)" ;; esac
   lost="$(cat "$parts/$number.name"): $message"
   case $lost in "SET SESSION"* | "RESET SESSION"*) lost='' ;; esac
 }
 
-# Restore the settings of the archive into the new database, and find out which of the statements that open it will fail: they
-# are left out when it is opened.
 settings_beside() {
   {
     echo 'BEGIN;'
@@ -204,16 +182,12 @@ settings_failed() {
   : >"$parts/door"
 }
 
-# The statements that let others into the new database, called :"database". A new one has the rights of PUBLIC that the archive
-# takes for granted.
 open_database() {
   echo "COMMENT ON DATABASE :\"database\" IS NULL; ALTER DATABASE :\"database\" CONNECTION LIMIT -1;"
   [ "$superuser" = t ] || echo "GRANT CONNECT ON DATABASE :\"database\" TO PUBLIC;"
   while read -r number <&3; do cat "$parts/$number.sql"; done 3<"$parts/door"
 }
 
-# The settings of a database that the archive does not have: extra_settings DATABASE. A line of $BACKUP_RUN/extra has the key,
-# whether its name has a dot, the name for a message, the value, and the statement that resets it.
 extra_settings() {
   ask "$maintenance" -v name="$1" <<'SQL' || return 1
 SELECT coalesce(role, '-') || ' ' || quote_ident(setting), setting ~ '[.]', setting || coalesce(' of role ' || role, ''), value,
@@ -229,7 +203,6 @@ SQL
     "$parts/keys" "$facts" >"$BACKUP_RUN/extra"
 }
 
-# Add a statement to a list: add LIST NAME, with the statement on standard input.
 add_statement() {
   added=$((added + 1))
   cat >"$parts/added$added.sql"
@@ -237,8 +210,6 @@ add_statement() {
   echo "added$added" >>"$parts/$1"
 }
 
-# In place: what the archive does not have goes, then comes what it has. Of a setting with a dot in its name, the value may be
-# a secret that nothing else holds: it stays.
 settings_in_place() {
   read_settings
   extra_settings "$target" || {
@@ -283,7 +254,6 @@ rights_of_database="SELECT 'right ' || privilege_type || ' of ' ||
   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
   FROM pg_database CROSS JOIN aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE datname = :'database';"
 
-# What a new database has.
 usual_rights() {
   add_statement usual "REVOKE of the rights that there were" <<'SQL'
 SELECT DISTINCT format('REVOKE ALL ON DATABASE %I FROM %s CASCADE', datname,
@@ -307,7 +277,6 @@ WHERE datname = :'database' AND (datconnlimit <> -1 OR datistemplate)
 SQL
 }
 
-# Beside: name the settings that the archive does not have. The previous database keeps them.
 report_other_settings() {
   extra_settings "$old" || return 0
   awk -F "$separator" '{ print $3 }' "$BACKUP_RUN/extra" >"$BACKUP_RUN/rights"

@@ -1,10 +1,5 @@
 #!/bin/sh
-# The database that a restore replaces: what it is, what stands in the way of renaming it, and what stays with it afterwards.
-# Sourced by restore.sh; it does nothing on its own.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, restore.sh and lib.sh
-
-# A database that is closed to all sessions cannot be looked into; it counts as one that is not empty.
+# Comments are left out here; they are in scripts/target.sh of the project.
 look_at_target() {
   exists='' owner='' owns='' relations=0 target_tables='' accepts=t
   if ! IFS=$separator read -r owner owns accepts limit <"$BACKUP_RUN/server.target"; then
@@ -22,9 +17,6 @@ SQL
   IFS=$separator read -r target_tables relations <"$facts"
 }
 
-# Names derived from the target's: their suffixes mark an unfinished database, the old one (with its date), and a finished one.
-# The moment comes from the server's clock. It is the first second that no name ends with yet, because two restores may begin within
-# one second, and a clock may be set back. In place, names of schemas and of a few other objects end with it: see set-aside.sql.
 name_databases() {
   [ "$way" = in-place ] && in=$target || in=$maintenance
   ask "$in" -v target="$target" <<'SQL' || fail_with_stderr "the new database cannot be named"
@@ -41,8 +33,6 @@ SQL
   new=${prefix}_restoring_$moment old=${prefix}_before_$moment finished=${prefix}_restored_$moment
 }
 
-# A transaction that was prepared keeps its locks until someone ends it, and stops every renaming: found before anything is
-# restored.
 check_prepared_transactions() {
   [ -s "$BACKUP_RUN/server.prepared" ] || return 0
   awk -F "$separator" '{ print $1 " of role " $2 }' "$BACKUP_RUN/server.prepared" >"$BACKUP_RUN/prepared"
@@ -51,7 +41,6 @@ check_prepared_transactions() {
     "in '$target', as that role or as superuser, end each: COMMIT PREPARED $first or ROLLBACK PREPARED $first; then restore again"
 }
 
-# Terminate those sessions of the target, and of the new database, that this role may terminate.
 end_sessions_now() {
   printf '%s\n' "$preamble" "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
     WHERE a.datname IN (:'target', :'new') AND a.pid <> pg_backend_pid() AND (:'superuser' = 't' OR (NOT r.rolsuper
@@ -60,7 +49,6 @@ end_sessions_now() {
   psql -Xqw -v superuser="$superuser" -v target="$target" -v new="$new" -f "$BACKUP_RUN/end.sql" >/dev/null 2>&1 || :
 }
 
-# What renaming the target leaves with the old database, or has left: report_what_stays NAME WHERE.
 report_what_stays() {
   ask "$maintenance" -v name="$1" <<'SQL' || return 0
 SELECT 'slot', slot_name, quote_literal(slot_name) FROM pg_replication_slots WHERE database = :'name'
@@ -81,7 +69,6 @@ SQL
   done 3<"$BACKUP_RUN/stays"
 }
 
-# Say what is left of the database that was replaced, and how to drop it.
 report_previous() {
   report_what_stays "$old" "the previous database, now '$old',"
   ask "$maintenance" -v old="$old" <<'SQL' || : >"$facts"

@@ -1,14 +1,5 @@
 #!/bin/sh
-# Views that refer to themselves: CREATE OR REPLACE VIEW allows that, CREATE VIEW does not, so that no archive of one can be restored
-# in full. Sourced by dump.sh, restore.sh and drill.sh; it does nothing on its own.
-#
-# They are found in the archive's own statements, since the catalog of the database does not say what pg_dump has made of it: a view
-# that refers to itself through a function, its row type or another view is created in two steps, and comes back.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, the callers and lib.sh
-
-# Write the names of these views to $facts, one a line: find_own_views LIST ARCHIVE, with the entries of the archive's views. Fails
-# if the archive cannot be read.
+# Comments are left out here; they are in scripts/views.sh of the project.
 find_own_views() {
   printf '' >"$facts" || return 1
   [ -s "$1" ] || return 0
@@ -21,7 +12,6 @@ find_own_views() {
   return "$code"
 }
 
-# The entries of views in a table of contents.
 views_of() { awk '$4 == "VIEW" && /^[0-9]+; [0-9]+ [0-9]+ VIEW /' "$1"; }
 
 own_views_error() {
@@ -32,12 +22,7 @@ own_views_error() {
 own_views_cure="in the source, replace or drop it, then back up again"
 own_views_tonight="RESTORE_INTO=<a new name> with RESTORE_ON_ERROR=keep, which restores all else"
 
-# Reads CREATE VIEW statements, as the server writes them with an empty search_path: a table or view always has its schema there, and
-# nothing else has it after FROM, JOIN or the comma of a FROM list, but for a function, which a parenthesis follows. Neither has a
-# column, an alias or the name that WITH gives. In the first of two steps a view is SELECT NULL::type AS column, and never found.
-# shellcheck disable=SC2016 # the dollars belong to awk
 view_reader='
-  # Cut the next token off `left`: its kind, and its value without quotes.
   function next_token(  raw) {
     sub(/^[ \n\t\r]+/, "", left)
     kind = left == "" ? "end" : "sign"
@@ -52,7 +37,6 @@ view_reader='
     if (kind == "string") { value = substr(value, 2, length(value) - 2); gsub(apostrophe apostrophe, apostrophe, value) }
     return kind
   }
-  # The rest of a name of which one token is read: `schema` and `name`, which is empty if it is not two names.
   function read_name() {
     schema = value
     name = ""
@@ -90,7 +74,6 @@ view_reader='
         select[depth] = 1
         list[depth] = expect = 0
       } else if (kind == "word" && value == "FROM") {
-        # Not that of an expression, such as EXTRACT (… FROM …): the server puts each into parentheses of its own.
         if (select[depth]) list[depth] = expect = 1
       } else if (kind == "word" && value == "JOIN") expect = list[depth]
       else if (kind == "word" && value ~ /^(WHERE|GROUP|HAVING|WINDOW|ORDER|LIMIT|OFFSET|FETCH|FOR|UNION|INTERSECT|EXCEPT|VALUES)$/)

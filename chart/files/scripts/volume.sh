@@ -1,11 +1,5 @@
 #!/bin/sh
-# The part of dump.sh that touches the volume: the database's directory and its lock, the room on it, the names of a backup,
-# and staging. Sourced by dump.sh; it does nothing on its own.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, dump.sh and lib.sh
-
-# Whether a name is free, or is a file without a second name. Only such a file is opened for writing: a link would lead to
-# another file, a second name belongs to another one (to an archive, perhaps), and a named pipe would block.
+# Comments are left out here; they are in scripts/volume.sh of the project.
 plain_or_free() {
   [ ! -L "$1" ] || return 1
   [ ! -e "$1" ] || { [ -f "$1" ] && [ "$(stat -c %h "$1")" = 1 ]; }
@@ -29,8 +23,6 @@ open_lock() {
   exec 9>>"$dir/.lock"
 }
 
-# Try the lock once. A volume that cannot lock files says why; a lock that another run holds fails without a word. After the
-# file lost its name while we waited, others lock the file that has it now.
 try_lock() {
   if ! flock -n 9 2>"$stderr"; then
     [ ! -s "$stderr" ] || fail_without_locks
@@ -59,7 +51,6 @@ take_lock() {
     run sleep 1
   done
   locked=yes
-  # On a full volume the name cannot be written; the lock holds even so.
   printf '%s dump.sh since %s\n' "${BACKUP_POD:-$$}" "$(date -u +%H:%M:%SZ)" 2>/dev/null >"$dir/.lock" || :
   remove_partials 2>"$stderr" || fail_with_stderr "cannot remove a stale partial in $dir"
 }
@@ -68,14 +59,11 @@ remove_partials() {
   rm -f "$dir/.$database-"[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9].*partial
 }
 
-# Remove what this dump has left unfinished. Without its archive the rest of a staged backup means nothing.
 discard() {
   remove_partials
   [ -z "$staged" ] || [ -e "$staged" ] || rm -f "$staged.sha256" "$staged.result" "$dir/.$base.globals.sql.staged"
 }
 
-# Keep everything that the program which failed has printed next to the archives, since the log gets only one line. Written
-# under another name and renamed, so that whatever lies under this one is replaced and never opened.
 save_last_error() {
   [ -s "$stderr" ] || return 0
   unfinished=$dir/.$database-$(date -u +%Y%m%d-%H%M%S).error.partial
@@ -95,8 +83,6 @@ newest_archive() {
   done
 }
 
-# Expect an archive a quarter larger than the last one, or half of the database where there is none yet (zstd:1 and gzip
-# compress typical data to a third). A guess that is too low does no harm: a full volume fails this dump and nothing else.
 check_space() {
   newest_archive
   if [ -n "$newest" ]; then
@@ -120,7 +106,6 @@ taken() {
   return 1
 }
 
-# A base is never used twice, whatever the clock does.
 choose_base() {
   base=$database-$(date -u +%Y%m%d-%H%M%S)
   while taken "$base"; do
@@ -131,8 +116,6 @@ choose_base() {
   staged=$dir/.$base.dump.staged
 }
 
-# Sync a file or a directory to the disk; a failure is one, since the disk then may not have it. Only where `sync` does not
-# know files, everything is synced, which is slower but just as good.
 sync_file() {
   case ${sync_help=$(sync "$conf" 2>&1 || :)} in
     *[Uu]sage* | *operand* | *gnoring*) sync ;;
@@ -140,9 +123,6 @@ sync_file() {
   esac
 }
 
-# Rename the archive as the last step: a file with a staged name was read in full and is on the disk, as is all that belongs
-# to it. Its result is ready before that and only renamed after it. Signals no longer count from the rename on, for a staged
-# archive will be published.
 stage() {
   put_facts
   {
@@ -179,7 +159,6 @@ put_facts() {
   put state staged
 }
 
-# Read the staged result back: what lies next to the archive must be complete, for it decides whether the archive counts.
 check_facts() {
   for key in database cluster namespace dbname state base started finished host role server_version client_version \
     database_bytes bytes sha256 tables format compression dump_seconds verify_seconds attempts globals; do

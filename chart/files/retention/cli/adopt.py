@@ -1,5 +1,4 @@
-"""`adopt`: existing dumps, imported as backups."""
-
+# Comments are left out here; they are in retention/cli/adopt.py of the project.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from retention.volume.directory import Directory
 
 
 def add(commands: Commands) -> None:
-    """Add the command of this module."""
     command = add_command(
         commands, "adopt", _adopt, "Import existing dumps as backups after pg_restore has read each one in full."
     )
@@ -43,7 +41,6 @@ def add(commands: Commands) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Adopted:
-    """What became of a database's archives, and what the next prune then does to its backups."""
 
     database: str
     adoptions: list[adopt.Adoption]
@@ -51,11 +48,9 @@ class _Adopted:
     rules: Rules
 
     def counted(self) -> list[str]:
-        """Return the names of the archives that count as backups now, or would."""
         return [adoption.name for adoption in self.adoptions if adoption.result != adopt.REFUSED]
 
     def to_dict(self) -> dict[str, object]:
-        """Return the adoptions as the machine interface shows them."""
         return {
             "database": self.database,
             "archives": [adoption.to_dict() for adoption in self.adoptions],
@@ -67,7 +62,6 @@ class _Adopted:
         }
 
     def next_prune(self) -> str:
-        """Return what the next prune does, in one sentence."""
         deleted, count, kept = self.decision.delete, len(self.decision.delete), len(self.decision.keep)
         if self.rules is UNCONFIGURED:
             return f"{kept} backups; it is not configured here, so no run prunes them"

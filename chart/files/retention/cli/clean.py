@@ -1,5 +1,4 @@
-"""`clean`: frees what dumps have left that no run finishes any more."""
-
+# Comments are left out here; they are in retention/cli/clean.py of the project.
 import argparse
 
 from retention.cli.common import (
@@ -18,7 +17,6 @@ from retention.volume.directory import Directory
 
 
 def add(commands: Commands) -> None:
-    """Add the command of this module."""
     command = add_command(
         commands,
         "clean",

@@ -1,5 +1,4 @@
-"""What several commands share: options and their types, one walk over databases, printing, the termination message."""
-
+# Comments are left out here; they are in retention/cli/common.py of the project.
 import argparse
 import json
 import os
@@ -33,25 +32,17 @@ _T = TypeVar("_T")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are those of the package."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong with the command line.
-
-        Raises:
-            UsageError: Always.
-        """
         raise UsageError(message, f"see {self.prog} --help")
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
-"""Where a module adds the parsers of its commands."""
 
 
 def add_command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str
 ) -> argparse.ArgumentParser:
-    """Add a command that `run` carries out, and return its parser."""
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text, epilog=EPILOG, allow_abbrev=False
     )
@@ -63,12 +54,10 @@ def add_command(
 
 
 def add_format(command: argparse.ArgumentParser, *formats: str) -> None:
-    """Add --format."""
     command.add_argument("--format", choices=formats, default="text", help="output format (default: text)")
 
 
 def add_lock_timeout(command: argparse.ArgumentParser) -> None:
-    """Add --lock-timeout."""
     command.add_argument(
         "--lock-timeout",
         type=duration,
@@ -79,12 +68,10 @@ def add_lock_timeout(command: argparse.ArgumentParser) -> None:
 
 
 def add_termination_log(command: argparse.ArgumentParser, text: str = "file for the pod's termination message") -> None:
-    """Add --termination-log; see `write_termination_message`."""
     command.add_argument("--termination-log", type=Path, metavar="FILE", help=text)
 
 
 def moment(text: str) -> datetime:
-    """Return an option's date and time, UTC."""
     found = parse_moment(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date and time such as 2026-01-01T00:00:00Z")
@@ -92,7 +79,6 @@ def moment(text: str) -> datetime:
 
 
 def duration(text: str) -> timedelta:
-    """Return an option's length of time."""
     try:
         return parse_duration(text)
     except RetentionError as error:
@@ -100,7 +86,6 @@ def duration(text: str) -> timedelta:
 
 
 def size(text: str) -> int:
-    """Return an option's number of bytes."""
     try:
         return parse_size(text)
     except RetentionError as error:
@@ -108,37 +93,29 @@ def size(text: str) -> int:
 
 
 def now_of(options: argparse.Namespace) -> datetime:
-    """Return the moment to decide for: --now, or the clock's."""
     now: datetime | None = options.now
     return datetime.now(UTC) if now is None else now
 
 
 def holder_of(options: argparse.Namespace) -> str:
-    """Return how a lock names the command."""
     pod = os.environ.get("BACKUP_POD", "")
     return f"{shown(pod) or os.uname().nodename} ({options.command}, pid {os.getpid()})"
 
 
 @dataclass(slots=True)
 class Visit(Generic[_T]):
-    """What a function has returned for each database that a path names."""
 
     results: list[_T]
     is_root: bool
     code: ExitCode
 
     def shaped(self, documents: list[Any]) -> object:
-        """Return one document for a database's directory, a list of them for the root."""
         return documents if self.is_root else documents[0]
 
 
 def visit_databases(
     options: argparse.Namespace, work: Callable[[Directory], _T], path: str | Path | None = None
 ) -> Visit[_T]:
-    """Call `work` with the directory of each database that `path`, or else the command line, names.
-
-    Below a root, an error in one database is printed and does not stop the others.
-    """
     real = real_path(options.path if path is None else path)
     with Folder.open(real) as folder:
         if is_database_folder(folder, real.name):
@@ -158,11 +135,6 @@ def visit_databases(
 
 
 def real_path(path: str | Path) -> Path:
-    """Return a path of the command line without links.
-
-    Raises:
-        UsageError: When it cannot be a path.
-    """
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError) as error:
@@ -170,11 +142,6 @@ def real_path(path: str | Path) -> Path:
 
 
 def archive_or_directory(given: str) -> tuple[Path, frozenset[str] | None]:
-    """Return the directory that a path names or lies in, and the archive's name if it names one.
-
-    Raises:
-        UsageError: When the archive does not lie in the directory of a database.
-    """
     path = Path(given)
     if not path.name.endswith(Kind.ARCHIVE.value) or path.is_dir():
         return real_path(given), None
@@ -182,11 +149,6 @@ def archive_or_directory(given: str) -> tuple[Path, frozenset[str] | None]:
 
 
 def open_archives(options: argparse.Namespace) -> Iterator[tuple[Directory, str]]:
-    """Yield the open directory and the file name of each archive of the command line.
-
-    Raises:
-        UsageError: When one does not lie in the directory of a database.
-    """
     for path in options.archives:
         place = _place_of(path)
         with Folder.open(place) as folder:
@@ -194,7 +156,6 @@ def open_archives(options: argparse.Namespace) -> Iterator[tuple[Directory, str]
 
 
 def _directory(folder: Folder, database: str, options: argparse.Namespace) -> Directory:
-    # A command that takes no lock has no --lock-timeout.
     timeout: timedelta = getattr(options, "lock_timeout", timedelta(0))
     return Directory(folder, database, holder_of(options), timeout.total_seconds())
 
@@ -210,12 +171,10 @@ def _place_of(archive: Path) -> Path:
 
 
 def print_json(document: object) -> None:
-    """Print a document for programs."""
     print(printable(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def printable(text: str) -> str:
-    """Return a JSON text in which characters are escaped that a terminal might obey; it means the same."""
     lines = text.split("\n")
     return text if all(map(str.isprintable, lines)) else "\n".join(map(_printable_line, lines))
 
@@ -225,7 +184,6 @@ def _printable_line(line: str) -> str:
 
 
 def print_error(text: str) -> None:
-    """Print one line to standard error, if it is still open."""
     try:
         print(f"retention: {shown(text)}", file=sys.stderr, flush=True)
     except OSError:
@@ -233,27 +191,23 @@ def print_error(text: str) -> None:
 
 
 def silence_output() -> None:
-    """Send what is left of standard output nowhere: the interpreter would fail again when it flushes at its end."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
 
 
 class Log:
-    """Prints what happens as it happens; the work goes on after its reader has gone."""
 
     def __init__(self, *, silent: bool) -> None:
         self._silent = silent
         self.lost = False
 
     def __call__(self, text: str) -> None:
-        """Print a text as one line."""
         if self._silent or self.lost:
             return
         self.write(shown(text))
 
     def write(self, text: str) -> None:
-        """Print complete lines, or note that they cannot be written any more."""
         try:
             print(text, flush=True)
         except OSError:
@@ -262,16 +216,10 @@ class Log:
 
 
 def write_termination_message(options: argparse.Namespace, content: bytes) -> None:
-    """Write the pod's termination message to --termination-log, if given.
-
-    If that fails it prints a warning only: a report must not fail the work that it reports.
-    """
     path: Path | None = options.termination_log
     if path is None:
         return
     try:
-        # The kubelet has made this file and mounted it: it is written in place, never replaced.
-        # A pipe that nobody reads must not block us.
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, content[: report.TERMINATION_BYTES])
@@ -282,5 +230,4 @@ def write_termination_message(options: argparse.Namespace, content: bytes) -> No
 
 
 def write_error_message(options: argparse.Namespace, error: RetentionError) -> None:
-    """Write an error as the pod's termination message."""
     write_termination_message(options, shown(str(error)).encode(errors="replace"))

@@ -1,5 +1,4 @@
-"""`list`: the backups of each database."""
-
+# Comments are left out here; they are in retention/cli/listing.py of the project.
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from retention.volume.sidecars import Evidence, read_evidence
 
 
 def add(commands: Commands) -> None:
-    """Add the command of this module."""
     command = add_command(
         commands, "list", _list, "List all backups with age, size, tier and the reason why each is kept or deleted."
     )
@@ -27,7 +25,6 @@ def add(commands: Commands) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The backups of a database, what the next prune does with them, and - for JSON only - when each was checked."""
 
     found: Scan
     rules: Rules
@@ -97,7 +94,6 @@ def _pin_document(pin: Pin, now: datetime) -> dict[str, object]:
 
 
 def _full_bytes(rules: Rules, found: Scan, now: datetime) -> int:
-    """Return the most that a database takes once its tiers are full; what it takes now if no run prunes it."""
     newest = next((backup for backup in found.backups if backup.time <= now), None)
     if newest is None or rules is UNCONFIGURED:
         return sum(backup.bytes for backup in found.backups)
@@ -119,7 +115,6 @@ def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
 
 
 def _fates(decision: Decision) -> dict[str, tuple[str, str]]:
-    """Return tier (or `-`) and reason of each backup, by its name."""
     fates = {kept.name: (kept.tier, kept.reason) for kept in decision.keep}
     fates |= {gone.name: ("-", f"next prune deletes it: {gone.reason}") for gone in decision.delete}
     return fates

@@ -1,5 +1,4 @@
-"""The command line: the view of the package for people, and the machine interface for the chart and the plugin."""
-
+# Comments are left out here; they are in retention/cli/main.py of the project.
 import argparse
 import functools
 import sys
@@ -12,7 +11,6 @@ from retention.volume.folder import volume_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code. An error is one line, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -56,7 +54,6 @@ def _failed(text: str, code: int = ExitCode.FAILED) -> int:
 
 
 def _flushed() -> bool:
-    """Write out what an error has left in the buffer; return whether that worked."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,5 +1,4 @@
-"""`pin` and `unpin`: backups that prune leaves alone."""
-
+# Comments are left out here; they are in retention/cli/pin.py of the project.
 import argparse
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +18,6 @@ from retention.volume import pins
 
 
 def add(commands: Commands) -> None:
-    """Add the commands of this module."""
     command = add_command(commands, "pin", _pin, "Protect backups from pruning.")
     _add_archives(command)
     command.add_argument("--reason", default="", help="why, in your own words")

@@ -1,5 +1,4 @@
-"""`plan`, `diff` and `prune`: what a policy keeps of a database's backups, shown or carried out."""
-
+# Comments are left out here; they are in retention/cli/plan.py of the project.
 import argparse
 import sys
 from collections.abc import Iterable
@@ -34,7 +33,6 @@ from retention.volume.prune import carry_out, clean
 
 
 def add(commands: Commands) -> None:
-    """Add the commands of this module."""
     command = add_command(commands, "plan", _plan, "Show what prune would keep and delete; changes nothing.")
     command.add_argument(
         "path", metavar="PATH|-", help=f"{DIRECTORY}; - reads archive names from standard input, one per line"
@@ -81,7 +79,6 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _decide_names(lines: Iterable[str], rules: RulesOf, now: datetime) -> Decision:
-    """Decide about file names, one per line; each counts as published."""
     names, ignored, pinned = _sorted_names(lines)
     databases = sorted(set(names.values()))
     if len(databases) > 1:
@@ -103,7 +100,6 @@ def _decide_names(lines: Iterable[str], rules: RulesOf, now: datetime) -> Decisi
 
 
 def _sorted_names(lines: Iterable[str]) -> tuple[dict[str, str], list[Finding], set[str]]:
-    """Return archives' names with their databases, names of anything else, and the bases that have a pin."""
     names: dict[str, str] = {}
     ignored: list[Finding] = []
     pinned: set[str] = set()
@@ -171,7 +167,6 @@ def _print_difference(difference: diff.Difference, now: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Pruned:
-    """A decision of `prune`, why it was not carried out (or None), and what went wrong when it was."""
 
     decision: Decision
     refusal: RetentionError | None

@@ -1,5 +1,4 @@
-"""`finish`, `choose`, `hand-over` and `drill`: what the chart's pods run."""
-
+# Comments are left out here; they are in retention/cli/pod.py of the project.
 import argparse
 import dataclasses
 import json
@@ -32,7 +31,6 @@ from retention.volume.scan import scan_root
 
 
 def add(commands: Commands) -> None:
-    """Add the commands of this module."""
     _add_finish(commands)
     _add_choose(commands)
     _add_hand_over(commands)
@@ -65,7 +63,6 @@ def _add_finish(commands: Commands) -> None:
 
 def _finish(options: argparse.Namespace) -> int:
     stop = locks.Stop()
-    # The kernel does not deliver SIGTERM to the first process of a container unless it has a handler.
     signal.signal(signal.SIGTERM, stop.request)
     now, log = now_of(options), Log(silent=options.format == "json")
     settings = finish.Settings(
@@ -99,7 +96,6 @@ def _finish(options: argparse.Namespace) -> int:
 
 
 def _print_report(log: Log, run: finish.Run, now: datetime) -> None:
-    """End the log: one line per database, then remedies and warnings; the rest was printed as it happened."""
     log.write(report.finish_table(run.outcomes, now))
     if run.sizing is not None:
         log(run.sizing.line())
@@ -174,7 +170,6 @@ def _choose_archive(options: argparse.Namespace) -> int:
             if options.backup.strip() == choose.NEWEST and (skipped := choose.dated_later(found, now=now)):
                 print(f"{database}: warning: {skipped}; {choose.DATED_LATER_REMEDY}", flush=True)
             if not options.look:
-                # Where this node's clock is behind, a pin for a day would be over already for the next run.
                 latest = max(now, found.backups[0].time)
                 warning = choose.protect(directory, backup, now=now, expires=later(latest, options.pin_for))
                 if warning:
@@ -190,7 +185,6 @@ def _choose_sample(options: argparse.Namespace) -> int:
     now, chance = now_of(options), random.SystemRandom()
     with Folder.open(options.path) as root:
         for database in config.databases_in(options.drill):
-            # The drill of one database never fails for another: `drill` records this one as failed.
             try:
                 with drill.open_database(root, database) as folder:
                     text = "there is no backup yet"
@@ -208,7 +202,6 @@ def _choose_sample(options: argparse.Namespace) -> int:
 def _choose_for_drill(
     options: argparse.Namespace, directory: Directory, now: datetime, chance: random.SystemRandom
 ) -> str:
-    """Leave the requests for a database; return what is to be said about it."""
     found = choose.sample(directory, now=now, chance=chance)
     choose.write(options.requests, [choose.request(directory, backup) for backup in found.backups])
     for finding in found.unsound:
@@ -234,7 +227,6 @@ def _add_hand_over(commands: Commands) -> None:
         ("--run", "directory in memory; the container sees databases/NAME in it"),
         ("--scratch", "directory for archives and servers; the container sees databases/NAME in it"),
     ):
-        # `run` is the command's own.
         target = f"{option[2:]}_directory"
         command.add_argument(option, dest=target, type=Path, required=True, metavar="DIR", help=text)
     command.add_argument(

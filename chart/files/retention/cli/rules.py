@@ -1,5 +1,4 @@
-"""Policy and limits of a command: from its own options, or from the configuration of the runs."""
-
+# Comments are left out here; they are in retention/cli/rules.py of the project.
 import argparse
 import functools
 from collections.abc import Callable
@@ -19,31 +18,25 @@ from retention.rule.policy import Limits, Policy, Tier
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What decides about a database's backups: policy, limits, and whether a large prune may go ahead."""
 
     policy: Policy
     limits: Limits
     allow: bool
 
     def decide(self, found: Scan, now: datetime) -> Decision:
-        """Return what these rules make of a database's directory."""
         return decide.decide_scan(found, self.policy, now=now, limits=self.limits)
 
     def refusal(self, decision: Decision) -> str:
-        """Return why a prune must not carry out a decision, or nothing."""
         return "" if self.allow else decision.refusal
 
 
 RulesOf: TypeAlias = Callable[[str], Rules]
-"""Returns the rules of a database, by its name."""
 
 
 UNCONFIGURED = Rules(Policy((Tier("unpruned", timedelta(seconds=1), 1_000_000),)), Limits(), allow=False)
-"""Keeps everything, for databases that no run backs up any more: two backups never share a second."""
 
 
 def add_policy(command: argparse.ArgumentParser) -> None:
-    """Add --policy; see `policy_of`."""
     command.add_argument(
         "--policy",
         type=Path,
@@ -53,7 +46,6 @@ def add_policy(command: argparse.ArgumentParser) -> None:
 
 
 def add_rules(command: argparse.ArgumentParser) -> None:
-    """Add --policy, --config and the limits; see `rules_of`."""
     add_policy(command)
     command.add_argument(
         "--config",
@@ -76,18 +68,12 @@ def add_rules(command: argparse.ArgumentParser) -> None:
 
 
 def policy_of(options: argparse.Namespace) -> Policy:
-    """Return the policy of --policy, or the default one."""
     if options.policy is None:
         return Policy.default()
     return Policy.from_json(config.read_text(options.policy), str(options.policy))
 
 
 def rules_of(options: argparse.Namespace) -> RulesOf:
-    """Return the rules of each database; errors of the command line come before any work.
-
-    Raises:
-        UsageError: When both --config and what it replaces are given.
-    """
     flags = {
         "max_bytes": options.max_bytes,
         "min_backups": options.min_backups,
@@ -110,11 +96,9 @@ def rules_of(options: argparse.Namespace) -> RulesOf:
 
 
 def sparing_rules_of(options: argparse.Namespace) -> RulesOf:
-    """Return the rules of each database, with `UNCONFIGURED` for those that the configuration does not name."""
     rules = rules_of(options)
     directory: Path | None = options.config
     if directory is None:
         return rules
-    # Read at the first database, which is then named in the error.
     configured = functools.cache(lambda: frozenset(config.databases_in(directory)))
     return lambda database: rules(database) if database in configured() else UNCONFIGURED

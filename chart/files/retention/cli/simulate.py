@@ -1,5 +1,4 @@
-"""`simulate`: what a policy keeps over time, under a schedule with failures and outages."""
-
+# Comments are left out here; they are in retention/cli/simulate.py of the project.
 import argparse
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +15,6 @@ _MOST_BACKUPS = 100_000
 
 
 def add(commands: Commands) -> None:
-    """Add the command of this module."""
     command = add_command(
         commands, "simulate", _simulate, "Simulate a schedule and show what a policy would keep over time."
     )
@@ -104,7 +102,6 @@ def _simulate(options: argparse.Namespace) -> int:
     if options.format == "json":
         print_json(simulate.to_dict(simulation))
     elif options.format in ("svg", "html"):
-        # Only here: no other command draws.
         from retention.rule import picture
 
         print(picture.to_svg(simulation) if options.format == "svg" else picture.to_html(simulation))

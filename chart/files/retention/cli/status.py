@@ -1,5 +1,4 @@
-"""`status`: the backups of each database and how its last run ended, from the volume and from `status.json`."""
-
+# Comments are left out here; they are in retention/cli/status.py of the project.
 import argparse
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -27,7 +26,6 @@ from retention.volume.folder import Folder
 
 
 def add(commands: Commands) -> None:
-    """Add the command of this module."""
     command = add_command(commands, "status", _status, "Show the backups of each database and how its last run ended.")
     command.add_argument("path", metavar="PATH", help=DIRECTORY)
     add_format(command, "text", "json")
@@ -45,7 +43,6 @@ def _status(options: argparse.Namespace) -> int:
     last = _last_runs(options.path, is_root=visit.is_root)
     entries = [_entry(found, left, last.get(found.database), now) for found, left in visit.results]
     if visit.is_root:
-        # A database that has failed since its first day has no directory, but its failure must be seen here.
         there = {found.database for found, _ in visit.results}
         entries += [_entry(Scan(name), [], last[name], now) for name in sorted(last) if name not in there]
     if options.format == "json":
@@ -59,7 +56,6 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _space(path: str) -> dict[str, int | None]:
-    """Return how much of the volume the backups' user can ever use, and how much is used; None if it is unknown."""
     try:
         with Folder.open(real_path(path)) as folder:
             capacity, used = folder.space()
@@ -70,7 +66,6 @@ def _space(path: str) -> dict[str, int | None]:
 
 
 def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
-    """Return what `status.json` says about the last run of each database."""
     real = real_path(path)
     try:
         with Folder.open(real if is_root else real.parent) as root:
@@ -105,7 +100,6 @@ def _entry(
         )
     future = dated_after(found.backups, now)
     if future and not any("dated after now" in text for text in warnings):
-        # The last run had another clock.
         more.append(f"{future}; check the clocks of the nodes")
     if (more or future) and result == report.OK:
         result = report.WARNING
@@ -131,19 +125,16 @@ def _entry(
 
 
 def _text(found: object) -> str | None:
-    """Return a text of `status.json`, which another version may have written, or someone by hand."""
     return None if found is None else str(found)
 
 
 def _texts(found: object) -> list[str]:
-    """Return a list of texts of `status.json`."""
     if found is None:
         return []
     return [str(one) for one in found] if isinstance(found, list) else [str(found)]
 
 
 def _problems(found: object) -> list[dict[str, str]]:
-    """Return the problems of `status.json`, each with its remedy."""
     problems = []
     for one in found if isinstance(found, list) else [] if found is None else [found]:
         facts = one if isinstance(one, dict) else {"problem": one}
@@ -188,6 +179,5 @@ def _why(entry: dict[str, Any]) -> str:
     if drilled is not None and drilled.get("result") == "failed":
         return shown(f"the drill failed: {drilled.get('problem')}; {drilled.get('remedy')}")
     problems = [shown("; ".join(filter(None, problem.values()))) for problem in entry["problems"]]
-    # A refusal is shown even next to a worse problem.
     first = [*problems[:1], *([shown(str(entry["refused"]))] if entry["refused"] else [])]
     return "; ".join(first or [shown(str(text)) for text in entry["warnings"]][:1])

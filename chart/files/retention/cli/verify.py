@@ -1,5 +1,4 @@
-"""`verify`: archives read again and compared with their checksums."""
-
+# Comments are left out here; they are in retention/cli/verify.py of the project.
 import argparse
 
 from retention.cli.common import (
@@ -19,7 +18,6 @@ from retention.volume.directory import Directory
 
 
 def add(commands: Commands) -> None:
-    """Add the command of this module."""
     command = add_command(
         commands,
         "verify",

@@ -1,11 +1,4 @@
-"""Imports existing dumps: gives sidecars to archives that this program has not made, so that they count as backups.
-
-Before, adopt.sh has read each archive in full with pg_restore and left a result, as `key=value` lines:
-docs/architecture.md. The archive itself is never touched. Its sidecars are written next to it, first the sha256 and
-then the metadata, each in one step, and an existing sidecar is never replaced. An interruption at any point leaves the
-archive as it was; it does not count until both sidecars exist.
-"""
-
+# Comments are left out here; they are in retention/pod/adopt.py of the project.
 import json
 import os
 import re
@@ -37,15 +30,6 @@ _COMPRESSION = re.compile(r"[a-z0-9:]*")
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """One archive after, or before, its adoption.
-
-    Attributes:
-        name: Its file name.
-        bytes: Its size; None for a name that cannot be adopted.
-        result: `adopted`, `adoptable` (not adopted yet) or `refused`.
-        reason: Why it is refused; empty otherwise.
-        remedy: What to do about that.
-    """
 
     name: str
     bytes: int | None
@@ -54,7 +38,6 @@ class Adoption:
     remedy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the adoption as the machine interface shows it."""
         return {
             "name": self.name,
             "bytes": self.bytes,
@@ -65,20 +48,10 @@ class Adoption:
 
 
 def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]:
-    """Return the archives that lack sidecars, newest first, then those whose name no backup can have.
-
-    Args:
-        directory: The database's directory.
-        only: File names of the archives to examine, or None for all.
-
-    Raises:
-        RetentionError: When one of `only` does not exist, or is a backup already.
-    """
     folder, database = directory.folder, directory.database
     found = directory.scan()
     names = {finding.name for finding in found.incomplete}
     strangers = [finding for finding in found.ignored if finding.name.endswith(Kind.ARCHIVE.value)]
-    # With a remedy of its own an archive cannot be looked at or read: whether it lacks sidecars is not known.
     unseen = [finding for finding in found.damaged if finding.remedy]
     for name in sorted((only or frozenset()) - names - {finding.name for finding in (*strangers, *unseen)}):
         counts = any(backup.name == name for backup in found.backups)
@@ -118,16 +91,6 @@ def adopt(
     now: datetime,
     done: Callable[[Adoption], None],
 ) -> list[Adoption]:
-    """Give sidecars to the archives that adopt.sh has read in full.
-
-    Args:
-        directory: The database's directory.
-        adoptions: What `examine` has found.
-        results: The directory of adopt.sh's results.
-        configuration: The directory of `<database>.conf`, which names the cluster; None if there is none.
-        now: The moment, UTC.
-        done: Called with each archive as soon as it is adopted or refused.
-    """
     ended = []
     for adoption in adoptions:
         if adoption.result == ADOPTABLE:
@@ -146,7 +109,6 @@ def adopt(
 def _read_in_full(
     results: Path, adoption: Adoption, database: str, settings: config.DatabaseConfig | None
 ) -> KeyValues:
-    """Return what adopt.sh reported about an archive that it has read in full."""
     base = adoption.name.removesuffix(Kind.ARCHIVE.value)
     result = config.read_result(results / f"{base}.adopt")
     if result is None or result.text("database") != database or result.text("base") != base:
@@ -168,7 +130,6 @@ def _write_sidecars(
     directory: Directory, name: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
 ) -> None:
     folder = directory.folder
-    # Reading takes no lock, so that it never delays a dump; under the lock the file must still be the same.
     before = _identity(folder, name)
     sha256, size = digest(folder, name, lambda: None)
     if sha256 != result.text("sha256") or size != result.number("bytes"):
@@ -182,7 +143,6 @@ def _write_sidecars(
             raise RetentionError("it was changed while it was read", "stop what writes to it, then adopt it again")
         base = name.removesuffix(Kind.ARCHIVE.value)
         sums, metadata = file_name(base, Kind.SHA256), file_name(base, Kind.METADATA)
-        # The directory's list, since a look that misses a file must never replace it.
         listed = folder.names()
         has_sums, has_metadata = sums in listed, metadata in listed
         if has_sums and has_metadata:
@@ -219,7 +179,6 @@ def _fits(content: bytes, sha256: str, size: int) -> bool:
 def _metadata(
     database: str, base: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
 ) -> Metadata:
-    """Return the metadata of an adopted archive, as far as its header and the reading show them."""
     started = parse_stamp(base[-_STAMP:])
     compression = result.text("compression")
     return Metadata(
@@ -250,7 +209,6 @@ def _metadata(
 def next_prune(
     directory: Directory, adoptions: Sequence[Adoption], policy: Policy, limits: Limits, *, now: datetime
 ) -> Decision:
-    """Return what the next prune would do once all archives that can be adopted are."""
     folder, found = directory.folder, directory.scan()
     grammar, candidates = Grammar(found.database), []
     there = {backup.name for backup in found.backups}

@@ -1,8 +1,4 @@
-"""Chooses archives to restore, pins them for that time, and writes down what is known about them.
-
-A request is a file of `key=value` lines, `<base>.request`, which restore.sh and drill.sh read: docs/architecture.md.
-"""
-
+# Comments are left out here; they are in retention/pod/choose.py of the project.
 import contextlib
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,34 +20,22 @@ NEWEST, PINNED = "newest", "pinned"
 _BEFORE = "newest before "
 
 WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name"
-"""What --backup accepts, for messages."""
 
 REQUEST_SUFFIX, FAILURE_SUFFIX = ".request", ".unchosen"
-"""How the files end that `choose` leaves: the request for an archive, and why a database has none."""
 
 LOCK_SECONDS = 10
-"""How long a restore waits for the lock of a database, to rename an archive that it found damaged."""
 
 _RESTORE_PER_DUMP = 3
-"""A restore takes two to four times as long as the dump did; it also builds the indexes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The request to restore an archive, with the facts from its sidecars.
-
-    Attributes:
-        database: Whose archive it is.
-        backup: The archive.
-        facts: Facts from the metadata, as text; what they lack is missing.
-    """
 
     database: str
     backup: Backup
     facts: Mapping[str, str]
 
     def text(self) -> str:
-        """Return the content of the request's file."""
         values = {
             "database": self.database,
             "base": self.backup.base,
@@ -63,17 +47,6 @@ class Request:
 
 
 def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
-    """Return the published backup that --backup names.
-
-    Args:
-        found: The scan of the database's directory.
-        wanted: `newest`, `newest before TIME`, `pinned` (the newest pinned one), or an archive's name.
-        now: The moment, UTC; a backup that is dated after it is never the newest.
-
-    Raises:
-        UsageError: When the words cannot be understood.
-        RetentionError: When there is no such backup, or a newer one that the words mean is not sound.
-    """
     words, moment = " ".join(wanted.split()), later(now, timedelta(microseconds=1))
     if words == NEWEST:
         candidates = [backup for backup in found.backups if backup.time <= now]
@@ -106,13 +79,6 @@ def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
 
 
 def newer_unsound(found: Scan, chosen: Sequence[Backup], *, before: datetime) -> list[Finding]:
-    """Return the archives that are damaged, incomplete or cannot be looked at, newer than the chosen one.
-
-    Args:
-        found: The scan of the database's directory.
-        chosen: The chosen backup, or nothing.
-        before: The moment, UTC, before which they were made.
-    """
     grammar, newer = Grammar(found.database), []
     for finding in (*found.damaged, *found.incomplete):
         parsed = grammar.parse(finding.name)
@@ -124,14 +90,12 @@ def newer_unsound(found: Scan, chosen: Sequence[Backup], *, before: datetime) ->
 
 
 def newer_bad(found: Scan, chosen: Backup, *, now: datetime) -> list[str]:
-    """Return the names of archives that were judged bad, newer than the chosen one."""
     return [
         file_name(base, Kind.BAD) for base in found.bad if base > chosen.base and base <= base_of(found.database, now)
     ]
 
 
 def dated_later(found: Scan, *, now: datetime) -> str:
-    """Return that backups are dated after now, none of which is ever the newest; or nothing."""
     text = dated_after(found.backups, now)
     return f"{text}: not taken for the newest" if text else ""
 
@@ -140,7 +104,7 @@ DATED_LATER_REMEDY = "check the clocks of the nodes; to restore one of them, giv
 
 
 class AllDatedLaterError(RetentionError):
-    """There are backups, and all of them are dated after now."""
+    pass
 
 
 def _named(found: Scan, name: str) -> Backup:
@@ -163,11 +127,6 @@ def _what_is_there(found: Scan) -> str:
 
 
 def protect(directory: Directory, backup: Backup, *, now: datetime, expires: datetime) -> str:
-    """Pin an archive while it is restored; return a warning, or nothing.
-
-    A pin that holds long enough stays as it is. This waits for no run: a dump may take long, and a restore is urgent. A
-    volume that refuses the pin refuses the prune as well.
-    """
     reason = f"being restored by {directory.holder}"
     try:
         pins.protect(directory, backup.base, reason=reason, expires=expires, now=now)
@@ -177,11 +136,6 @@ def protect(directory: Directory, backup: Backup, *, now: datetime, expires: dat
 
 
 def check(directory: Directory, backup: Backup) -> None:
-    """Read an archive in full and compare it with its sha256.
-
-    Raises:
-        RetentionError: When it is damaged (it is then renamed to .bad), or cannot be read.
-    """
     (checked,) = verify.verify(directory, frozenset({backup.name}), done=lambda _: None)
     if checked.result == "good":
         if not directory.folder.exists(backup.name) and not directory.folder.lists(backup.name):
@@ -193,7 +147,6 @@ def check(directory: Directory, backup: Backup) -> None:
 
 
 def request(directory: Directory, backup: Backup) -> Request:
-    """Return the request for an archive, with facts from its metadata and its last drill."""
     folder = directory.folder
     document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
     facts = {
@@ -212,7 +165,6 @@ def request(directory: Directory, backup: Backup) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The backups of a database that a drill restores, the newer archives that it cannot restore, and a warning."""
 
     backups: list[Backup]
     unsound: list[Finding]
@@ -220,12 +172,6 @@ class Sample:
 
 
 def sample(directory: Directory, *, now: datetime, chance: random.Random) -> Sample:
-    """Return the backups of a database that a drill restores: the newest, and another one at random.
-
-    Raises:
-        AllDatedLaterError: When there is none but those that are dated after now.
-        VolumeError: When the directory cannot be read.
-    """
     found = directory.scan()
     backups = [backup for backup in found.backups if backup.time <= now]
     chosen = [*backups[:1], *chance.sample(backups[1:], min(1, len(backups) - 1 if backups else 0))]
@@ -237,21 +183,11 @@ def sample(directory: Directory, *, now: datetime, chance: random.Random) -> Sam
 
 
 def write(requests: Path, chosen: Iterable[Request]) -> None:
-    """Write request files, each in one step.
-
-    Raises:
-        ConfigError: When the directory cannot be written.
-    """
     for one in chosen:
         _write(requests, f"{one.backup.base}{REQUEST_SUFFIX}", one.text())
 
 
 def note_failure(requests: Path, database: str, error: RetentionError | None) -> None:
-    """Leave the reason why no archive of a database can be chosen for a drill, or remove that of an earlier attempt.
-
-    Raises:
-        ConfigError: When the directory cannot be written.
-    """
     name = f"{database}{FAILURE_SUFFIX}"
     if error is not None:
         _write(requests, name, format_lines({"database": database, "error": error.problem, "remedy": error.remedy}))

@@ -1,5 +1,4 @@
-"""Reads the files of a run that are not on the volume: `<database>.conf`, the policies, and the scripts' results."""
-
+# Comments are left out here; they are in retention/pod/config.py of the project.
 import os
 import stat
 from dataclasses import dataclass
@@ -14,27 +13,12 @@ from retention.volume.folder import SMALL_FILE, close_quietly, volume_error
 _SUFFIX = ".conf"
 
 EMPTY_REMEDY = "if that is right, set allowEmpty: true for the database"
-"""What to do about an archive without a table."""
 
 _RENDER_AGAIN = "render the chart again: it writes every key"
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:
-    """What the steps of a pod need to know about a database.
-
-    Its file has more keys than these: those are read by dump.sh and ignored here.
-
-    Attributes:
-        database: The name of its directory and the prefix of its files.
-        cluster: The cluster it belongs to, for messages.
-        namespace: The cluster's namespace, for messages.
-        lock_timeout: Seconds to wait for the lock on the volume.
-        may_be_empty: Whether an archive without any table counts.
-        fail_on_shrink: Whether an archive of less than half the last one's tables or bytes is a failure.
-        allow_large_prune: Whether a prune of more than 3 backups and more than the limits say may go ahead.
-        limits: The safety limits around its policy.
-    """
 
     database: str
     cluster: str
@@ -47,11 +31,6 @@ class DatabaseConfig:
 
 
 def read_text(path: Path) -> str:
-    """Return a configuration file's text.
-
-    Raises:
-        ConfigError: When it is missing, cannot be read, is too large, or is not UTF-8.
-    """
     text = _read(path)
     if text is None:
         raise ConfigError(f"{path}: there is no such file", "check the path")
@@ -60,7 +39,6 @@ def read_text(path: Path) -> str:
 
 def _read(path: Path) -> str | None:
     try:
-        # Kubernetes mounts these files as links. A pipe or a device in the place of one must not block the reader.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -86,11 +64,6 @@ def _read(path: Path) -> str | None:
 
 
 def databases_in(directory: Path) -> list[str]:
-    """Return the names of the databases that a directory configures, sorted.
-
-    Raises:
-        ConfigError: When it cannot be read, or configures no database.
-    """
     try:
         names = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -105,11 +78,6 @@ def databases_in(directory: Path) -> list[str]:
 
 
 def read_database(directory: Path, database: str) -> DatabaseConfig:
-    """Return the configuration of one database.
-
-    Raises:
-        ConfigError: Naming the file, the key and what it should be.
-    """
     path = directory / f"{database}{_SUFFIX}"
     values = parse(read_text(path), str(path))
     named = values.require("database", _RENDER_AGAIN)
@@ -155,11 +123,6 @@ def _choice(values: KeyValues, key: str, choices: dict[str, bool]) -> bool:
 
 
 def read_policy(directory: Path, database: str) -> Policy:
-    """Return the policy of one database: its own, or the common one.
-
-    Raises:
-        ConfigError: When there is none, or it is wrong (a PolicyError then).
-    """
     for name in (f"{database}.policy.json", "policy.json"):
         path = directory / name
         text = _read(path)
@@ -171,10 +134,5 @@ def read_policy(directory: Path, database: str) -> Policy:
 
 
 def read_result(path: Path) -> KeyValues | None:
-    """Return the result that a container of shell scripts left in a file, or None when it left none.
-
-    Raises:
-        ConfigError: When it cannot be read or understood.
-    """
     text = _read(path)
     return None if text is None else parse(text, str(path))

@@ -1,10 +1,4 @@
-"""Records the results of a drill: a sidecar for each archive, and a pin for the newest proved one.
-
-drill.sh leaves a result for each request, as `key=value` lines: docs/architecture.md. An archive is *proved* when it
-was restored into a server of its own and all checks passed. The newest proved archive of a database stays pinned until
-a newer one is proved: otherwise, when a weekly drill fails, the last proved archive would be pruned long ago.
-"""
-
+# Comments are left out here; they are in retention/pod/drill.py of the project.
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Set
@@ -34,15 +28,6 @@ _LOCK_SECONDS = 10
 
 @dataclass(slots=True)
 class Drilled:
-    """One archive after its drill.
-
-    Attributes:
-        base: The archive's base.
-        state: `proved`, `failed`, `damaged`, `gone` (pruned before its turn), `not-reached`, or `unproved`
-            (the drill lacked something: nothing is known about the archive).
-        result: What drill.sh reported.
-        problem: Why it is not proved.
-    """
 
     base: str
     state: str
@@ -51,16 +36,13 @@ class Drilled:
 
     @property
     def name(self) -> str:
-        """The archive's file name."""
         return file_name(self.base, Kind.ARCHIVE)
 
     @property
     def failed(self) -> bool:
-        """Whether someone has to look into it."""
         return self.problem is not None and self.state != GONE
 
     def document(self) -> dict[str, Any]:
-        """Return the content of the drill's sidecar."""
         return {
             "schema": DRILL_SCHEMA,
             "archive": self.name,
@@ -78,16 +60,6 @@ class Drilled:
 
 @dataclass(slots=True)
 class DrillOutcome:
-    """How the drill of a database ended.
-
-    Attributes:
-        database: Its name.
-        drilled: Its archives, newest first.
-        pinned: The archive that stays pinned, empty when none was ever proved.
-        warnings: What to know about it, though it worked.
-        problem: Why it was not drilled, or why that could not be recorded.
-        restore: The outlook for a restore, as the last run has recorded it: a drill has no access to the server.
-    """
 
     database: str
     drilled: list[Drilled]
@@ -98,11 +70,9 @@ class DrillOutcome:
 
     @property
     def failed(self) -> bool:
-        """Whether the drill of one of its archives failed, or could not be recorded."""
         return self.problem is not None or any(one.failed for one in self.drilled)
 
     def status(self, now: datetime) -> dict[str, Any]:
-        """Return what `status.json` says about the drill."""
         failed = [one for one in self.drilled if one.failed]
         problem = failed[0].problem if failed else self.problem
         return {
@@ -122,19 +92,6 @@ def _moment(seconds: int | None) -> str | None:
 def record(
     root: Folder, results: Path, databases: Iterable[str], *, now: datetime, holder: str, log: Callable[[str], None]
 ) -> list[DrillOutcome]:
-    """Record the results of a drill, database by database.
-
-    Args:
-        root: The volume.
-        results: The directory of the requests and of drill.sh's results.
-        databases: Those that were to be drilled.
-        now: The moment, UTC.
-        holder: How locks name us.
-        log: Called with each event as it happens.
-
-    Raises:
-        ConfigError: When the results cannot be read.
-    """
     handover.collect(results)
     requests, strays = handover.requested(results)
     for stray in strays:
@@ -143,7 +100,6 @@ def record(
     for database in databases:
         bases = sorted((base for base, owner in requests.items() if owner == database), reverse=True)
         outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
-        # The drill of one database never fails for another.
         try:
             outcome.problem = _failure(results, database)
             with open_database(root, database) as folder:
@@ -159,7 +115,6 @@ def record(
 
 
 def _add_outlooks(root: Folder, outcomes: Iterable[DrillOutcome]) -> None:
-    """Add what the last run has found out; a report must not fail the drill that it reports."""
     try:
         entries = status.parse(status.read(root) or b"") or {}
     except RetentionError:
@@ -171,11 +126,6 @@ def _add_outlooks(root: Folder, outcomes: Iterable[DrillOutcome]) -> None:
 
 @contextlib.contextmanager
 def open_database(root: Folder, database: str) -> Iterator[Folder | None]:
-    """Open the directory of a database, or yield None when it has none.
-
-    Raises:
-        VolumeError: When it cannot be opened.
-    """
     if root.stat(database) is None and not root.lists(database):
         yield None
         return
@@ -184,7 +134,6 @@ def open_database(root: Folder, database: str) -> Iterator[Folder | None]:
 
 
 def _failure(results: Path, database: str) -> RetentionError | None:
-    """Return why `choose` could not choose an archive of a database, or None."""
     try:
         found = config.read_result(results / f"{database}{FAILURE_SUFFIX}")
     except ConfigError as error:
@@ -198,7 +147,6 @@ def _drilled(results: Path, base: str) -> Drilled:
     try:
         result = config.read_result(path)
     except ConfigError as error:
-        # Cut off, for example: that is the end of this drill alone.
         return Drilled(base, "failed", nothing, RetentionError(error.problem, error.remedy))
     if result is None:
         problem = RetentionError(
@@ -220,7 +168,6 @@ def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: 
             if not _write_sidecar(directory, one) and one.state == PROVED:
                 outcome.warnings.append(f"{one.name} was proved, but is gone by now: nothing is recorded about it")
         except RetentionError as error:
-            # A proof that is not on the volume is none: it would be neither shown nor kept.
             outcome.problem = RetentionError(f"{one.name}: its drill is not recorded: {error.problem}", error.remedy)
         log(f"{outcome.database}: {one.name} {one.state}{f': {one.problem}' if one.problem else ''}")
     try:
@@ -232,12 +179,9 @@ def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: 
 
 
 def _write_sidecar(directory: Directory, one: Drilled) -> bool:
-    """Record a drill next to its archive; return False when that is not there any more."""
     folder = directory.folder
     content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
-    # Otherwise a run would take the file that is being written for one that a dead process has left.
     with pins.locked(directory):
-        # Only next to an archive: the next run removes a sidecar without one.
         if not (folder.exists(one.name) or folder.exists(file_name(one.base, Kind.BAD))):
             return False
         folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
@@ -246,7 +190,6 @@ def _write_sidecar(directory: Directory, one: Drilled) -> bool:
 
 
 def _verify_again(directory: Directory, one: Drilled) -> None:
-    """Read an archive again that drill.sh found damaged; if it is, it is renamed and no longer counts."""
     for checked in verify.verify(directory, frozenset({one.name}), done=lambda _: None):
         if checked.result == "good":
             one.problem = RetentionError(
@@ -258,20 +201,17 @@ def _verify_again(directory: Directory, one: Drilled) -> None:
 
 
 def _pin_newest(directory: Directory, *, now: datetime) -> str:
-    """Pin the newest backup that a drill has proved, and take such a pin from all others; return its name."""
     backups = directory.scan().backups
     listed = directory.folder.names()
     newest = next((backup for backup in backups if _proved(directory.folder, backup, listed)), None)
     if newest is None:
         return ""
-    # The lock of the directory is not needed: a dump may hold it for a long time.
     others = [backup.base for backup in backups if backup is not newest and backup.pin is not None]
     pins.hand_on(directory, newest.base, reason=_PIN_REASON, others=others, now=now)
     return newest.name
 
 
 def _proved(folder: Folder, backup: Backup, listed: Set[str]) -> bool:
-    """Return whether a backup was proved; raise VolumeError when its drill cannot be read: that is no answer."""
     name = file_name(backup.base, Kind.DRILL)
     if name not in listed:
         return False
@@ -281,18 +221,15 @@ def _proved(folder: Folder, backup: Backup, listed: Set[str]) -> bool:
 
 
 def write_status(root: Folder, outcomes: list[DrillOutcome], *, now: datetime, holder: str) -> str:
-    """Put the drills into status.json; return a warning, or nothing."""
     drills = {outcome.database: outcome.status(now) for outcome in outcomes}
     return status.write_drills(root, drills, now=now, holder=holder)
 
 
 def exit_code(outcomes: Iterable[DrillOutcome]) -> ExitCode:
-    """Return a drill's exit code."""
     return ExitCode.FAILED if any(outcome.failed for outcome in outcomes) else ExitCode.DONE
 
 
 def termination_message(outcomes: list[DrillOutcome]) -> bytes:
-    """Return the pod's termination message, worst database first."""
     failed = sum(outcome.failed for outcome in outcomes)
     lines = [f"{failed} of {len(outcomes)} drills failed" if failed else f"{len(outcomes)} databases proved"]
     for outcome in sorted(outcomes, key=lambda outcome: not outcome.failed):
@@ -307,12 +244,10 @@ def termination_message(outcomes: list[DrillOutcome]) -> bytes:
 
 
 def shown_lines(lines: Iterable[str]) -> bytes:
-    """Return lines as bytes without any control characters but the line ends."""
     return "\n".join(shown(line) for line in lines).encode(errors="replace")
 
 
 def drill_table(outcomes: Iterable[DrillOutcome]) -> str:
-    """Return the table that ends a drill's log: one line an archive."""
     rows = []
     for outcome in outcomes:
         for one in outcome.drilled:

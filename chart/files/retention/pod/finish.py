@@ -1,9 +1,4 @@
-"""The second half of a backup run: judge the staged archives, publish them, prune, report.
-
-Each database is independent: a problem with one never stops another. Each step leaves a state from which the next run
-continues, so that a run may be interrupted anywhere.
-"""
-
+# Comments are left out here; they are in retention/pod/finish.py of the project.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,21 +21,10 @@ from retention.volume.prune import carry_out, clean
 from retention.volume.scan import scan_root
 
 _SHRINK = 2
-"""An archive with less than one part in this many of the last one's tables or bytes has shrunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options of a run.
-
-    Attributes:
-        root: The volume.
-        config: The directory with `<database>.conf` and the policies.
-        results: The directory where the dump container left its results.
-        now: The moment of the run, UTC.
-        holder: How locks name this run.
-        allow_large_prune: Whether large prunes may go ahead, for all databases.
-    """
 
     root: Path
     config: Path
@@ -52,7 +36,6 @@ class Settings:
 
 @dataclass(slots=True)
 class Run:
-    """How a run ended: one outcome for each database, and what concerns the whole volume."""
 
     outcomes: list[RunOutcome]
     warnings: list[str]
@@ -61,24 +44,12 @@ class Run:
 
 
 def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run:
-    """Finish all databases that are configured.
-
-    Args:
-        settings: The options of the run.
-        stop: Ends the run at the next point where nothing is half done.
-        log: Called with each event as it happens.
-
-    Raises:
-        ConfigError: When no database is configured.
-        VolumeError: When the volume cannot be read.
-    """
     names = config.databases_in(settings.config)
     with Folder.open(settings.root) as root:
         warnings = _first_run(root)
         outcomes = {name: RunOutcome(name) for name in names}
         started = time.monotonic()
         waiting: list[str] = []
-        # First the databases whose lock is free, then the others: one wait serves them all.
         for patient, databases in ((False, names), (True, waiting)):
             for database in list(databases):
                 work = _Work(settings, root, outcomes[database], stop, log)
@@ -93,7 +64,6 @@ def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run
 
 
 class _Work:
-    """The work on one database."""
 
     def __init__(
         self, settings: Settings, root: Folder, outcome: RunOutcome, stop: locks.Stop, log: Callable[[str], None]
@@ -104,21 +74,13 @@ class _Work:
         self._stop = stop
         self._log = log
         self._database = outcome.database
-        # The staged bases that this run has judged, the names of those that it has marked bad, the published bases.
         self._judged: set[str] = set()
         self._marked_bad: set[str] = set()
-        # The staged bases that could not be judged or published.
         self._unjudged: set[str] = set()
         self._own: set[str] = set()
         self._may_prune = True
 
     def attempt(self, started: float, *, patient: bool) -> bool:
-        """Do the work; return False when it has to be tried again because the lock is held.
-
-        Args:
-            started: When the run began, from which the wait for locks is counted.
-            patient: Whether to wait for the lock.
-        """
         begun = time.monotonic()
         try:
             settings = config.read_database(self._settings.config, self._database)
@@ -160,7 +122,6 @@ class _Work:
             try:
                 self._judge(directory, base, result, backups, settings)
             except VolumeError as error:
-                # The others may be sound: a bad sector below this one must not keep them from being published for ever.
                 self._unjudged.add(base)
                 self._fail(
                     RetentionError(
@@ -175,7 +136,6 @@ class _Work:
         self._prune(directory, settings, found)
 
     def _result(self) -> KeyValues | None:
-        """Return what this run's dump container reported; a database that it did not report has failed."""
         try:
             result = config.read_result(self._settings.results / f"{self._database}.result")
         except ConfigError as error:
@@ -200,7 +160,6 @@ class _Work:
         backups: list[Backup],
         settings: config.DatabaseConfig,
     ) -> None:
-        """Judge one staged archive: publish it, or mark it bad."""
         try:
             judged = publish.judge(directory, base, self._stop.check, result)
         except publish.BadArchiveError as error:
@@ -222,7 +181,6 @@ class _Work:
         self._own.add(published)
 
     def _publish(self, folder: Folder, judged: publish.Judged, recovered: bool, warnings: list[str]) -> str:
-        """Publish an archive; on a full volume in the reserved room, since only what is published leads to a prune."""
         now = self._settings.now
         try:
             return publish.publish(folder, judged, now=now, recovered=recovered, warnings=warnings)
@@ -246,7 +204,6 @@ class _Work:
         self._log(f"{self._database}: {note}")
 
     def _shrinkage(self, judged: publish.Judged, backups: list[Backup], settings: config.DatabaseConfig) -> list[str]:
-        """Compare an archive with the last backup, then make it the last one for the next comparison."""
         previous = max(
             (backup for backup in backups if backup.time <= self._settings.now),
             key=lambda backup: backup.time,
@@ -270,7 +227,6 @@ class _Work:
         return warnings
 
     def _compare_with_result(self, backups: list[Backup], result: KeyValues | None) -> None:
-        """Check that this run has published, or marked bad, what its dump container staged."""
         if result is None:
             return
         state, base = result.text("state"), result.text("base")
@@ -296,7 +252,6 @@ class _Work:
                 )
 
     def _prune(self, directory: Directory, settings: config.DatabaseConfig, found: Scan) -> None:
-        """Prune when this run has published something; a refusal is reported by every run until it is resolved."""
         policy: Policy = config.read_policy(self._settings.config, self._database)
         self._outcome.kept_by = policy, settings.limits
         decision = decide.decide_scan(
@@ -318,7 +273,6 @@ class _Work:
         self._log(f"{self._database}: deleted {gone.name}: {gone.reason}")
 
     def _take_stock(self, directory: Directory) -> None:
-        """Note which backups there are at the end, and which archives are bad."""
         found = directory.scan()
         self._outcome.backups = found.backups
         for base in found.bad:
@@ -332,7 +286,6 @@ class _Work:
                 )
         for finding in found.damaged:
             self._outcome.bad.append(finding.name)
-            # With a remedy of its own it cannot be looked at or read: nobody knows what is in it.
             fate = "does not count" if finding.remedy else "no longer counts"
             self._fail(
                 RetentionError(
@@ -363,13 +316,11 @@ def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
 
 
 def _first_run(root: Folder) -> list[str]:
-    """Warn when no backup was ever published here: a first run, or the wrong claim."""
     try:
         if root.exists(STATUS):
             return []
         databases = scan_root(root).databases
     except VolumeError as error:
-        # A report must not fail the run that it reports.
         return [f"whether this is the first run is not known: {error}"]
     for database in databases:
         try:
@@ -380,13 +331,11 @@ def _first_run(root: Folder) -> list[str]:
                     if name is not None and name.kind is Kind.ARCHIVE:
                         return []
         except VolumeError:
-            # It may hold archives: this claim is not an empty one.
             return []
     return ["empty volume: this is the first run, or a different claim than before"]
 
 
 def _size(root: Folder, outcomes: list[RunOutcome], now: datetime, warnings: list[str]) -> sizing.Sizing | None:
-    """Return how full the volume is and will be, with a warning if it is too small; None if that is not known."""
     try:
         capacity, used = root.space()
     except VolumeError as error:

@@ -1,9 +1,4 @@
-"""Hands the archives of one database to the container of a drill that restores them, and takes its results.
-
-Code of that database's owner may run in that container. So the container sees no volume as a whole, only the folder of
-each that has the database's name, and nothing that it leaves there is believed before it was checked here.
-"""
-
+# Comments are left out here; they are in retention/pod/handover.py of the project.
 import contextlib
 import errno
 import os
@@ -29,33 +24,18 @@ PROVED, FAILED, DAMAGED, GONE, UNPROVED, NOT_REACHED = "proved", "failed", "dama
 NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
 
 FOLDERS = "databases"
-"""Where each volume of the pod has a folder for each database: all that its container sees of that volume."""
 ARCHIVES, CONFIGURATION = "archives", "config"
-"""What a database's folder on the scratch volume holds at first: its archives, and its part of the configuration."""
 
 _BEGAN = "began"
 _SERVER_BYTES = 640 * 1024 * 1024
-"""What an empty server and its WAL need."""
 _MOST_GLOBALS = 16 * 1024 * 1024
 _REPORTED = frozenset({PROVED, FAILED, UNPROVED, NOT_REACHED})
-"""The states that a container may report. Whether an archive is damaged or gone is seen here."""
 _LONGEST, _MOST_WARNINGS = 800, 20
 _VERSION = re.compile(r"[0-9A-Za-z.]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The folders of a drill's pod.
-
-    Attributes:
-        root: The volume with the backups.
-        config: The configuration.
-        results: The requests of `choose` and the results; a folder for each database's container.
-        run: Files in memory; a folder for each database's container.
-        scratch: The disk space of the throwaway servers; a folder for each database's container.
-        scratch_size: How much that is, as Kubernetes writes it.
-        seconds: How long all restores of the drill may take together.
-    """
 
     root: Folder
     config: Path
@@ -67,7 +47,6 @@ class Places:
 
 
 class _NotHandedOverError(RetentionError):
-    """Why an archive is not handed over, with the state of its result."""
 
     def __init__(self, problem: str, remedy: str, state: str = FAILED) -> None:
         super().__init__(problem, remedy)
@@ -75,11 +54,6 @@ class _NotHandedOverError(RetentionError):
 
 
 def requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
-    """Return the requested bases, each with its database, and a warning for each file that is no request.
-
-    Raises:
-        ConfigError: When the directory cannot be read.
-    """
     requests, strays = {}, []
     for name in _names(results):
         if not name.endswith(REQUEST_SUFFIX) or name.startswith("."):
@@ -94,7 +68,6 @@ def requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is such a name. One that cannot be looked at is there: reading it will say why."""
     try:
         path.lstat()
     except OSError as error:
@@ -111,19 +84,6 @@ def _names(directory: Path) -> list[str]:
 
 
 def hand_over(places: Places, database: str, *, now: datetime, log: Callable[[str], None]) -> None:
-    """Take the results of the databases before, remove all that their containers left, and hand over the next archives.
-
-    What cannot be handed over gets its result here.
-
-    Args:
-        places: The folders of the pod.
-        database: Whose archives are next.
-        now: The moment, UTC.
-        log: Called with each event as it happens.
-
-    Raises:
-        ConfigError: When the folders of the pod cannot be read or written.
-    """
     collect(places.results)
     _clear(places, log)
     own = places.scratch / FOLDERS / database
@@ -170,16 +130,13 @@ def _write(directory: Path, name: str, values: Mapping[str, str], warnings: Iter
 
 
 def _uptime() -> int:
-    """Return the seconds since the node started. All its containers share this clock, and no correction changes it."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def _elapsed(results: Path) -> int:
-    """Return how many seconds ago the first archives of this drill were handed over."""
     found = config.read_result(results / _BEGAN)
     began = None if found is None else found.number(_BEGAN)
     now = _uptime()
-    # It is later only after the node has started again, and the drill with it.
     if began is None or began > now:
         began = now
         _write(results, _BEGAN, {_BEGAN: str(began)})
@@ -187,7 +144,6 @@ def _elapsed(results: Path) -> int:
 
 
 def _copy_configuration(places: Places, database: str) -> None:
-    """The container reads only what concerns its own database, and the server's parameters."""
     target = places.scratch / FOLDERS / database / CONFIGURATION
     for name in (f"{database}.assertions", "drill.parameters"):
         source = places.config / name
@@ -196,11 +152,6 @@ def _copy_configuration(places: Places, database: str) -> None:
 
 
 def _hand_over_one(places: Places, database: str, request: KeyValues, base: str, handed: int, seconds: int) -> int:
-    """Copy an archive and the roles that belong to it; return its size.
-
-    Raises:
-        RetentionError: When it is not handed over.
-    """
     if seconds <= 0:
         limit = f"not reached within the {places.seconds} s of the drill"
         raise _NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
@@ -222,7 +173,6 @@ def _hand_over_one(places: Places, database: str, request: KeyValues, base: str,
 
 
 def _check_space(places: Places, request: KeyValues, handed: int) -> None:
-    """A full scratch volume gets the pod evicted, and then nothing is recorded."""
     archives = handed + (request.number("bytes") or 0)
     needed = archives + (request.number("database_bytes") or 0) * 5 // 4 + _SERVER_BYTES
     if needed > parse_size(places.scratch_size):
@@ -230,7 +180,6 @@ def _check_space(places: Places, request: KeyValues, handed: int) -> None:
         raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit")
     found = os.statvfs(places.scratch)
     free = found.f_bavail * found.f_frsize
-    # The archives that were handed over are no longer part of what is free.
     if needed - handed > free:
         reason = f"it needs about {_mebibytes(needed)} of scratch space, and only {_mebibytes(free)} are free"
         raise _NotHandedOverError(reason, "free space on the node")
@@ -241,7 +190,6 @@ def _mebibytes(size: int) -> str:
 
 
 def _copy(folder: Folder, name: str, target: Path) -> tuple[str, int]:
-    """Copy an archive; return the sha256 and the size of what was read."""
 
     def write(chunk: memoryview) -> None:
         while chunk:
@@ -259,7 +207,6 @@ def _copy(folder: Folder, name: str, target: Path) -> tuple[str, int]:
 
 
 def _copy_roles(folder: Folder, base: str, target: Path) -> None:
-    """Of a cluster's roles, the names are all that the drill needs."""
     name = file_name(base, Kind.GLOBALS)
     content = folder.read(name, _MOST_GLOBALS)
     if content is not None:
@@ -268,7 +215,6 @@ def _copy_roles(folder: Folder, base: str, target: Path) -> None:
 
 
 def _clear(places: Places, log: Callable[[str], None]) -> None:
-    """Give back the space of the containers before. No other container sees what cannot be removed."""
     for folder in (places.results / FOLDERS, places.run / FOLDERS, places.scratch / FOLDERS):
         for name in _names(folder) if _is_there(folder) else ():
             path = folder / name
@@ -280,7 +226,6 @@ def _clear(places: Places, log: Callable[[str], None]) -> None:
 
 
 def _open_up(path: Path) -> None:
-    """Let this user remove what is in folders that a container has closed."""
     path.chmod(0o700)
     for top, directories, _ in os.walk(path):
         for directory in directories:
@@ -290,11 +235,6 @@ def _open_up(path: Path) -> None:
 
 
 def collect(results: Path) -> None:
-    """Take the results of all containers, checked, next to their requests; one that is there already stays.
-
-    Raises:
-        ConfigError: When the directory cannot be read or written.
-    """
     requests, _ = requested(results)
     for base, database in requests.items():
         name = f"{base}{RESULT_SUFFIX}"
@@ -307,7 +247,6 @@ def collect(results: Path) -> None:
 
 
 def _checked(folder: Path, name: str) -> tuple[dict[str, str], list[str]]:
-    """Return what a container reported about an archive, and its warnings; nothing where it reported nothing."""
     try:
         with Folder.open(folder) as opened:
             content = opened.read(name)

@@ -1,10 +1,4 @@
-"""The outlook for a restore: how one would go today with the owner's Secret, as a database's last dump has found out.
-
-dump.sh asks the database and puts the answer into its result, `finish` keeps it in `status.json`; the keys and fields
-are in docs/architecture.md. Whether the superuser's Secret exists, with which a restore is beside, no pod that dumps
-can know.
-"""
-
+# Comments are left out here; they are in retention/pod/outlook.py of the project.
 import json
 from datetime import datetime
 from typing import Any
@@ -17,12 +11,6 @@ _SHORT = {BESIDE: "beside", IN_PLACE: "in place", NONE: "refused"}
 
 
 def from_result(result: KeyValues, now: datetime) -> dict[str, Any] | None:
-    """Return the outlook that a dump has put into its result, or None when it has found out nothing.
-
-    Args:
-        result: The dump's result.
-        now: The moment, UTC.
-    """
     method = result.text("restore_method")
     if method not in _WORDS:
         return None
@@ -53,17 +41,10 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def word(outlook: object) -> str:
-    """Return the method for a table: `beside`, `in place`, `refused`, or `?`."""
     return _SHORT.get(str(outlook.get("method")), "?") if isinstance(outlook, dict) else "?"
 
 
 def sentence(outlook: object, *, remedies: bool = True) -> str:
-    """Return an outlook for people, or nothing when there is none.
-
-    Args:
-        outlook: What `status.json` says; another version may have written it.
-        remedies: Whether to add what would make it better.
-    """
     method = str(outlook.get("method")) if isinstance(outlook, dict) else ""
     if not isinstance(outlook, dict) or method not in _WORDS:
         return ""

@@ -1,5 +1,4 @@
-"""How a run ended, as its log and its pod's termination message say it; `status.json` is in retention/pod/status.py."""
-
+# Comments are left out here; they are in retention/pod/report.py of the project.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,32 +20,12 @@ REFUSAL_REMEDY = (
 )
 
 TERMINATION_BYTES = 4096
-"""Kubernetes keeps no more of a container's termination message."""
 
 OK, WARNING, REFUSED, FAILED = "ok", "warning", "refused", "failed"
 
 
 @dataclass(slots=True)
 class RunOutcome:
-    """How a run of `finish` ended for one database.
-
-    Attributes:
-        database: Its name.
-        cluster: Its cluster, empty when its configuration cannot be read.
-        namespace: The cluster's namespace, likewise.
-        published: Archive names that this run has published, oldest first.
-        recovered: Those among them that an earlier run had staged.
-        deleted: What this run has deleted, newest first.
-        backups: The backups at the end, newest first; None when the directory could not be scanned.
-        bad: Names of archives on the volume that are bad or damaged.
-        problems: Why it failed.
-        refusal: Why nothing was deleted although the policy asks for it.
-        warnings: What to know about it, though it worked.
-        notes: What happened, in order, for the table's last column.
-        seconds: How long it took.
-        kept_by: Its policy and limits; None when they could not be read.
-        restore: The outlook for a restore; None when this run's dump has found out nothing.
-    """
 
     database: str
     cluster: str = ""
@@ -66,7 +45,6 @@ class RunOutcome:
 
     @property
     def result(self) -> str:
-        """One word: failed, refused, warning or ok."""
         if self.problems:
             return FAILED
         if self.refusal is not None:
@@ -74,11 +52,9 @@ class RunOutcome:
         return WARNING if self.warnings else OK
 
     def newest(self, now: datetime) -> Backup | None:
-        """Return the newest backup that is not dated after now."""
         return next((backup for backup in self.backups or () if backup.time <= now), None)
 
     def why(self) -> str:
-        """Return the table's last column: the first thing to know."""
         if self.problems:
             return self.problems[0].problem
         if self.refusal is not None:
@@ -87,7 +63,6 @@ class RunOutcome:
 
 
 def exit_code(outcomes: Iterable[RunOutcome]) -> ExitCode:
-    """Return a run's exit code: a failure beats a refusal."""
     results = {outcome.result for outcome in outcomes}
     if FAILED in results:
         return ExitCode.FAILED
@@ -95,7 +70,6 @@ def exit_code(outcomes: Iterable[RunOutcome]) -> ExitCode:
 
 
 def finish_table(outcomes: Sequence[RunOutcome], now: datetime) -> str:
-    """Return the table that ends a run's log: one line a database."""
     rows = []
     for outcome in outcomes:
         newest = outcome.newest(now)
@@ -114,7 +88,6 @@ def finish_table(outcomes: Sequence[RunOutcome], now: datetime) -> str:
 
 
 def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str], now: datetime) -> bytes:
-    """Return the pod's termination message, worst database first, cut to what Kubernetes keeps."""
     order = {FAILED: 0, REFUSED: 1, WARNING: 2, OK: 3}
     ranked = sorted(outcomes, key=lambda outcome: order[outcome.result])
     failed = sum(outcome.result == FAILED for outcome in outcomes)
@@ -124,7 +97,6 @@ def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str],
         newest = outcome.newest(now)
         age = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
         lines.append(f"{outcome.database} {outcome.result} ({age}): {outcome.why()}")
-    # Last, so that they are the first to go where there are too many databases.
     for outcome in ranked:
         if text := outlook.sentence(outcome.restore, remedies=False):
             lines.append(f"{outcome.database}: {text}")
@@ -132,7 +104,6 @@ def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str],
 
 
 def cut(content: bytes) -> bytes:
-    """Return a termination message cut to what Kubernetes keeps."""
     if len(content) <= TERMINATION_BYTES:
         return content
     ellipsis = "…".encode()

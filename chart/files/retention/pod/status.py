@@ -1,8 +1,4 @@
-"""`status.json`, which all runs and drills of a volume share: read, merged and written here alone.
-
-Its fields are in docs/architecture.md. Several CronJobs share the file: each replaces what concerns its own databases.
-"""
-
+# Comments are left out here; they are in retention/pod/status.py of the project.
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -24,20 +20,13 @@ _LOCK_SECONDS = 30
 _MOST_BYTES = 16 * 1024 * 1024
 
 _FORGET_AFTER = timedelta(days=7)
-"""How long a database stays in the file that no run names and that has nothing on the volume."""
 
 
 def read(root: Folder) -> bytes | None:
-    """Return the file's content, or None when there is no such file.
-
-    Raises:
-        VolumeError: When it cannot be read.
-    """
     return root.read(STATUS, _MOST_BYTES)
 
 
 def parse(content: bytes) -> dict[str, Any] | None:
-    """Return the file's entries by database, or None when it cannot be understood."""
     try:
         databases = json.loads(content)["databases"]
     except (ValueError, RecursionError, KeyError, TypeError):
@@ -46,39 +35,16 @@ def parse(content: bytes) -> dict[str, Any] | None:
 
 
 def write_run(root: Folder, outcomes: Iterable[RunOutcome], *, now: datetime, holder: str) -> str:
-    """Put the outcomes of a run into the file.
-
-    Args:
-        root: The volume.
-        outcomes: One for each database of the run.
-        now: The moment of the run, UTC.
-        holder: How the lock names us.
-
-    Returns:
-        A warning, or nothing: a report must not fail the run that it reports.
-    """
     return _update(
         root, lambda earlier: merge_run(earlier, list(outcomes), scan_root(root).databases, now), now, holder
     )
 
 
 def write_drills(root: Folder, drills: Mapping[str, Any], *, now: datetime, holder: str) -> str:
-    """Put the drills of databases into the file, by their names; all else stays as it was.
-
-    Args:
-        root: The volume.
-        drills: What the file says about the drill of each database.
-        now: The moment of the drill, UTC.
-        holder: How the lock names us.
-
-    Returns:
-        A warning, or nothing: a report must not fail the drill that it reports.
-    """
     return _update(root, lambda earlier: merge_drills(earlier, drills), now, holder)
 
 
 def _update(root: Folder, merge: _Merge, now: datetime, holder: str) -> str:
-    """Change the file under its lock; return a warning, or nothing."""
     try:
         with locks.locked(root, STATUS_LOCK, seconds=_LOCK_SECONDS, holder=holder):
             content = read(root)
@@ -100,17 +66,6 @@ def _format(databases: Mapping[str, Any], now: datetime) -> bytes:
 
 
 def merge_run(earlier: _Entries, outcomes: Iterable[RunOutcome], present: Iterable[str], now: datetime) -> _Entries:
-    """Return the entries after a run.
-
-    The entry of a database that is neither in this run nor on the volume goes a week after its last run: until then the
-    database may belong to another CronJob that has failed from its first run on.
-
-    Args:
-        earlier: The entries before it.
-        outcomes: One for each database of the run.
-        present: The databases on the volume.
-        now: The moment of the run, UTC.
-    """
     ours = {outcome.database: entry(outcome, earlier.get(outcome.database), now) for outcome in outcomes}
     staying = {*ours, *present}
     others = {name: one for name, one in earlier.items() if name in staying or _ran_lately(one, now)}
@@ -124,7 +79,6 @@ def _ran_lately(earlier: object, now: datetime) -> bool:
 
 
 def merge_drills(earlier: _Entries, drills: Mapping[str, Any]) -> _Entries:
-    """Return the entries after a drill: each drilled database has its drill, all else is as it was."""
     merged = dict(earlier)
     for database, drill in drills.items():
         before = earlier.get(database)
@@ -133,17 +87,9 @@ def merge_drills(earlier: _Entries, drills: Mapping[str, Any]) -> _Entries:
 
 
 def entry(outcome: RunOutcome, previous: object, now: datetime) -> dict[str, Any]:
-    """Return the entry of a database after a run.
-
-    Args:
-        outcome: How the run ended for it.
-        previous: Its entry before, or None.
-        now: The moment of the run, UTC.
-    """
     newest = outcome.newest(now)
     at = now.isoformat(timespec="seconds")
     earlier = previous if isinstance(previous, dict) else {}
-    # If the directory could not be scanned, an earlier refusal still holds.
     refused = earlier.get("refused") if outcome.backups is None and outcome.refusal is None else outcome.refusal
     return {
         "database": outcome.database,
@@ -166,9 +112,7 @@ def entry(outcome: RunOutcome, previous: object, now: datetime) -> dict[str, Any
         "problems": [{"problem": error.problem, "remedy": error.remedy} for error in outcome.problems],
         "warnings": outcome.warnings,
         "seconds": round(outcome.seconds, 1),
-        # A dump that has failed has found out nothing: the earlier outlook stays, with its moment.
         "restore": outcome.restore or earlier.get("restore"),
-        # Drills write this field; a run keeps it.
         "drill": earlier.get("drill"),
     }
 

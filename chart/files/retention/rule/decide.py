@@ -1,10 +1,4 @@
-"""Decides about the backups of a database: the rule, and the safety limits around it.
-
-The limits never change the rule: backups that are pinned or dated after now are exempt; the newest backup and the one
-made by this run are never deleted; only published backups are planned. A budget of bytes deletes the oldest backups
-that the rule keeps, but leaves a minimum number of them.
-"""
-
+# Comments are left out here; they are in retention/rule/decide.py of the project.
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +11,6 @@ from retention.rule.policy import DEFAULT_LIMITS, Limits, Policy
 from retention.text import format_size
 
 FREE_DELETIONS = 3
-"""A prune of this many backups is never refused: one new backup can replace that many."""
 
 BUDGET_RULE = "budget"
 
@@ -26,7 +19,6 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a decision needs to know about a backup of which only the name is given; a size of None is not known."""
 
     name: str
     base: str
@@ -37,34 +29,28 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """A backup that was decided about."""
 
     backup: Candidate | Backup
 
     @property
     def name(self) -> str:
-        """The archive's file name."""
         return self.backup.name
 
     @property
     def base(self) -> str:
-        """The base of its files."""
         return self.backup.base
 
     @property
     def time(self) -> datetime:
-        """When the dump began, UTC."""
         return self.backup.time
 
     @property
     def bytes(self) -> int | None:
-        """The archive's size, None when it is not known."""
         return self.backup.bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Keep(_Decided):
-    """A backup that stays: the tier's name, or newest, oldest, pinned, future; and one sentence why."""
 
     tier: str
     reason: str
@@ -72,7 +58,6 @@ class Keep(_Decided):
 
 @dataclass(frozen=True, slots=True)
 class Delete(_Decided):
-    """A backup that goes: a short word for the rule, and one sentence why."""
 
     rule: str
     reason: str
@@ -80,16 +65,6 @@ class Delete(_Decided):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What happens to the backups of one database.
-
-    Attributes:
-        database: Whose backups they are.
-        keep: The backups that stay, newest first.
-        delete: The backups that go, newest first.
-        ignored: What does not count, and why.
-        refusal: Why this must not be carried out unless large prunes are allowed; empty when it may be.
-        over_budget: Why the backups that stay take more than the budget; empty when they do not.
-    """
 
     database: str
     keep: tuple[Keep, ...]
@@ -99,7 +74,6 @@ class Decision:
     over_budget: str
 
     def to_dict(self) -> dict[str, object]:
-        """Return the decision as the machine interface shows it."""
         return {
             "database": self.database,
             "keep": [{"name": kept.name, "tier": kept.tier, "reason": kept.reason} for kept in self.keep],
@@ -116,7 +90,6 @@ def decide_scan(
     own: frozenset[str] = frozenset(),
     limits: Limits = DEFAULT_LIMITS,
 ) -> Decision:
-    """Decide about the backups in a database's directory; see `decide`."""
     return decide(scan.database, scan.backups, scan.not_counted(), policy, now=now, own=own, limits=limits)
 
 
@@ -130,18 +103,6 @@ def decide(
     own: frozenset[str] = frozenset(),
     limits: Limits = DEFAULT_LIMITS,
 ) -> Decision:
-    """Decide which backups of a database stay.
-
-    Args:
-        database: Whose backups they are.
-        candidates: All published ones, in any order.
-        ignored: What does not count; passed through.
-        policy: The retention policy.
-        now: Backups dated later are exempt. A pin that has ended by then holds on until another run has made a backup
-            after its end: a clock that is ahead must not end the pins.
-        own: Bases of backups that the calling run has made.
-        limits: The safety limits around the policy.
-    """
     candidates = list(candidates)
     proved = _proved_moment(candidates, own, now) if any(candidate.pin is not None for candidate in candidates) else now
     exempted: list[Keep] = []
@@ -164,12 +125,6 @@ def decide(
 
 
 def spare(decision: Decision, pinned: Mapping[str, Pin]) -> Decision:
-    """Return a decision that keeps some of what it deletes, because it has been pinned since.
-
-    Args:
-        decision: The decision.
-        pinned: The pins of the backups to keep, by their bases.
-    """
     if not pinned:
         return decision
     kept = [_pinned(gone.backup, pinned[gone.base]) for gone in decision.delete if gone.base in pinned]
@@ -183,13 +138,11 @@ def spare(decision: Decision, pinned: Mapping[str, Pin]) -> Decision:
 def _by_rule(
     planned: Sequence[Candidate | Backup], policy: Policy, protected: Set[str]
 ) -> tuple[list[Keep], list[Delete]]:
-    """Return what the rule keeps, and the protected backups with it, and what it deletes; both newest first."""
     result = plan([candidate.time for candidate in planned], policy)
     places = iter(result.keep)
     causes = ((rule.name.lower().replace("_", "-"), reason) for rule, reason, times in result.grouped() for _ in times)
     keep: list[Keep] = []
     delete: list[Delete] = []
-    # Both halves of the plan are in the same order as what was planned, and no moment occurs twice in one database.
     place = next(places, None)
     for candidate in planned:
         if place is not None and place.time == candidate.time:
@@ -207,11 +160,6 @@ def _by_rule(
 def _by_budget(
     keep: list[Keep], delete: list[Delete], exempt_bytes: int, protected: Set[str], limits: Limits, most: int
 ) -> str:
-    """Move from `keep` to `delete` the oldest backups that exceed the budget, but leave the minimum number.
-
-    Returns:
-        Why the backups that stay still take more than the budget, or nothing.
-    """
     total = exempt_bytes + sum(kept.bytes or 0 for kept in keep)
     victims: set[str] = set()
     for kept in reversed(keep[limits.min_backups :]):
@@ -236,10 +184,6 @@ _time_of = attrgetter("time")
 
 
 def _proved_moment(candidates: Iterable[Candidate | Backup], own: Set[str], now: datetime) -> datetime:
-    """Return a moment that has come for certain: another run has made a backup then.
-
-    That of the calling run alone proves nothing: it has the same clock, which may be ahead by a year.
-    """
     others = (candidate.time for candidate in candidates if candidate.time <= now and candidate.base not in own)
     return max(others, default=_BEGINNING)
 
@@ -271,7 +215,6 @@ def _with_pin(reason: str, candidate: Candidate | Backup) -> str:
 
 
 def _refusal(database: str, delete: Sequence[Delete], planned: Sequence[Candidate | Backup], limits: Limits) -> str:
-    """Return why a prune is large, or nothing; pinned backups and those dated after now count in neither share."""
     if len(delete) <= FREE_DELETIONS:
         return ""
     count, total = len(delete), len(planned)

@@ -1,5 +1,4 @@
-"""What another policy would do to the existing backups: two decisions, and how they differ."""
-
+# Comments are left out here; they are in retention/rule/diff.py of the project.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,17 +10,6 @@ DELETE, KEEP, MOVE = "delete", "keep", "move"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A backup about which two policies decide differently.
-
-    Attributes:
-        what: `delete` (it would stay, and goes), `keep` (it would go, and stays), or `move` (to another tier).
-        name: The archive's file name.
-        time: When the dump began, UTC.
-        bytes: Its size, None when it is not known.
-        before: The tier that keeps it as it is, None for none.
-        after: The tier that would keep it, None for none.
-        reason: Why the new policy decides so.
-    """
 
     what: str
     name: str
@@ -34,24 +22,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two decisions about one database differ.
-
-    Attributes:
-        database: Whose backups they are.
-        changes: Newest first.
-        refusal: Why the deletions of the new policy would be refused as a large prune; empty when they would not.
-    """
 
     database: str
     changes: tuple[Change, ...]
     refusal: str
 
     def of(self, what: str) -> list[Change]:
-        """Return the changes of one kind, newest first."""
         return [change for change in self.changes if change.what == what]
 
     def to_dict(self) -> dict[str, object]:
-        """Return the difference as the machine interface shows it."""
         return {
             "database": self.database,
             "changes": [
@@ -70,7 +49,6 @@ class Difference:
 
 
 def compare(before: Decision, after: Decision) -> Difference:
-    """Return how two decisions about the same backups differ."""
     kept_before = {kept.name: kept for kept in before.keep}
     kept_after = {kept.name: kept for kept in after.keep}
     changes = [

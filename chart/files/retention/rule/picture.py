@@ -1,9 +1,4 @@
-"""A simulation as a picture: a row a day, the ages of the backups on a logarithmic axis, gaps made visible.
-
-Tiers differ by shape as well as by colour. The colours can be distinguished by people with impaired vision of red,
-green or blue, on a light background and, if the reader's system prefers it, on a dark one.
-"""
-
+# Comments are left out here; they are in retention/rule/picture.py of the project.
 from collections.abc import Iterator
 from datetime import timedelta
 from html import escape
@@ -36,7 +31,6 @@ _WIDTH, _LEFT, _RIGHT = 960, 72, 28
 _LINE, _ROW, _MOST_ROWS = 20, 15, 42
 
 _MIDDLE, _LAST = 235, 590
-"""Where the second and the third column of the legend begin."""
 
 _TICK_ROOM = 46
 _SUMMARY_LENGTH = 112
@@ -49,7 +43,6 @@ _TICKS = (
     *((365 * years * _DAY, f"{years}y") for years in (1, 2, 3, 5, 10, 20, 50, 100)),
 )
 
-# Drawn around the origin, all of about the same area.
 _SHAPES = (
     '<circle r="4.4"/>',
     '<rect x="-4" y="-4" width="8" height="8"/>',
@@ -61,12 +54,10 @@ _SHAPES = (
 
 
 def to_svg(simulation: Simulation) -> str:
-    """Return a simulation as one SVG document that needs nothing else."""
     return _Drawing(simulation).svg()
 
 
 def to_html(simulation: Simulation) -> str:
-    """Return a simulation as one page: the picture, and the same days as a table."""
     scenario = simulation.scenario
     names = [tier.name for tier in scenario.policy.tiers]
     header = ["day", *names, "total", "made", "deleted", "reach", "largest gap", *(["size"] if scenario.size else [])]
@@ -110,7 +101,6 @@ def _short(name: str) -> str:
 
 
 class _Drawing:
-    """Lays the picture out from top to bottom: title, summary, a line a tier, the axis, a row a day."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -123,7 +113,6 @@ class _Drawing:
         self._parts: list[str] = []
 
     def svg(self) -> str:
-        """Return the document."""
         y = self._head(30)
         y = self._legend(y + 14)
         top = y + 34
@@ -234,7 +223,6 @@ class _Drawing:
             self._mark(self._x(day.end - kept.time), y, index.get(kept.tier, "o"))
 
     def _wide(self, day: Day) -> Iterator[tuple[float, float]]:
-        """Yield where a gap is wider than the tier of its older end promises, and the time since the newest backup."""
         scenario = self._simulation.scenario
         slack = scenario.jitter + timedelta(minutes=1)
         newest = day.end - day.keep[0].time

@@ -1,18 +1,4 @@
-"""The retention rule: which backups a policy keeps.
-
-A pure function of the backups' times and the policy. It knows no clock and no history, so that pruning rarely, often,
-twice, or half (after a crash) ends in the same set: `plan(A | B) == plan(plan(A) | B)`.
-
-The rule, in the words of `docs/retention.md`:
-
-* `slot = floor((time - phase) / every)`. In a slot of the first tier only the newest backup is a candidate, a *rep*. A
-  rep is a *mark* of a tier when it is the newest rep of its slot of that tier's width.
-* The walk goes from the newest rep to the oldest. A tier takes the marks of its own width until its places for marks
-  are full; the next tier begins with the next older rep. Until then it also takes the newest reps that are marks of the
-  tier before but not of its own, as many as it has places in transit.
-* When the walk ends and the last tier has free places, the oldest backup of all is kept too.
-"""
-
+# Comments are left out here; they are in retention/rule/plan.py of the project.
 import enum
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +20,6 @@ _ZERO: Final = timedelta(0)
 
 
 class Place(enum.Enum):
-    """The kind of place in its tier that a backup has."""
 
     MARK = "mark"
     TRANSIT = "transit"
@@ -42,7 +27,6 @@ class Place(enum.Enum):
 
 
 class Rule(enum.Enum):
-    """Why a backup is deleted."""
 
     SAME_SLOT = "a newer backup in the same slot of the first tier"
     NOT_A_MARK = "not the newest of its slot in the tier that it has come to"
@@ -51,14 +35,6 @@ class Rule(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A backup that is kept.
-
-    Attributes:
-        time: When the backup began.
-        tier: The tier's name, or `oldest`.
-        place: The kind of place that it has there.
-        reason: One short sentence for people.
-    """
 
     time: datetime
     tier: str
@@ -68,7 +44,6 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A backup that is deleted: by which rule, and one short sentence for people."""
 
     time: datetime
     rule: Rule
@@ -77,7 +52,6 @@ class Deleted:
 
 @dataclass(slots=True)
 class _Cause:
-    """Why `count` backups in a row are deleted."""
 
     rule: Rule
     tier: int
@@ -86,17 +60,10 @@ class _Cause:
 
 
 _Kept = tuple[datetime, int, Place, int]
-"""A kept backup: its time, the number of its tier, its kind of place, and its number among those of the tier."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a policy keeps of a set of backups.
-
-    Attributes:
-        policy: The policy.
-        delete: The times of the deleted backups, newest first; `explain` adds the reasons.
-    """
 
     policy: Policy
     delete: tuple[datetime, ...]
@@ -105,23 +72,19 @@ class Plan:
 
     @cached_property
     def keep(self) -> tuple[Kept, ...]:
-        """The kept backups, newest first."""
         quotas = self.policy.quotas()
         return tuple(self._explained(one, quotas[one[1]]) for one in self._kept)
 
     @property
     def kept(self) -> frozenset[datetime]:
-        """The times of the kept backups."""
         return frozenset(time for time, *_ in self._kept)
 
     def explain(self) -> Iterator[Deleted]:
-        """Yield the deleted backups, newest first, each with its reason."""
         for rule, reason, times in self.grouped():
             for time in times:
                 yield Deleted(time, rule, reason)
 
     def grouped(self) -> Iterator[tuple[Rule, str, Sequence[datetime]]]:
-        """Yield the deleted backups, newest first, grouped where backups in a row have the same rule and reason."""
         begin = 0
         for cause in self._causes:
             end = begin + cause.count
@@ -155,18 +118,6 @@ class Plan:
 
 
 def plan(times: Iterable[datetime], policy: Policy) -> Plan:
-    """Decide which backups stay.
-
-    Args:
-        times: When the backups began, in any order; aware datetimes in UTC. A time that occurs twice counts once.
-        policy: The retention policy.
-
-    Returns:
-        The plan. Every time is in it exactly once, and the newest is always kept.
-
-    Raises:
-        TimeInputError: When a time is naive, or not in UTC.
-    """
     walk = _Walk(_oldest_first(times), policy)
     for number, quota in enumerate(policy.quotas()):
         walk.fill(number, quota)
@@ -175,16 +126,13 @@ def plan(times: Iterable[datetime], policy: Policy) -> Plan:
 
 
 class _Walk:
-    """One pass from the newest rep to the oldest."""
 
     __slots__ = ("_finest", "_full", "_left", "_ordered", "_origin", "_tiers", "causes", "delete", "kept")
 
     def __init__(self, ordered: list[datetime], policy: Policy) -> None:
         self._tiers = policy.tiers
-        # Widths nest, so that a slot begins here for every one of them.
         self._origin = _EPOCH + policy.phase % policy.tiers[-1].every
         self._finest = policy.tiers[0].every
-        # Oldest first; the first `_left` of these are not decided about yet.
         self._ordered = ordered
         self._left = len(ordered)
         self._full = False
@@ -193,9 +141,7 @@ class _Walk:
         self.causes: list[_Cause] = []
 
     def fill(self, number: int, quota: Quota) -> None:
-        """Walk on until all places for marks of a tier are taken, or no backup is left."""
         ordered, left, every = self._ordered, self._left, self._tiers[number].every
-        # A rep is a mark when it is older than the slot that the next newer one is in.
         edge = self._slot_start(ordered[left], every) if left < len(ordered) else None
         winner = None
         marks = transit = 0
@@ -219,7 +165,6 @@ class _Walk:
         self._full = marks == quota.marks
 
     def end(self) -> None:
-        """Delete what is older than full tiers; keep the oldest of all if the last tier has free places."""
         last = len(self._tiers) - 1
         if self._left:
             self._drop(0, self._left, Rule.TIERS_FULL, last, self.kept[-1][0])
@@ -228,7 +173,6 @@ class _Walk:
             self.kept.append((self.delete.pop(), last, Place.OLDEST, 1))
 
     def _drop_slot(self, rep: datetime, left: int) -> int:
-        """Delete what is in the same slot of the first tier as a rep; return how many are left then."""
         begin = bisect_left(self._ordered, self._slot_start(rep, self._finest), 0, left)
         if begin < left:
             self._drop(begin, left, Rule.SAME_SLOT, 0, rep)
@@ -241,20 +185,16 @@ class _Walk:
         self._note(rule, tier, winner, len(times))
 
     def _newest_of_slot(self, edge: datetime, every: timedelta) -> datetime:
-        """Return the newest rep of a slot that an earlier tier has reached; it is kept, being a mark of each tier."""
         older = (time for time, *_ in reversed(self.kept))
         return max(takewhile(lambda time: self._slot_start(time, every) == edge, older))
 
     def _slot_start(self, time: datetime, every: timedelta) -> datetime:
-        """Return the first moment of the slot that a time falls in."""
         try:
             return time - (time - self._origin) % every
         except OverflowError:
-            # The slot began before the first moment that a datetime can express.
             return _BEGINNING
 
     def _note(self, rule: Rule, tier: int, winner: datetime, count: int) -> None:
-        """Note the rule of the last deletions; a row of them with one reason is noted once."""
         last = self.causes[-1] if self.causes else None
         if last is not None and last.winner is winner and last.rule is rule and last.tier == tier:
             last.count += count

@@ -1,11 +1,4 @@
-"""The retention policy: tiers, what makes them valid, and their form as JSON.
-
-A *tier* keeps `keep` backups, one per `every`, up to the age `until`; the last tier has no end. Tiers are listed finest
-first and their widths nest. Part of a tier's places are *marks* (the newest backup of each slot of `every`), the rest
-are places *in transit*: for backups that have left the tier before and are not yet marks of this one.
-A new option of a tier begins here: a field of `Tier`, its check, and its form as JSON.
-"""
-
+# Comments are left out here; they are in retention/rule/policy.py of the project.
 import json
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,10 +8,8 @@ from retention.errors import PolicyError
 from retention.text import DURATION_HELP, LONGEST, format_duration, parse_duration
 
 RESERVED_NAMES: Final = frozenset({"newest", "oldest", "pinned", "future"})
-"""What a plan says instead of a tier's name for backups that no tier keeps."""
 
 DEFAULT_PHASE: Final = timedelta(seconds=-900)
-"""Slots begin a quarter of an hour before the schedule's minute, so that a late start falls in its own slot."""
 
 _SECOND = timedelta(seconds=1)
 _MOST = 1_000_000
@@ -26,14 +17,6 @@ _MOST = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One tier of a policy.
-
-    Attributes:
-        name: What plans and reports call it.
-        every: The width of its slots, whole seconds.
-        keep: How many backups it keeps, 1 or more.
-        until: The age where it ends; None for the last tier alone.
-    """
 
     name: str
     every: timedelta
@@ -43,7 +26,6 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How a tier's places divide: `marks` for the newest of each slot, `transit` for backups on their way there."""
 
     marks: int
     transit: int
@@ -51,15 +33,6 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A valid retention policy.
-
-    Attributes:
-        tiers: Finest first, at least one.
-        phase: Where slots begin, counted from the Unix epoch; any whole number of seconds.
-
-    Raises:
-        PolicyError: When the tiers contradict themselves or each other.
-    """
 
     tiers: tuple[Tier, ...]
     phase: timedelta = DEFAULT_PHASE
@@ -69,7 +42,6 @@ class Policy:
 
     @classmethod
     def default(cls) -> Self:
-        """Return the default policy: 6 Hourly, 4 12-Hourly, 5 Daily."""
         hour = timedelta(hours=1)
         return cls(
             (
@@ -81,11 +53,9 @@ class Policy:
 
     @property
     def most(self) -> int:
-        """The number of backups that a plan never exceeds."""
         return sum(tier.keep for tier in self.tiers)
 
     def quotas(self) -> tuple[Quota, ...]:
-        """Return how many of each tier's places are marks, and how many are for backups in transit."""
         quotas = []
         begin = timedelta(0)
         for tier in self.tiers:
@@ -98,22 +68,12 @@ class Policy:
 
     @classmethod
     def from_json(cls, text: str, source: str = "policy") -> Self:
-        """Return the policy that a JSON document describes.
-
-        Args:
-            text: `{"phase": seconds, "tiers": [{"name", "every", "keep", "until"}…]}`; `phase` may be missing.
-            source: What errors call the document, usually its path.
-
-        Raises:
-            PolicyError: Naming the field and what it should be.
-        """
         try:
             return cls(*_fields_of(text))
         except PolicyError as error:
             raise PolicyError(f"{source}: {error.problem}", error.remedy) from None
 
     def to_json(self) -> str:
-        """Return the JSON document that `from_json` reads."""
         tiers = []
         for tier in self.tiers:
             fields: dict[str, Any] = {"name": tier.name, "every": format_duration(tier.every), "keep": tier.keep}
@@ -125,16 +85,6 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The safety limits around the policy of one database; they never change the rule.
-
-    Attributes:
-        large_percent: More than this share of the backups, or of their bytes, is a large prune; 1 to 99.
-        max_bytes: The most that all archives may take together; None for no budget.
-        min_backups: How many of the newest backups the budget never deletes, 1 or more.
-
-    Raises:
-        PolicyError: Naming the limit and what it should be.
-    """
 
     large_percent: int = 50
     max_bytes: int | None = None
@@ -150,7 +100,6 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
-"""A large prune is one of more than half; no budget."""
 
 
 def _check(policy: Policy) -> None:

@@ -1,8 +1,4 @@
-"""Simulates what a policy would keep, day by day: a schedule with its disturbances, pruned after each backup.
-
-The simulation runs the same rule that prunes; nothing here decides anything.
-"""
-
+# Comments are left out here; they are in retention/rule/simulate.py of the project.
 import math
 import random
 from collections import Counter
@@ -21,12 +17,10 @@ _SECOND = timedelta(seconds=1)
 _ZERO = timedelta(0)
 
 _LINE = 60
-"""Characters of a timeline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A period without backups: when it begins, counted from the start of the simulation, and how long it lasts."""
 
     begin: timedelta
     length: timedelta
@@ -34,21 +28,6 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is simulated.
-
-    Attributes:
-        policy: The policy.
-        start: When the first backup is due, UTC.
-        every: The schedule's interval.
-        length: How long the simulation lasts.
-        jitter: The most that a start is late; each is late by a random part of it.
-        outages: When no backup is made.
-        fail_percent: How many of a hundred runs fail, at random.
-        manual: How many additional backups are made by hand each day, at random minutes.
-        size: Bytes of the first archive; 0 to leave sizes out.
-        growth_percent: By how much archives grow in thirty days.
-        seed: Of the random numbers; the same seed gives the same simulation.
-    """
 
     policy: Policy
     start: datetime
@@ -63,26 +42,12 @@ class Scenario:
     seed: int = 0
 
     def size_at(self, time: datetime) -> int:
-        """Return the bytes of an archive made at that time."""
         grown: float = (1 + self.growth_percent / 100) ** ((time - self.start) / _MONTH)
         return round(self.size * grown)
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What is on disk at the end of a day.
-
-    Attributes:
-        day: Counted from 1.
-        end: The day's last moment, from which ages are counted.
-        keep: What is there, newest first.
-        kept: How many backups each tier keeps, and `oldest`.
-        gaps: For each tier that keeps one, the largest gap between one of its backups and the next newer one.
-        reach: The age of the oldest, counted from the newest.
-        made: How many backups were made in that day.
-        deleted: How many were deleted in that day.
-        bytes: What they take together.
-    """
 
     day: int
     end: datetime
@@ -96,21 +61,11 @@ class Day:
 
     @property
     def total(self) -> int:
-        """How many there are."""
         return len(self.keep)
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """The bounds that hold once the tiers are full for the first time.
-
-    Attributes:
-        since: How long after the start that was.
-        kept: For each tier, the least and the most that it kept.
-        gaps: For each tier, the largest gap between one of its backups and the next newer one.
-        reach: The least and the largest age of the oldest backup, counted from the newest.
-        most_deleted: The most backups that one run deleted.
-    """
 
     since: timedelta
     kept: dict[str, tuple[int, int]]
@@ -121,7 +76,6 @@ class Steady:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """How a scenario went: its days, what held in the steady state (None when the tiers were never full), the end."""
 
     scenario: Scenario
     days: tuple[Day, ...]
@@ -140,7 +94,6 @@ class _Step:
 
 
 def simulate(scenario: Scenario) -> Simulation:
-    """Run a scenario through the rule."""
     steps = list(_steps(scenario))
     full = next((index for index, step in enumerate(steps) if _is_full(step, scenario.policy)), None)
     return Simulation(
@@ -155,8 +108,7 @@ def simulate(scenario: Scenario) -> Simulation:
 
 
 def starts(scenario: Scenario) -> list[datetime]:
-    """Return when the backups of a scenario begin, oldest first."""
-    chance = random.Random(scenario.seed)  # noqa: S311 - late starts, not secrets
+    chance = random.Random(scenario.seed)
     made = []
     due = _ZERO
     while due < scenario.length:
@@ -239,23 +191,14 @@ def _steady(scenario: Scenario, steps: list[_Step]) -> Steady:
 
 
 def place(age: timedelta, unit: timedelta, longest: timedelta) -> float:
-    """Return where an age lies on a logarithmic axis: 0 for none, 1 for the longest.
-
-    Args:
-        age: The age; a negative one counts as none.
-        unit: The age from which on the axis is logarithmic, and below which it is nearly even.
-        longest: The axis's end.
-    """
     return math.log1p(max(age, _ZERO) / unit) / math.log1p(max(longest, unit) / unit)
 
 
 def longest_age(simulation: Simulation) -> timedelta:
-    """Return the largest age of a backup at the end of any day."""
     return max((day.end - day.keep[-1].time for day in simulation.days if day.keep), default=_DAY)
 
 
 def to_dict(simulation: Simulation) -> dict[str, object]:
-    """Return a simulation as the machine interface shows it; durations in seconds."""
     steady = simulation.steady
     return {
         "start": simulation.scenario.start.isoformat(),
@@ -292,7 +235,6 @@ def to_dict(simulation: Simulation) -> dict[str, object]:
 
 
 def to_text(simulation: Simulation) -> str:
-    """Return a simulation for people: a line a day, with a timeline whose axis is logarithmic."""
     scenario = simulation.scenario
     names = [tier.name for tier in scenario.policy.tiers]
     longest = longest_age(simulation)
@@ -318,7 +260,6 @@ def to_text(simulation: Simulation) -> str:
 
 
 def summary(simulation: Simulation) -> list[str]:
-    """Return the summary of a simulation, line by line."""
     names = [tier.name for tier in simulation.scenario.policy.tiers]
     steady, lines = simulation.steady, []
     if steady is None:
@@ -354,7 +295,6 @@ def _seconds(duration: timedelta) -> int:
 
 
 def format_span(duration: timedelta) -> str:
-    """Return a duration for people, to the minute."""
     if duration % timedelta(hours=1) == _ZERO:
         return format_duration(duration) if duration else "0h"
     minutes = -(-duration // timedelta(minutes=1))

@@ -1,9 +1,4 @@
-"""Directories and files of the volume, reached without ever following a link.
-
-Every operation names a file relative to an open directory, so that a path which is swapped for a link cannot lead it
-elsewhere. Operating-system errors become one sentence with the full path and a remedy.
-"""
-
+# Comments are left out here; they are in retention/volume/folder.py of the project.
 import contextlib
 import errno
 import os
@@ -16,9 +11,7 @@ from retention.errors import VolumeError
 from retention.names import temporary_name
 
 SMALL_FILE = 64 * 1024
-"""No sidecar, result or lock is larger than this many bytes."""
 
-# A device or a pipe in the place of a file must not block the reader.
 _READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FIRST_READ = 4096
 
@@ -47,7 +40,6 @@ _REMEDIES = {
 
 
 def volume_error(error: OSError, path: str) -> VolumeError:
-    """Return an operating system's refusal as one sentence with the path and a remedy."""
     number = error.errno or 0
     return VolumeError(f"{path}: {os.strerror(number) if number else error}", _REMEDIES.get(number, ""), number)
 
@@ -61,7 +53,6 @@ def _volume_errors(path: str) -> Iterator[None]:
 
 
 class Folder:
-    """An open directory of the volume."""
 
     __slots__ = ("_fd", "path")
 
@@ -71,11 +62,6 @@ class Folder:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a directory that the user or the pod names; this one path may lead through links.
-
-        Raises:
-            VolumeError: When it is not a directory that can be read.
-        """
         with _volume_errors(str(path)):
             try:
                 return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), str(path))
@@ -83,7 +69,6 @@ class Folder:
                 raise VolumeError(f"{path!r}: {error}", "check the path") from None
 
     def child(self, name: str) -> "Folder":
-        """Open a directory inside this one; a link in its place is an error."""
         path = self.path_of(name)
         with _volume_errors(path):
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -96,23 +81,19 @@ class Folder:
         close_quietly(self._fd)
 
     def path_of(self, name: str) -> str:
-        """Return the full path of a file, for messages."""
         return f"{self.path.rstrip('/')}/{name}"
 
     def space(self) -> tuple[int, int]:
-        """Return the most bytes that this user can use on the file system, and the bytes that are used."""
         with _volume_errors(self.path):
             found = os.fstatvfs(self._fd)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
         return used + found.f_bavail * found.f_frsize, used
 
     def entries(self) -> Iterator["os.DirEntry[str]"]:
-        """Yield all directory entries, in no order; do not change the directory while this runs."""
         with _volume_errors(self.path), os.scandir(self._fd) as entries:
             yield from entries
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Return the status of a name itself (never of a link's target), or None when it does not exist."""
         with _volume_errors(self.path_of(name)):
             try:
                 return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
@@ -120,26 +101,15 @@ class Folder:
                 return None
 
     def names(self) -> set[str]:
-        """Return all names in the directory.
-
-        A file that cannot be looked at for a moment is in this list all the same; `stat` calls it missing.
-        """
         return {entry.name for entry in self.entries()}
 
     def lists(self, name: str) -> bool:
-        """Return whether the directory's list has a name: the second opinion before a file is taken for gone."""
         return any(entry.name == name for entry in self.entries())
 
     def exists(self, name: str) -> bool:
-        """Return whether anything has this name, even a dangling link."""
         return self.stat(name) is not None
 
     def open_file(self, name: str) -> int:
-        """Return a descriptor for reading a regular file; the caller closes it.
-
-        Raises:
-            VolumeError: When it is missing, is not a regular file, or cannot be read.
-        """
         with _volume_errors(self.path_of(name)):
             fd = os.open(name, _READING, dir_fd=self._fd)
             with _closed_on_error(fd):
@@ -150,17 +120,6 @@ class Folder:
     def read(
         self, name: str, most: int = SMALL_FILE, *, regular: bool = False, end: bytes | None = None
     ) -> bytes | None:
-        """Return the content of a small file, or None when it does not exist.
-
-        Args:
-            name: The file's name.
-            most: The most bytes that it may have.
-            regular: Whether the caller has seen that it is a regular file.
-            end: What nothing follows in such a file; it saves asking for more.
-
-        Raises:
-            VolumeError: When it cannot be read, is not a regular file, or is larger than `most` bytes.
-        """
         try:
             fd = os.open(name, _READING, dir_fd=self._fd)
         except FileNotFoundError:
@@ -171,7 +130,6 @@ class Folder:
             if not regular and not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise self._irregular(name)
             content = os.read(fd, _FIRST_READ)
-            # A network file system may return less than it has: only an empty answer is the end.
             while end is None or not content.endswith(end):
                 chunk = os.read(fd, max(_FIRST_READ, most + 1 - len(content)))
                 content += chunk
@@ -188,11 +146,6 @@ class Folder:
         return content
 
     def read_listed(self, name: str, most: int = SMALL_FILE) -> bytes | None:
-        """Return the content of a small file, or None when the directory's list lacks its name as well.
-
-        Raises:
-            VolumeError: As `read`, and when the file is listed and seems to be missing.
-        """
         content = self.read(name, most)
         if content is None and self.lists(name):
             content = self.read(name, most)
@@ -211,7 +164,6 @@ class Folder:
         return VolumeError(f"{self.path_of(name)}: not a regular file", "move it away")
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a small file in one step: its content is on disk before it has its name; `sync` makes the name last."""
         temporary = temporary_name(name)
         with _volume_errors(self.path_of(temporary)), contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=self._fd)
@@ -226,7 +178,6 @@ class Folder:
             os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def append(self, name: str, content: bytes) -> None:
-        """Append complete lines to a log; a line that a crash has cut off remains a line of its own."""
         with _volume_errors(self.path_of(name)):
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             fd = os.open(name, flags, 0o600, dir_fd=self._fd)
@@ -239,7 +190,6 @@ class Folder:
                 os.close(fd)
 
     def open_lock(self, name: str) -> int:
-        """Return a descriptor of a lock file, made when missing; the caller closes it."""
         with _volume_errors(self.path_of(name)):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             fd = os.open(name, flags, 0o600, dir_fd=self._fd)
@@ -248,11 +198,6 @@ class Folder:
         return fd
 
     def _own(self, fd: int, name: str) -> os.stat_result:
-        """Return the status of a file that is about to be changed in place.
-
-        Raises:
-            VolumeError: When it is not a regular file, or has a second name: that may be an archive's.
-        """
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise self._irregular(name)
@@ -263,13 +208,6 @@ class Folder:
         return status
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file; the new name must be free.
-
-        The check and the rename are two steps: the caller holds the directory's lock.
-
-        Raises:
-            VolumeError: When the new name is taken, or the system refuses.
-        """
         if self.exists(new):
             raise VolumeError(
                 f"{self.path_of(new)}: already exists", "nothing was renamed: move one of the two files away"
@@ -278,7 +216,6 @@ class Folder:
             os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def remove(self, name: str) -> bool:
-        """Remove a file, or a link itself; return False when it did not exist."""
         with _volume_errors(self.path_of(name)):
             try:
                 os.unlink(name, dir_fd=self._fd)
@@ -287,11 +224,6 @@ class Folder:
             return True
 
     def remove_listed(self, name: str) -> bool:
-        """Remove a file; return False when the directory's list lacks its name as well.
-
-        Raises:
-            VolumeError: As `remove`, and when the file is listed and seems to be missing.
-        """
         if self.remove(name):
             return True
         if not self.lists(name):
@@ -301,13 +233,11 @@ class Folder:
         return True
 
     def sync(self) -> None:
-        """Return once every name in this directory is on disk."""
         with _volume_errors(self.path):
             os.fsync(self._fd)
 
 
 def close_quietly(fd: int) -> None:
-    """Close a descriptor to which nothing was written, or everything is synced: an error would change nothing."""
     with contextlib.suppress(OSError):
         os.close(fd)
 

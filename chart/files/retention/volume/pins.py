@@ -1,10 +1,4 @@
-"""Pins: they protect a backup from pruning, for a time or forever.
-
-Everyone who changes a pin, or deletes an archive because it has none, holds the lock of the pins and looks at the pin
-under it. That lock is held for moments only: unlike the lock of the directory, nobody has to do without it because a
-dump takes long.
-"""
-
+# Comments are left out here; they are in retention/volume/pins.py of the project.
 import json
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -21,45 +15,19 @@ PIN_SCHEMA = 1
 BY_DRILL, BY_RESTORE = "drill", "restore"
 
 LOCK_SECONDS = 60
-"""How long a change waits for the lock of the pins."""
 
 
 def locked(directory: Directory, seconds: float | None = None) -> AbstractContextManager[None]:
-    """Return a context that holds the lock of the pins; take the lock of the directory first if both are needed.
-
-    Args:
-        directory: The database's directory.
-        seconds: How long to wait; 0 tries once.
-
-    Raises:
-        LockedError: On entry, when others held it all the time.
-        VolumeError: On entry, when the volume refuses.
-    """
     wait = LOCK_SECONDS if seconds is None else seconds
     return locks.locked(directory.folder, PIN_LOCK, seconds=wait, holder=directory.holder)
 
 
 def current(folder: Folder, base: str) -> Pin | None:
-    """Return the pin that an archive has now; one that cannot be read holds."""
     name = file_name(base, Kind.PIN)
     return read_pin(folder, name) if folder.exists(name) else None
 
 
 def pin(directory: Directory, name: str, *, reason: str, expires: datetime | None, now: datetime) -> None:
-    """Protect a backup from pruning, as someone asks for; a pin that someone has set before is replaced.
-
-    A drill's pin, and a restore's that holds longer, stay and keep this one for later.
-
-    Args:
-        directory: The database's directory.
-        name: The archive's file name.
-        reason: Why, as the user says it.
-        expires: When the pin expires, UTC; None for never.
-        now: The moment, UTC.
-
-    Raises:
-        RetentionError: When the backup does not exist, or the volume refuses.
-    """
     with directory.locked():
         base = next((backup.base for backup in directory.scan().backups if backup.name == name), None)
         if base is None:
@@ -73,13 +41,6 @@ def pin(directory: Directory, name: str, *, reason: str, expires: datetime | Non
 
 
 def protect(directory: Directory, base: str, *, reason: str, expires: datetime, now: datetime) -> None:
-    """Protect a backup while it is restored; a pin that holds as long stays as it is.
-
-    A drill's pin holds until the next drill moves it on: it takes this pin along, and gives it back then.
-
-    Raises:
-        RetentionError: When there is no such archive any more, or the volume refuses.
-    """
     folder = directory.folder
     with locked(directory):
         _require(folder, base)
@@ -93,26 +54,11 @@ def protect(directory: Directory, base: str, *, reason: str, expires: datetime, 
         if there is not None and there.holds(expires):
             return
         if there is not None and there.holds(now):
-            # A pin that ends sooner is noted; that of another restore would only nest deeper each time.
             replaced = there.replaced if there.by == BY_RESTORE else content.decode(errors="replace")
         _write(folder, base, _format(reason, expires, now, by=BY_RESTORE, replaced=replaced))
 
 
 def hand_on(directory: Directory, base: str, *, reason: str, others: list[str], now: datetime) -> None:
-    """Give a backup the drill's pin, forever, and take it from all others.
-
-    A pin for a limited time comes back when the drill's pin moves on.
-
-    Args:
-        directory: The database's directory.
-        base: The newest backup that a drill has proved.
-        reason: Why it is pinned.
-        others: The bases of the other backups.
-        now: The moment, UTC.
-
-    Raises:
-        RetentionError: When there is no such archive any more, or the volume refuses.
-    """
     folder = directory.folder
     with locked(directory):
         _require(folder, base)
@@ -125,7 +71,6 @@ def hand_on(directory: Directory, base: str, *, reason: str, others: list[str], 
             if found is None or found.by != BY_DRILL:
                 continue
             if found.replaced:
-                # Also one that has ended: it does no harm, and this node's clock may be ahead.
                 folder.write(file_name(other, Kind.PIN), found.replaced.encode(errors="replace"))
             else:
                 folder.remove(file_name(other, Kind.PIN))
@@ -133,11 +78,6 @@ def hand_on(directory: Directory, base: str, *, reason: str, others: list[str], 
 
 
 def unpin(directory: Directory, name: str) -> bool:
-    """Remove a pin; return False when the backup was not pinned.
-
-    Raises:
-        RetentionError: When the name is not an archive's, or the volume refuses.
-    """
     folder = directory.folder
     parsed = Grammar(directory.database).parse(name)
     if parsed is None or parsed.kind is not Kind.ARCHIVE:
@@ -155,7 +95,6 @@ def _require(folder: Folder, base: str) -> None:
 
 
 def _look(folder: Folder, base: str) -> tuple[Pin | None, bytes]:
-    """Return the pin that a backup has, and the content of its file."""
     content = folder.read_listed(file_name(base, Kind.PIN))
     return (None, b"") if content is None else (parse_pin(content), content)
 
@@ -165,7 +104,6 @@ def _stays(there: Pin, expires: datetime) -> bool:
 
 
 def _around(there: Pin, content: bytes, now: datetime) -> bytes:
-    """Return a pin as it is, which keeps another one for the time after it."""
     return _format(there.reason, there.expires, now, by=there.by, replaced=content.decode(errors="replace"))
 
 

@@ -1,5 +1,4 @@
-"""Deletes backups: those that a decision deletes, and what an interrupted run has left over."""
-
+# Comments are left out here; they are in retention/volume/prune.py of the project.
 import contextlib
 import errno
 import json
@@ -16,20 +15,12 @@ from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 
 _SHARED_TEMPORARIES = tuple(f"{kind.value}{Kind.TEMPORARY.value}" for kind in (Kind.PIN, Kind.DRILL))
-"""How the temporary names of those files end that are written under the lock of the pins alone."""
 
 _GRACE = timedelta(days=1)
-"""How long a sidecar without an archive is left alone, by the last change of its inode, which no copy sets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What became of a decision.
-
-    Attributes:
-        decision: What was done: the decision without the archives that were pinned meanwhile.
-        problems: What went wrong apart from the deletions themselves: the log could not be written.
-    """
 
     decision: Decision
     problems: list[RetentionError]
@@ -38,22 +29,6 @@ class Pruned:
 def carry_out(
     directory: Directory, decision: Decision, *, now: datetime, done: Callable[[Delete], None] = lambda _: None
 ) -> Pruned:
-    """Delete the backups that a decision deletes; the caller holds the lock, and has decided under it.
-
-    One rename deletes a backup. Once that is on disk its sidecars are removed, then the archive itself: an interruption
-    at any point leaves no archive without its sidecars, and nothing that the next `clean` does not find.
-
-    A backup that has been pinned since the decision stays: a restore pins its archive without the directory's lock.
-
-    Args:
-        directory: The database's directory.
-        decision: The decision.
-        now: The moment of the decision, UTC.
-        done: Called with each backup that is deleted, also before an error.
-
-    Raises:
-        VolumeError: When the volume refuses; the backups that were deleted before are in the log.
-    """
     if not decision.delete:
         return Pruned(decision, [])
     folder = directory.folder
@@ -79,7 +54,6 @@ def carry_out(
 
 @contextlib.contextmanager
 def _pins_locked(directory: Directory) -> Iterator[None]:
-    """Hold the lock of the pins; without it where the volume has no room for its file, since then nobody can pin."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(pins.locked(directory))
@@ -101,23 +75,13 @@ def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list
         _bury(folder, delete.base, with_sidecars=True)
     folder.sync()
     if problem is not None:
-        # A volume that was full has room now.
         problem = _log(folder, lines)
     return [] if problem is None else [problem]
 
 
 def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
-    """Complete the deletions of an interrupted run, and remove what it left over; the caller holds the lock.
-
-    Returns:
-        The names of the removed files.
-
-    Raises:
-        VolumeError: When the volume refuses.
-    """
     folder = directory.folder
     orphans = _orphans(folder, scan, now)
-    # Drills and restores write these without the directory's lock: one of them may be writing at this moment.
     shared = [name for name in orphans if name.endswith(_SHARED_TEMPORARIES)]
     removed = [name for name in orphans if name not in shared and folder.remove(name)]
     with contextlib.suppress(LockedError):
@@ -129,7 +93,6 @@ def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
             now, file_name(base, Kind.ARCHIVE), "interrupted", "completes an earlier run", event="completed"
         )
         _log(folder, line.encode())
-        # Its sidecars were removed above: the scan lists those that no other archive owns among the leftovers.
         _bury(folder, base, with_sidecars=False)
         removed.append(file_name(base, Kind.TOMBSTONE))
     if removed:
@@ -138,12 +101,6 @@ def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
 
 
 def _orphans(folder: Folder, scan: Scan, now: datetime) -> list[str]:
-    """Return the leftovers that are left over at a second look as well.
-
-    A sidecar without its archive is gone for good, a sidecar too many costs nothing: so the archive must be missing
-    from a new list of the directory, too, and from a look at its name. And unless a tombstone says that we deleted the
-    archive, the sidecar must have been here for a while: someone who copies a backup back may have begun with it.
-    """
     if not scan.leftovers:
         return []
     grammar, listed = Grammar(scan.database), folder.names()
@@ -165,7 +122,6 @@ def _is_old(folder: Folder, name: str, now: datetime) -> bool:
         found = folder.stat(name)
     except VolumeError:
         return False
-    # A clock that went back makes a file neither older nor younger.
     return found is not None and abs(now.timestamp() - found.st_ctime) >= _GRACE.total_seconds()
 
 

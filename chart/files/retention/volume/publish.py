@@ -1,11 +1,4 @@
-"""Judges staged archives, and publishes the good ones: this is where a dump gets its final name.
-
-Order is everything here. First a staged archive is read again from the volume. Then its sidecars get their final names
-and are synced to disk; the archive's own rename is the last step, and the one that makes it a backup. The staged
-sidecars are removed after that, so that an interruption at any point leaves either a staged archive that can be judged
-again, or a backup and small files that the next run removes.
-"""
-
+# Comments are left out here; they are in retention/volume/publish.py of the project.
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -27,15 +20,6 @@ _UNIX_TIME = re.compile(r"[0-9]{1,11}")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A staged archive that is good.
-
-    Attributes:
-        base: The base under which it is staged.
-        bytes: Its size.
-        sha256: Its sha256, read from the volume.
-        seconds: How long the reading took.
-        result: What the dump container reported about it.
-    """
 
     base: str
     bytes: int
@@ -45,22 +29,10 @@ class Judged:
 
 
 class BadArchiveError(Exception):
-    """A staged archive is not what its sidecars say; the text says why."""
+    pass
 
 
 def judge(directory: Directory, base: str, check: Callable[[], None], reported: KeyValues | None = None) -> Judged:
-    """Read a staged archive again and compare it with its sidecars and with what the dump container reported.
-
-    Args:
-        directory: The database's directory.
-        base: The base under which the archive is staged.
-        check: Called between chunks; may raise to end the reading.
-        reported: What the dump container of this run reported; unlike the sidecars, it was never on the volume.
-
-    Raises:
-        BadArchiveError: When it is damaged, or cannot be checked.
-        VolumeError: When the volume cannot be read; the archive may be good all the same.
-    """
     folder = directory.folder
     sha256 = parse_sha256(_sidecar(folder, base, Kind.STAGED_SHA256))
     if sha256 is None:
@@ -81,16 +53,8 @@ def judge(directory: Directory, base: str, check: Callable[[], None], reported: 
 
 
 def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, warnings: list[str]) -> str:
-    """Turn a judged archive into a backup; return the base that it has now.
-
-    The base differs from the staged one when its name was taken, for example after a clock was set back.
-
-    Raises:
-        VolumeError: When the volume refuses; the archive is still staged then.
-    """
     base = free_base(folder, judged.base)
     for kind in (Kind.PIN, Kind.DRILL, Kind.GLOBALS):
-        # They belong to a deleted archive that had this name.
         folder.remove(file_name(base, kind))
     roles = folder.read_listed(file_name(judged.base, Kind.STAGED_GLOBALS), _MOST_GLOBALS)
     if roles is not None:
@@ -107,11 +71,6 @@ def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, w
 
 
 def mark_bad(folder: Folder, base: str, kind: Kind) -> str:
-    """Rename a bad archive (staged or published) to .bad, so that it no longer counts; return its new name.
-
-    Raises:
-        VolumeError: When the volume refuses.
-    """
     name = file_name(_free(folder, base, (Kind.BAD, Kind.ARCHIVE) if kind is Kind.STAGED else (Kind.BAD,)), Kind.BAD)
     folder.rename(file_name(base, kind), name)
     folder.sync()
@@ -121,27 +80,16 @@ def mark_bad(folder: Folder, base: str, kind: Kind) -> str:
 
 
 def drop_staged_sidecars(folder: Folder, base: str) -> None:
-    """Remove the sidecars of an archive that is no longer staged."""
     for kind in STAGED_SIDECARS:
         folder.remove(file_name(base, kind))
     folder.sync()
 
 
 def free_base(folder: Folder, base: str) -> str:
-    """Return the first base, from this one on, that no archive has.
-
-    Raises:
-        VolumeError: When the names of a full day are taken, or those up to the last second that a name can have.
-    """
     return _free(folder, base, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED))
 
 
 def _free(folder: Folder, base: str, kinds: Sequence[Kind]) -> str:
-    """Return the first base, from this one on, under which no archive of these kinds exists.
-
-    A name counts as taken when the directory's list has it, too: a look that misses a file must never make room for
-    another one over it. The base itself may be staged: that is the archive which is to get a name.
-    """
     listed, candidate = folder.names(), base
     for _ in range(_MOST_SECONDS_TAKEN):
         names = [file_name(candidate, kind) for kind in kinds if kind is not Kind.STAGED or candidate != base]
@@ -157,7 +105,6 @@ def _free(folder: Folder, base: str, kinds: Sequence[Kind]) -> str:
 
 
 def _sidecar(folder: Folder, base: str, kind: Kind) -> bytes:
-    # That a listed file seems to be missing is the volume's fault (a VolumeError), not a verdict about the archive.
     content = folder.read_listed(file_name(base, kind))
     if content is None:
         raise BadArchiveError(f"{file_name(base, kind)} is missing")

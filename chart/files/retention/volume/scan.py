@@ -1,9 +1,4 @@
-"""Finds the backups in a database's directory, and everything else there; changes nothing and follows no links.
-
-A backup *is* a `<base>.dump` with `<base>.dump.sha256` and `<base>.json` that agree with each other and with its size.
-Each file with one of our names has a state; all others are *ignored*: reported with a reason, never touched.
-"""
-
+# Comments are left out here; they are in retention/volume/scan.py of the project.
 import contextlib
 import os
 import stat
@@ -27,7 +22,6 @@ from retention.text import shown
 from retention.volume.folder import Folder
 from retention.volume.sidecars import UNSEEN_REMEDY, DamagedError, VanishedError, read_backup, read_pin
 
-# The files of a base are noted as a sum of bits, which is faster than a set; see the goal in volume/metadata.py.
 _BITS = {kind: 1 << index for index, kind in enumerate(Kind)}
 _VISIBLE_BITS = {kind.value: _BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, *SIDECARS)}
 _ARCHIVE = _BITS[Kind.ARCHIVE]
@@ -38,39 +32,24 @@ _NAMED = _BITS[Kind.PARTIAL] | _BITS[Kind.TEMPORARY]
 
 
 def scan(folder: Folder, database: str) -> Scan:
-    """Return everything in a database's directory.
-
-    Raises:
-        VolumeError: When the directory cannot be read. A file in it that cannot be read is the fault of its archive.
-    """
     reading = _Reading(folder, database)
     reading.take()
     return reading.sorted()
 
 
 class _Reading:
-    """One scan of a database's directory: first all names, then the state of each base.
-
-    Hundreds of thousands of files pass through here: the usual ones (a published archive, its sidecars) are recognised
-    by a slice and a look-up, all others by the full grammar.
-    """
 
     def __init__(self, folder: Folder, database: str) -> None:
         self._folder = folder
         self._grammar = Grammar(database)
         self._result = Scan(database)
-        # For each base its moment, the kinds of its files as bits, and the size of its archive.
         self._times: dict[str, datetime] = {}
         self._kinds: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
-        # Names of ours that are not regular files, or that cannot be looked at. Their sidecars are left alone: someone
-        # put the first there on purpose, and the others may be good archives on a storage that has a fault.
         self._blocked: set[str] = set()
-        # Why names of ours cannot be looked at.
         self._unseen: dict[str, str] = {}
 
     def take(self) -> None:
-        """Note all directory entries: the files of backups, and those to be ignored."""
         kinds, sizes, end = self._kinds, self._sizes, self._grammar.base_length
         doubtful: list[tuple[str, str, int]] = []
         for entry in self._folder.entries():
@@ -97,11 +76,6 @@ class _Reading:
             self._look_again(doubtful)
 
     def _look_again(self, doubtful: list[tuple[str, str, int]]) -> None:
-        """Look at the names that are not regular files, or could not be looked at, a second time.
-
-        One look proves nothing: a network file system may miss a file for a moment, and a file may have gone since the
-        directory was listed. A name that is still listed is there, whatever a look at it says.
-        """
         listed: set[str] | None = None
         for name, base, bit in doubtful:
             try:
@@ -129,7 +103,6 @@ class _Reading:
                 self._blocked.discard(name)
 
     def _note_unseen(self, name: str, bit: int, reason: str) -> None:
-        """Count an archive that cannot be looked at, in whatever state, as damaged."""
         reason = f"cannot be looked at: {reason}"
         if bit & _ARCHIVES:
             self._result.damaged.append(Finding(name, f"damaged: it {reason}", UNSEEN_REMEDY))
@@ -137,7 +110,6 @@ class _Reading:
             self._result.ignored.append(Finding(name, reason))
 
     def _recognise(self, entry: "os.DirEntry[str]") -> tuple[str, int] | None:
-        """Return base and kind (as a bit) of a name; any other name is noted as ignored."""
         parts = self._grammar.parts(entry.name)
         time = None if parts is None else parse_stamp(parts[1])
         if parts is None or time is None:
@@ -150,7 +122,6 @@ class _Reading:
         return base, _BITS[kind]
 
     def _ignore(self, name: str) -> None:
-        """Note a name that is not one of ours."""
         try:
             status = self._folder.stat(name)
         except VolumeError as error:
@@ -163,9 +134,7 @@ class _Reading:
         self._result.ignored.append(Finding(shown(name), reason))
 
     def sorted(self) -> Scan:
-        """Return everything that was noted, with the state of each base."""
         result = self._result
-        # All bases have the same database and so the same length: they sort by their moments.
         for base in sorted(self._kinds, reverse=True):
             kinds = self._kinds[base]
             if kinds & _ARCHIVE:
@@ -182,7 +151,6 @@ class _Reading:
         return result
 
     def _sort_others(self, base: str, kinds: int) -> None:
-        """Sort the archives that are not published, and the sidecars without an archive."""
         result = self._result
         for kind, bases in ((Kind.BAD, result.bad), (Kind.STAGED, result.staged), (Kind.TOMBSTONE, result.tombstones)):
             if kinds & _BITS[kind]:
@@ -215,7 +183,6 @@ class _Reading:
                 backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
             except VanishedError:
                 if not self._folder.lists(file_name(base, Kind.ARCHIVE)):
-                    # A prune has deleted the backup since the directory was listed.
                     return
                 backup = read_backup(self._folder, base, self._times[base], self._sizes[base], pin)
         except DamagedError as error:
@@ -242,26 +209,18 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What is at the root of a volume.
-
-    Attributes:
-        databases: The names of the directories that are databases', sorted.
-        ignored: All other names, except our own files, each with a reason.
-    """
 
     databases: tuple[str, ...]
     ignored: tuple[Finding, ...]
 
 
 def scan_root(folder: Folder) -> Root:
-    """Return the databases on a volume."""
     databases, ignored = [], []
     for entry in folder.entries():
         if entry.name in OWN_ROOT_FILES or entry.name == "lost+found":
             continue
         mode = _mode(folder, entry)
         if (mode is None or stat.S_ISDIR(mode)) and is_database(entry.name):
-            # One that cannot be looked at is a database as well: who opens it says why.
             databases.append(entry.name)
         else:
             link = mode is not None and stat.S_ISLNK(mode)
@@ -271,7 +230,6 @@ def scan_root(folder: Folder) -> Root:
 
 
 def is_database_folder(folder: Folder, name: str) -> bool:
-    """Return whether a directory of this name is a database's, rather than the root of a volume."""
     if not is_database(name):
         return False
     grammar = Grammar(name)
@@ -288,11 +246,9 @@ def is_database_folder(folder: Folder, name: str) -> bool:
 
 
 def _mode(folder: Folder, entry: "os.DirEntry[str]") -> int | None:
-    """Return the mode of a directory entry, or None when it cannot be looked at."""
     try:
         return entry.stat(follow_symlinks=False).st_mode
     except OSError:
-        # Once is not enough to call it unseen: see _Reading._look_again.
         with contextlib.suppress(VolumeError):
             status = folder.stat(entry.name)
             return None if status is None else status.st_mode

@@ -1,8 +1,4 @@
-"""The small files next to an archive, read: whether they agree with it, its pin, when it was verified and drilled.
-
-A *sidecar* here is such a file, `<base>.json` or `<base>.dump.sha256` for example; not a container of a pod.
-"""
-
+# Comments are left out here; they are in retention/volume/sidecars.py of the project.
 import json
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,15 +13,9 @@ from retention.volume.folder import Folder
 from retention.volume.metadata import MetadataError, read_facts
 
 UNSEEN_REMEDY = "check the storage and who owns the file: the archive may be sound, so do not remove it"
-"""What to do about a file of ours that cannot be looked at or read."""
 
 
 class DamagedError(Exception):
-    """The sidecars of an archive contradict each other or its size, or cannot be read; the text says how.
-
-    Attributes:
-        remedy: What to do about it; empty where the caller knows better.
-    """
 
     def __init__(self, text: str, remedy: str = "") -> None:
         super().__init__(text)
@@ -33,23 +23,10 @@ class DamagedError(Exception):
 
 
 class VanishedError(Exception):
-    """A sidecar that the directory's list had seems to be gone; the text is its name."""
+    pass
 
 
 def read_backup(folder: Folder, base: str, time: datetime, size: int, pin: Pin | None) -> Backup:
-    """Return the backup that an archive and its sidecars make up.
-
-    Args:
-        folder: The database's directory.
-        base: The archive's base.
-        time: The moment that the base names.
-        size: The archive's size.
-        pin: Its pin.
-
-    Raises:
-        DamagedError: When they do not agree, or one of them cannot be read.
-        VanishedError: When one of them is missing.
-    """
     metadata_name, sha256_name = f"{base}.json", f"{base}.dump.sha256"
     try:
         expected, sha256, tables, compression = read_facts(_read(folder, metadata_name, b"\n}\n"))
@@ -75,19 +52,12 @@ def _read(folder: Folder, name: str, end: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """When a backup was verified and drilled.
-
-    Attributes:
-        verified: When it was read in full and compared with its sha256, ISO 8601; None where that is not known.
-        drill: The result of its last drill, as it was written; None when it was not drilled.
-    """
 
     verified: str | None
     drill: dict[str, Any] | None
 
 
 def read_evidence(folder: Folder, backup: Backup) -> Evidence:
-    """Return when a backup was verified and drilled; a file that cannot be read counts as missing."""
     metadata = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
     published = metadata.get("published")
     drill = read_document(folder, file_name(backup.base, Kind.DRILL))
@@ -95,7 +65,6 @@ def read_evidence(folder: Folder, backup: Backup) -> Evidence:
 
 
 def read_document(folder: Folder, name: str) -> dict[str, Any] | None:
-    """Return the JSON object in a sidecar; None when there is no such file, or it cannot be understood."""
     try:
         document = json.loads(folder.read(name) or b"null")
     except (VolumeError, ValueError, RecursionError):
@@ -104,7 +73,6 @@ def read_document(folder: Folder, name: str) -> dict[str, Any] | None:
 
 
 def read_pin(folder: Folder, name: str) -> Pin:
-    """Return a pin; one that cannot be understood holds forever: losing a backup is worse than keeping one."""
     try:
         content = folder.read(name)
     except VolumeError as error:
@@ -113,12 +81,10 @@ def read_pin(folder: Folder, name: str) -> Pin:
 
 
 def parse_pin(content: bytes) -> Pin:
-    """Return the pin that a file contains; retention/volume/pins.py writes it."""
     text = content.decode(errors="replace").strip()
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        # A plain line of text is a reason, as someone writes it in a shell.
         return Pin(shown(text), None)
     if type(document) is not dict:
         return Pin(shown(text), None)

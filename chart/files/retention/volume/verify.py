@@ -1,5 +1,4 @@
-"""Reads published archives again in full, and renames those that have changed to .bad, so that they no longer count."""
-
+# Comments are left out here; they are in retention/volume/verify.py of the project.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,36 +12,16 @@ from retention.volume.directory import Directory
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One archive after its check.
-
-    Attributes:
-        name: Its file name.
-        result: `good`, `bad`, `gone` (pruned while it was read) or `unread` (it cannot be read, or lacks its sidecars).
-        reason: Why it is not good; empty for a good one.
-    """
 
     name: str
     result: str
     reason: str
 
     def to_dict(self) -> dict[str, str]:
-        """Return the check as the machine interface shows it."""
         return {"name": self.name, "result": self.result, "reason": self.reason}
 
 
 def verify(directory: Directory, only: frozenset[str] | None, *, done: Callable[[Checked], None]) -> list[Checked]:
-    """Read the archives of a database and compare them with their sha256.
-
-    Reading takes no lock, so that it never delays a dump; renaming a bad archive does.
-
-    Args:
-        directory: The database's directory.
-        only: File names of the archives to read, or None for all.
-        done: Called with each archive as soon as it is read.
-
-    Raises:
-        RetentionError: When one of `only` does not exist, or the directory cannot be read.
-    """
     found = directory.scan()
     uncounted = [*found.damaged, *found.incomplete]
     names = {backup.name for backup in found.backups} | {finding.name for finding in uncounted}
@@ -52,7 +31,6 @@ def verify(directory: Directory, only: frozenset[str] | None, *, done: Callable[
     checks = []
     for finding in uncounted:
         if only is None or finding.name in only:
-            # A remedy means that the file cannot be looked at: that is no verdict about what is in it.
             unread = bool(finding.remedy) or finding in found.incomplete
             reason = f"{finding.reason}; {finding.remedy}" if finding.remedy else finding.reason
             checks.append(_report(Checked(finding.name, "unread" if unread else "bad", reason), done))
@@ -89,10 +67,6 @@ def _check(directory: Directory, backup: Backup) -> Checked:
 
 
 def _take_out_of_use(directory: Directory, backup: Backup, found: str) -> Checked:
-    """Rename an archive that was found damaged, unless it is not the one that was read; the caller holds the lock.
-
-    What makes an archive is its name, its size and its sha256: its pin may have changed while it was read.
-    """
     now = directory.scan()
     same = next((other for other in now.backups if other.base == backup.base), None)
     if same is not None and (same.bytes, same.sha256) == (backup.bytes, backup.sha256):
