@@ -31,6 +31,8 @@ export LC_ALL
 . "${0%/*}/dump-remedies.sh"
 # shellcheck source=scripts/check.sh
 . "${0%/*}/check.sh"
+# shellcheck source=scripts/probe.sh
+. "${0%/*}/probe.sh"
 # shellcheck source=scripts/outlook.sh
 . "${0%/*}/outlook.sh"
 

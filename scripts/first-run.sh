@@ -1,0 +1,161 @@
+#!/bin/sh
+# The Job that Helm makes next to the CronJobs. It mounts the volume, so that a claim of a class that waits for its first
+# consumer is bound at once, and tries out whether backups can be kept on it.
+#
+#   first-run.sh            check the volume
+#   first-run.sh --backup   check it, then dump each database that has no backup yet, as dump.sh does
+#   first-run.sh --probe    one attempt (the form in which the first two call themselves)
+#
+# What may pass by itself, such as a file server that starts, gets several attempts. The last line of the log is the verdict.
+#
+# Exit: 0 if the volume is usable; 1 if not, with the reason and a remedy; otherwise that of dump.sh.
+# Runs under busybox ash, dash and bash, with the tools of a PostgreSQL image.
+#
+# shellcheck disable=SC2034,SC2154 # variables are set for, or by, lib.sh and volume.sh
+set -eu
+umask 077
+LC_ALL=C
+export LC_ALL
+# shellcheck source=scripts/lib.sh
+. "${0%/*}/lib.sh"
+# shellcheck source=scripts/volume.sh
+. "${0%/*}/volume.sh"
+# shellcheck source=scripts/dump-remedies.sh
+. "${0%/*}/dump-remedies.sh"
+# shellcheck source=scripts/probe.sh
+. "${0%/*}/probe.sh"
+
+database=volume locked='' conf=$0
+attempts=${FIRST_RUN_ATTEMPTS:-4}
+patience=${FIRST_RUN_SECONDS:-25}
+smallest=$((16 * 1024))
+
+fail() {
+  printf 'error=%s\nremedy=%s\n' "$1" "${2:-$(remedy_for "$1")}" >"$problems"
+  exit 1
+}
+
+# Nothing of this script is a database's dump.
+dropped_in_mid_dump() { return 1; }
+
+usage() {
+  echo "first-run.sh: $1" >&2
+  exit 2
+}
+
+# Try the volume out in a folder of its own: a run makes folders, too.
+probe_volume() {
+  stderr=$BACKUP_RUN/stderr steps=$BACKUP_RUN/step folder=$BACKUP_ROOT/.check-${BACKUP_POD:-$$}
+  : >"$stderr"
+  begin_step "making a folder"
+  [ ! -L "$folder" ] || fail "$folder is a link, not a directory" "remove it"
+  [ -d "$folder" ] || mkdir "$folder" 2>"$stderr" || fail_with_stderr "cannot create $folder"
+  trap 'rm -rf "$folder" 2>/dev/null || :' EXIT
+  probe_folder "$folder" probe
+  free=$(df -Pk "$BACKUP_ROOT" | awk 'NR == 2 { print $4 }')
+  ! is_number "$free" || [ "$free" -ge "$smallest" ] ||
+    fail "only $(mebibytes $((free * 1024))) free on the volume" "free space or grow the claim"
+}
+
+# One attempt in a process of its own, since a file server that does not answer blocks it for as long as it likes.
+attempt() {
+  problems=$BACKUP_RUN/problems status=0
+  rm -f "$problems"
+  timeout -k 5 "$patience" sh "$0" --probe >"$BACKUP_RUN/probe.log" 2>&1 &
+  child=$!
+  wait "$child" || status=$?
+  child=
+  [ "$status" != 0 ] || return 0
+  error='' remedy=''
+  if [ -s "$problems" ]; then
+    read_pairs found_ "$problems" error
+    error=$found_error remedy=${found_remedy-}
+  elif [ "$status" = 124 ] || [ "$status" = 137 ] || [ "$status" = 143 ]; then
+    error="the volume does not answer: $(cat "$BACKUP_RUN/step" 2>/dev/null || echo "looking at it") took more than $patience s"
+    # Not for long: a file server that is silent keeps this waiting, too.
+    timeout -k 1 2 rm -rf "$BACKUP_ROOT/.check-${BACKUP_POD:-$$}" 2>/dev/null || :
+    remedy="look whether the storage system or the NFS server and its lock service run, and whether a firewall is between"
+  else
+    error="the check ended with exit code $status: $(tail -n 1 "$BACKUP_RUN/probe.log" | tr -d '[:cntrl:]')"
+    remedy="see the container's log above"
+  fi
+  return 1
+}
+
+check_volume() {
+  tried=1
+  until attempt; do
+    if [ "$tried" -ge "$attempts" ]; then
+      log volume "FAILED: $error"
+      log volume "remedy: $remedy"
+      job=${BACKUP_POD:+ ${BACKUP_POD%-*}}
+      log volume "then delete the Job$job and install or upgrade again: while it is there, it counts as failed"
+      exit 1
+    fi
+    log volume "attempt $tried of $attempts: $error"
+    tried=$((tried + 1))
+    run sleep "${FIRST_RUN_PAUSE:-3}"
+  done
+  warn_of_strangers
+  df -Pk "$BACKUP_ROOT" | awk 'NR == 2 { printf "%.0f %.0f\n", $4 / 1024, $2 / 1024 }' >"$BACKUP_RUN/room"
+  read -r free size <"$BACKUP_RUN/room"
+  log volume "ok: user $(id -u) can write, sync, rename and lock files in $BACKUP_ROOT; $free of $size MiB are free"
+}
+
+# Folders that this user cannot use hold backups of another user id, or are not ours.
+warn_of_strangers() {
+  for folder in "$BACKUP_ROOT"/*/; do
+    case $folder in */'*'/ | */lost+found/) continue ;; esac
+    { [ -r "$folder" ] && [ -w "$folder" ] && [ -x "$folder" ]; } ||
+      log volume "warning: user $(id -u) cannot use ${folder%/}, which belongs to user $(stat -c %u "$folder"):" \
+        "if it holds backups, set podSecurityContext.runAsUser to that user"
+  done
+}
+
+# Put the configuration of each database without a backup into a folder of its own; a later change of the values makes this Job
+# again, and must not dump what a run has dumped already.
+select_databases() {
+  selected=$BACKUP_RESULTS/first
+  mkdir -p "$selected"
+  count=0
+  for file in "$BACKUP_CONFIG"/*.conf; do
+    database=${file##*/} && database=${database%.conf}
+    dir=$BACKUP_ROOT/$database
+    newest_archive
+    if [ -n "$newest" ]; then
+      log "$database" "it has a backup: ${newest##*/}"
+      continue
+    fi
+    for part in "$database.conf" "$database.policy.json" policy.json; do
+      [ ! -e "$BACKUP_CONFIG/$part" ] || cat "$BACKUP_CONFIG/$part" >"$selected/$part"
+    done
+    count=$((count + 1))
+  done
+}
+
+main() {
+  for variable in BACKUP_ROOT BACKUP_RUN; do
+    eval "value=\${$variable-}"
+    [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
+    [ -d "$value" ] || usage "$value is not a directory; is its volume mounted?"
+  done
+  case ${1-} in
+    '')
+      check_volume
+      ;;
+    --probe)
+      problems=$BACKUP_RUN/problems
+      probe_volume
+      ;;
+    --backup)
+      check_volume
+      select_databases
+      [ "$count" -gt 0 ] || exit 0
+      BACKUP_CONFIG=$selected exec sh "${0%/*}/dump.sh"
+      ;;
+    *) usage "unknown argument '$1'" ;;
+  esac
+}
+
+trap 'trap "" TERM; end_child; exit 143' TERM
+main "$@"
