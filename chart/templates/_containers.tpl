@@ -46,7 +46,7 @@ env:
 resources:
   {{- toYaml $retention.resources | nindent 2 }}
 volumeMounts:
-  {{- include "cnpg-backup.mounts" (required "cnpg-backup.pythonContainer needs mounts" .mounts) | nindent 2 }}
+  {{- include "cnpg-backup.mounts" (dict "root" .root "mounts" (required "cnpg-backup.pythonContainer needs mounts" .mounts)) | nindent 2 }}
   {{- with .extraMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -96,7 +96,7 @@ resources:
     "neighbour" (ternary dict $neighbour (.alone | default false))
     "volumes" (required "cnpg-backup.postgresContainer needs volumes" .volumes)) | nindent 2 }}
 volumeMounts:
-  {{- include "cnpg-backup.mounts" $mounts | nindent 2 }}
+  {{- include "cnpg-backup.mounts" (dict "root" .root "mounts" $mounts) | nindent 2 }}
   {{- with .extraMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -149,8 +149,8 @@ resources of the other container. Where neither has any limit, the pod has none 
 {{- end -}}
 
 {{/*
-Mounts of a list of volumes by name; `<name>:ro` is mounted read-only, and of `<name>/<folder>` only that folder. What a container
-may see and change is therefore one line in the pod that has it.
+Mounts of `mounts`, a list of volumes by name; `<name>:ro` is mounted read-only, and of `<name>/<folder>` only that folder. What a
+container may see and change is therefore one line in the pod that has it. Of the claim it is the folder persistence.subPath.
 */}}
 {{- define "cnpg-backup.mounts" -}}
 {{- $paths := dict
@@ -161,12 +161,12 @@ may see and change is therefore one line in the pod that has it.
   "run" "/run/cnpg-backup"
   "results" "/run/cnpg-backup-results"
   "scratch" "/var/lib/cnpg-backup-drill" -}}
-{{- range $index, $mount := . }}
+{{- range $index, $mount := .mounts }}
   {{- $parts := trimSuffix ":ro" $mount | splitn "/" 2 }}
   {{- $volume := $parts._0 }}
   {{- if $index }}{{ print "\n" }}{{ end }}- name: {{ $volume }}
   mountPath: {{ get $paths $volume | required (printf "cnpg-backup.mounts has no path for %s" $volume) }}
-  {{- with $parts._1 }}
+  {{- with eq $volume "backups" | ternary $.root.Values.persistence.subPath $parts._1 }}
   subPath: {{ . | quote }}
   {{- end }}
   {{- if hasSuffix ":ro" $mount }}
@@ -229,7 +229,8 @@ All of them are optional: what is missing fails its own database, not the whole 
 {{- define "cnpg-backup.credentialsVolume" -}}
 - name: credentials
   projected:
-    defaultMode: 0440
+    # Without a group of its own for the volumes (fsGroup), root owns the files.
+    defaultMode: {{ ternary "0440" "0444" (include "cnpg-backup.podId" (dict "root" .root "key" "fsGroup") | empty | not) }}
     sources:
       {{- range $db := .databases }}
       {{- if $.restore }}

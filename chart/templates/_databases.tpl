@@ -193,6 +193,7 @@ read. There is one for each image, however many CronJobs it has. Suspended datab
     {{- if not (hasKey $checks $image) -}}
       {{- $name := printf "%s-test" (include "cnpg-backup.cronJobName" (dict "root" $ "suffix" (get $images $image))) -}}
       {{- $check := dict "name" $name "image" $image "pullPolicy" $cronJob.pullPolicy "databases" list "cronJobs" list -}}
+      {{- $_ := set $check "suffix" (get $images $image) -}}
       {{- $_ := set $checks $image $check -}}
       {{- $order = append $order $image -}}
     {{- end -}}

@@ -74,6 +74,17 @@ backs up ends like that, so that no two releases have the same names.
 {{- end -}}
 {{- end -}}
 
+{{/* Name of the volume that the claim names: one that exists, or the one that the chart makes of an NFS export; else empty. */}}
+{{- define "cnpg-backup.volumeName" -}}
+{{- if .Values.persistence.nfs.server -}}
+  {{- $claim := include "cnpg-backup.claimName" . -}}
+  {{- $start := printf "%s-%s" .Release.Namespace $claim | trunc 54 | trimSuffix "-" | trimSuffix "." -}}
+  {{- printf "%s-%s" $start (printf "%s/%s" .Release.Namespace $claim | sha256sum | trunc 8) -}}
+{{- else -}}
+  {{- .Values.persistence.volumeName -}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 Name of one of the access policies. They have no namespace and at most 63 characters. The hash is of namespace and release with
 a separator that neither can hold.
@@ -155,7 +166,9 @@ a separator that neither can hold.
 {{/* Whether the claim names its storage class, be it none at all; empty if the cluster's default class is wanted. */}}
 {{- define "cnpg-backup.namesStorageClass" -}}
 {{- $class := get .Values.persistence "storageClassName" -}}
-{{- if and (hasKey .Values.persistence "storageClassName") (kindIs "string" $class) (ne (toString $class) "auto") -}}
+{{- if .Values.persistence.nfs.server -}}
+  {{- print "yes" -}}
+{{- else if and (hasKey .Values.persistence "storageClassName") (kindIs "string" $class) (ne (toString $class) "auto") -}}
   {{- print "yes" -}}
 {{- end -}}
 {{- end -}}

@@ -19,6 +19,12 @@ runAsNonRoot: true
 {{ $key }}: {{ . }}
 {{- end }}
 {{- end }}
+{{- with .Values.podSecurityContext.supplementalGroups }}
+supplementalGroups:
+  {{- range . }}
+  - {{ int64 . }}
+  {{- end }}
+{{- end }}
 # The default would change the owner of every file on the volume at each run.
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
@@ -105,17 +111,17 @@ rules:
 {{- end -}}
 
 {{/*
-Volumes of a pod that backs up the databases of `group`, or with `check` of the pod that tests whether it could. The test
-reads what all CronJobs of its image read.
+Volumes of a pod that backs up the databases of `group`, or with `check` of the pod that tests whether it could. The test, and
+with `first` the first run, read what all CronJobs of their image read.
 */}}
 {{- define "cnpg-backup.backupVolumes" -}}
 {{ include "cnpg-backup.commonVolumes" . }}
-{{- if .check }}
-{{ include "cnpg-backup.configsVolume" (dict "root" .root "groups" .group.cronJobs) }}
+{{- if or .check .first }}
+{{ include "cnpg-backup.configsVolume" (dict "root" .root "groups" .group.cronJobs "policies" .first) }}
 {{- else }}
 {{ include "cnpg-backup.configVolume" . }}
 {{- end }}
-{{ include "cnpg-backup.credentialsVolume" (dict "databases" .group.databases) }}
+{{ include "cnpg-backup.credentialsVolume" (dict "root" .root "databases" .group.databases) }}
 {{ include "cnpg-backup.workVolumes" (dict "results" "16Mi") }}
 {{- /* A test has only the container that dumps, and so only the volumes of that one. */}}
 {{- $mounted := list }}
@@ -140,6 +146,9 @@ The container that dumps the databases of `group`, or with `check` tests whether
 */}}
 {{- define "cnpg-backup.dumpContainer" -}}
 {{- $command := list "sh" "/opt/cnpg-backup/scripts/dump.sh" -}}
+{{- if .first -}}
+  {{- $command = list "sh" "/opt/cnpg-backup/scripts/first-run.sh" "--backup" -}}
+{{- end -}}
 {{- $dump := .root.Values.dump -}}
 {{- include "cnpg-backup.postgresContainer" (dict
   "root" .root

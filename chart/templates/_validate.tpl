@@ -148,10 +148,50 @@
   {{- $errors = append $errors (printf
     "persistence.longhorn: the chart does not label an existing claim; label %s yourself, see docs/longhorn.md" $claim) -}}
 {{- end -}}
+{{- $errors = concat $errors (include "cnpg-backup.storageErrors" .Values.persistence | fromJsonArray) -}}
 {{- if has "source" .Values.persistence.longhorn.recurringJobs -}}
   {{- $errors = append $errors (cat
     "persistence.longhorn.recurringJobs: to Longhorn the label of a job called source has another meaning;"
     "rename the job") -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
+{{/* Which volume the claim gets, given the values of `persistence`. */}}
+{{- define "cnpg-backup.storageErrors" -}}
+{{- $errors := list -}}
+{{- $nfs := .nfs -}}
+{{- if ne (empty $nfs.server) (empty $nfs.path) -}}
+  {{- $errors = append $errors (printf
+    "persistence.nfs: %s is missing; set server and path, or neither of them" (ternary "server" "path" (empty $nfs.server))) -}}
+{{- end -}}
+{{- if and $nfs.mountOptions (not $nfs.server) -}}
+  {{- $errors = append $errors
+    "persistence.nfs.mountOptions: there is no NFS volume that they apply to; set server and path, or remove the options" -}}
+{{- end -}}
+{{- range $nfs.mountOptions -}}
+  {{- if or (eq . "nolock") (regexMatch "^local_lock=(all|flock)$" .) -}}
+    {{- $errors = append $errors (printf
+      "persistence.nfs.mountOptions: %s keeps locks to one node, and two runs could work on the same files; remove it" .) -}}
+  {{- else if or (eq . "ro") (eq . "soft") -}}
+    {{- $errors = append $errors (printf
+      "persistence.nfs.mountOptions: with %s writes fail or are lost; use %s" . (ternary "rw" "hard" (eq . "ro"))) -}}
+  {{- end -}}
+{{- end -}}
+{{- $ways := dict "existingClaim" .existingClaim "nfs" $nfs.server "volumeName" .volumeName "selector" .selector -}}
+{{- $given := list -}}
+{{- range list "existingClaim" "nfs" "volumeName" "selector" -}}
+  {{- if get $ways . -}}
+    {{- $given = append $given . -}}
+  {{- end -}}
+{{- end -}}
+{{- if gt (len $given) 1 -}}
+  {{- $errors = append $errors (printf
+    "persistence: %s exclude each other, since each names the storage of the backups; keep one of them" (join " and " $given)) -}}
+{{- end -}}
+{{- if has ".." (splitList "/" .subPath) -}}
+  {{- $errors = append $errors (printf
+    "persistence.subPath: %s leads out of the volume; write it without .." .subPath) -}}
 {{- end -}}
 {{- toJson $errors -}}
 {{- end -}}

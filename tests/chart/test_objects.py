@@ -40,7 +40,7 @@ KUBERNETES = ("1.30", "1.34", "1.36")
 
 RIGHT = Path(__file__).parent / "right"
 KYVERNO_KINDS = {"ValidatingPolicy", "ClusterPolicy"}
-CLUSTER_SCOPED = {*KYVERNO_KINDS, "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+CLUSTER_SCOPED = {*KYVERNO_KINDS, "PersistentVolume", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
 def test_no_object_depends_on_the_version_of_kubernetes() -> None:

@@ -32,6 +32,7 @@ OTHER: dict[tuple[str, ...], object] = {
     ("accessPolicy", "enabled"): False,
     ("accessPolicy", "kyverno", "enabled"): False,
     ("cronJob", "perDatabase"): True,
+    ("persistence", "volumeName"): "dumps-on-the-nas",
     ("defaults", "maxBytes"): "1Gi",
     ("accessPolicy", "operatorRights"): True,
     ("accessPolicy", "newClusterRights"): True,
@@ -39,6 +40,7 @@ OTHER: dict[tuple[str, ...], object] = {
 """Another value for settings that everything-on leaves at their default, or that need others beside them."""
 
 TOGETHER = {("extraVolumes",), ("dump", "extraVolumeMounts"), ("retention", "extraVolumeMounts")}
+TOGETHER |= {("persistence", "nfs", key) for key in ("server", "path", "mountOptions")}
 """Settings that work only with each other."""
 
 
