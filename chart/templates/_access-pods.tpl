@@ -24,7 +24,7 @@ still the Job's controller.
 {{- range uniq $images -}}
   {{- $repositories = append $repositories (regexReplaceAll "(:[^/@]*)?(@.*)?$" . "") -}}
 {{- end -}}
-(dump|retention|choose|restore|inspect|record|(hand-over|drill)-[0-9]+) {{ include "cnpg-backup.anyOf" $repositories }}
+(dump|retention|check|choose|restore|inspect|record|(hand-over|drill)-[0-9]+) {{ include "cnpg-backup.anyOf" $repositories }}
 {{- end -}}
 
 {{/* The same for the containers that values allow in addition; empty if there are none. */}}
@@ -40,7 +40,10 @@ still the Job's controller.
 
 {{/* Regular expressions for what a container of the chart runs, as `command|arguments`, ... */}}
 {{- define "cnpg-backup.ownCommands" -}}
-sh (/opt/cnpg-backup/scripts/(dump|drill|restore)[.]sh|-c trap .exit 0. TERM; sleep [0-9]+ & wait)[|]|python3 -m retention[|](
+sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup)?)|-c trap .exit 0. TERM; sleep [0-9]+ & wait)[|]|
+{{- print "sh -c ls /run/cnpg-backup-results/first/[*][.]conf >/dev/null 2>&1 [|][|] exit 0; exec python3 -m retention finish " -}}
+{{- print "--config /run/cnpg-backup-results/first \"[$]@\" finish[|]--results /run/cnpg-backup-results " -}}
+--termination-log /dev/termination-log /backups|python3 -m retention[|](
 {{- join "|" (list
   "(finish|drill) --config /etc/cnpg-backup --results /run/cnpg-backup-results"
   (print "choose (--drill /etc/cnpg-backup|--database=[$][(]RESTORE_DATABASE[)] --backup=[$][(]RESTORE_BACKUP[)]) "

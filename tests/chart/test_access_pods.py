@@ -18,12 +18,13 @@ from tests.lab.access import Request
 
 
 def run_pods(values: Mapping[str, Any], layer: str) -> tuple[World, list[tuple[str, Request]]]:
-    """A rendered release, and what the Job's controller asks for each of its CronJobs."""
+    """A rendered release, and what the Job's controller asks for each of its CronJobs and Jobs."""
     manifests = chart.render(chart.merge(values, access.VALUES[layer]), api_versions=KYVERNO)
     world = World(layer)
     world.policies = [manifest for manifest in manifests if manifest["kind"] in POLICIES]
     asked = []
-    for cronjob in of_kind(manifests, "CronJob"):
+    jobs = [{**job, "spec": {"jobTemplate": job}} for job in of_kind(manifests, "Job")]
+    for cronjob in (*of_kind(manifests, "CronJob"), *jobs):
         place = dataclasses.replace(world.place, cronjob=cronjob)
         asked.append((access.JOBS, access.create(place, access.job_pod(place, "run-x", "run"))))
     return world, asked
@@ -52,6 +53,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     },
     "user of the cluster": {"podSecurityContext": {"runAsUser": "auto", "runAsGroup": "auto", "fsGroup": "auto"}},
     "account of the namespace": {"serviceAccount": {"create": False}},
+    "first backup": {"firstRun": "backup", "persistence": {"subPath": "postgresql"}},
 }
 
 
@@ -134,3 +136,13 @@ def test_a_run_shares_no_memory_with_the_node(layer: str) -> None:
         assert request.body
         request.body["spec"]["hostIPC"] = True
     assert all(world.answers(asked))
+
+
+@pytest.mark.parametrize("change", ["--probe", "-c id"])
+@pytest.mark.parametrize("layer", GRANTING)
+def test_the_first_run_runs_nothing_but_what_the_chart_made_it_for(layer: str, change: str) -> None:
+    world, asked = run_pods({}, layer)
+    (first,) = [request for _, request in asked if "/opt/cnpg-backup/scripts/first-run.sh" in str(request.body)]
+    assert first.body
+    first.body["spec"]["containers"][0]["command"] += change.split()
+    assert all(world.answers([(access.JOBS, first)]))
