@@ -301,20 +301,20 @@ class Release:
             file.flush()
             yield file.name
 
-    def install(self, values: Mapping[str, Any] | None = None, *arguments: str) -> str:
+    def install(self, values: Mapping[str, Any] | None = None, *arguments: str, seconds: float = 180) -> str:
         """`helm install NAME ./chart` with the harness's images and these values; gives the notes."""
         schedule: dict[str, Any] = {"drill": {"schedule": not_this_week()}}
         if not self.own_schedule:
             schedule["schedule"] = far_off()
         self.values = chart.merge(IMAGES, schedule, values or {})
         with self._values_file(self.values) as file:
-            return self.run_helm("install", self.name, str(CHART), "-f", file, *arguments)
+            return self.run_helm("install", self.name, str(CHART), "-f", file, *arguments, seconds=seconds)
 
-    def upgrade(self, values: Mapping[str, Any], *arguments: str) -> str:
+    def upgrade(self, values: Mapping[str, Any], *arguments: str, seconds: float = 180) -> str:
         """`helm upgrade` with values on top of those of the install."""
         self.values = chart.merge(self.values, values)
         with self._values_file(self.values) as file:
-            return self.run_helm("upgrade", self.name, str(CHART), "-f", file, *arguments)
+            return self.run_helm("upgrade", self.name, str(CHART), "-f", file, *arguments, seconds=seconds)
 
     def uninstall(self) -> str:
         """`helm uninstall`."""

@@ -712,7 +712,7 @@ def end(site: Site) -> None:
     where = ("-n", site.release.namespace)
     foreground = ("delete", "cronjob", site.place.cronjob_name, *where, "--cascade=foreground", "--timeout=90s")
     site.cluster.kubectl("--as", access.ADMIN, *foreground)
-    assert site.cluster.get("jobs", *where)["items"] == [], "the CronJob's Jobs outlive its foreground deletion"
+    assert site.jobs() == set(), "the CronJob's Jobs outlive its foreground deletion"
     pod = access.workload("pods", "last", access.pod_spec(site.place.claim), {"app": site.place.release})
     assert site.ask(access.ADMIN, access.create(site.place, pod), dry=False).by == "admitted"
     site.cluster.kubectl("--as", access.ADMIN, "delete", "namespace", where[1], "--timeout=120s", seconds=130)

@@ -1,0 +1,54 @@
+"""`helm install --wait` ends before the first run, on a class that makes a volume only for a pod; with Helm 3 and 4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.node import Cluster
+from tests.e2e.release import Release
+
+pytestmark = pytest.mark.e2e
+
+WAIT = ("--wait", "--timeout", "3m")
+
+
+@pytest.fixture(params=["helm", "helm3"])
+def release(request: pytest.FixtureRequest, node: Cluster, namespace: str) -> Iterator[Release]:
+    """A release that is not installed yet, without anything to back up."""
+    found = Release(node, namespace, helm=request.param)
+    yield found
+    found.uninstall()
+
+
+def first_runs(release: Release) -> dict[str, str]:
+    """The release's own Jobs: the uid by name."""
+    selector = f"app={release.name},app.kubernetes.io/component=first-run"
+    jobs = release.cluster.get("jobs", "-n", release.namespace, "-l", selector)["items"]
+    return {job["metadata"]["name"]: job["metadata"]["uid"] for job in jobs}
+
+
+def test_an_install_that_waits_succeeds_before_the_first_run_and_later_revisions_keep_the_job(release: Release) -> None:
+    release.install({"persistence": {"keep": False}}, *WAIT, seconds=240)
+    claim = release.cluster.get("pvc", release.claim, "-n", release.namespace)
+    assert claim["status"]["phase"] == "Bound"
+    before = first_runs(release)
+    (name,) = before
+    ended = release.wait(name, 120)
+    assert ended.succeeded, ended
+    pod = release.pod_of(name)
+    assert pod
+    assert "ok: user" in release.log(pod["metadata"]["name"], "check")
+
+    release.upgrade({"successfulJobsHistoryLimit": 5}, *WAIT, seconds=240)
+    assert first_runs(release) == before
+    release.run_helm("rollback", release.name, "1", *WAIT, seconds=240)
+    assert first_runs(release) == before
+
+    # What changes the Job's content makes another one, and the way back is open too.
+    release.upgrade({"podLabels": {"team": "databases"}}, *WAIT, seconds=240)
+    (other,) = first_runs(release)
+    assert other != name
+    release.run_helm("rollback", release.name, "1", *WAIT, seconds=240)
+    assert list(first_runs(release)) == [name]
