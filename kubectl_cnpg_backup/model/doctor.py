@@ -11,7 +11,7 @@ from kubectl_cnpg_backup.model.doctor_rights import wildcards
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
 from kubectl_cnpg_backup.model.objects import claim_problem, dig, labels, major_of, name_of, parse_time
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FIRST_RUN, CronJob, Release
 from kubectl_cnpg_backup.model.schedule import assess
 from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
@@ -31,6 +31,7 @@ def examine(facts: Facts) -> list[Finding]:
         *_strangers(facts),
         *_refusals(facts),
         *_claim(facts),
+        *_first_run(facts),
         *_longhorn(facts),
         *network(facts),
         *_access(facts),
@@ -177,6 +178,27 @@ def _claim(facts: Facts) -> list[Finding]:
             )
         ]
     return [Finding(Level.GOOD, subject, f"bound, {capacity}")]
+
+
+def _first_run(facts: Facts) -> list[Finding]:
+    """What the Job found that checks the volume when the release is installed; its log is its termination message."""
+    run = next((run for run in facts.runs if run.component == FIRST_RUN), None)
+    if run is None or run.state == "running":
+        return []
+    subject = f"job/{run.job}"
+    if run.state == "succeeded":
+        return [Finding(Level.GOOD, subject, "the volume was checked: it can be written, synced and locked")]
+    said = dict(line.removeprefix("volume: ").split(": ", 1) for line in run.message.splitlines() if ": " in line)
+    remedy = said.get("remedy", f"see its log: kubectl cnpg-backup logs {run.job}")
+    again = f"kubectl delete job {run.job} --namespace {facts.release.namespace}"
+    return [
+        Finding(
+            Level.WRONG,
+            subject,
+            f"the volume cannot be used: {said.get('FAILED') or run.reason or 'its pod is gone'}",
+            f"{remedy}; then run `{again}`, and upgrade the release, which checks the volume again",
+        )
+    ]
 
 
 def _longhorn(facts: Facts) -> list[Finding]:

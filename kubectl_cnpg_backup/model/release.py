@@ -34,6 +34,8 @@ SELECTOR = f"{NAME_LABEL}={CHART}"
 """Finds the objects of every release of the chart."""
 
 BACKUP, INSPECTOR, RESTORE, DRILL = "backup", "inspect", "restore", "drill"
+FIRST_RUN = "first-run"
+"""The Job that checks the volume when the release is installed; no CronJob makes it."""
 CONFIG_VOLUME = "config"
 """The volume of a run's pod that holds `<database>.conf`."""
 
@@ -162,7 +164,7 @@ class Run:
     Attributes:
         job: Its name.
         cronjob: Name of the CronJob that it was made from; empty where that is unknown.
-        component: What it is for.
+        component: What it is for: that of a CronJob, or `first-run`.
         state: running, succeeded or failed.
         started: When it started, UTC; None while it has not.
         finished: When it ended, UTC.

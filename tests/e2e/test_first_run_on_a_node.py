@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.node import Cluster
+from tests.e2e.node import Cluster, NodeError
 from tests.e2e.release import Release
 
 pytestmark = pytest.mark.e2e
@@ -20,6 +20,16 @@ def release(request: pytest.FixtureRequest, node: Cluster, namespace: str) -> It
     found = Release(node, namespace, helm=request.param)
     yield found
     found.uninstall()
+
+
+@pytest.fixture
+def lockless(node: Cluster) -> str:
+    """A class whose volumes refuse locks, as an NFS export does whose server runs no lock service."""
+    model = node.get("storageclass", "longhorn")
+    kept = ("apiVersion", "kind", "provisioner", "reclaimPolicy", "volumeBindingMode")
+    name = "lockless"
+    node.apply({**{key: model[key] for key in kept}, "metadata": {"name": name}, "parameters": {"locks": "none"}})
+    return name
 
 
 def first_runs(release: Release) -> dict[str, str]:
@@ -52,3 +62,19 @@ def test_an_install_that_waits_succeeds_before_the_first_run_and_later_revisions
     assert other != name
     release.run_helm("rollback", release.name, "1", *WAIT, seconds=240)
     assert list(first_runs(release)) == [name]
+
+
+def test_an_install_on_a_volume_without_locks_fails_within_a_minute_with_the_true_reason(
+    release: Release, lockless: str
+) -> None:
+    values = {"persistence": {"keep": False, "storageClassName": lockless}}
+    with pytest.raises(NodeError, match="failed") as refused:
+        release.install(values, "--wait", "--wait-for-jobs", "--timeout", "1m", seconds=120)
+    (name,) = first_runs(release)
+    assert name in str(refused.value)
+    assert "deadline" not in str(refused.value)
+    pod = release.pod_of(name)
+    assert pod
+    log = release.log(pod["metadata"]["name"], "check").splitlines()
+    assert log[-3] == "volume: FAILED: the volume cannot lock files: No locks available"
+    assert "NFS takes version 4, or a running lock service" in log[-2]

@@ -13,10 +13,10 @@ from kubectl_cnpg_backup.model import doctor, doctor_namespace
 from kubectl_cnpg_backup.model.doctor import examine
 from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import major_of, refusal, selects
-from kubectl_cnpg_backup.model.release import read_runs
+from kubectl_cnpg_backup.model.release import Run, read_runs
 from kubectl_cnpg_backup.model.rights import NEW_CLUSTER_RIGHTS, RIGHTS, Right
 from tests.lab import chart
-from tests.plugin.common import NOW, ago, evicted, job, objects, pod, release
+from tests.plugin.common import MOUNTING, NOW, ago, evicted, job, objects, pod, release
 
 CRONJOB = "cnpg-pg-dump-backup"
 MESSAGE = "3 databases done\nkutt ok (newest 2026-11-22 14:00Z): published"
@@ -62,6 +62,31 @@ def healthy() -> Facts:
     )
 
 
+def first_run(state: str, code: int | None) -> list[Run]:
+    """The Job that checks the volume, which has ended like this; without a code its pod is gone."""
+    name = "cnpg-backup-first-0123456789"
+    one = job(
+        name, "", state=state, started=ago(days=3), finished=ago(days=3), reason="" if code else "DeadlineExceeded"
+    )
+    one["metadata"] = {"name": name, "labels": {"app": "cnpg-backup", "app.kubernetes.io/component": "first-run"}}
+    message = (
+        "volume: attempt 3 of 4: the volume cannot lock files: No locks available\n"
+        "volume: FAILED: the volume cannot lock files: No locks available\n"
+        "volume: remedy: use storage that supports flock\n"
+        f"volume: then delete the Job {name} and install or upgrade again: while it is there, it counts as failed"
+    )
+    ended = {"metadata": {"name": f"{name}-x", "labels": {"batch.kubernetes.io/job-name": name}}, "spec": MOUNTING}
+    terminated = {"state": {"terminated": {"exitCode": code, "message": message if code else ""}}}
+    ended["status"] = {"containerStatuses": [{"name": "check", **terminated}]}
+    return read_runs([one], [] if code is None else [ended])
+
+
+def test_a_volume_that_was_checked_is_said_to_be() -> None:
+    findings = examine(replace(healthy(), runs=[*healthy().runs, *first_run("Complete", 0)]))
+    assert {finding.level for finding in findings} == {Level.GOOD}, findings
+    assert any("it can be written, synced and locked" in finding.found for finding in findings)
+
+
 def test_a_healthy_release_has_nothing_to_say() -> None:
     findings = examine(healthy())
     assert {finding.level for finding in findings} == {Level.GOOD}, findings
@@ -96,6 +121,18 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
         Level.WRONG,
         "did not start",
         "describe cronjob",
+    ),
+    "volume without locks": (
+        {"runs": [*healthy().runs, *first_run("Failed", 1)]},
+        Level.WRONG,
+        "the volume cannot be used: the volume cannot lock files: No locks available",
+        "use storage that supports flock; then run `kubectl delete job cnpg-backup-first-0123456789 --namespace ",
+    ),
+    "check of the volume that was killed": (
+        {"runs": [*healthy().runs, *first_run("Failed", None)]},
+        Level.WRONG,
+        "the volume cannot be used: DeadlineExceeded",
+        "logs cnpg-backup-first-0123456789",
     ),
     "failed run": (
         {

@@ -3,6 +3,7 @@
 Runs inside the node as a script of its own. Every volume is a file system of its own on a loop device, so that it can
 run full; the kubelet treats it as any `local` volume and honours `fsGroup`. A class with `WaitForFirstConsumer` gets
 its volume when the scheduler has chosen the node, one with `Immediate` at once, as of any external provisioner.
+With the parameter `locks: none` of a class, `flock` fails on its volumes, as on an NFS export without a lock service.
 """
 
 import contextlib
@@ -54,6 +55,8 @@ class Provisioner:
         volume = f"pvc-{claim.metadata.uid}"
         size = claim.spec.resources.requests["storage"]
         path = self._make(volume, int(parse_quantity(size)))
+        if (storage_class.parameters or {}).get("locks") == "none":
+            path = self._without_locks(path)
         with contextlib.suppress(client.ApiException):  # it is there already
             self._core.create_persistent_volume(self._describe(volume, size, path, claim, storage_class))
 
@@ -78,8 +81,26 @@ class Provisioner:
             image.unlink()
         return path
 
+    def _without_locks(self, below: Path) -> Path:
+        path = below.with_suffix(".lockless")
+        if not path.is_mount():
+            path.mkdir(exist_ok=True)
+            command = [sys.executable, str(Path(__file__).with_name("lockless.py")), str(below), str(path)]
+            # It ends with its mount, and at the latest with the node.
+            subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            deadline = time.monotonic() + 30
+            while not path.is_mount():
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{path} was not mounted")
+                time.sleep(0.1)
+        return path
+
     def _remove(self, name: str) -> bool:
-        path = self._folder / name
+        if not self._unmounted(self._folder / f"{name}.lockless"):
+            return False
+        return self._unmounted(self._folder / name)
+
+    def _unmounted(self, path: Path) -> bool:
         if path.is_mount() and subprocess.run(["umount", str(path)], check=False).returncode:
             return False  # a pod still ends; its claim's event comes again
         with contextlib.suppress(FileNotFoundError):
