@@ -9,22 +9,13 @@
 {{- mulf (regexFind "^[0-9.]+" $quantity | default "0" | float64) (get $units (regexFind "[A-Za-z]*$" $quantity)) | ceil | int64 -}}
 {{- end -}}
 
-{{/* How many backups a list of tiers keeps at most. */}}
-{{- define "cnpg-backup.mostBackups" -}}
-{{- $most := 0 -}}
-{{- range . -}}
-  {{- $most = add $most (int64 .keep) -}}
-{{- end -}}
-{{- $most -}}
-{{- end -}}
-
 {{/*
 The pod's `<database>.conf`, see docs/architecture.md: every key, so that its readers need no defaults. No database gets more
 than `timeout`, the seconds of the whole dump.
 */}}
 {{- define "cnpg-backup.databaseConf" -}}
 {{- $timeout := required "cnpg-backup.databaseConf needs timeout" .timeout -}}
-{{- $most := include "cnpg-backup.mostBackups" .tiers -}}
+{{- $most := include "cnpg-backup.mostBackups" .policy -}}
 {{- with required "cnpg-backup.databaseConf needs database" .database -}}
 database={{ .name }}
 cluster={{ .cluster }}
@@ -62,16 +53,6 @@ extra_arg={{ . }}
 {{ end -}}
 {{- end -}}
 
-{{/* The retention policy of all databases, with what `override` of one database replaces, as JSON. */}}
-{{- define "cnpg-backup.retentionPolicy" -}}
-{{- $policy := merge dict (pick (.override | default dict) "phase" "tiers") (pick .root.Values.retention "phase" "tiers") -}}
-{{- if kindIs "string" $policy.phase -}}
-  {{- $minute := (include "cnpg-backup.schedule" .root | fromJson).minute | int64 -}}
-  {{- $_ := set $policy "phase" (sub (mul 60 $minute) 900) -}}
-{{- end -}}
-{{- toPrettyJson $policy }}
-{{ end -}}
-
 {{/* Parameters of the server of a drill, as lines of postgresql.conf. */}}
 {{- define "cnpg-backup.drillParameters" -}}
 {{- range $name, $value := . -}}
@@ -85,18 +66,24 @@ Files of the configuration of `cronJob`, as YAML: key and content. It is one Cro
 of a restore and a drill, which has its `restore` and `drill`.
 */}}
 {{- define "cnpg-backup.config" -}}
+{{- $common := include "cnpg-backup.schedule" .root | fromJson -}}
+{{- $files := dict "policy.json" (include "cnpg-backup.retentionPolicy" (dict "root" .root "schedule" $common)) -}}
+{{- $policy := get $files "policy.json" | fromJson -}}
 {{- $timeout := (include "cnpg-backup.deadlines" .root | fromJson).dump -}}
-{{- $files := dict "policy.json" (include "cnpg-backup.retentionPolicy" (dict "root" .root)) -}}
 {{- range $db := .cronJob.databases -}}
-  {{- $tiers := ($db.retention | default dict).tiers | default $.root.Values.retention.tiers -}}
-  {{- $conf := include "cnpg-backup.databaseConf" (dict "timeout" $timeout "tiers" $tiers "database" $db) -}}
+  {{- $its := dict "timeout" $timeout "policy" $policy "database" $db -}}
+  {{- if $db.ownPolicy -}}
+    {{- $schedule := dict "root" $.root "schedule" $db.schedule -}}
+    {{- $_ := set $its "timeout" (include "cnpg-backup.deadlines" $schedule | fromJson).dump -}}
+    {{- $json := include "cnpg-backup.retentionPolicy" (dict
+      "root" $.root "database" $db "schedule" (include "cnpg-backup.schedule" $schedule | fromJson)) -}}
+    {{- $_ := set $files (printf "%s.policy.json" $db.name) $json -}}
+    {{- $_ := set $its "policy" (fromJson $json) -}}
+  {{- end -}}
+  {{- $conf := include "cnpg-backup.databaseConf" $its -}}
   {{- $_ := set $files (printf "%s.conf" $db.name) $conf -}}
   {{- if and $.cronJob.restore $db.drillAssertions -}}
     {{- $_ := set $files (printf "%s.assertions" $db.name) (printf "%s\n" (join "\n" $db.drillAssertions)) -}}
-  {{- end -}}
-  {{- with $db.retention -}}
-    {{- $policy := include "cnpg-backup.retentionPolicy" (dict "root" $.root "override" .) -}}
-    {{- $_ := set $files (printf "%s.policy.json" $db.name) $policy -}}
   {{- end -}}
 {{- end -}}
 {{- if and .cronJob.drill .root.Values.drill.postgresql -}}

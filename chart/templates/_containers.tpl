@@ -214,7 +214,7 @@ container may see and change is therefore one line in the pod that has it. Of th
             {{- range $group.databases }}
             - key: {{ .name }}.conf
               path: {{ .name }}.conf
-            {{- if and $.policies .retention }}
+            {{- if and $.policies .ownPolicy }}
             - key: {{ .name }}.policy.json
               path: {{ .name }}.policy.json
             {{- end }}

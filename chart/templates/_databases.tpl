@@ -1,9 +1,11 @@
 {{/*
 All databases with their settings resolved, as a JSON list: the entry over `defaults` over `image`.
-Their keys are those of values.yaml, and `major`, PostgreSQL's major version by the image's tag.
+Their keys are those of values.yaml, and `major`, PostgreSQL's major version by the image's tag; `ownSchedule`, its schedule if that is
+not the release's; and `ownPolicy`, whether it has a retention policy of its own.
 */}}
 {{- define "cnpg-backup.databases" -}}
 {{- $list := list -}}
+{{- $cron := include "cnpg-backup.cron" .Values.schedule -}}
 {{- range $entry := .Values.databases -}}
   {{- $db := deepCopy $.Values.defaults -}}
   {{- range $key, $value := $entry -}}
@@ -36,6 +38,10 @@ Their keys are those of values.yaml, and `major`, PostgreSQL's major version by 
   {{- $_ := set $db "image" (include "cnpg-backup.image" (dict "root" $ "image" $image)) -}}
   {{- $_ := set $db "pullPolicy" $image.pullPolicy -}}
   {{- $_ := set $db "major" (regexFind "^[0-9]+" $image.tag) -}}
+  {{- $own := include "cnpg-backup.cron" ($db.schedule | default $.Values.schedule) -}}
+  {{- $_ := set $db "ownSchedule" (ternary "" $own (eq $own $cron)) -}}
+  {{- $_ := set $db "ownPolicy" (or $db.ownSchedule $db.retention | empty | not) -}}
+  {{- $_ := set $db "schedule" (ternary $db.schedule $.Values.schedule (ne $own $cron)) -}}
   {{- $list = append $list $db -}}
 {{- end -}}
 {{- toJson $list -}}
@@ -63,10 +69,10 @@ same major version gets a hash as well, so that none renames another. As JSON: i
 {{- end -}}
 
 {{/*
-The CronJobs that back up, as a JSON list of `name`, `image`, `pullPolicy`, `suspend` and `databases`. There is one for each
-database, or one for each shard and image: dump and server must be of the same major version, and an image that cannot be pulled
-then stops only its own databases. Suspended databases are left out; a CronJob that has no others is suspended with all of them,
-so that manual runs still work. A name depends only on its own databases: others come and go without renaming it.
+The CronJobs that back up, as a JSON list of `name`, `image`, `pullPolicy`, `schedule`, `suspend` and `databases`. There is one for
+each database, or one for each shard, image and schedule: dump and server must be of the same major version, and an image that cannot
+be pulled then stops only its own databases. Suspended databases are left out; a CronJob that has no others is suspended with all of
+them, so that manual runs still work. A name depends only on its own databases: others come and go without renaming it.
 */}}
 {{- define "cnpg-backup.cronJobs" -}}
 {{- $databases := include "cnpg-backup.databases" . | fromJsonArray -}}
@@ -79,14 +85,15 @@ so that manual runs still work. A name depends only on its own databases: others
     {{- $suffix = include "cnpg-backup.shardSuffix" $db.name -}}
   {{- else -}}
     {{- $suffix = get $images $db.image -}}
-    {{- with $db.shard -}}
-      {{- $suffix = printf "%s%s" $suffix (include "cnpg-backup.shardSuffix" .) -}}
+    {{- if or $db.shard $db.ownSchedule -}}
+      {{- $suffix = printf "%s%s" $suffix (include "cnpg-backup.groupSuffix" $db) -}}
     {{- end -}}
   {{- end -}}
-  {{- $key := printf "%s %s" $suffix $db.image -}}
+  {{- $key := printf "%s %s %s" $suffix $db.image $db.ownSchedule -}}
   {{- if not (hasKey $groups $key) -}}
     {{- $name := include "cnpg-backup.cronJobName" (dict "root" $ "suffix" $suffix) -}}
     {{- $group := dict "name" $name "image" $db.image "pullPolicy" $db.pullPolicy "active" list "suspended" list -}}
+    {{- $_ := set $group "schedule" $db.schedule -}}
     {{- $_ := set $groups $key $group -}}
     {{- $order = append $order $key -}}
   {{- end -}}

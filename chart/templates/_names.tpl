@@ -52,6 +52,19 @@ could be taken for something else: an image's major version, or the middle of an
 {{- end -}}
 
 {{/*
+The end of a CronJob's name that marks the shard and the schedule of its databases, at most 21 characters. A schedule that is not the
+release's adds a hash, so that it renames no other CronJob.
+*/}}
+{{- define "cnpg-backup.groupSuffix" -}}
+{{- if .ownSchedule -}}
+  {{- $start := .shard | default "at" | trunc 11 | trimSuffix "-" -}}
+  {{- printf "-%s-%s" $start (printf "%s %s" .shard .ownSchedule | sha256sum | trunc 8) -}}
+{{- else -}}
+  {{- include "cnpg-backup.shardSuffix" .shard -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
 Name of the CronJob of a restore, a drill or an inspector: `<release>-restore` and so on, at most 52 characters. No CronJob that
 backs up ends like that, so that no two releases have the same names.
 */}}

@@ -1,7 +1,19 @@
-{{/* One field of a cron expression as a JSON object whose keys are its values, zero-padded to sort. */}}
+{{/* A cron expression as its five fields with one blank between them; `@daily` and the like are written out. */}}
+{{- define "cnpg-backup.cron" -}}
+{{- $macros := dict
+  "@yearly" "0 0 1 1 *" "@annually" "0 0 1 1 *" "@monthly" "0 0 1 * *" "@weekly" "0 0 * * 0"
+  "@daily" "0 0 * * *" "@midnight" "0 0 * * *" "@hourly" "0 * * * *" -}}
+{{- get $macros (trim .) | default (regexSplit "\\s+" (trim .) -1 | join " ") -}}
+{{- end -}}
+
+{{/* The values of one field of a cron expression, as a sorted JSON list; -1 stands for one that is outside `min` and `max`. */}}
 {{- define "cnpg-backup.cronField" -}}
 {{- $values := dict -}}
-{{- range splitList "," .field -}}
+{{- $field := lower .field -}}
+{{- range $index, $name := .names -}}
+  {{- $field = $field | replace $name (add $index $.min | toString) -}}
+{{- end -}}
+{{- range splitList "," $field -}}
   {{- $parts := splitList "/" . -}}
   {{- $range := first $parts -}}
   {{- $from := int $.min -}}
@@ -17,61 +29,129 @@
   {{- end -}}
   {{- $step := ternary (last $parts | atoi) 1 (gt (len $parts) 1) -}}
   {{- range untilStep $from (int (add $to 1)) $step -}}
-    {{- $_ := set $values (printf "%04d" .) true -}}
+    {{- $inside := and (ge . (int $.min)) (le . (int $.max)) -}}
+    {{- $_ := set $values (ternary (printf "%04d" .) "-001" $inside) true -}}
   {{- end -}}
 {{- end -}}
-{{- toJson $values -}}
+{{- $list := list -}}
+{{- range keys $values | sortAlpha -}}
+  {{- $list = append $list (atoi .) -}}
+{{- end -}}
+{{- toJson $list -}}
 {{- end -}}
 
 {{/*
-What is known of the schedule without a calendar, as JSON: `minute`, the first minute of the hour at which it fires; `interval`, a
-lower bound of the seconds between two runs (as if it fired on every day); and whether its minutes and hours are `possible`.
+A lower bound of the days between two days on which a schedule fires, by its `days` of the month and of the `week`. With both, it
+fires on either.
+*/}}
+{{- define "cnpg-backup.dayGap" -}}
+{{- $gap := 1 -}}
+{{- $every := "^[*?](/1)?$" -}}
+{{- $cycles := list -}}
+{{- $days := list -}}
+{{- if and (regexMatch $every .dayField) (not (regexMatch $every .weekField)) -}}
+  {{- $days = .week -}}
+  {{- $cycles = list 7 -}}
+{{- else if and (regexMatch $every .weekField) (not (regexMatch $every .dayField)) -}}
+  {{- $days = .days -}}
+  {{- $cycles = list 28 29 30 31 -}}
+{{- end -}}
+{{- if $cycles -}}
+  {{- $gap = 31 -}}
+  {{- range $cycle := $cycles -}}
+    {{- $last := -1 -}}
+    {{- range $day := $days -}}
+      {{- if and (ge $last 0) (le $day $cycle) -}}
+        {{- $gap = min $gap (sub $day $last) -}}
+      {{- end -}}
+      {{- if le $day $cycle -}}
+        {{- $last = $day -}}
+      {{- end -}}
+    {{- end -}}
+    {{- if ge $last 0 -}}
+      {{- $gap = min $gap (sub (add $cycle (first $days)) $last) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- $gap -}}
+{{- end -}}
+
+{{/*
+What is known of a schedule without a calendar, as JSON: `interval`, a lower bound of the seconds between two runs as if it fired on
+every day; `gap`, the same with its days; `runs`, how many there are on a day; `phase`, where slots begin by default; and whether it is
+`possible`. The caller gives `root`, and `schedule` if it is not that of the release.
+
+A slot begins 15 minutes before the minute of the schedule. Where runs are more than two hours apart, it begins half an interval later,
+so that neither a dump that begins an hour late nor a time zone moves a backup into another slot.
 */}}
 {{- define "cnpg-backup.schedule" -}}
-{{- $fields := regexSplit "\\s+" (trim .Values.schedule) -1 -}}
-{{- if eq .Values.schedule "@hourly" -}}
-  {{- $fields = list "0" "*" -}}
-{{- else if hasPrefix "@" .Values.schedule -}}
-  {{- $fields = list "0" "0" -}}
+{{- $fields := include "cnpg-backup.cron" (.schedule | default (.root | default .).Values.schedule) | splitList " " -}}
+{{- $weekdays := list "sun" "mon" "tue" "wed" "thu" "fri" "sat" -}}
+{{- $months := list "jan" "feb" "mar" "apr" "may" "jun" "jul" "aug" "sep" "oct" "nov" "dec" -}}
+{{- $all := list -}}
+{{- range $index, $bounds := list
+  (dict "min" 0 "max" 59) (dict "min" 0 "max" 23) (dict "min" 1 "max" 31)
+  (dict "min" 1 "max" 12 "names" $months) (dict "min" 0 "max" 6 "names" $weekdays) -}}
+  {{- $values := include "cnpg-backup.cronField" (set $bounds "field" (index $fields $index)) | fromJsonArray -}}
+  {{- $ints := list -}}
+  {{- range $values -}}
+    {{- $ints = append $ints (int .) -}}
+  {{- end -}}
+  {{- $all = append $all $ints -}}
 {{- end -}}
-{{- $minutes := include "cnpg-backup.cronField" (dict "field" (index $fields 0) "min" 0 "max" 59) | fromJson | keys | sortAlpha -}}
-{{- $hours := include "cnpg-backup.cronField" (dict "field" (index $fields 1) "min" 0 "max" 23) | fromJson | keys | sortAlpha -}}
-{{- $inHour := lt (last $minutes | default "60" | atoi) 60 -}}
-{{- $inDay := lt (last $hours | default "24" | atoi) 24 -}}
-{{- $possible := and $minutes $hours $inHour $inDay | empty | not -}}
+{{- $possible := true -}}
+{{- range $all -}}
+  {{- $possible = and $possible . (ge (first .) 0) | empty | not -}}
+{{- end -}}
 {{- $interval := 1440 -}}
 {{- $first := -1 -}}
 {{- $last := -1 -}}
-{{- range $hour := $hours -}}
-  {{- range $minute := $minutes -}}
-    {{- $now := int (add (mul 60 (atoi $hour)) (atoi $minute)) -}}
-    {{- if eq $first -1 -}}
-      {{- $first = $now -}}
-    {{- else -}}
-      {{- $interval = min $interval (sub $now $last) -}}
+{{- if $possible -}}
+  {{- range $hour := index $all 1 -}}
+    {{- range $minute := index $all 0 -}}
+      {{- $now := int (add (mul 60 $hour) $minute) -}}
+      {{- if eq $first -1 -}}
+        {{- $first = $now -}}
+      {{- else -}}
+        {{- $interval = min $interval (sub $now $last) -}}
+      {{- end -}}
+      {{- $last = $now -}}
     {{- end -}}
-    {{- $last = $now -}}
   {{- end -}}
 {{- end -}}
+{{- $gap := int64 $interval -}}
 {{- if ne $first $last -}}
   {{- $interval = min $interval (sub (add 1440 $first) $last) -}}
+  {{- $gap = $interval -}}
+{{- else if $possible -}}
+  {{- $days := dict "days" (index $all 2) "week" (index $all 4) "dayField" (index $fields 2) "weekField" (index $fields 4) -}}
+  {{- $gap = include "cnpg-backup.dayGap" $days | int64 | mul 1440 -}}
 {{- end -}}
-{{- $minute := first $minutes | default "0" | atoi -}}
-{{- toJson (dict "minute" (ternary 0 $minute (empty $minutes)) "interval" (mul 60 $interval) "possible" $possible) -}}
+{{- $phase := sub (mod $first 60) 15 -}}
+{{- if gt $interval 120 -}}
+  {{- $phase = add (sub $first 15) (div $interval 2) -}}
+{{- end -}}
+{{- toJson (dict
+  "interval" (mul 60 $interval)
+  "gap" (mul 60 $gap)
+  "runs" (mul (len (index $all 0)) (len (index $all 1)))
+  "phase" (mul 60 (ternary $phase -15 $possible))
+  "possible" $possible) -}}
 {{- end -}}
 
 {{/*
 Deadlines in seconds, as JSON, innermost first: dump.sh's own, the pod's, the Job's. The pod's comes before the Job's, since a Job
-that runs out of time deletes its pod, and the log with it.
+that runs out of time deletes its pod, and the log with it. The caller gives what cnpg-backup.schedule needs.
 */}}
 {{- define "cnpg-backup.deadlines" -}}
-{{- $job := .Values.activeDeadlineSeconds -}}
+{{- $values := (.root | default .).Values -}}
+{{- $job := $values.activeDeadlineSeconds -}}
 {{- if kindIs "string" $job -}}
   {{- $interval := (include "cnpg-backup.schedule" . | fromJson).interval | int64 -}}
   {{- $job = max 240 (sub $interval 300) -}}
 {{- end -}}
 {{- $pod := sub (int64 $job) 60 -}}
-{{- $dump := .Values.dump.timeoutSeconds -}}
+{{- $dump := $values.dump.timeoutSeconds -}}
 {{- if kindIs "string" $dump -}}
   {{- $dump = div (mul $pod 3) 4 -}}
 {{- end -}}

@@ -29,93 +29,52 @@
 {{- toJson $errors -}}
 {{- end -}}
 
-{{/* Schedule, deadlines, and the tiers that all databases share. */}}
+{{/* Schedules, deadlines and tiers: those that all databases share, and those that one has of its own. */}}
 {{- define "cnpg-backup.scheduleErrors" -}}
+{{- $common := include "cnpg-backup.schedule" . | fromJson -}}
+{{- $here := dict "root" . "where" "" "retention" .Values.retention "cron" .Values.schedule "schedule" $common "own" true -}}
+{{- $errors := include "cnpg-backup.runErrors" $here | fromJsonArray -}}
+{{- range $index, $entry := .Values.databases -}}
+  {{- if or $entry.schedule $entry.retention -}}
+    {{- $cron := $entry.schedule | default $.Values.schedule -}}
+    {{- $schedule := include "cnpg-backup.schedule" (dict "root" $ "schedule" $cron) | fromJson -}}
+    {{- $own := $entry.retention | default dict -}}
+    {{- $retention := ternary $own $.Values.retention (or (hasKey $own "tiers") (hasKey $own "keep")) -}}
+    {{- $here := dict
+      "root" $ "where" (printf "databases[%d] (%s): " $index $entry.name) "retention" $retention
+      "cron" $cron "schedule" $schedule "own" (hasKey $entry "schedule") -}}
+    {{- $errors = concat $errors (include "cnpg-backup.runErrors" $here | fromJsonArray) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
+{{- define "cnpg-backup.runErrors" -}}
 {{- $errors := list -}}
-{{- $schedule := include "cnpg-backup.schedule" . | fromJson -}}
-{{- $deadlines := include "cnpg-backup.deadlines" . | fromJson -}}
-{{- if not $schedule.possible -}}
+{{- $schedule := .schedule -}}
+{{- $deadlines := include "cnpg-backup.deadlines" (dict "root" .root "schedule" .cron) | fromJson -}}
+{{- if not .own -}}
+{{- else if not $schedule.possible -}}
   {{- $errors = append $errors (printf
-    "schedule %q can never fire: minutes are 0 to 59 and hours 0 to 23, and a range or step must hit one of them"
-    .Values.schedule) -}}
+    (cat
+      "%sschedule %q can never fire: minutes are 0 to 59 and hours 0 to 23, days 1 to 31, months 1 to 12,"
+      "days of the week 0 to 6, and a range or step must hit one of them")
+    .where .cron) -}}
 {{- else if ge (int64 $deadlines.job) (int64 $schedule.interval) -}}
   {{- $errors = append $errors (printf
     (cat
-      "activeDeadlineSeconds: a run may take %d seconds, but schedule %q starts one every %d;"
+      "%sactiveDeadlineSeconds: a run may take %d seconds, but schedule %q starts one every %d;"
       "set a lower deadline, or run less often")
-    (int64 $deadlines.job) .Values.schedule (int64 $schedule.interval)) -}}
+    .where (int64 $deadlines.job) .cron (int64 $schedule.interval)) -}}
 {{- end -}}
-{{- if ge (int64 $deadlines.dump) (int64 $deadlines.pod) -}}
+{{- if and .own (ge (int64 $deadlines.dump) (int64 $deadlines.pod)) -}}
   {{- $errors = append $errors (printf
     (cat
-      "dump.timeoutSeconds: %d seconds leave no time to check and publish the dumps before the pod's deadline of %d"
+      "%sdump.timeoutSeconds: %d seconds leave no time to check and publish the dumps before the pod's deadline of %d"
       "(activeDeadlineSeconds minus 60); lower dump.timeoutSeconds")
-    (int64 $deadlines.dump) (int64 $deadlines.pod)) -}}
+    .where (int64 $deadlines.dump) (int64 $deadlines.pod)) -}}
 {{- end -}}
-{{- $tiers := dict "where" "retention" "tiers" .Values.retention.tiers "schedule" $schedule -}}
-{{- concat $errors (include "cnpg-backup.tierErrors" $tiers | fromJsonArray) | toJson -}}
-{{- end -}}
-
-{{/* A duration such as 90m in seconds. */}}
-{{- define "cnpg-backup.seconds" -}}
-{{- $units := dict "s" 1 "m" 60 "h" 3600 "d" 86400 "w" 604800 -}}
-{{- mul (regexFind "^[0-9]+" . | int64) (get $units (regexFind "[smhdw]$" .)) -}}
-{{- end -}}
-
-{{/* A list of tiers. The rules are those of the Python package, which would refuse the policy only in the pod, too late. */}}
-{{- define "cnpg-backup.tierErrors" -}}
-{{- $errors := list -}}
-{{- $names := dict -}}
-{{- $finer := 0 -}}
-{{- $begin := 0 -}}
-{{- range $index, $tier := .tiers -}}
-  {{- $where := printf "%s.tiers[%d] (%s)" $.where $index $tier.name -}}
-  {{- $every := include "cnpg-backup.seconds" $tier.every | int64 -}}
-  {{- $final := eq $index (sub (len $.tiers) 1 | int) -}}
-  {{- if has $tier.name (list "newest" "oldest" "pinned" "future") -}}
-    {{- $errors = append $errors (printf
-      "%s: this name is reserved for backups outside the tiers; choose another name" $where) -}}
-  {{- end -}}
-  {{- if hasKey $names $tier.name -}}
-    {{- $errors = append $errors (printf "%s: the name is used twice; give each tier a name of its own" $where) -}}
-  {{- end -}}
-  {{- $_ := set $names $tier.name true -}}
-  {{- if eq $every 0 -}}
-    {{- $errors = append $errors (printf "%s: every is 0; set it to the time between two backups" $where) -}}
-  {{- /* A tier without an end keeps its number of backups whatever their distance, and so can be finer than the schedule. */ -}}
-  {{- else if and (eq $index 0) (not $final) (lt $every (int64 $.schedule.interval)) $.schedule.possible -}}
-    {{- $errors = append $errors (printf
-      (cat
-        "%s: every %s is less than the %d seconds between two runs of the schedule, so the tier can never be full;"
-        "run more often, or set a longer every")
-      $where $tier.every (int64 $.schedule.interval)) -}}
-  {{- else if and $finer (mod $every $finer) -}}
-    {{- $errors = append $errors (printf
-      "%s: every %s is not a multiple of %s, the every of the tier before; list the tiers from fine to coarse"
-      $where $tier.every (index $.tiers (sub $index 1 | int)).every) -}}
-  {{- else if and $final (hasKey $tier "until") -}}
-    {{- $errors = append $errors (printf
-      "%s: the last tier has an until; remove it, since the last tier ends only by keep" $where) -}}
-  {{- else if and (not $final) (not (hasKey $tier "until")) -}}
-    {{- $errors = append $errors (printf
-      "%s: until is missing; set it to the age at which the next tier begins" $where) -}}
-  {{- else if not $final -}}
-    {{- $until := include "cnpg-backup.seconds" $tier.until | int64 -}}
-    {{- $span := div (sub $until $begin) $every -}}
-    {{- if or (lt $span 1) (mod (sub $until $begin) $every) -}}
-      {{- $errors = append $errors (printf
-        "%s: until %s must be one or more times %s after the end of the tier before; change until or every"
-        $where $tier.until $tier.every) -}}
-    {{- else if and (eq $index 0) (gt (int64 $tier.keep) $span) -}}
-      {{- $errors = append $errors (printf
-        "%s: keep is %d, but until %s there are only %d slots of %s; lower keep, or set a later until"
-        $where (int64 $tier.keep) $tier.until $span $tier.every) -}}
-    {{- end -}}
-    {{- $begin = $until -}}
-  {{- end -}}
-  {{- $finer = $every -}}
-{{- end -}}
-{{- toJson $errors -}}
+{{- concat $errors (include "cnpg-backup.retentionErrors" (set . "where" (print .where "retention")) | fromJsonArray) | toJson -}}
 {{- end -}}
 
 {{/* Names, images and the claim. */}}
@@ -273,7 +232,6 @@
 
 {{/* The databases, each by itself and with the others. */}}
 {{- define "cnpg-backup.databaseErrors" -}}
-{{- $schedule := include "cnpg-backup.schedule" . | fromJson -}}
 {{- $errors := include "cnpg-backup.settingErrors" (dict "where" "defaults" "settings" .Values.defaults) | fromJsonArray -}}
 {{- $names := dict -}}
 {{- range $index, $db := .Values.databases -}}
@@ -287,10 +245,6 @@
       $where (get $names $db.name)) -}}
   {{- else -}}
     {{- $_ := set $names $db.name $index -}}
-  {{- end -}}
-  {{- with ($db.retention | default dict).tiers -}}
-    {{- $tiers := dict "where" (printf "%s: retention" $where) "tiers" . "schedule" $schedule -}}
-    {{- $errors = concat $errors (include "cnpg-backup.tierErrors" $tiers | fromJsonArray) -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $errors -}}
@@ -380,7 +334,7 @@
   {{- end -}}
   {{- if hasKey $jobs .name -}}
     {{- $errors = append $errors (printf
-      "databases: image or shard of %s and of %s give two CronJobs the same name, %s; rename the shard"
+      "databases: image, shard or schedule of %s and of %s give two CronJobs the same name, %s; rename the shard"
       (get $jobs .name) $database .name) -}}
   {{- end -}}
   {{- $_ := set $jobs .name $database -}}

@@ -32,7 +32,7 @@ WORDS: Final = {
     "monthly": timedelta(days=28),
     "yearly": timedelta(days=364),
 }
-"""The tiers that have a word, and their widths. A month is four weeks and a year is thirteen of those, so that all nest.
+"""The tiers that have a word, and their widths. A month is four weeks, a year is thirteen of those: all of them nest.
 
 No two backups share a second: `last` keeps the newest, whatever their distance.
 """
@@ -141,8 +141,8 @@ class Policy:
         """Return the policy that a JSON document describes.
 
         Args:
-            text: `{"phase": seconds, "tiers": [{"name", "every", "keep", "until"}…]}`, or `"keep": {"daily": 7…}` instead
-                of the tiers; `phase` may be missing.
+            text: `{"phase": seconds, "tiers": [{"name", "every", "keep", "until"}…]}`; `phase` may be missing, and
+                `"keep": {"daily": 7…}` takes the place of `tiers`.
             source: What errors call the document, usually its path.
 
         Raises:

@@ -31,7 +31,8 @@ SCHEDULES = ["0 */2 * * *", "15,45 8-18 * * MON-FRI", "@daily", "59 23 1 */3 *",
 ARGUMENTS = ["--no-owner", "--exclude-table=a b", "--role=reader", "--extension=x=y"]
 NARROWED: dict[str, Any] = {
     "schedule": {"enum": SCHEDULES},
-    "tiers": {"enum": TIERS},
+    "tiers": {"enum": ["auto", *TIERS]},
+    "words": {"enum": [{}, {"last": 9, "monthly": 1000}, {"daily": 7, "weekly": 0}, {"hourly": 0, "yearly": 1}]},
     "extraArgs": {"type": "array", "maxItems": 3, "items": {"enum": ARGUMENTS}},
     "autoSeconds": {"enum": ["auto", 120, 3000]},
     "sizeLimit": {"enum": ["700Mi", "1.5Gi", "10G", "3Ti"]},
