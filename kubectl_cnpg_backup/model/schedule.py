@@ -31,7 +31,8 @@ MARGIN = timedelta(minutes=5)
 def _simulate(expression: str, zone: str, moment: datetime, *, reverse: bool) -> CronSim:
     try:
         local = moment.astimezone(ZoneInfo(zone))
-        return CronSim(_MACROS.get(expression.strip(), expression), local, reverse=reverse)
+        # To Kubernetes a question mark is an asterisk.
+        return CronSim(_MACROS.get(expression.strip(), expression).replace("?", "*"), local, reverse=reverse)
     except (CronSimError, ZoneInfoNotFoundError, ValueError) as error:
         raise PluginError(f"schedule {expression!r} in {zone}: {error}", "correct schedule and timeZone") from None
 

@@ -18,9 +18,11 @@ NAMES += ["backup", "q-pg-dump"]
 """Names of databases that come close to each other, to an image's major, or to what other releases are called."""
 
 
-def cronjobs(databases: Entries, release: str = "cnpg-backup", **cronjob: object) -> dict[str, tuple[str, Manifest]]:
+def cronjobs(
+    databases: Entries, release: str = "cnpg-backup", schedule: str = "0 */2 * * *", **cronjob: object
+) -> dict[str, tuple[str, Manifest]]:
     """For each database that a CronJob dumps: the CronJob's name, and the CronJob."""
-    manifests = chart.render({"databases": databases, "cronJob": cronjob}, release)
+    manifests = chart.render({"databases": databases, "cronJob": cronjob, "schedule": schedule}, release)
     maps = {manifest["metadata"]["name"]: manifest for manifest in of_kind(manifests, "ConfigMap")}
     found: dict[str, tuple[str, Manifest]] = {}
     for manifest in backups(manifests):
@@ -34,7 +36,7 @@ def cronjobs(databases: Entries, release: str = "cnpg-backup", **cronjob: object
     return found
 
 
-def names(databases: Entries, release: str = "cnpg-backup", **cronjob: object) -> dict[str, str]:
+def names(databases: Entries, release: str = "cnpg-backup", **cronjob: Any) -> dict[str, str]:
     """For each database that a CronJob dumps the CronJob's name."""
     return {database: name for database, (name, _) in cronjobs(databases, release, **cronjob).items()}
 
@@ -94,6 +96,7 @@ def test_shards_of_the_longest_release_stay_within_52_characters() -> None:
         *entries("a", shard="s" * 20),
         *entries("b", shard="s" * 20, image={"tag": "17-alpine"}),
         *entries("c", shard="s" * 20, image={"tag": "17.6-alpine"}),
+        *entries("d", shard="s" * 20, image={"tag": "17.6-alpine"}, schedule="*/30 * * * *"),
     ]
     for release in ("cnpg-backup", "a-release-with-a-name-of-fifty-three-characters-in-it"):
         found = names(databases, release)

@@ -25,6 +25,7 @@ RIGHT = sorted((HERE / "right").glob("*.yaml"))
 OTHER: dict[tuple[str, ...], object] = {
     ("nameOverride",): "nightly",
     ("schedule",): "30 * * * *",
+    ("retention", "keep"): {"daily": 7},
     ("persistence", "existingClaim"): "old-backups",
     ("serviceAccount", "create"): False,
     ("networkPolicy", "enabled"): False,
@@ -107,7 +108,7 @@ def test_the_schema_is_draft_07_and_fetches_nothing() -> None:
 
 
 def test_an_entry_may_override_every_default_of_databases() -> None:
-    own = {"name", "cluster", "database", "username", "host", "standbyHost", "image", "retention"}
+    own = {"name", "cluster", "database", "username", "host", "standbyHost", "image", "schedule", "retention"}
     properties = set(SCHEMA["definitions"]["database"]["properties"])
     assert properties == own | set(VALUES["defaults"])
     documented = set(re.findall(r"^#   (\w+)  ", (CHART / "values.yaml").read_text(), re.MULTILINE))

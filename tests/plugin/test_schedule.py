@@ -22,6 +22,7 @@ def test_the_next_run_is_the_schedules_in_its_own_zone() -> None:
     summer = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
     assert next_run("0 3 * * *", "Europe/Zurich", summer) == datetime(2026, 7, 2, 1, 0, tzinfo=UTC)
     assert next_run("@hourly", "Etc/UTC", NOW) == NOW.replace(hour=15, minute=0)
+    assert next_run("@midnight", "Etc/UTC", NOW) == next_run("0 0 ? * ?", "Etc/UTC", NOW)
 
 
 def test_the_run_that_was_due_last_may_still_be_under_way() -> None:
