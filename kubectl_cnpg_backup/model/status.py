@@ -141,7 +141,7 @@ def describe(
         problems += problems_of_drill(assess(cronjob, runs, now), recorded=report is not None)
     volume = _volume(report)
     if volume is not None and (problem := _too_small(volume)):
-        remedy = "raise persistence.size, or keep fewer backups (retention.tiers)"
+        remedy = "raise persistence.size, or keep fewer backups (retention.keep or retention.tiers)"
         problems.append(Problem(f"claim {release.claim}", problem, remedy))
     return Status(release, tuple(databases), tuple(runs), volume, tuple(problems))
 
