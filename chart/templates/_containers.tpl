@@ -186,8 +186,7 @@ container may see and change is therefore one line in the pod that has it. Of th
     items:
       # A key holds no slash, so the path has dots in it there.
       {{- range include "cnpg-backup.programs" .root | fromJsonArray }}
-      - key: {{ . | replace "/" "." }}
-        path: {{ . }}
+      - {key: {{ . | replace "/" "." }}, path: {{ . }}}
       {{- end }}
 {{- end -}}
 
@@ -212,11 +211,9 @@ container may see and change is therefore one line in the pod that has it. Of th
               path: policy.json
             {{- end }}
             {{- range $group.databases }}
-            - key: {{ .name }}.conf
-              path: {{ .name }}.conf
+            - {key: {{ .name }}.conf, path: {{ .name }}.conf}
             {{- if and $.policies .ownPolicy }}
-            - key: {{ .name }}.policy.json
-              path: {{ .name }}.policy.json
+            - {key: {{ .name }}.policy.json, path: {{ .name }}.policy.json}
             {{- end }}
             {{- end }}
       {{- end }}
