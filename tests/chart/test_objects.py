@@ -333,6 +333,19 @@ def test_images_are_named_in_full_and_none_is_latest(ci_file: Path) -> None:
             )
 
 
+INTERVALS = {
+    "0 */2 * * *": 2,
+    "@hourly": 1,
+    "0 */6 * * *": 6,
+    "30 1,7,13,19 * * *": 6,
+    "@daily": 24,
+    "20 3 * * *": 24,
+    "30 2 * * *": 24,
+    "15 4 * * SUN": 168,
+}
+"""Hours between two runs of each schedule in ci/."""
+
+
 def test_deadlines_nest_and_end_before_the_next_run(ci_file: Path) -> None:
     for manifest in backups(rendered(ci_file)):
         job = manifest["spec"]["jobTemplate"]["spec"]
@@ -341,8 +354,8 @@ def test_deadlines_nest_and_end_before_the_next_run(ci_file: Path) -> None:
         assert int(dump["BACKUP_TIMEOUT"]) < pod["activeDeadlineSeconds"] < job["activeDeadlineSeconds"], title(
             manifest
         )
-        hours = {"30 1,7,13,19 * * *": 6, "20 3 * * *": 24}.get(manifest["spec"]["schedule"], 2)
-        assert job["activeDeadlineSeconds"] < hours * 3600, title(manifest)
+        interval = INTERVALS[manifest["spec"]["schedule"]] * 3600
+        assert job["activeDeadlineSeconds"] < interval, title(manifest)
 
 
 def test_requests_stay_below_limits_and_cpu_has_no_limit(ci_file: Path) -> None:
