@@ -110,7 +110,8 @@ The retention policy as JSON: that of `database`, or of the release. `schedule` 
 {{- $own := (.database | default dict).retention | default dict -}}
 {{- $policy := include "cnpg-backup.tiers" (dict "root" .root "retention" $own "schedule" .schedule) | fromJson -}}
 {{- $phase := ternary $own.phase .root.Values.retention.phase (hasKey $own "phase") -}}
-{{- $_ := set $policy "phase" (ternary .schedule.phase $phase (kindIs "string" $phase) | int64) -}}
+{{- $automatic := ternary .schedule.minutePhase .schedule.phase (hasKey $policy "tiers") -}}
+{{- $_ := set $policy "phase" (ternary $automatic $phase (kindIs "string" $phase) | int64) -}}
 {{- toPrettyJson $policy }}
 {{ end -}}
 

@@ -78,11 +78,12 @@ fires on either.
 
 {{/*
 What is known of a schedule without a calendar, as JSON: `interval`, a lower bound of the seconds between two runs as if it fired on
-every day; `gap`, the same with its days; `runs`, how many there are on a day; `phase`, where slots begin by default; and whether it is
-`possible`. The caller gives `root`, and `schedule` if it is not that of the release.
+every day; `gap`, the same with its days; `runs`, how many there are on a day; `minutePhase` and `phase`, where slots of `tiers` and of
+words begin by default; and whether it is `possible`. The caller gives `root`, and `schedule` if it is not that of the release.
 
-A slot begins 15 minutes before the minute of the schedule. Where runs are more than two hours apart, it begins half an interval later,
-so that neither a dump that begins an hour late nor a time zone moves a backup into another slot.
+A slot begins 15 minutes before the minute of the schedule. A slot of words, where runs are more than two hours apart, begins half an
+interval later, so that neither a dump that begins an hour late nor a time zone moves a backup into another slot. Those of `tiers` do
+not: slots that move under existing backups could cost one of them.
 */}}
 {{- define "cnpg-backup.schedule" -}}
 {{- $fields := include "cnpg-backup.cron" (.schedule | default (.root | default .).Values.schedule) | splitList " " -}}
@@ -127,7 +128,8 @@ so that neither a dump that begins an hour late nor a time zone moves a backup i
   {{- $days := dict "days" (index $all 2) "week" (index $all 4) "dayField" (index $fields 2) "weekField" (index $fields 4) -}}
   {{- $gap = include "cnpg-backup.dayGap" $days | int64 | mul 1440 -}}
 {{- end -}}
-{{- $phase := sub (mod $first 60) 15 -}}
+{{- $minutePhase := sub (mod $first 60) 15 -}}
+{{- $phase := $minutePhase -}}
 {{- if gt $interval 120 -}}
   {{- $phase = add (sub $first 15) (div $interval 2) -}}
 {{- end -}}
@@ -135,6 +137,7 @@ so that neither a dump that begins an hour late nor a time zone moves a backup i
   "interval" (mul 60 $interval)
   "gap" (mul 60 $gap)
   "runs" (mul (len (index $all 0)) (len (index $all 1)))
+  "minutePhase" (mul 60 (ternary $minutePhase -15 $possible))
   "phase" (mul 60 (ternary $phase -15 $possible))
   "possible" $possible) -}}
 {{- end -}}
