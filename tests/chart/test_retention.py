@@ -120,3 +120,19 @@ def test_each_schedule_has_a_cronjob_and_none_renames_another(order: int) -> Non
     assert len({name for name, *_ in every.values()}) == 6
     some = {database: name for database, (name, *_) in found(databases[::2]).items()}
     assert some.items() <= {database: name for database, (name, *_) in every.items()}.items()
+
+
+def test_slots_of_given_tiers_stay_where_they_are_and_those_of_words_bear_hours_of_delay() -> None:
+    """Edges that move under existing backups could cost one of them."""
+    tiers = [{"name": "Daily", "every": "24h", "keep": 7}]
+    settings = [
+        entry(1, retention={"tiers": tiers}),
+        entry(2, retention={"keep": {"daily": 7}}),
+        entry(3, retention={"keep": {"daily": 7}, "phase": 0}),
+        entry(4),
+        entry(5, schedule="40 */6 * * *", retention={"tiers": tiers}),
+    ]
+    found = policies(chart.render({"schedule": "30 3 * * *", "databases": settings}))
+    phases = {name: int(policy.phase.total_seconds()) for name, (policy, _) in found.items()}
+    half = (3 * 60 + 30 - 15 + 12 * 60) * 60
+    assert phases == {"app-1": 15 * 60, "app-2": half, "app-3": 0, "app-4": half, "app-5": 25 * 60}
