@@ -38,16 +38,8 @@ dumps_large_objects() {
 }
 
 check_writable() {
-  probe=$BACKUP_ROOT/.$database.check
-  [ ! -d "$dir" ] || probe=$dir/.$database.check
-  plain_or_free "$probe" || fail "$probe is not a file of its own" "remove it"
-  (write_text "$database" "$probe") 2>"$stderr" || fail_with_stderr "cannot write to ${probe%/*}"
-  flock -n 9 9>>"$probe" 2>"$stderr" || {
-    rm -f "$probe"
-    fail_without_locks
-  }
+  if [ -d "$dir" ]; then probe_folder "$dir" ".$database.check"; else probe_folder "$BACKUP_ROOT" ".$database.check"; fi
   plain_or_free "$dir/.lock" || fail_for_lock_file
-  rm -f "$probe" 2>"$stderr" || fail_with_stderr "cannot remove $probe"
 }
 
 put_growth() {

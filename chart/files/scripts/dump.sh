@@ -11,6 +11,7 @@ export LC_ALL
 . "${0%/*}/foresee.sh"
 . "${0%/*}/dump-remedies.sh"
 . "${0%/*}/check.sh"
+. "${0%/*}/probe.sh"
 . "${0%/*}/outlook.sh"
 
 allowed_extra_arg() {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from retention.cli.common import size
-from retention.errors import UsageError
+from retention.errors import PolicyError, UsageError
 from retention.pod import config
 from retention.rule import decide
 from retention.rule.backup import Scan
 from retention.rule.decide import Decision
-from retention.rule.policy import Limits, Policy, Tier
+from retention.rule.policy import WORDS, Limits, Policy, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,25 @@ def add_policy(command: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="retention policy (default: 6 every 2h, 4 every 12h, 5 every 24h)",
     )
+    command.add_argument(
+        "--keep",
+        type=words,
+        metavar="WORD=N,…",
+        help=f"retention policy in words, such as daily=7,weekly=4,monthly=6; known are {', '.join(WORDS)}",
+    )
+
+
+def words(text: str) -> Policy:
+    keep: dict[str, int] = {}
+    for part in text.split(","):
+        word, _, number = part.partition("=")
+        if not number.isdecimal() or not number.isascii() or word in keep:
+            raise argparse.ArgumentTypeError(f"{part!r} is not a word with its number, each word once, such as daily=7")
+        keep[word] = int(number[:9])
+    try:
+        return Policy.from_words(keep)
+    except PolicyError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_rules(command: argparse.ArgumentParser) -> None:
@@ -68,6 +87,11 @@ def add_rules(command: argparse.ArgumentParser) -> None:
 
 
 def policy_of(options: argparse.Namespace) -> Policy:
+    if options.keep is not None:
+        if options.policy is not None:
+            raise UsageError("--policy and --keep both set the policy", "leave out one of them")
+        policy: Policy = options.keep
+        return policy
     if options.policy is None:
         return Policy.default()
     return Policy.from_json(config.read_text(options.policy), str(options.policy))
@@ -85,8 +109,8 @@ def rules_of(options: argparse.Namespace) -> RulesOf:
     if directory is None:
         rules = Rules(policy_of(options), Limits(**given), allow)
         return lambda _: rules
-    if options.policy is not None or given:
-        raise UsageError("--config already sets policy and limits", "leave out --policy and the limits")
+    if options.policy is not None or options.keep is not None or given:
+        raise UsageError("--config already sets policy and limits", "leave out --policy, --keep and the limits")
 
     def configured(database: str) -> Rules:
         settings = config.read_database(directory, database)

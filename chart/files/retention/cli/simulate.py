@@ -6,12 +6,20 @@ from retention.cli.common import Commands, add_command, add_format, duration, mo
 from retention.cli.rules import add_policy, policy_of
 from retention.errors import ExitCode, UsageError
 from retention.rule import simulate
+from retention.rule.policy import WORDS
 from retention.text import format_duration
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 _MOST_BACKUPS = 100_000
+
+_MACROS = {
+    "@hourly": WORDS["hourly"],
+    "@daily": WORDS["daily"],
+    "@midnight": WORDS["daily"],
+    "@weekly": WORDS["weekly"],
+}
 
 
 def add(commands: Commands) -> None:
@@ -20,7 +28,10 @@ def add(commands: Commands) -> None:
     )
     add_policy(command)
     command.add_argument(
-        "--every", type=duration, metavar="2h", help="interval of the schedule (default: that of the first tier)"
+        "--every",
+        type=_interval,
+        metavar="2h",
+        help=f"interval of the schedule, or one of {', '.join(_MACROS)} (default: that of the first tier)",
     )
     command.add_argument("--days", type=int, default=30, metavar="N", help="days to simulate (default: 30)")
     command.add_argument(
@@ -61,6 +72,10 @@ def add(commands: Commands) -> None:
     add_format(command, "text", "json", "svg", "html")
 
 
+def _interval(text: str) -> timedelta:
+    return _MACROS.get(text) or duration(text)
+
+
 def _outage(text: str) -> simulate.Outage:
     begin, plus, length = text.partition("+")
     if not plus:
@@ -70,7 +85,8 @@ def _outage(text: str) -> simulate.Outage:
 
 def _simulate(options: argparse.Namespace) -> int:
     policy = policy_of(options)
-    every: timedelta = options.every or policy.tiers[0].every
+    widths = [tier.every for tier in policy.tiers if tier.every > WORDS["last"]]
+    every: timedelta = options.every or next(iter(widths), timedelta(hours=2))
     if options.days < 1:
         raise UsageError(f"--days {options.days} is too few", "give 1 or more")
     if options.days > _MOST_BACKUPS * (every / timedelta(days=1)):

@@ -17,6 +17,7 @@ from retention.text import format_duration
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _ZERO: Final = timedelta(0)
+_SECOND: Final = timedelta(seconds=1)
 
 
 class Place(enum.Enum):
@@ -97,7 +98,8 @@ class Plan:
         tier = self.policy.tiers[number]
         match place:
             case Place.MARK:
-                reason = f"{tier.name} {count} of {quota.marks}: newest of its {format_duration(tier.every)} slot"
+                slot = f"newest of its {format_duration(tier.every)} slot"
+                reason = f"{tier.name} {count} of {quota.marks}: {slot if tier.every > _SECOND else 'among the newest'}"
             case Place.TRANSIT:
                 finer = self.policy.tiers[number - 1].name
                 reason = f"{tier.name}, in transit {count} of {quota.transit}: has just left {finer}"

@@ -1,5 +1,6 @@
 # Comments are left out here; they are in retention/rule/policy.py of the project.
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -13,6 +14,17 @@ DEFAULT_PHASE: Final = timedelta(seconds=-900)
 
 _SECOND = timedelta(seconds=1)
 _MOST = 1_000_000
+
+WORDS: Final = {
+    "last": _SECOND,
+    "hourly": timedelta(hours=1),
+    "daily": timedelta(days=1),
+    "weekly": timedelta(days=7),
+    "monthly": timedelta(days=28),
+    "yearly": timedelta(days=364),
+}
+
+MOST_OF_A_WORD: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,22 @@ class Policy:
             )
         )
 
+    @classmethod
+    def from_words(cls, keep: Mapping[str, int], phase: timedelta = DEFAULT_PHASE) -> Self:
+        for word, number in keep.items():
+            if word not in WORDS:
+                raise PolicyError(f"keep: {word!r} is not a word for a tier", f"known are {', '.join(WORDS)}")
+            if not 0 <= number <= MOST_OF_A_WORD:
+                raise PolicyError(f"keep: {word} is {number}", f"give a whole number from 0 to {MOST_OF_A_WORD}")
+        words = [word for word in WORDS if keep.get(word)]
+        if not words:
+            raise PolicyError("keep names nothing to keep", 'give at least one number above 0, such as "daily": 7')
+        tiers, until = [], timedelta(0)
+        for word in words:
+            until += keep[word] * WORDS[word]
+            tiers.append(Tier(word.capitalize(), WORDS[word], keep[word], None if word is words[-1] else until))
+        return cls(tuple(tiers), phase)
+
     @property
     def most(self) -> int:
         return sum(tier.keep for tier in self.tiers)
@@ -69,7 +97,8 @@ class Policy:
     @classmethod
     def from_json(cls, text: str, source: str = "policy") -> Self:
         try:
-            return cls(*_fields_of(text))
+            tiers, phase = _fields_of(text)
+            return cls.from_words(tiers, phase) if isinstance(tiers, Mapping) else cls(tiers, phase)
         except PolicyError as error:
             raise PolicyError(f"{source}: {error.problem}", error.remedy) from None
 
@@ -142,7 +171,8 @@ def _check_width(policy: Policy, index: int, place: str) -> None:
         raise PolicyError(
             f"{place}: every {format_duration(every)} is not a multiple of {finer.name!r}'s "
             f"{format_duration(finer.every)}",
-            "list tiers from fine to coarse, and let each width be a multiple of the one before",
+            f"write {format_duration(max(every - every % finer.every, finer.every))}, "
+            "or list tiers from fine to coarse, each width a multiple of the one before",
         )
 
 
@@ -172,13 +202,23 @@ def _check_range(policy: Policy, index: int, place: str, begin: timedelta) -> ti
     return tier.until
 
 
-def _fields_of(text: str) -> tuple[tuple[Tier, ...], timedelta]:
-    document = _members(_decode(text), "the document", required=("tiers",), optional=("phase",))
+def _fields_of(text: str) -> tuple[tuple[Tier, ...] | dict[str, int], timedelta]:
+    document = _members(_decode(text), "the document", required=(), optional=("tiers", "keep", "phase"))
     phase = document.get("phase", DEFAULT_PHASE // _SECOND)
     if type(phase) is not int:
         raise PolicyError(f"phase is {_shown(phase)}", "give a whole number of seconds, such as -900")
     if abs(phase) > LONGEST // _SECOND:
         raise PolicyError(f"phase of {_shown(phase)} seconds is more than a century", "give less")
+    if ("tiers" in document) == ("keep" in document):
+        both = "tiers" in document
+        problem = "tiers and keep are both given" if both else "tiers is missing"
+        raise PolicyError(problem, "leave one of them out" if both else 'give tiers, or keep, such as {"daily": 7}')
+    if "keep" in document:
+        keep = _members(document["keep"], "keep", required=(), optional=tuple(WORDS))
+        for word, number in keep.items():
+            if type(number) is not int:
+                raise PolicyError(f"keep: {word} is {_shown(number)}", "give a whole number")
+        return keep, timedelta(seconds=phase)
     tiers = document["tiers"]
     if type(tiers) is not list:
         raise PolicyError(f"tiers is {_shown(tiers)}", "give a list of tiers, finest first")
@@ -228,7 +268,7 @@ def _decode(text: str) -> object:
 
 def _members(value: object, place: str, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:
     if type(value) is not dict:
-        raise PolicyError(f"{place} is {_shown(value)}", f"give an object with {', '.join(required)}")
+        raise PolicyError(f"{place} is {_shown(value)}", f"give an object with {', '.join(required or optional)}")
     for name in value:
         if name not in required + optional:
             raise PolicyError(f"{place}: unknown key {_shown(name)}", f"known are {', '.join(required + optional)}")
