@@ -1,6 +1,6 @@
 {{/*
 All databases with their settings resolved, as a JSON list: the entry over `defaults` over `image`.
-Their keys are those of values.yaml, and `major`, PostgreSQL's major version by the image's tag; `ownSchedule`, its schedule if that is
+Their keys are those of values.yaml, and `major`, PostgreSQL's major version by the image's tag; `outside`, whether no cluster is named; `ownSchedule`, its schedule if that is
 not the release's; and `ownPolicy`, whether it has a retention policy of its own.
 */}}
 {{- define "cnpg-backup.databases" -}}
@@ -19,12 +19,16 @@ not the release's; and `ownPolicy`, whether it has a retention policy of its own
   {{- end -}}
   {{- $_ := set $db "database" ($db.database | default $db.name) -}}
   {{- $_ := set $db "namespace" ($db.namespace | default $.Release.Namespace) -}}
+  {{- /* A server that is not one of CloudNativePG's: its Secrets have no default names. */ -}}
+  {{- $_ := set $db "outside" (empty $db.cluster) -}}
+  {{- $_ := set $db "cluster" ($db.cluster | default $db.name) -}}
   {{- $_ := set $db "host" ($db.host | default (printf "%s-rw.%s.svc" $db.cluster $db.namespace)) -}}
   {{- $standbyHost := $db.standbyHost | default (printf "%s-ro.%s.svc" $db.cluster $db.namespace) -}}
   {{- $_ := set $db "standbyHost" (ternary $standbyHost "" (eq $db.target "prefer-standby")) -}}
   {{- $_ := set $db "username" ($db.username | default "") -}}
   {{- $_ := set $db.secret "name" ($db.secret.name | default (printf "%s-app" $db.cluster)) -}}
-  {{- $_ := set $db.ownerSecret "name" ($db.ownerSecret.name | default (printf "%s-app" $db.cluster)) -}}
+  {{- $ownerSecret := ternary $db.secret.name (printf "%s-app" $db.cluster) $db.outside -}}
+  {{- $_ := set $db.ownerSecret "name" ($db.ownerSecret.name | default $ownerSecret) -}}
   {{- $_ := set $db.superuserSecret "name" ($db.superuserSecret.name | default (printf "%s-superuser" $db.cluster)) -}}
   {{- $_ := set $db.caSecret "name" ($db.caSecret.name | default (printf "%s-ca" $db.cluster)) -}}
   {{- $image := deepCopy $.Values.image -}}

@@ -196,7 +196,8 @@ argocd.argoproj.io/ignore-healthcheck: "true"
 {{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
 {{- with $registry -}}{{ . }}/{{- end -}}
 {{- .image.repository -}}
-{{- with .image.tag }}:{{ . }}{{ end -}}
+{{- /* A tag may bring its digest, as Renovate writes it; `digest` replaces it. */ -}}
+{{- with ternary (regexReplaceAll "@.*" .image.tag "") .image.tag (empty .image.digest | not) }}:{{ . }}{{ end -}}
 {{- with .image.digest }}@{{ . }}{{ end -}}
 {{- end -}}
 

@@ -116,7 +116,7 @@
   {{- with concat .excludeTables .excludeTableData -}}
     {{- $warnings = append $warnings (printf "%s: no backup contains the rows of tables %s." $name (join ", " .)) -}}
   {{- end -}}
-  {{- if ne .namespace $release -}}
+  {{- if and (ne .namespace $release) (not .outside) -}}
     {{- $warnings = append $warnings (printf
       "%s: its cluster is in namespace %s; copy the Secrets %s and %s into %s."
       $name .namespace .secret.name .caSecret.name $release) -}}
@@ -131,10 +131,11 @@
   {{- $ownHost := not (or (eq .host $service) (hasPrefix (printf "%s." $service) .host)) -}}
   {{- if and $ownHost $values.networkPolicy.enabled (not $values.networkPolicy.extraEgress) -}}
     {{- $warnings = append $warnings (printf
-      (cat
-        "%s: the NetworkPolicy admits only the pods of cluster %s; if host %s is not one of them,"
-        "add it to networkPolicy.extraEgress.")
-      $name .cluster .host) -}}
+      (ternary
+        (cat "%s: the NetworkPolicy admits %s; if host %s is not one of them," "add it to networkPolicy.extraEgress.")
+        "%s: the NetworkPolicy admits %s; add host %s to networkPolicy.extraEgress."
+        (not .outside))
+      $name (ternary "no server outside" (printf "only the pods of cluster %s" .cluster) .outside) .host) -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $warnings -}}

@@ -236,6 +236,10 @@
 {{- $names := dict -}}
 {{- range $index, $db := .Values.databases -}}
   {{- $where := printf "databases[%d] (%s)" $index $db.name -}}
+  {{- if not $db.cluster -}}
+    {{- $errors = concat $errors (include "cnpg-backup.outsideErrors" (dict
+      "where" $where "database" $db "defaults" $.Values.defaults) | fromJsonArray) -}}
+  {{- end -}}
   {{- $errors = concat $errors (include "cnpg-backup.settingErrors" (dict "where" $where "settings" $db) | fromJsonArray) -}}
   {{- if hasKey $names $db.name -}}
     {{- $errors = append $errors (printf
@@ -250,6 +254,27 @@
 {{- toJson $errors -}}
 {{- end -}}
 
+{{/* A database on a server that is not CloudNativePG's: nobody makes Secrets for it under names that the chart knows. */}}
+{{- define "cnpg-backup.outsideErrors" -}}
+{{- $errors := list -}}
+{{- if not .database.host -}}
+  {{- $errors = append $errors (printf
+    "%s: cluster is missing; name the CloudNativePG cluster, or set host for a server that is not one of its" .where) -}}
+{{- else -}}
+  {{- $needed := list "secret" -}}
+  {{- if hasPrefix "verify-" (.database.sslmode | default .defaults.sslmode) -}}
+    {{- $needed = append $needed "caSecret" -}}
+  {{- end -}}
+  {{- range $needed -}}
+    {{- if not (dig . "name" "" $.database | default (dig . "name" "" $.defaults)) -}}
+      {{- $errors = append $errors (printf
+        "%s: without a cluster no Secret has a name that is known; set %s.name" $.where .) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
 {{/* Settings of one database, or of the defaults. */}}
 {{- define "cnpg-backup.settingErrors" -}}
 {{- $errors := list -}}
@@ -257,8 +282,12 @@
   {{- if not (include "cnpg-backup.allowedArgument" .) -}}
     {{- $errors = append $errors (printf
       (cat
-        "%s: extraArgs has %s, which is not allowed; only options written in full, as --option or --option=value, are,"
-        "and none that changes the connection, the output or row security")
+        "%s: extraArgs has %s, which is not allowed;"
+        (ternary
+          "archives hold rows as COPY, which restores faster and into any version, and which the count of rows reads: remove it"
+          (cat "only options written in full, as --option or --option=value, are,"
+            "and none that changes the connection, the output or row security")
+          (regexMatch "^--(inserts|column-inserts|attribute-inserts|rows-per-insert|on-conflict-do-nothing)\\b" .)))
       $.where (quote .)) -}}
   {{- end -}}
 {{- end -}}
