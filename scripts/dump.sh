@@ -4,6 +4,7 @@
 #   dump.sh                   dump all databases of $BACKUP_CONFIG, $BACKUP_PARALLEL at a time
 #   dump.sh --check           report for each of them whether it could be dumped now; dumps nothing, locks nothing
 #   dump.sh --dump-one NAME LIMIT DEADLINE, --check-one …   one of them (the form in which the first two call themselves)
+#   dump.sh --list NAME LIMIT DEADLINE   find all databases of the cluster that the entry NAME names (likewise)
 #
 # Nothing is published or deleted here: `retention finish`, the pod's second container, does that. A database that
 # fails has the reason in its result file and never stops another one. The files that the two containers exchange, the
@@ -35,6 +36,8 @@ export LC_ALL
 . "${0%/*}/probe.sh"
 # shellcheck source=scripts/outlook.sh
 . "${0%/*}/outlook.sh"
+# shellcheck source=scripts/every.sh
+. "${0%/*}/every.sh"
 
 # The options of pg_dump that neither move nor reformat the archive, nor leave out anything without notice. Values are allowed
 # only as --option=value.
@@ -298,10 +301,10 @@ dump_globals() {
   rm -f "$file.partial" "$file.staged"
 }
 
-# Begin the dump or the check of a database: its result, its configuration.
+# Begin the dump or the check of a database: its result, its configuration: begin NAME LIMIT DEADLINE [CONFIGURATION].
 begin() {
   database=$1 limit=$2 deadline=$3 started=$(now)
-  conf=$BACKUP_CONFIG/$database.conf dir=$BACKUP_ROOT/$database
+  conf=${4:-$BACKUP_CONFIG/$database.conf} dir=$BACKUP_ROOT/$database
   stderr=$BACKUP_RUN/$database.stderr facts=$BACKUP_RUN/$database.facts
   credentials_of="its Secret" ca_of="its CA Secret"
   conf_cluster='' conf_namespace='' conf_dbname='' conf_standby_host=''
@@ -352,6 +355,8 @@ work() {
   trap 'trap "" TERM; end_child; exit 143' TERM
   for conf in "$BACKUP_CONFIG"/*.conf; do
     name_database "$conf"
+    # Its result is known before the dumps begin if the database has vanished, or could not be listed.
+    [ ! -e "$BACKUP_RESULTS/$database.result" ] || continue
     claim || continue
     limit_of "$conf"
     if [ "$limit" -le 0 ]; then
@@ -426,9 +431,8 @@ check_environment() {
   for folder in "$BACKUP_ROOT" "$BACKUP_CONFIG" "$BACKUP_RUN" "$BACKUP_RESULTS"; do
     [ -d "$folder" ] || usage "$folder is not a directory; is its volume mounted?"
   done
-  for conf in "$BACKUP_CONFIG"/*.conf; do
-    [ -e "$conf" ] || usage "no database is configured: there is no *.conf in $BACKUP_CONFIG"
-  done
+  set -- "$BACKUP_CONFIG"/*.conf "$BACKUP_CONFIG"/*.all
+  [ -e "$1" ] || [ -e "$2" ] || usage "no database is configured: there is no *.conf in $BACKUP_CONFIG"
 }
 
 main() {
@@ -444,6 +448,10 @@ main() {
       check_database "$2" "$3" "$4"
       return
       ;;
+    --list)
+      list_databases "$2" "$3" "$4"
+      return
+      ;;
     *) usage "unknown argument '$1'" ;;
   esac
   check_environment
@@ -451,6 +459,7 @@ main() {
   # Where this fails, each database says so.
   mkdir -p "$claims" 2>/dev/null || :
   trap stop TERM INT
+  resolve_entries
   while [ "$BACKUP_PARALLEL" -gt 0 ]; do
     work &
     workers="$workers $!"

@@ -188,7 +188,7 @@ read_pairs() {
 # Read the configuration $conf into variables conf_*: read_config [KEY…] also requires these keys. The extra_arg lines are
 # read where they are used.
 read_config() {
-  conf_username=''
+  conf_username='' conf_entry=''
   read_pairs conf_ "$conf" database cluster namespace dbname host port sslmode "$@" ||
     case $problem in
       *"control character") fail "$conf: $problem" "correct it in the chart's values" ;;
@@ -209,7 +209,7 @@ check_numbers() {
 # called `a=b` or `postgresql://x` is a name and not a connection string. set_credentials [PREFIX] reads the files username
 # and password, or those whose names begin with PREFIX.
 set_credentials() {
-  own=$BACKUP_CREDENTIALS/$database
+  own=$BACKUP_CREDENTIALS/${conf_entry:-$database}
   PGUSER=
   [ -n "${1-}" ] || PGUSER=$conf_username
   [ -n "$PGUSER" ] || PGUSER=$(cat "$own/${1-}username" 2>/dev/null) || :

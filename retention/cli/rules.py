@@ -145,5 +145,5 @@ def sparing_rules_of(options: argparse.Namespace) -> RulesOf:
     if directory is None:
         return rules
     # Read at the first database, which is then named in the error.
-    configured = functools.cache(lambda: frozenset(config.databases_in(directory)))
-    return lambda database: rules(database) if database in configured() else UNCONFIGURED
+    configured = functools.cache(functools.partial(config.is_configured, directory))
+    return lambda database: rules(database) if configured(database) else UNCONFIGURED

@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from retention.errors import ConfigError, LockedError, RetentionError, UsageError, VolumeError
@@ -28,6 +28,9 @@ WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name
 
 REQUEST_SUFFIX, FAILURE_SUFFIX = ".request", ".unchosen"
 """How the files end that `choose` leaves: the request for an archive, and why a database has none."""
+
+SLOT_SUFFIX = ".slot"
+"""Ends the file that names the database of a slot: all databases of a cluster share a few containers, the slots."""
 
 LOCK_SECONDS = 10
 """How long a restore waits for the lock of a database, to rename an archive that it found damaged."""
@@ -234,6 +237,29 @@ def sample(directory: Directory, *, now: datetime, chance: random.Random) -> Sam
     if warning and not chosen:
         raise AllDatedLaterError(warning, "check the clocks of the nodes")
     return Sample(chosen, unsound, warning)
+
+
+def longest_undrilled(entry: str, present: Iterable[str], drills: Mapping[str, datetime], most: int) -> list[str]:
+    """Return which databases of an entry are drilled next: those that never were, then those drilled longest ago.
+
+    Args:
+        entry: It means all databases of a cluster.
+        present: The databases on the volume.
+        drills: When each was last drilled, UTC.
+        most: How many a drill restores.
+    """
+    never = datetime.min.replace(tzinfo=UTC)
+    own = (name for name in present if name.startswith(f"{entry}."))
+    return sorted(own, key=lambda name: (drills.get(name, never), name))[:most]
+
+
+def write_slot(requests: Path, slot: str, database: str) -> None:
+    """Note which database the containers of a slot drill.
+
+    Raises:
+        ConfigError: When the directory cannot be written.
+    """
+    _write(requests, f"{slot}{SLOT_SUFFIX}", format_lines({"database": database}))
 
 
 def write(requests: Path, chosen: Iterable[Request]) -> None:

@@ -12,6 +12,8 @@ from retention.rule.policy import Limits, Policy
 from retention.volume.folder import SMALL_FILE, close_quietly, volume_error
 
 _SUFFIX = ".conf"
+_ENTRY_SUFFIX = ".all"
+"""Ends the file of an entry that means all databases of a cluster; their directories are `<entry>.<…>`."""
 
 EMPTY_REMEDY = "if that is right, set allowEmpty: true for the database"
 """What to do about an archive without a table."""
@@ -86,34 +88,65 @@ def _read(path: Path) -> str | None:
 
 
 def databases_in(directory: Path) -> list[str]:
-    """Return the names of the databases that a directory configures, sorted.
+    """Return the names of the databases that a directory configures by a file of their own, sorted.
 
     Raises:
-        ConfigError: When it cannot be read, or configures no database.
+        ConfigError: When it cannot be read, or configures nothing.
     """
-    try:
-        names = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        refusal = volume_error(error, str(directory))
-        raise ConfigError(refusal.problem, refusal.remedy) from None
+    names = _names_in(directory)
     databases = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
-    if not databases:
+    if not databases and not any(name.endswith(_ENTRY_SUFFIX) for name in names):
         raise ConfigError(
             f"{directory}: there is no <database>.conf in it", "check --config, and what is mounted there"
         )
     return databases
 
 
+def entries_in(directory: Path) -> list[str]:
+    """Return the names of the entries that mean all databases of a cluster, sorted.
+
+    Raises:
+        ConfigError: When the directory cannot be read.
+    """
+    return [name.removesuffix(_ENTRY_SUFFIX) for name in _names_in(directory) if name.endswith(_ENTRY_SUFFIX)]
+
+
+def entry_of(database: str) -> str:
+    """Return the entry that a directory belongs to if it is one of all databases of a cluster."""
+    return database.partition(".")[0]
+
+
+def is_configured(directory: Path, database: str) -> bool:
+    """Return whether a directory's configuration concerns a database.
+
+    Raises:
+        ConfigError: When it cannot be read, or configures nothing.
+    """
+    return database in databases_in(directory) or ("." in database and entry_of(database) in entries_in(directory))
+
+
+def _names_in(directory: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        refusal = volume_error(error, str(directory))
+        raise ConfigError(refusal.problem, refusal.remedy) from None
+
+
 def read_database(directory: Path, database: str) -> DatabaseConfig:
-    """Return the configuration of one database.
+    """Return the configuration of one database: its own, or that of its entry.
 
     Raises:
         ConfigError: Naming the file, the key and what it should be.
     """
-    path = directory / f"{database}{_SUFFIX}"
-    values = parse(read_text(path), str(path))
+    path, expected = directory / f"{database}{_SUFFIX}", database
+    text = _read(path)
+    if text is None and "." in database:
+        expected = entry_of(database)
+        text = _read(directory / f"{expected}{_ENTRY_SUFFIX}")
+    values = parse(read_text(path) if text is None else text, str(path))
     named = values.require("database", _RENDER_AGAIN)
-    if named != database or not is_database(database):
+    if named != expected or not is_database(database):
         raise ConfigError(
             f"{path}: database is {named!r}", "it has to equal the name of the file and be a safe directory name"
         )
@@ -155,12 +188,16 @@ def _choice(values: KeyValues, key: str, choices: dict[str, bool]) -> bool:
 
 
 def read_policy(directory: Path, database: str) -> Policy:
-    """Return the policy of one database: its own, or the common one.
+    """Return the policy of one database: its own, that of its entry, or the common one.
 
     Raises:
         ConfigError: When there is none, or it is wrong (a PolicyError then).
     """
-    for name in (f"{database}.policy.json", "policy.json"):
+    own = [f"{database}.policy.json", "policy.json"]
+    entry = entry_of(database)
+    if "." in database and entry in entries_in(directory):
+        own[0] = f"{entry}.policy.json"
+    for name in own:
         path = directory / name
         text = _read(path)
         if text is not None:
