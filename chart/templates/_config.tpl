@@ -50,6 +50,9 @@ extra_arg=--exclude-table-data={{ . }}
 {{- range .extraArgs }}
 extra_arg={{ . }}
 {{- end }}
+{{- range .exclude }}
+exclude={{ . }}
+{{- end }}
 {{ end -}}
 {{- end -}}
 
@@ -81,7 +84,7 @@ of a restore and a drill, which has its `restore` and `drill`.
     {{- $_ := set $its "policy" (fromJson $json) -}}
   {{- end -}}
   {{- $conf := include "cnpg-backup.databaseConf" $its -}}
-  {{- $_ := set $files (printf "%s.conf" $db.name) $conf -}}
+  {{- $_ := set $files $db.file $conf -}}
   {{- if and $.cronJob.restore $db.drillAssertions -}}
     {{- $_ := set $files (printf "%s.assertions" $db.name) (printf "%s\n" (join "\n" $db.drillAssertions)) -}}
   {{- end -}}

@@ -211,7 +211,7 @@ container may see and change is therefore one line in the pod that has it. Of th
               path: policy.json
             {{- end }}
             {{- range $group.databases }}
-            - {key: {{ .name }}.conf, path: {{ .name }}.conf}
+            - {key: {{ .file }}, path: {{ .file }}}
             {{- if and $.policies .ownPolicy }}
             - {key: {{ .name }}.policy.json, path: {{ .name }}.policy.json}
             {{- end }}

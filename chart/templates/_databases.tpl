@@ -17,6 +17,17 @@ not the release's; and `ownPolicy`, whether it has a retention policy of its own
       {{- $_ := set $db $key $value -}}
     {{- end -}}
   {{- end -}}
+  {{- $_ := set $db "file" (printf "%s.conf" $db.name) -}}
+  {{- if $db.databases -}}
+    {{- /* All databases of a cluster: what lists them connects to `postgres`, and they have no owner in common. */ -}}
+    {{- $_ := set $db "file" (printf "%s.all" $db.name) -}}
+    {{- $_ := set $db "database" ($db.database | default "postgres") -}}
+    {{- $_ := set $db "exclude" (ternary $db.exclude (list "postgres") (hasKey $db "exclude")) -}}
+    {{- $_ := set $db.superuserSecret "name" ($db.superuserSecret.name | default (printf "%s-superuser" $db.cluster)) -}}
+    {{- if not $db.secret.name -}}
+      {{- $_ := set $db "secret" (deepCopy $db.superuserSecret) -}}
+    {{- end -}}
+  {{- end -}}
   {{- $_ := set $db "database" ($db.database | default $db.name) -}}
   {{- $_ := set $db "namespace" ($db.namespace | default $.Release.Namespace) -}}
   {{- /* A server that is not one of CloudNativePG's: its Secrets have no default names. */ -}}
@@ -156,7 +167,20 @@ part has its own `drill`, and a configuration whose name begins with that.
 {{- define "cnpg-backup.drills" -}}
 {{- $list := list -}}
 {{- range $group := include "cnpg-backup.operations" . | fromJsonArray -}}
-  {{- $parts := chunk 50 $group.databases -}}
+  {{- $parts := list -}}
+  {{- $part := list -}}
+  {{- $containers := 0 -}}
+  {{- range $db := $group.databases -}}
+    {{- $slots := include "cnpg-backup.drillSlots" (dict "root" $ "database" $db) | fromJsonArray | len -}}
+    {{- if gt (add $containers $slots) 50 -}}
+      {{- $parts = append $parts $part -}}
+      {{- $part = list -}}
+      {{- $containers = 0 -}}
+    {{- end -}}
+    {{- $part = append $part $db -}}
+    {{- $containers = add $containers $slots -}}
+  {{- end -}}
+  {{- $parts = append $parts $part -}}
   {{- if eq (len $parts) 1 -}}
     {{- $list = append $list $group -}}
   {{- else -}}
@@ -171,6 +195,21 @@ part has its own `drill`, and a configuration whose name begins with that.
   {{- end -}}
 {{- end -}}
 {{- toJson $list -}}
+{{- end -}}
+
+{{/*
+The folders of one database's containers in a drill's pod, as a JSON list. All databases of a cluster share a few, the slots; the
+first container of the pod decides whose turn it is.
+*/}}
+{{- define "cnpg-backup.drillSlots" -}}
+{{- $slots := list .database.name -}}
+{{- if hasSuffix ".all" .database.file -}}
+  {{- $slots = list -}}
+  {{- range $number := until (int .root.Values.drill.perEntry) -}}
+    {{- $slots = append $slots (printf "%s.slot-%d" $.database.name (add1 $number)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $slots -}}
 {{- end -}}
 
 {{/* Names of all CronJobs of the release, whose runs mount the claim, as a JSON list. */}}

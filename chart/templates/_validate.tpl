@@ -232,6 +232,12 @@
 
 {{/* The databases, each by itself and with the others. */}}
 {{- define "cnpg-backup.databaseErrors" -}}
+{{- $entries := dict -}}
+{{- range .Values.databases -}}
+  {{- if .databases -}}
+    {{- $_ := set $entries .name true -}}
+  {{- end -}}
+{{- end -}}
 {{- $errors := include "cnpg-backup.settingErrors" (dict "where" "defaults" "settings" .Values.defaults) | fromJsonArray -}}
 {{- $names := dict -}}
 {{- range $index, $db := .Values.databases -}}
@@ -249,6 +255,20 @@
       $where (get $names $db.name)) -}}
   {{- else -}}
     {{- $_ := set $names $db.name $index -}}
+  {{- end -}}
+  {{- $entry := splitList "." $db.name | first -}}
+  {{- if and $db.databases (not (regexMatch "^[a-z0-9]([a-z0-9_-]{0,22}[a-z0-9])?$" $db.name)) -}}
+    {{- $errors = append $errors (printf
+      (cat
+        "%s: with databases: \"*\" the name begins the name of every directory;"
+        "give it at most 24 characters of a-z, 0-9, - and _, and no dot")
+      $where) -}}
+  {{- else if and (ne $entry $db.name) (hasKey $entries $entry) -}}
+    {{- $errors = append $errors (printf
+      "%s: names that begin with %q belong to the databases of entry %s; give this one another name" $where (print $entry ".") $entry) -}}
+  {{- else if and (hasKey $db "exclude") (not $db.databases) -}}
+    {{- $errors = append $errors (printf
+      "%s: exclude has no effect on one database; add databases: \"*\", or remove it" $where) -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $errors -}}
