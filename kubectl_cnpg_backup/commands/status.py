@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from kubectl_cnpg_backup.cluster.inspector import ROOT, error_lines
 from kubectl_cnpg_backup.commands.common import Commands, add_command, add_wait, superusers
 from kubectl_cnpg_backup.errors import ForbiddenError
-from kubectl_cnpg_backup.model.release import clusters_of, databases_in
+from kubectl_cnpg_backup.model.release import clusters_of, databases_in, entries_in
 from kubectl_cnpg_backup.model.status import VolumeReport, describe, document
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -27,15 +27,17 @@ def run(session: Session) -> int:
     with screen.waiting("status: asking the API server"):
         release, runs = session.release, session.runs_and_others()
         clusters: dict[str, str] = {}
+        entries: frozenset[str] = frozenset()
         try:
             configs = session.configs()
             configured = {name: databases_in(config) for name, config in configs.items()}
             clusters = clusters_of(release, configs)
+            entries = frozenset(name for config in configs.values() for name in entries_in(config))
         except ForbiddenError as error:
             configured = {}
             screen.note(f"cannot read which databases are configured: {error}")
         report = None if session.options.no_volume else _look(session)
-    found = describe(release, configured, runs, report, session.now, superusers(session, clusters))
+    found = describe(release, configured, runs, report, session.now, superusers(session, clusters), entries)
     code = ExitCode.FAILED if found.problems else ExitCode.DONE
     if not screen.is_table:
         screen.document(document(found, session.now))

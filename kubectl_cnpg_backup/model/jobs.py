@@ -6,13 +6,13 @@ from typing import Any
 
 from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.model.objects import Object, name_of
-from kubectl_cnpg_backup.model.release import CONFIG_VOLUME, CronJob, databases_in
+from kubectl_cnpg_backup.model.release import CONFIG_VOLUME, CronJob, configured_as, databases_in
 from kubectl_cnpg_backup.model.words import meant
 
 STARTED_BY = "app.kubernetes.io/managed-by"
 PLUGIN = "kubectl-cnpg_backup"
 _NAME_LENGTH = 63
-_FILE_SUFFIXES = (".conf", ".policy.json", ".assertions")
+_FILE_SUFFIXES = (".conf", ".all", ".policy.json", ".assertions")
 """What follows a database's name in the names of its own files of the configuration."""
 
 
@@ -122,6 +122,11 @@ def databases_per_cronjob(
         return dict(active)
     known = sorted({database for databases in configured.values() for database in databases})
     for name in names:
+        if name not in known and (entry := configured_as(name, known)) != name:
+            raise UsageError(
+                f"database {name!r} has no configuration of its own: it belongs to the entry {entry}",
+                f"give all databases of that entry: --database {entry}",
+            )
         if name not in known:
             raise UsageError(
                 f"database {name!r} is not configured", f"{meant(name, known)}available: {', '.join(known) or 'none'}"

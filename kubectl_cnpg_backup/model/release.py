@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -39,7 +39,7 @@ FIRST_RUN = "first-run"
 CONFIG_VOLUME = "config"
 """The volume of a run's pod that holds `<database>.conf`."""
 
-_CONF_SUFFIX = ".conf"
+_CONF_SUFFIX, _ENTRY_SUFFIX = ".conf", ".all"
 _VERDICT = re.compile(r"(?P<database>\S+) (?P<result>ok|warning|refused|failed) \((?P<newest>[^)]*)\): (?P<why>.*)")
 _NEWEST = re.compile(r"newest (\d{4}-\d{2}-\d{2} \d{2}:\d{2})Z")
 
@@ -277,18 +277,32 @@ def select_release(found: Sequence[Release], wanted: str, namespace: str) -> Rel
 
 
 def databases_in(config: Object) -> tuple[str, ...]:
-    """Return the databases for which a ConfigMap has a configuration file, sorted."""
+    """Return the databases and the entries (all databases of a cluster) that a ConfigMap configures, sorted."""
+    files = (name.rpartition(".") for name in dig(config, "data"))
+    return tuple(sorted(name for name, _, kind in files if f".{kind}" in (_CONF_SUFFIX, _ENTRY_SUFFIX)))
+
+
+def entries_in(config: Object) -> tuple[str, ...]:
+    """Return the entries of a ConfigMap that mean all databases of a cluster, sorted."""
     names = dig(config, "data")
-    return tuple(sorted(name.removesuffix(_CONF_SUFFIX) for name in names if name.endswith(_CONF_SUFFIX)))
+    return tuple(sorted(name.removesuffix(_ENTRY_SUFFIX) for name in names if name.endswith(_ENTRY_SUFFIX)))
+
+
+def configured_as(database: str, names: Container[str]) -> str:
+    """Return under which name a database is configured: its own, or that of its entry; its own if under none."""
+    entry = database.partition(".")[0]
+    return entry if database not in names and entry in names else database
 
 
 def read_conf(config: Object, database: str) -> dict[str, str]:
-    """Return the settings of one database; empty where the ConfigMap has no file for it.
+    """Return the settings of one database, or those of its entry; empty where the ConfigMap has no file for it.
 
     Raises:
         ConfigError: When a line is not `key=value`, or a key occurs twice.
     """
     file = f"{database}{_CONF_SUFFIX}"
+    if file not in dig(config, "data"):
+        file = f"{database.partition('.')[0]}{_ENTRY_SUFFIX}"
     return keyvalue.parse(str(dig(config, "data").get(file) or ""), file).values
 
 

@@ -1,6 +1,6 @@
 """The status of a release: its databases, its volume, and what is wrong."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from kubectl_cnpg_backup.model import outlook, traces
 from kubectl_cnpg_backup.model.objects import parse_time
 from kubectl_cnpg_backup.model.outlook import Outlook
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run, configured_as
 from kubectl_cnpg_backup.model.schedule import Assessment, assess
 from retention.text import format_size
 
@@ -103,6 +103,7 @@ def describe(
     report: VolumeReport | None,
     now: datetime,
     superusers: Mapping[str, bool | None] | None = None,
+    entries: Container[str] = (),
 ) -> Status:
     """Return the status of a release.
 
@@ -113,6 +114,7 @@ def describe(
         report: What an inspector pod found on the volume; None when none looked.
         now: The moment, UTC.
         superusers: Whether a restore of each database finds the superuser's Secret, by database; None for unknown.
+        entries: What of `configured` means all databases of a cluster.
     """
     problems = [Problem(subject, one.problem, one.remedy) for subject, one in traces.strangers(release, runs)]
     runs = [run for run in runs if not run.foreign]
@@ -124,9 +126,13 @@ def describe(
     names = {*backing, *(verdict.database for run in own_runs for verdict in run.verdicts)}
     on_volume = {str(entry["database"]): entry for entry in report.status} if report else {}
     databases = []
+    # An entry that means all databases of a cluster is none itself, unless they could not be listed.
+    with_databases = {name.partition(".")[0] for name in (*names, *on_volume) if "." in name}
+    names = {name for name in names if name in on_volume or name not in entries or name not in with_databases}
     for name in sorted({*names, *on_volume}):
-        cronjob = backing.get(name) or _only(release.of(BACKUP))
-        known = name in backing or not configured
+        own = configured_as(name, backing)
+        cronjob = backing.get(own) or _only(release.of(BACKUP))
+        known = own in backing or not configured
         assessment = assessments[cronjob.name] if cronjob is not None and known else None
         database = _database(name, assessment, own_runs, on_volume.get(name), now)
         recorded = outlook.from_entry(name, on_volume.get(name, {}).get("restore"))
