@@ -108,7 +108,19 @@ def test_the_schema_is_draft_07_and_fetches_nothing() -> None:
 
 
 def test_an_entry_may_override_every_default_of_databases() -> None:
-    own = {"name", "cluster", "database", "username", "host", "standbyHost", "image", "schedule", "retention"}
+    own = {
+        "name",
+        "cluster",
+        "database",
+        "databases",
+        "exclude",
+        "username",
+        "host",
+        "standbyHost",
+        "image",
+        "retention",
+        "schedule",
+    }
     properties = set(SCHEMA["definitions"]["database"]["properties"])
     assert properties == own | set(VALUES["defaults"])
     documented = set(re.findall(r"^#   (\w+)  ", (CHART / "values.yaml").read_text(), re.MULTILINE))
@@ -191,6 +203,8 @@ OTHER_OF_ENTRY = {
     "excludeTables": ["audit.*"],
     "extraArgs": ["--no-owner"],
     "suspended": True,
+    "databases": "*",
+    "exclude": ["tmp_*"],
 }
 """Another value for keys of an entry that everything-on leaves at their default."""
 
@@ -199,6 +213,7 @@ OTHER_OF_ENTRY = {
 def test_every_key_of_an_entry_changes_what_is_rendered(key: str) -> None:
     base: dict[str, Any] = {"name": "app", "cluster": "app"}
     base |= {"target": "prefer-standby"} if key == "standbyHost" else {}
+    base |= {"databases": "*"} if key == "exclude" else {}
     value = OTHER_OF_ENTRY.get(key, ENTRY.get(key))
     assert value is not None, f"give {key} to the entry app_prod of everything-on"
     before, after = (chart.render_text({"databases": [entry]}) for entry in (base, base | {key: value}))
