@@ -45,11 +45,11 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup
 {{- print "--config /run/cnpg-backup-results/first \"[$]@\" finish[|]--results /run/cnpg-backup-results " -}}
 --termination-log /dev/termination-log /backups|python3 -m retention[|](
 {{- join "|" (list
-  "(finish|drill) --config /etc/cnpg-backup --results /run/cnpg-backup-results"
-  (print "choose (--drill /etc/cnpg-backup|--database=[$][(]RESTORE_DATABASE[)] --backup=[$][(]RESTORE_BACKUP[)]) "
+  "(finish --config (/etc/cnpg-backup|/run/cnpg-backup-results/config)|drill --config /etc/cnpg-backup) --results /run/cnpg-backup-results"
+  (print "choose (--drill /etc/cnpg-backup --per-entry [0-9]+|--database=[$][(]RESTORE_DATABASE[)] --backup=[$][(]RESTORE_BACKUP[)]) "
     "--requests /run/cnpg-backup-results")
-  (print "hand-over --database=[a-z0-9._-]+ --config /etc/cnpg-backup --results /run/cnpg-backup-results --run /run/cnpg-backup "
-    "--scratch /var/lib/cnpg-backup-drill --scratch-size [0-9A-Za-z.]+ --seconds [0-9]+"))
+  (print "hand-over --database=[a-z0-9._-]+ (--slot=[a-z0-9._-]+ )?--config /etc/cnpg-backup "
+    "--results /run/cnpg-backup-results --run /run/cnpg-backup --scratch /var/lib/cnpg-backup-drill --scratch-size [0-9A-Za-z.]+ --seconds [0-9]+"))
 }}) --termination-log /dev/termination-log /backups
 {{- end -}}
 
