@@ -49,7 +49,8 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup
   (print "choose (--drill /etc/cnpg-backup --per-entry [0-9]+|--database=[$][(]RESTORE_DATABASE[)] --backup=[$][(]RESTORE_BACKUP[)]) "
     "--requests /run/cnpg-backup-results")
   (print "hand-over --database=[a-z0-9._-]+ (--slot=[a-z0-9._-]+ )?--config /etc/cnpg-backup "
-    "--results /run/cnpg-backup-results --run /run/cnpg-backup --scratch /var/lib/cnpg-backup-drill --scratch-size [0-9A-Za-z.]+ --seconds [0-9]+"))
+    "--results /run/cnpg-backup-results --run /run/cnpg-backup --scratch /var/lib/cnpg-backup-drill "
+    "--scratch-size [0-9A-Za-z.]+ --seconds [0-9]+"))
 }}) --termination-log /dev/termination-log /backups
 {{- end -}}
 
