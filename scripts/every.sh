@@ -36,6 +36,13 @@ is_excluded() {
   return 1
 }
 
+# Whether this run is for a database of an entry: is_wanted ENTRY DIRECTORY. BACKUP_ONLY names directories, separated by blanks: of
+# their entries, no others are backed up.
+is_wanted() {
+  case " ${BACKUP_ONLY-} " in *" $1."*) ;; *) return 0 ;; esac
+  case " $BACKUP_ONLY " in *" $2 "*) ;; *) return 1 ;; esac
+}
+
 # Why a database cannot be backed up because of its name, which configuration, metadata and logs could not contain.
 objection_to() {
   case $1 in
@@ -81,6 +88,7 @@ list_databases() {
       continue
     fi
     found=$((found + 1))
+    is_wanted "$entry" "$directory" || continue
     if objection_to "$name"; then
       refuse_name
     else
@@ -121,6 +129,7 @@ resolve_entries() {
     database=${conf##*/} && database=${database%.all}
     read_template "$conf"
     if [ -e "$resolved/.$database.listed" ]; then
+      require_wanted "$database"
       [ "$one" != --dump-one ] || report_vanished "$database"
     else
       report_unlisted "$database"
@@ -141,7 +150,7 @@ list_in_background() {
 report_others() {
   for dir in "$BACKUP_ROOT/$1".*/; do
     database=${dir%/} && database=${database##*/}
-    [ -d "$dir" ] && [ ! -e "$BACKUP_CONFIG/$database.conf" ] && [ ! -e "$BACKUP_CONFIG/.$database.excluded" ] || continue
+    [ -d "$dir" ] && is_wanted "$1" "$database" && [ ! -e "$BACKUP_CONFIG/$database.conf" ] && [ ! -e "$BACKUP_CONFIG/.$database.excluded" ] || continue
     conf_of "$1" "$database" '?' | cat >"$BACKUP_CONFIG/$database.conf" || continue
     pairs=''
     put database "$database"
@@ -149,6 +158,15 @@ report_others() {
     put started "$(now)" && put finished "$(now)"
     log "$database" "$3"
     write_result "$database.result" || log "$database" "its result cannot be written to $BACKUP_RESULTS"
+  done
+}
+
+# A run for a database that its entry does not find ends here, before any dump: its name may be mistyped.
+require_wanted() {
+  for name in ${BACKUP_ONLY-}; do
+    case $name in "$1".*) ;; *) continue ;; esac
+    [ -e "$BACKUP_CONFIG/$name.conf" ] ||
+      usage "entry $1 finds no database '$name': its cluster has none, or it accepts no connections, or 'exclude' leaves it out"
   done
 }
 

@@ -70,7 +70,7 @@ PYTHONPATH=/opt/cnpg-backup|PYTHON(DONTWRITEBYTECODE|UNBUFFERED)=1|HOME=/run/cnp
   "CREDENTIALS=/etc/cnpg-backup-credentials"
   "RUN=/run/cnpg-backup"
   "RESULTS=/run/cnpg-backup-results")
-}})|DRILL_SCRATCH=/var/lib/cnpg-backup-drill|(BACKUP_(PARALLEL|TIMEOUT|CHART_VERSION|POD)|DRILL_(TIMEOUT|IMAGE)
+}})|DRILL_SCRATCH=/var/lib/cnpg-backup-drill|(BACKUP_(PARALLEL|TIMEOUT|CHART_VERSION|POD|ONLY)|DRILL_(TIMEOUT|IMAGE)
 {{- range uniq $extra }}|{{ . }}{{ end }})=.*
 {{- end -}}
 

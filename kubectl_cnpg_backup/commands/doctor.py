@@ -8,7 +8,7 @@ from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model import doctor, doctor_namespace, new_cluster
 from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import Object, dig, name_of, pods_of, refusal
-from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, clusters_of, databases_in, read_conf
+from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, clusters_of, databases_in, entries_in, read_conf
 from kubectl_cnpg_backup.model.rights import RIGHTS
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -52,6 +52,9 @@ def _facts(session: Session) -> Facts:
     configs = _read(session.configs)
     clusters = _clusters(release, configs) if isinstance(configs, dict) else {}
     databases = clusters_of(release, configs) if isinstance(configs, dict) else {}
+    entries = (
+        {name for config in configs.values() for name in entries_in(config)} if isinstance(configs, dict) else set()
+    )
     policies = _read(cluster.network_policies)
     neighbours = _read(lambda: [name_of(pod) for pod in cluster.pods(doctor_namespace.NEIGHBOURS)])
     every = session.runs_and_others()
@@ -76,6 +79,7 @@ def _facts(session: Session) -> Facts:
         clusters=clusters,
         superusers=superusers(session, databases),
         databases=databases,
+        entries=frozenset(entries),
         managed_roles={name: _managed_roles(session, name) for name in clusters},
         claim_events=cluster.events_of("PersistentVolumeClaim", release.claim) if release.claim else (),
         namespace=_read(cluster.own_namespace),

@@ -9,7 +9,7 @@ from kubectl_cnpg_backup.errors import NotFoundError, UsageError
 from kubectl_cnpg_backup.model import new_cluster
 from kubectl_cnpg_backup.model.jobs import databases_per_cronjob, job_from, with_environment
 from kubectl_cnpg_backup.model.objects import Object
-from kubectl_cnpg_backup.model.release import RESTORE, CronJob, configured_as, databases_in, read_conf
+from kubectl_cnpg_backup.model.release import RESTORE, CronJob, read_conf
 from kubectl_cnpg_backup.session import Session
 from retention.names import database_of_archive
 
@@ -158,9 +158,7 @@ def restore_template(session: Session) -> tuple[CronJob, dict[str, str]]:
     release.template(RESTORE)
     cronjobs = {cronjob.name: cronjob for cronjob in release.of(RESTORE)}
     configs = session.configs(RESTORE)
-    configured = {name: databases_in(config) for name, config in configs.items()}
-    every = {one for databases in configured.values() for one in databases}
-    (name,) = databases_per_cronjob([configured_as(database, every)], cronjobs.values(), configured)
+    (name,) = databases_per_cronjob([database], cronjobs.values(), configs)
     return cronjobs[name], read_conf(configs[name], database)
 
 

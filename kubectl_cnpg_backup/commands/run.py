@@ -9,7 +9,7 @@ from kubectl_cnpg_backup.commands.following import carry_out, dry_run
 from kubectl_cnpg_backup.interrupt import held
 from kubectl_cnpg_backup.model.jobs import databases_per_cronjob, describe, job_from, only_databases
 from kubectl_cnpg_backup.model.objects import name_of
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, databases_in
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode
 
@@ -72,8 +72,7 @@ def _jobs_of(session: Session, component: str) -> list[dict[str, Any]]:
     wanted = [*session.options.database, *session.options.named]
     cronjobs = {cronjob.name: cronjob for cronjob in session.release.of(component)}
     configs = session.configs(component) if wanted else {}
-    configured = {name: databases_in(config) for name, config in configs.items()}
-    selected = databases_per_cronjob(wanted, cronjobs.values(), configured, with_suspended=component != BACKUP)
+    selected = databases_per_cronjob(wanted, cronjobs.values(), configs, with_suspended=component != BACKUP)
     suffix = f"manual-{secrets.token_hex(3)}"
     made = []
     for name, databases in selected.items():

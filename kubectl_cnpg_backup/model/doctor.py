@@ -11,7 +11,7 @@ from kubectl_cnpg_backup.model.doctor_rights import wildcards
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
 from kubectl_cnpg_backup.model.objects import claim_problem, dig, labels, major_of, name_of, parse_time
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FIRST_RUN, CronJob, Release
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FIRST_RUN, CronJob, Release, entry_of
 from kubectl_cnpg_backup.model.schedule import assess
 from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
@@ -365,9 +365,9 @@ def _servers(facts: Facts) -> list[Finding]:
 def _restores(facts: Facts) -> list[Finding]:
     """Return how a restore of each database would go today."""
     found = []
-    for ahead in outlook.known(facts.runs, facts.superusers).values():
+    for ahead in outlook.known(facts.runs, facts.superusers, facts.entries).values():
         level = Level.CAREFUL if ahead.method == outlook.REFUSED else Level.GOOD
-        where = facts.databases.get(ahead.database, "")
+        where = facts.databases.get(entry_of(ahead.database, facts.entries) or ahead.database, "")
         cluster = facts.managed_roles.get(where, ())
         found.append(Finding(level, f"restore {ahead.database}", ahead.text, ahead.improvement(where, cluster)))
     return found

@@ -58,6 +58,7 @@ class Facts:
         claim_events: The events of the claim, oldest first.
         superusers: Whether a restore of each database finds the superuser's Secret, by database; None for unknown.
         databases: The cluster of each database, as `namespace/name`.
+        entries: Those of `databases` and `superusers` that mean all databases of a cluster.
         managed_roles: `spec.managed.roles` of each cluster, by `namespace/name`.
         namespace: The namespace itself; None when it was not asked for.
         neighbours: Names of the namespace's pods that belong neither to a release of the chart nor to a CNPG cluster.
@@ -86,6 +87,7 @@ class Facts:
     claim_events: Sequence[Object] = ()
     superusers: Mapping[str, bool | None] = field(default_factory=dict)
     databases: Mapping[str, str] = field(default_factory=dict)
+    entries: frozenset[str] = frozenset()
     managed_roles: Mapping[str, Sequence[Object]] = field(default_factory=dict)
     namespace: Object | Unreadable | None = None
     neighbours: Sequence[str] | Unreadable = ()

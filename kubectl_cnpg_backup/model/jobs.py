@@ -1,6 +1,7 @@
 """Jobs made from the chart's CronJobs, the way `kubectl create job --from` makes them."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -9,6 +10,8 @@ from kubectl_cnpg_backup.model.objects import Object, name_of
 from kubectl_cnpg_backup.model.release import CONFIG_VOLUME, CronJob, configured_as, databases_in
 from kubectl_cnpg_backup.model.words import meant
 
+ONLY = "BACKUP_ONLY"
+"""The variable that names the only databases that a run or a drill is for, of entries with all databases of a cluster."""
 STARTED_BY = "app.kubernetes.io/managed-by"
 PLUGIN = "kubectl-cnpg_backup"
 _NAME_LENGTH = 63
@@ -58,25 +61,53 @@ def only_databases(job: dict[str, Any], databases: Iterable[str], config: Object
     """
     wanted = list(databases)
     # Only the files of other databases are left out: a pod whose mount names a missing key never starts.
-    left_out = set(databases_in(config)) - set(wanted)
+    configured = {database: configured_as(database, config) for database in wanted}
+    mounted = set(configured.values())
+    left_out = set(databases_in(config)) - mounted
     others = {f"{database}{suffix}" for database in left_out for suffix in _FILE_SUFFIXES}
-    own = {f"{database}{suffix}" for database in wanted for suffix in _FILE_SUFFIXES}
+    own = {f"{database}{suffix}" for database in mounted for suffix in _FILE_SUFFIXES}
     kept = [key for key in sorted(config.get("data") or {}) if key in own or key not in others]
-    changed = deepcopy(job)
+    found = {database: entry for database, entry in configured.items() if entry not in wanted}
+    changed = with_environment(job, {ONLY: " ".join(found)}) if found else deepcopy(job)
     spec = changed["spec"]["template"]["spec"]
     for volume in spec["volumes"]:
         if volume["name"] == CONFIG_VOLUME:
             volume["configMap"]["items"] = [{"key": key, "path": key} for key in kept]
-    # A drill has two containers for each database, with its number: those of the others would start for nothing.
-    numbers = {
-        str(container["name"]).rpartition("-")[2]
-        for container in spec.get("initContainers") or ()
-        if any(f"--database={database}" in (container.get("args") or ()) for database in left_out)
-    }
-    if numbers:
-        names = {f"{kind}-{number}" for kind in ("hand-over", "drill") for number in numbers}
-        spec["initContainers"] = [one for one in spec["initContainers"] if one["name"] not in names]
+    unneeded = _unneeded_containers(spec, left_out, Counter(found.values()))
+    if unneeded:
+        spec["initContainers"] = [one for one in spec["initContainers"] if one["name"] not in unneeded]
     return changed
+
+
+def _unneeded_containers(spec: Object, left_out: Container[str], found: Mapping[str, int]) -> set[str]:
+    """Return which containers of a drill would start for nothing.
+
+    A drill has two for each database, with its number, and two for each slot of an entry.
+
+    Args:
+        spec: The pod's.
+        left_out: The databases and entries that it is not for.
+        found: How many databases of an entry it is for, by the entry; without one it is for as many as there are slots.
+
+    Raises:
+        UsageError: When an entry has fewer slots than databases are wanted.
+    """
+    unneeded: set[str] = set()
+    slots: Counter[str] = Counter()
+    for container in spec.get("initContainers") or ():
+        arguments = dict(argument.partition("=")[::2] for argument in container.get("args") or ())
+        database = arguments.get("--database", "")
+        slots[database] += "--slot" in arguments
+        if database in left_out or (database in found and slots[database] > found[database]):
+            number = str(container["name"]).rpartition("-")[2]
+            unneeded |= {f"{kind}-{number}" for kind in ("hand-over", "drill")}
+    for entry, wanted in found.items():
+        if 0 < slots[entry] < wanted:
+            raise UsageError(
+                f"a drill restores at most {slots[entry]} databases of entry {entry}, and {wanted} are named",
+                "name fewer of them, or raise drill.perEntry",
+            )
+    return unneeded
 
 
 def with_environment(job: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
@@ -92,16 +123,16 @@ def with_environment(job: dict[str, Any], values: Mapping[str, str]) -> dict[str
 def databases_per_cronjob(
     wanted: Iterable[str],
     cronjobs: Iterable[CronJob],
-    configured: Mapping[str, tuple[str, ...]],
+    configs: Mapping[str, Object],
     *,
     with_suspended: bool = False,
 ) -> dict[str, tuple[str, ...]]:
     """Return which databases each CronJob's run is for.
 
     Args:
-        wanted: Names of databases; all when empty.
+        wanted: Names of databases, or of entries with all databases of a cluster; all when empty.
         cronjobs: The release's CronJobs of one component.
-        configured: The databases of each CronJob, by its name.
+        configs: The ConfigMap of each CronJob, by its name.
         with_suspended: Whether a suspended one runs as well when no database is named.
 
     Returns:
@@ -120,18 +151,13 @@ def databases_per_cronjob(
                 "every CronJob of the release is suspended", "name a database, which then runs all the same"
             )
         return dict(active)
-    known = sorted({database for databases in configured.values() for database in databases})
+    known = sorted({database for config in configs.values() for database in databases_in(config)})
     for name in names:
-        if name not in known and (entry := configured_as(name, known)) != name:
-            raise UsageError(
-                f"database {name!r} has no configuration of its own: it belongs to the entry {entry}",
-                f"give all databases of that entry: --database {entry}",
-            )
-        if name not in known:
+        if not any(configured_as(name, config) for config in configs.values()):
             raise UsageError(
                 f"database {name!r} is not configured", f"{meant(name, known)}available: {', '.join(known) or 'none'}"
             )
-    chosen = {job.name: tuple(name for name in names if name in configured.get(job.name, ())) for job in jobs}
+    chosen = {name: tuple(one for one in names if configured_as(one, config)) for name, config in configs.items()}
     return {name: databases for name, databases in chosen.items() if databases}
 
 

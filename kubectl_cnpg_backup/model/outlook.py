@@ -1,12 +1,12 @@
 """How a restore of a database would go today: what its last dump has found out, and whether it has a superuser."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kubectl_cnpg_backup.model.objects import Object
-from kubectl_cnpg_backup.model.release import BACKUP, RESTORE, Release, Run
+from kubectl_cnpg_backup.model.release import BACKUP, RESTORE, Release, Run, entry_of
 
 BESIDE, IN_PLACE, REFUSED = "beside", "in place", "refused"
 _METHODS = {"beside": BESIDE, "in-place": IN_PLACE, "none": REFUSED}
@@ -87,12 +87,15 @@ def with_superuser(found: Outlook, superuser: bool | None) -> Outlook:
     return Outlook(found.database, BESIDE, "") if superuser and _LOST not in found.why else found
 
 
-def known(runs: Iterable[Run], superusers: Mapping[str, bool | None]) -> dict[str, Outlook]:
+def known(
+    runs: Iterable[Run], superusers: Mapping[str, bool | None], entries: Container[str] = ()
+) -> dict[str, Outlook]:
     """Return the outlook of each database that the API server's objects allow, by its name.
 
     Args:
         runs: The release's Jobs, newest first.
-        superusers: Whether the superuser's Secret of each database is there.
+        superusers: Whether the superuser's Secret of each database, or entry, is there.
+        entries: Those of `superusers` that mean all databases of a cluster.
     """
     found: dict[str, Outlook] = {}
     for run in runs:
@@ -101,8 +104,9 @@ def known(runs: Iterable[Run], superusers: Mapping[str, bool | None]) -> dict[st
             if match is not None and match["database"] not in found:
                 method = match["method"]
                 found[match["database"]] = Outlook(match["database"], method, match["role"], match["why"] or "")
-    for database, superuser in superusers.items():
-        if database in found or superuser:
+    for database in {*found, *superusers}:
+        superuser = superusers.get(entry_of(database, entries) or database)
+        if database in found or (superuser and database not in entries):
             found[database] = with_superuser(found.get(database, Outlook(database, BESIDE, "")), superuser)
     return dict(sorted(found.items()))
 

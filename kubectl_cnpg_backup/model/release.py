@@ -24,6 +24,7 @@ from kubectl_cnpg_backup.model.objects import (
     termination_of,
 )
 from kubectl_cnpg_backup.model.words import meant
+from retention.names import is_database
 from retention import keyvalue
 
 NAME_LABEL = "app.kubernetes.io/name"
@@ -288,10 +289,15 @@ def entries_in(config: Object) -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(_ENTRY_SUFFIX) for name in names if name.endswith(_ENTRY_SUFFIX)))
 
 
-def configured_as(database: str, names: Container[str]) -> str:
-    """Return under which name a database is configured: its own, or that of its entry; its own if under none."""
-    entry = database.partition(".")[0]
-    return entry if database not in names and entry in names else database
+def entry_of(database: str, entries: Container[str]) -> str:
+    """Return the entry that a database found by a run belongs to, if it is one of these; else nothing."""
+    entry, dot, _ = database.partition(".")
+    return entry if dot and entry in entries and is_database(database) else ""
+
+
+def configured_as(database: str, config: Object) -> str:
+    """Return under which name a ConfigMap configures a database: its own, or that of its entry; empty if under none."""
+    return database if database in databases_in(config) else entry_of(database, entries_in(config))
 
 
 def read_conf(config: Object, database: str) -> dict[str, str]:

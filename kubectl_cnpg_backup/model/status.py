@@ -8,7 +8,7 @@ from typing import Any
 from kubectl_cnpg_backup.model import outlook, traces
 from kubectl_cnpg_backup.model.objects import parse_time
 from kubectl_cnpg_backup.model.outlook import Outlook
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run, configured_as
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run, entry_of
 from kubectl_cnpg_backup.model.schedule import Assessment, assess
 from retention.text import format_size
 
@@ -113,13 +113,13 @@ def describe(
         runs: Its Jobs, newest first.
         report: What an inspector pod found on the volume; None when none looked.
         now: The moment, UTC.
-        superusers: Whether a restore of each database finds the superuser's Secret, by database; None for unknown.
+        superusers: Whether a restore of each of `configured` finds the superuser's Secret; None for unknown.
         entries: What of `configured` means all databases of a cluster.
     """
     problems = [Problem(subject, one.problem, one.remedy) for subject, one in traces.strangers(release, runs)]
     runs = [run for run in runs if not run.foreign]
     superusers = superusers or {}
-    ahead = outlook.known(runs, superusers)
+    ahead = outlook.known(runs, superusers, entries)
     backing = {name: cronjob for cronjob in release.of(BACKUP) for name in configured.get(cronjob.name, ())}
     own_runs = [run for run in runs if run.component == BACKUP]
     assessments = {cronjob.name: assess(cronjob, own_runs, now) for cronjob in release.of(BACKUP)}
@@ -130,14 +130,14 @@ def describe(
     with_databases = {name.partition(".")[0] for name in (*names, *on_volume) if "." in name}
     names = {name for name in names if name in on_volume or name not in entries or name not in with_databases}
     for name in sorted({*names, *on_volume}):
-        own = configured_as(name, backing)
+        own = name if name in backing else entry_of(name, entries)
         cronjob = backing.get(own) or _only(release.of(BACKUP))
         known = own in backing or not configured
         assessment = assessments[cronjob.name] if cronjob is not None and known else None
         database = _database(name, assessment, own_runs, on_volume.get(name), now)
         recorded = outlook.from_entry(name, on_volume.get(name, {}).get("restore"))
         if recorded is not None:
-            ahead[name] = outlook.with_superuser(recorded, superusers.get(name))
+            ahead[name] = outlook.with_superuser(recorded, superusers.get(own))
         databases.append(replace(database, restore=ahead.get(name)))
         problems += _problems_of(database, known=known)
         if (error := traces.ahead(database.newest, now)) is not None:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import random
 import signal
 from datetime import datetime, timedelta
@@ -210,14 +211,28 @@ def _choose_sample(options: argparse.Namespace) -> int:
 
 
 def _choose_from_entries(options: argparse.Namespace, root: Folder) -> list[str]:
-    """Return which databases of each entry have their turn, and leave their slots."""
+    """Return which databases of each entry have their turn, or which of them are named, and leave their slots.
+
+    Raises:
+        UsageError: When a named one has no folder, or more are named than there are slots.
+    """
     entries = config.entries_in(options.drill)
     if not entries:
         return []
     content, present, chosen = status.read(root), scan_root(root).databases, []
     drills = status.last_drills((content and status.parse(content)) or {})
+    only = os.environ.get("BACKUP_ONLY", "").split()
     for entry in entries:
-        turn = choose.longest_undrilled(entry, present, drills, options.per_entry)
+        named = [name for name in only if config.entry_of(name) == entry]
+        for name in named:
+            if name not in present:
+                raise UsageError(f"{name}: there is no such database on the volume", "see: kubectl cnpg-backup list")
+        if len(named) > options.per_entry:
+            raise UsageError(
+                f"{entry}: {len(named)} databases are named, and a drill restores {options.per_entry} at most",
+                "name fewer of them, or raise drill.perEntry",
+            )
+        turn = named or choose.longest_undrilled(entry, present, drills, options.per_entry)
         for number, database in enumerate(turn, 1):
             choose.write_slot(options.requests, f"{entry}.slot-{number}", database)
         others = sum(name.startswith(f"{entry}.") for name in present) - len(turn)

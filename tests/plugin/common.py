@@ -18,6 +18,20 @@ TWO_IMAGES = {
         {"name": "shop", "cluster": "shop-postgresql", "image": {"tag": "17-alpine"}},
     ]
 }
+ENTRIES = {
+    "databases": [
+        {"name": "authelia", "cluster": "authelia-postgresql-cnpg"},
+        {
+            "name": "shared",
+            "cluster": "postgres",
+            "databases": "*",
+            "retention": {"tiers": [{"name": "Own", "every": "24h", "keep": 7}]},
+        },
+        {"name": "other", "cluster": "other", "databases": "*"},
+    ],
+    "drill": {"perEntry": 3},
+}
+"""One listed database, and two entries that mean all databases of a cluster."""
 
 
 def ago(**length: float) -> str:
@@ -27,7 +41,12 @@ def ago(**length: float) -> str:
 
 @functools.cache
 def _manifests(values: str, name: str) -> list[dict[str, Any]]:
-    settings: dict[str, dict[str, Any]] = {"default": {}, "two-images": TWO_IMAGES, "suspended": {"suspend": True}}
+    settings: dict[str, dict[str, Any]] = {
+        "default": {},
+        "two-images": TWO_IMAGES,
+        "entries": ENTRIES,
+        "suspended": {"suspend": True},
+    }
     return chart.render(settings[values], release=name)
 
 

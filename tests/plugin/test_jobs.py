@@ -99,18 +99,18 @@ def missing_keys(spec: dict[str, Any], values: str) -> set[str]:
 
 def test_a_database_is_run_by_the_cronjob_that_has_it() -> None:
     cronjobs = release("two-images").of(BACKUP)
-    configured = {one.name: databases_in(config_of(one.name, "two-images")) for one in cronjobs}
-    assert databases_per_cronjob(["shop"], cronjobs, configured) == {"cnpg-pg-dump-backup-17": ("shop",)}
-    assert databases_per_cronjob([], cronjobs, configured) == {one.name: () for one in cronjobs}
+    configs = {one.name: config_of(one.name, "two-images") for one in cronjobs}
+    assert databases_per_cronjob(["shop"], cronjobs, configs) == {"cnpg-pg-dump-backup-17": ("shop",)}
+    assert databases_per_cronjob([], cronjobs, configs) == {one.name: () for one in cronjobs}
     with pytest.raises(
         UsageError, match=r"database 'sho' is not configured; did you mean 'shop'\? available: authelia, shop"
     ):
-        databases_per_cronjob(["shop", "sho"], cronjobs, configured)
+        databases_per_cronjob(["shop", "sho"], cronjobs, configs)
 
 
 def test_a_suspended_schedule_runs_only_what_is_named() -> None:
     cronjobs = release("suspended").of(BACKUP)
-    configured = {one.name: databases_in(config_of(one.name, "suspended")) for one in cronjobs}
+    configs = {one.name: config_of(one.name, "suspended") for one in cronjobs}
     with pytest.raises(UsageError, match="every CronJob of the release is suspended"):
-        databases_per_cronjob([], cronjobs, configured)
-    assert databases_per_cronjob(["kutt"], cronjobs, configured) == {"cnpg-pg-dump-backup": ("kutt",)}
+        databases_per_cronjob([], cronjobs, configs)
+    assert databases_per_cronjob(["kutt"], cronjobs, configs) == {"cnpg-pg-dump-backup": ("kutt",)}

@@ -89,6 +89,35 @@ def test_more_slots_than_databases_leave_the_last_ones_empty(world: World) -> No
     assert drill(world, 5) == [*DATABASES, "shared-other"]
 
 
+def test_databases_that_are_named_are_drilled_whosever_turn_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drill(world, 2)
+    monkeypatch.setenv("BACKUP_ONLY", f"{DATABASES[1]} elsewhere.app")
+    assert drill(world, 2, NOW + 7 * DAY) == [DATABASES[1], "shared-other"]
+    monkeypatch.delenv("BACKUP_ONLY")
+    assert drill(world, 1, NOW + 14 * DAY) == [DATABASES[2], "shared-other"], "it has lost its turn"
+
+
+@pytest.mark.parametrize(
+    ("named", "most", "why"),
+    [
+        (["shared.ap"], 2, "shared.ap: there is no such database on the volume"),
+        (DATABASES, 2, "shared: 3 databases are named, and a drill restores 2 at most"),
+    ],
+)
+def test_a_drill_that_cannot_be_as_it_is_named_ends_before_it_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch, named: Sequence[str], most: int, why: str
+) -> None:
+    monkeypatch.setenv("BACKUP_ONLY", " ".join(named))
+    arguments = ("--drill", world.config, "--per-entry", most, "--requests", world.results, "--now", NOW, world.root)
+    done = retention_here("choose", *arguments)
+    assert done.code == 2
+    assert why in done.err
+    assert not (world.root / "status.json").exists()
+    assert list(world.results.glob("*.slot")) == []
+
+
 def test_plan_takes_policy_and_limits_from_the_entry(world: World) -> None:
     (world.config / "shared.policy.json").write_text(
         json.dumps({"phase": 0, "tiers": [{"name": "Own", "every": "24h", "keep": 5}]})

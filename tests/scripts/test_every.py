@@ -51,9 +51,9 @@ def add_entry(pod: Pod, *exclude: str, port: int | None = None) -> None:
     (pod.folder / "config" / f"{ENTRY}.all").write_text(text)
 
 
-def run(pod: Pod, expect: int = 0) -> str:
+def run(pod: Pod, expect: int = 0, **environment: str) -> str:
     """A run with both containers, as the chart starts them for such an entry."""
-    log = pod.dump()
+    log = pod.dump(**environment)
     config, results = str(pod.folder / "results" / "config"), str(pod.folder / "results")
     done = pod.retention("finish", "--config", config, "--results", results, expect=expect)
     return log + done.stdout + done.stderr
@@ -211,6 +211,56 @@ def test_a_cluster_that_cannot_be_listed_fails_all_that_is_known_of_it_and_no_ot
     run(pod)
     entries = json.loads((pod.root / "status.json").read_text())["databases"]
     assert sorted(entries) == ["listed", f"{ENTRY}.one", f"{ENTRY}.two"]
+
+
+@in_both_shells
+def test_a_run_of_named_databases_leaves_the_others_of_their_entry_alone(pod: Pod, only: Server) -> None:
+    hidden = others(only)
+    make(only, "one", "Two", "two", "gone")
+    add_entry(pod, *hidden)
+    pod.add("other", dbname="one")
+    run(pod)
+    only.drop_database("gone")
+    before = json.loads((pod.root / "status.json").read_text())["databases"]
+    two = directory_of(ENTRY, "Two")
+    log = run(pod, BACKUP_ONLY=f"{ENTRY}.one {two}")
+    counts = {directory: len(pod.archives(directory)) for directory in folders(pod)}
+    assert counts == {f"{ENTRY}.one": 2, two: 2, f"{ENTRY}.two": 1, f"{ENTRY}.gone": 1, "other": 2}
+    for name in (f"{ENTRY}.two", f"{ENTRY}.gone"):
+        assert f"{name}:" not in log, "this run is not for it"
+    after = json.loads((pod.root / "status.json").read_text())["databases"]
+    assert set(after) == set(before)
+    assert {name for name in after if after[name] != before[name]} == {f"{ENTRY}.one", two, "other"}
+
+
+@pytest.mark.parametrize("missing", ["typo", "gone", "left_out"])
+def test_a_run_of_a_name_that_the_cluster_does_not_have_dumps_nothing_and_reports_nothing(
+    pod: Pod, only: Server, missing: str
+) -> None:
+    hidden = others(only)
+    make(only, "one", "gone", "left_out")
+    add_entry(pod, *hidden)
+    run(pod)
+    only.drop_database("gone")
+    add_entry(pod, *hidden, "left_*")
+    before = (pod.root / "status.json").read_bytes()
+    process = pod.start_dump(BACKUP_ONLY=f"{ENTRY}.one {ENTRY}.{missing}")
+    log, _ = process.communicate(timeout=60)
+    assert process.returncode == 2, log
+    assert f"entry {ENTRY} finds no database '{ENTRY}.{missing}'" in log
+    assert len(pod.archives(f"{ENTRY}.one")) == 1
+    assert (pod.root / "status.json").read_bytes() == before
+
+
+def test_a_run_of_one_database_of_a_cluster_that_cannot_be_listed_fails_this_one(pod: Pod, only: Server) -> None:
+    hidden = others(only)
+    make(only, "one", "two")
+    add_entry(pod, *hidden)
+    run(pod)
+    add_entry(pod, *hidden, port=1)
+    log = run(pod, 1, BACKUP_ONLY=f"{ENTRY}.one")
+    assert re.search(rf"{ENTRY}.one +failed .* could not be listed", log), log
+    assert f"{ENTRY}.two" not in log
 
 
 def test_an_entry_without_any_database_is_a_failure(pod: Pod) -> None:
