@@ -36,6 +36,12 @@ is_excluded() {
   return 1
 }
 
+# Whether a restore has made a database next to its target: it is unfinished, or has the content of the target, old or new.
+is_left_by_restore() {
+  case $1 in *_restoring_$moments | *_before_$moments | *_restored_$moments) ;; *) return 1 ;; esac
+}
+moments=$(printf '[0-9]%.0s' 1 2 3 4 5 6 7 8)_$(printf '[0-9]%.0s' 1 2 3 4 5 6)
+
 # Whether this run is for a database of an entry: is_wanted ENTRY DIRECTORY. BACKUP_ONLY names directories, separated by blanks: of
 # their entries, no others are backed up.
 is_wanted() {
@@ -83,6 +89,11 @@ list_databases() {
   while IFS= read -r octal <&3; do
     name=$(printf '%b.' "$octal") && name=${name%.}
     directory_of "$entry" "$name"
+    if is_left_by_restore "$name"; then
+      log "$entry" "$directory is left out: a restore has made that database next to another one"
+      : >"$BACKUP_CONFIG/.$directory.excluded"
+      continue
+    fi
     if is_excluded "$name"; then
       : >"$BACKUP_CONFIG/.$directory.excluded"
       continue

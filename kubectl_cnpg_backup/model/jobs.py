@@ -11,7 +11,7 @@ from kubectl_cnpg_backup.model.release import CONFIG_VOLUME, CronJob, configured
 from kubectl_cnpg_backup.model.words import meant
 
 ONLY = "BACKUP_ONLY"
-"""The variable that names the only databases that a run or a drill is for, of entries with all databases of a cluster."""
+"""The variable that names for which databases of entries (all databases of a cluster) a run or a drill is."""
 STARTED_BY = "app.kubernetes.io/managed-by"
 PLUGIN = "kubectl-cnpg_backup"
 _NAME_LENGTH = 63

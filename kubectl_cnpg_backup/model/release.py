@@ -24,8 +24,8 @@ from kubectl_cnpg_backup.model.objects import (
     termination_of,
 )
 from kubectl_cnpg_backup.model.words import meant
-from retention.names import is_database
 from retention import keyvalue
+from retention.names import is_database
 
 NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"

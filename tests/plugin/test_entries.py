@@ -1,4 +1,4 @@
-"""Databases that a run finds (`databases: "*"`) have no configuration of their own: commands take them by their listed names."""
+"""Databases that a run finds (`databases: "*"`) have no configuration of their own: commands take the listed names."""
 
 from __future__ import annotations
 
@@ -117,10 +117,10 @@ def test_a_drill_of_found_databases_has_a_slot_for_each_and_no_more(wanted: list
     assert first["name"] == "choose"
     handed, drills = rest[::2], rest[1::2]
     assert [one["name"].replace("hand-over", "drill") for one in handed] == [one["name"] for one in drills]
-    places = []
+    places: list[str] = []
     for one in handed:
         arguments = dict(argument.partition("=")[::2] for argument in one["args"])
-        places.append(arguments.get("--slot", arguments["--database"]))
+        places.append(str(arguments.get("--slot", arguments["--database"])))
     folders = [
         {m["subPath"].rpartition("/")[2] for m in one["volumeMounts"] if "databases/" in m.get("subPath", "")}
         for one in drills
@@ -142,7 +142,7 @@ def test_more_databases_than_a_drill_has_slots_are_refused_before_it_starts() ->
 
 @pytest.mark.parametrize("name", ["authelia.app", "share.app", "shared.My App", "nothing"])
 def test_a_name_that_no_entry_can_have_found_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="is not configured.*available: authelia, other, shared"):
+    with pytest.raises(UsageError, match=r"is not configured.*available: authelia, other, shared"):
         made(BACKUP, name)
 
 

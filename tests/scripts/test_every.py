@@ -130,6 +130,26 @@ def test_each_database_is_backed_up_and_restored_by_its_listed_name(pod: Pod, on
         assert only.value("SELECT it FROM t", name) == name
 
 
+@in_both_shells
+def test_what_a_restore_makes_next_to_its_target_is_no_database_of_the_entry(pod: Pod, only: Server) -> None:
+    only.psql("ALTER ROLE postgres PASSWORD 'secret'")
+    hidden = others(only)
+    ours = ("b_restoring_20261129_101500", "c_restored_20261129_101500")
+    theirs = ("all_before_2026", "before_20261129_10150", "a_before_2026112x_101500", "b_restoring_20261129_101500_")
+    make(only, "a", *ours, *theirs)
+    add_entry(pod, *hidden)
+    run(pod)
+    secret = pod.folder / "credentials" / ENTRY
+    (secret / "superuser-username").write_text("postgres")
+    (secret / "superuser-password").write_text("secret")
+    pod.restore(f"{ENTRY}.a", RESTORE_REPLACE="yes")
+    ((kept,),) = only.sql("SELECT datname FROM pg_database WHERE datname ~ '^a_before_[0-9]{8}_[0-9]{6}$'")
+    log = run(pod)
+    assert folders(pod) == {directory_of(ENTRY, name) for name in ("a", *theirs)}
+    for name in (*ours, kept):
+        assert log.count(f"{directory_of(ENTRY, name)} is left out: a restore has made that database") == 1, log
+
+
 def test_an_archive_in_the_folder_of_another_database_is_not_restored(pod: Pod, only: Server) -> None:
     hidden = others(only)
     make(only, "mine", "yours")
