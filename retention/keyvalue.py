@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from retention.errors import ConfigError
 from retention.text import shown
 
-REPEATABLE = frozenset({"extra_arg", "warning"})
+REPEATABLE = frozenset({"exclude", "extra_arg", "warning"})
 """Keys that may occur any number of times; any other key that occurs twice makes a file ambiguous."""
 
 

@@ -21,8 +21,8 @@ directory_of() {
   directory=$1.${directory:-db}.$hash
 }
 
-# Print the configuration of one database of an entry: conf_of ENTRY DIRECTORY DATABASE. `template` is what they share.
-conf_of() { printf 'database=%s\ndbname=%s\nentry=%s\n%s\n' "$2" "$3" "$1" "$template"; }
+# Print the configuration of one database of an entry: settings_of ENTRY DIRECTORY DATABASE. `template` is what they share.
+settings_of() { printf 'database=%s\ndbname=%s\nentry=%s\n%s\n' "$2" "$3" "$1" "$template"; }
 
 read_template() { template=$(grep -v '^\(database\|dbname\|exclude\)=' "$1"); }
 
@@ -103,7 +103,7 @@ list_databases() {
     if objection_to "$name"; then
       refuse_name
     else
-      conf_of "$entry" "$directory" "$name" | cat >"$BACKUP_CONFIG/$directory.conf" || fail "cannot write to $BACKUP_CONFIG"
+      settings_of "$entry" "$directory" "$name" | cat >"$BACKUP_CONFIG/$directory.conf" || fail "cannot write to $BACKUP_CONFIG"
     fi
   done 3<"$facts.list"
   [ "$found" != 0 ] ||
@@ -116,7 +116,7 @@ list_databases() {
 # Report a database whose name is in the way as failed, alone.
 refuse_name() {
   shown=$(as_utf8 "$(printf %s "$name" | tr '[:cntrl:]' '?')")
-  conf_of "$entry" "$directory" '?' | cat >"$BACKUP_CONFIG/$directory.conf" || fail "cannot write to $BACKUP_CONFIG"
+  settings_of "$entry" "$directory" '?' | cat >"$BACKUP_CONFIG/$directory.conf" || fail "cannot write to $BACKUP_CONFIG"
   (database=$directory && write_failure "$directory.result" failed "database '$shown' cannot be backed up: $objection" \
     "ALTER DATABASE … RENAME, or exclude it")
 }
@@ -162,7 +162,7 @@ report_others() {
   for dir in "$BACKUP_ROOT/$1".*/; do
     database=${dir%/} && database=${database##*/}
     [ -d "$dir" ] && is_wanted "$1" "$database" && [ ! -e "$BACKUP_CONFIG/$database.conf" ] && [ ! -e "$BACKUP_CONFIG/.$database.excluded" ] || continue
-    conf_of "$1" "$database" '?' | cat >"$BACKUP_CONFIG/$database.conf" || continue
+    settings_of "$1" "$database" '?' | cat >"$BACKUP_CONFIG/$database.conf" || continue
     pairs=''
     put database "$database"
     put_failure "$2" "$3" "$4"
@@ -199,7 +199,7 @@ report_unlisted() {
 }
 
 # Write the configuration of the database that is restored, if its entry is configured; it is then in $conf.
-conf_of_entry() {
+settings_of_entry() {
   entry=${database%%.*}
   [ -f "$BACKUP_CONFIG/$entry.all" ] || return 1
   directory_of "$entry" "$req_dbname"
@@ -207,5 +207,5 @@ conf_of_entry() {
     usage "$req_base.dump is of database '$req_dbname', which belongs into folder '$directory': move it there, and adopt it"
   read_template "$BACKUP_CONFIG/$entry.all"
   conf=$BACKUP_RUN/$database.conf
-  conf_of "$entry" "$database" "$req_dbname" >"$conf"
+  settings_of "$entry" "$database" "$req_dbname" >"$conf"
 }

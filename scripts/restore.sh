@@ -171,7 +171,7 @@ begin() {
   conf=$BACKUP_CONFIG/$database.conf archive=$BACKUP_ROOT/$database/$req_base.dump
   stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
   credentials_of="its Secret" ca_of="its CA Secret" began=$(seconds)
-  [ -f "$conf" ] || conf_of_entry ||
+  [ -f "$conf" ] || settings_of_entry ||
     usage "$conf does not exist: this restore knows only the databases of its own CronJob"
   trap on_term TERM INT
   read_config

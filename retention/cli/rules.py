@@ -145,5 +145,5 @@ def sparing_rules_of(options: argparse.Namespace) -> RulesOf:
     if directory is None:
         return rules
     # Read at the first database, which is then named in the error.
-    configured = functools.cache(functools.partial(config.is_configured, directory))
-    return lambda database: rules(database) if configured(database) else UNCONFIGURED
+    concerned = functools.cache(lambda: config.concerned_by(directory))
+    return lambda database: rules(database) if concerned()(database) else UNCONFIGURED

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,13 +117,14 @@ def entry_of(database: str) -> str:
     return database.partition(".")[0]
 
 
-def is_configured(directory: Path, database: str) -> bool:
-    """Return whether a directory's configuration concerns a database.
+def concerned_by(directory: Path) -> Callable[[str], bool]:
+    """Return whether a directory's configuration concerns a database, as a function of its name.
 
     Raises:
         ConfigError: When it cannot be read, or configures nothing.
     """
-    return database in databases_in(directory) or ("." in database and entry_of(database) in entries_in(directory))
+    databases, entries = frozenset(databases_in(directory)), frozenset(entries_in(directory))
+    return lambda database: database in databases or ("." in database and entry_of(database) in entries)
 
 
 def _names_in(directory: Path) -> list[str]:
@@ -140,10 +142,11 @@ def read_database(directory: Path, database: str) -> DatabaseConfig:
         ConfigError: Naming the file, the key and what it should be.
     """
     path, expected = directory / f"{database}{_SUFFIX}", database
-    text = _read(path)
+    text, entry = _read(path), entry_of(database)
     if text is None and "." in database:
-        expected = entry_of(database)
-        text = _read(directory / f"{expected}{_ENTRY_SUFFIX}")
+        of_entry = directory / f"{entry}{_ENTRY_SUFFIX}"
+        if (text := _read(of_entry)) is not None:
+            path, expected = of_entry, entry
     values = parse(read_text(path) if text is None else text, str(path))
     named = values.require("database", _RENDER_AGAIN)
     if named != expected or not is_database(database):
@@ -195,7 +198,7 @@ def read_policy(directory: Path, database: str) -> Policy:
     """
     own = [f"{database}.policy.json", "policy.json"]
     entry = entry_of(database)
-    if "." in database and entry in entries_in(directory):
+    if "." in database and _read(directory / f"{entry}{_ENTRY_SUFFIX}") is not None:
         own[0] = f"{entry}.policy.json"
     for name in own:
         path = directory / name

@@ -1,4 +1,4 @@
-"""All databases of a cluster, `databases: "*"`: found at each run, restored and drilled by the names that `list` prints."""
+"""All databases of a cluster, `databases: "*"`: found at each run, restored and drilled by the names of `list`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ ENTRIES = {
             "databases": "*",
             "retention": {"tiers": [{"name": "Own", "every": "24h", "keep": 7}]},
         },
-        {"name": "other", "cluster": "other", "databases": "*"},
+        {"name": "other", "cluster": "other", "databases": "*", "exclude": ["postgres", "tmp_*"]},
     ],
     "drill": {"perEntry": 3},
 }

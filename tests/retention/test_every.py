@@ -1,6 +1,8 @@
 """All databases of a cluster share an entry of the configuration: rules, drills and reports of each of them."""
 
+import cProfile
 import json
+import pstats
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,7 +22,8 @@ def world(tmp_path: Path) -> World:
     """Three databases of one entry, and one listed database whose name begins like the entry's."""
     world = World(tmp_path)
     world.configure("shared")
-    (world.config / "shared.conf").rename(world.config / "shared.all")
+    with (world.config / "shared.conf").rename(world.config / "shared.all").open("a") as file:
+        file.write("exclude=postgres\nexclude=tmp_*\n")
     world.configure("shared-other")
     for name in (*DATABASES, "shared-other"):
         world.publish(name, NOW - 2 * HOUR)
@@ -126,3 +129,29 @@ def test_plan_takes_policy_and_limits_from_the_entry(world: World) -> None:
         done = retention_here("plan", "--config", world.config, "--now", NOW, "--format", "json", world.root / name)
         assert done.code == 0, done
         assert tier in done.out, done.out
+
+
+def work_of_a_run(top: Path, databases: int) -> int:
+    """How many functions are called to check, publish, prune, plan and choose so many databases of one entry."""
+    top.mkdir()
+    world = World(top)
+    world.configure("shared")
+    template = (world.config / "shared.conf").rename(world.config / "shared.all").read_text()
+    for number in range(databases):
+        name = f"shared.d{number:03}"
+        (world.config / f"{name}.conf").write_text(template.replace("database=shared", f"database={name}"))
+        world.publish(name, NOW - DAY)
+        world.stage(name, NOW - HOUR)
+    profile = cProfile.Profile()
+    done = profile.runcall(world.finish, NOW)
+    assert done.code == 0, done
+    plan = ("plan", "--config", world.config, "--now", NOW, world.root)
+    assert profile.runcall(retention_here, *plan).code == 0
+    requests = ("--drill", world.config, "--per-entry", 5, "--requests", world.results, "--now", NOW, world.root)
+    assert profile.runcall(retention_here, "choose", *requests).code == 0
+    return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+
+def test_three_hundred_databases_are_ten_times_the_work_of_thirty(tmp_path: Path) -> None:
+    few, many = work_of_a_run(tmp_path / "few", 30), work_of_a_run(tmp_path / "many", 300)
+    assert many < 10.5 * few, f"{few} calls for 30, {many} for 300"

@@ -6,7 +6,9 @@ import hashlib
 import json
 import random
 import re
+import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -305,6 +307,56 @@ def test_the_check_lists_each_database_and_leaves_nothing(pod: Pod, only: Server
     for name in ("one", "Two"):
         assert re.search(rf"(?m)^{re.escape(directory_of(ENTRY, name))} +ready", done.stdout)
     assert folders(pod) == set()
+
+
+def counted(pod: Pod, folder: Path) -> dict[str, int]:
+    """Run the dump container; return how many processes of each program it started. A psql or pg_dump is a session."""
+    folder.mkdir()
+    log = folder.with_suffix(".log")
+    path = f"{pod.shell_path}:{pod.server.bin}:/usr/bin:/bin"
+    for name in (
+        "psql",
+        "pg_dump",
+        "pg_restore",
+        "awk",
+        "cat",
+        "cut",
+        "grep",
+        "mkdir",
+        "mv",
+        "rm",
+        "sed",
+        "sha256sum",
+        "tr",
+    ):
+        program = shutil.which(name, path=path)
+        assert program
+        shim = folder / name
+        shim.write_text(f'#!/bin/sh\necho {name} >>{log}\nexec {program} "$@"\n')
+        shim.chmod(0o755)
+    pod.dump(PATH=f"{folder}:{path}")
+    return dict(Counter(log.read_text().split()))
+
+
+@pytest.mark.parametrize("step", [2, pytest.param(100, marks=pytest.mark.long)])
+def test_each_further_database_costs_the_same_sessions_and_processes(
+    pod: Pod, only: Server, tmp_path: Path, step: int
+) -> None:
+    """One session connects and one lists them all: three times as many databases are three times the rest, and nothing grows faster."""
+    hidden = others(only)
+    add_entry(pod, *hidden)
+    counts = []
+    for number in range(1, 4):
+        # Every other name needs a hash.
+        make(only, *(f"{'Db' if n % 2 else 'db'}{number}_{n}" for n in range(step)))
+        counts.append(counted(pod, tmp_path / f"bin{number}"))
+    one, two, three = counts
+    for name in ("psql", "pg_dump", "pg_restore"):
+        assert three[name] - two[name] == two[name] - one[name], counts
+        each = (two[name] - one[name]) / step
+        assert one[name] - each * step == (2 if name == "psql" else 0), f"{name}: {counts}"
+    for name, count in three.items():
+        assert count - two[name] <= 1.1 * (two[name] - one[name]) + 3, f"{name}: {counts}"
 
 
 def folders(pod: Pod) -> set[str]:
