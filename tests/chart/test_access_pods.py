@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from kubectl_cnpg_backup.model.jobs import job_from, only_databases
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, releases
 from tests.chart.common import KYVERNO, of_kind
 from tests.chart.test_access import GRANTING, POLICIES, World
 from tests.lab import access, chart
@@ -52,6 +54,13 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         "cronJob": {"perDatabase": True},
     },
     "user of the cluster": {"podSecurityContext": {"runAsUser": "auto", "runAsGroup": "auto", "fsGroup": "auto"}},
+    "all databases of a cluster": {
+        "databases": [
+            {"name": "a", "cluster": "a"},
+            {"name": "b_2", "cluster": "b", "databases": "*", "exclude": ["x y", "[a-c]*"]},
+        ],
+        "drill": {"perEntry": 25},
+    },
     "account of the namespace": {"serviceAccount": {"create": False}},
     "first backup": {"firstRun": "backup", "persistence": {"subPath": "postgresql"}},
 }
@@ -72,6 +81,28 @@ def test_every_pod_of_the_installations_in_ci_is_admitted(path: Path, layer: str
     world, asked = run_pods(yaml.safe_load(path.read_text()) or {}, layer)
     for said in world.answers(asked):
         assert not said
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+def test_pods_of_jobs_for_some_databases_of_an_entry_are_admitted(layer: str) -> None:
+    """What the plugin adds to a Job for `run` and `drill` of a database that a run has found."""
+    entry = {"databases": [{"name": "shared", "cluster": "postgres", "databases": "*"}]}
+    manifests = chart.render(chart.merge(entry, access.VALUES[layer]), api_versions=KYVERNO)
+    world = World(layer)
+    world.policies = [manifest for manifest in manifests if manifest["kind"] in POLICIES]
+    configs = {one["metadata"]["name"]: one for one in of_kind(manifests, "ConfigMap")}
+    (release,) = releases(
+        [chart.merge(one, {"metadata": {"uid": "1"}}) for one in of_kind(manifests, "CronJob")], "default"
+    )
+    asked = []
+    for cronjob in (*release.of(BACKUP), *release.of(DRILL)):
+        names = ["shared.app", "shared.my-app.96c6f41782b14e46"]
+        job = only_databases(job_from(cronjob, "manual-1"), names, configs[cronjob.config_map])
+        assert "BACKUP_ONLY" in str(job)
+        place = dataclasses.replace(world.place, cronjob=chart.merge(cronjob.source, {"spec": {"jobTemplate": job}}))
+        asked.append((access.JOBS, access.create(place, access.job_pod(place, "run-x", "run"))))
+    assert len(asked) == 2
+    assert world.answers(asked) == [[], []]
 
 
 @pytest.mark.parametrize("layer", GRANTING)
