@@ -224,6 +224,11 @@ def test_more_of_them_than_a_drill_can_take_are_refused(site: Site) -> None:
     assert f"a drill restores at most {PER_ENTRY} databases of entry {ENTRY}" in site.plugin(f"drill {names}", code=2)
 
 
+def test_a_new_cluster_is_made_from_one_of_them(site: Site) -> None:
+    site.plugin(f"new-cluster {listed('My App')} --name copy --yes")
+    assert sql(site.cluster, site.namespace, "copy-1", "My App", "SELECT DISTINCT it FROM items") == "My App"
+
+
 def test_a_cluster_that_cannot_be_listed_fails_each_of_them_and_loses_nothing(site: Site) -> None:
     before = site.sums()
     entry = {**site.release.values["databases"][0], "host": f"nowhere.{site.namespace}.svc", "waitTimeout": 5}

@@ -342,7 +342,7 @@ def counted(pod: Pod, folder: Path) -> dict[str, int]:
 def test_each_further_database_costs_the_same_sessions_and_processes(
     pod: Pod, only: Server, tmp_path: Path, step: int
 ) -> None:
-    """One session connects and one lists them all: three times as many databases are three times the rest, and nothing grows faster."""
+    """One session connects and one lists them all; the rest is the same for each, and nothing grows faster."""
     hidden = others(only)
     add_entry(pod, *hidden)
     counts = []
