@@ -98,7 +98,7 @@ def run(session: Session) -> int:
         )
     old = _old_cluster(session, conf)
     with session.inspecting(inspector.template_like(session.release, cronjob)) as pod:
-        plan = _plan(session, pod, cronjob, old)
+        plan = _plan(session, pod, cronjob, conf, old)
         if session.options.dry_run:
             session.screen.manifests([one for one in (plan.manifest, plan.job, plan.policy) if one is not None])
             return ExitCode.DONE
@@ -121,7 +121,7 @@ def _old_cluster(session: Session, conf: Mapping[str, str]) -> Object | None:
         return None
 
 
-def _plan(session: Session, pod: Inspector, cronjob: CronJob, old: Object | None) -> _Plan:
+def _plan(session: Session, pod: Inspector, cronjob: CronJob, conf: Mapping[str, str], old: Object | None) -> _Plan:
     """Return what would be made, after the API server has checked it; describe it to the user."""
     options, cluster = session.options, session.cluster
     with session.screen.waiting(f"looking at the backups of {options.database}"):
@@ -142,7 +142,9 @@ def _plan(session: Session, pod: Inspector, cronjob: CronJob, old: Object | None
             "RESTORE_JOBS": options.jobs,
         }
         job = with_environment(job_from(cronjob, secrets.token_hex(3)), restore)
-        job = new_cluster.pointed_at_cluster(job, options.database, options.name, cluster.namespace)
+        job = new_cluster.pointed_at_cluster(
+            job, conf.get("database", options.database), options.name, cluster.namespace
+        )
         needed = new_cluster.needs_network_policy(job, cluster.network_policies())
         plan = _Plan(contents, manifest, job, new_cluster.network_policy_for(job, options.name) if needed else None)
         _try_to_make(session, plan)
@@ -216,7 +218,7 @@ def _make(session: Session, plan: _Plan, conf: Mapping[str, str]) -> int:
     """Make the cluster, wait until it is ready, and restore into it."""
     screen, name, archive = session.screen, name_of(plan.manifest), plan.contents.archive
     database = session.options.database
-    values = new_cluster.values_for(database, name, session.cluster.namespace, conf)
+    values = new_cluster.values_for(database, name, session.cluster.namespace, conf, plan.contents.dbname)
     document = {
         "cluster": name,
         "archive": archive,

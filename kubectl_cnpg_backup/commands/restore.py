@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+from collections.abc import Mapping
 
 from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run, add_source, add_yes, ask
 from kubectl_cnpg_backup.commands.following import carry_out
@@ -68,7 +69,7 @@ def run(session: Session) -> int:
     check_keep(options)
     check_options(options)
     cronjob, conf = restore_template(session)
-    target = options.into or conf.get("dbname", options.database)
+    configured = conf.get("database", options.database)
     cluster, namespace = conf.get("cluster", ""), conf.get("namespace", "")
     if options.cluster:
         cluster, namespace = options.cluster, session.cluster.namespace
@@ -77,15 +78,22 @@ def run(session: Session) -> int:
                 f"namespace {namespace} has no cluster {options.cluster!r}",
                 "make one from a backup: kubectl cnpg-backup new-cluster",
             )
-    where = f"database {target!r} of cluster {cluster} in namespace {namespace}"
+    where = f"{target_of(options, conf)} of cluster {cluster} in namespace {namespace}"
     session.screen.note(f"restoring {options.database} ({options.backup}) into {where}")
     if options.replace and not options.dry_run:
         ask(session, f"Replace {where} with that backup?")
     job = with_environment(job_from(cronjob, secrets.token_hex(3)), environment(options))
     if not options.cluster:
         return carry_out(session, [job])
-    job = new_cluster.pointed_at_cluster(job, options.database, options.cluster, namespace)
+    job = new_cluster.pointed_at_cluster(job, configured, options.cluster, namespace)
     return carry_out(session, [job], reaches=options.cluster)
+
+
+def target_of(options: argparse.Namespace, conf: Mapping[str, str]) -> str:
+    """Return what a restore would write into, for messages. Only the archive names a database that a run has found."""
+    if not options.into and conf.get("database", options.database) != options.database:
+        return f"the database that was backed up as {options.database},"
+    return f"database {options.into or conf.get('dbname', options.database)!r}"
 
 
 def check_keep(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from kubectl_cnpg_backup.errors import PluginError, UsageError
 from kubectl_cnpg_backup.model.jobs import with_environment
 from kubectl_cnpg_backup.model.objects import Object, condition, dig, labels, major_of, name_of, selects
 from retention.errors import RetentionError
+from retention.names import database_of_archive
 from retention.text import parse_size
 
 GROUP, VERSION, PLURAL = "postgresql.cnpg.io", "v1", "clusters"
@@ -192,7 +193,18 @@ def manifest(contents: Contents, options: Options, major: int, old: Object | Non
         options: What the command line says; it overrides everything else.
         major: Major version of PostgreSQL.
         old: The cluster that the archive came from, where it still exists.
+
+    Raises:
+        UsageError: When CloudNativePG could not create the cluster.
     """
+    # It puts the name into a connection string without quoting it, and then tries again forever.
+    if re.search(r"[\s'\\]", contents.dbname):
+        raise UsageError(
+            f"CloudNativePG cannot create a cluster for database {contents.dbname!r}: its name has a blank, a quote "
+            "or a backslash",
+            "create a cluster of any other database with enableSuperuserAccess: true, then: "
+            f"kubectl cnpg-backup restore {database_of_archive(contents.archive)} --cluster {options.name}",
+        )
     notes: list[str] = []
     had: Mapping[str, Any] = (old or {}).get("spec") or {}
     spec: dict[str, Any] = {"instances": 1}
@@ -275,7 +287,7 @@ def pointed_at_cluster(job: dict[str, Any], database: str, cluster: str, namespa
 
     Args:
         job: A Job made from the chart's template.
-        database: The database whose backup is restored.
+        database: The name under which the database whose backup is restored is configured: its own, or its entry's.
         cluster: The other cluster's name.
         namespace: Its namespace, which is the Job's own: a pod cannot mount Secrets of another namespace.
     """
@@ -361,9 +373,12 @@ def reason_of(cluster: Object) -> str:
     return str(dig(cluster, "status").get("phaseReason") or "").rstrip(". ")
 
 
-def values_for(database: str, cluster: str, namespace: str, conf: Mapping[str, str]) -> dict[str, Any]:
+def values_for(database: str, cluster: str, namespace: str, conf: Mapping[str, str], dbname: str) -> dict[str, Any]:
     """Return the entry of a database in values with which its new cluster is backed up from now on."""
     entry = {"name": database, "cluster": cluster}
+    if conf.get("database", database) != database:
+        # Its name belongs to the entry with all databases of the old cluster.
+        entry = {"name": cluster, "cluster": cluster, "database": dbname}
     if conf.get("namespace") != namespace:
         entry["namespace"] = namespace
     return entry

@@ -35,6 +35,7 @@ TWELVE = (
 LEFT_OUT = "tmp_x"
 GONE = "the cluster no longer has this database"
 PER_ENTRY = 3
+HAS_PASSWORD = "SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = 'postgres'"
 
 
 def listed(database: str) -> str:
@@ -109,8 +110,7 @@ def site(node: Cluster) -> Iterator[Site]:
             wait_healthy(node, namespace, CLUSTER)
             secret = ("get", "secret", f"{CLUSTER}-superuser", "-n", namespace)
             wait_until("the superuser's Secret is there", lambda: node.try_kubectl(*secret).returncode == 0, 60)
-            has = "SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = 'postgres'"
-            wait_until("the superuser has its password", lambda: found.sql(has) == "t", 60)
+            wait_until("the superuser has its password", lambda: found.sql(HAS_PASSWORD) == "t", 60)
             found.create(*TWELVE[1:], LEFT_OUT)
             found.sql(
                 "CREATE TABLE items AS SELECT current_database()::text AS it, i FROM generate_series(1, 100) i", FIRST
@@ -186,6 +186,7 @@ def test_one_of_them_is_restored_by_its_listed_name(site: Site, name: str) -> No
         site.sql("UPDATE items SET it = 'changed'", changed)
     log = site.plugin(f"restore {listed(name)} --replace --yes")
     assert f"into '{name}'" in log, log
+    assert "database 'postgres'" not in log, "it asks about the database that lists the others"
     query = "SELECT DISTINCT it FROM items"
     assert site.sql(query, name) == name
     assert {site.sql(query, other) for other in others} == {"changed"}, "a restore reached another database"
@@ -224,9 +225,19 @@ def test_more_of_them_than_a_drill_can_take_are_refused(site: Site) -> None:
     assert f"a drill restores at most {PER_ENTRY} databases of entry {ENTRY}" in site.plugin(f"drill {names}", code=2)
 
 
-def test_a_new_cluster_is_made_from_one_of_them(site: Site) -> None:
-    site.plugin(f"new-cluster {listed('My App')} --name copy --yes")
-    assert sql(site.cluster, site.namespace, "copy-1", "My App", "SELECT DISTINCT it FROM items") == "My App"
+def test_a_new_cluster_is_made_from_one_of_them_and_takes_another_one_too(site: Site) -> None:
+    """CloudNativePG cannot begin a cluster with the second one: there is a blank in its name."""
+    refused = site.plugin(f"new-cluster {listed('My App')} --name copy --yes", code=2)
+    assert "CloudNativePG cannot create a cluster for database 'My App'" in refused
+    site.plugin(f"new-cluster {listed('ÄÖÜ')} --name copy --yes")
+    wait_until(
+        "the superuser has its password",
+        lambda: sql(site.cluster, site.namespace, "copy-1", "postgres", HAS_PASSWORD) == "t",
+        60,
+    )
+    site.plugin(f"restore {listed('My App')} --cluster copy --yes")
+    for name in ("ÄÖÜ", "My App"):
+        assert sql(site.cluster, site.namespace, "copy-1", name, "SELECT DISTINCT it FROM items") == name
 
 
 def test_a_cluster_that_cannot_be_listed_fails_each_of_them_and_loses_nothing(site: Site) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from typing import Any
 
 import kubernetes_validate
 import pytest
 
+from kubectl_cnpg_backup.commands.restore import target_of
 from kubectl_cnpg_backup.errors import UsageError
+from kubectl_cnpg_backup.model import new_cluster
 from kubectl_cnpg_backup.model.doctor import examine
 from kubectl_cnpg_backup.model.findings import Level
 from kubectl_cnpg_backup.model.jobs import databases_per_cronjob, job_from, only_databases
@@ -24,6 +27,8 @@ from kubectl_cnpg_backup.model.release import (
     read_runs,
 )
 from kubectl_cnpg_backup.model.status import Status, VolumeReport, describe
+from tests.lab import chart
+from tests.plugin.common import ENTRIES as ENTRIES_VALUES
 from tests.plugin.common import NOW, ago, config_of, job, pod, release
 from tests.plugin.test_doctor import healthy
 from tests.plugin.test_jobs import missing_keys
@@ -150,7 +155,46 @@ def test_a_restore_of_a_found_database_uses_the_cronjob_and_the_settings_of_its_
     (cronjob,) = release("entries").of(RESTORE)
     config = config_of(cronjob.name, "entries")
     assert databases_per_cronjob([ODD], [cronjob], {cronjob.name: config}) == {cronjob.name: (ODD,)}
-    assert read_conf(config, ODD)["entry" if "entry" in read_conf(config, ODD) else "database"] == "shared"
+    conf = read_conf(config, ODD)
+    assert (conf["database"], conf["cluster"]) == ("shared", "postgres")
+
+
+@pytest.mark.parametrize(
+    ("database", "into", "shown"),
+    [
+        (ODD, "", f"the database that was backed up as {ODD},"),
+        (ODD, "other", "database 'other'"),
+        ("authelia", "", "database 'authelia'"),
+    ],
+)
+def test_a_restore_asks_about_the_database_that_it_replaces(database: str, into: str, shown: str) -> None:
+    """The settings of an entry name the database that lists the others: to ask about that one would frighten."""
+    (cronjob,) = release("entries").of(RESTORE)
+    conf = read_conf(config_of(cronjob.name, "entries"), database)
+    assert target_of(argparse.Namespace(database=database, into=into), conf) == shown
+
+
+def test_a_restore_of_a_found_database_into_another_cluster_mounts_the_secrets_of_that_cluster() -> None:
+    (cronjob,) = release("entries").of(RESTORE)
+    conf = read_conf(config_of(cronjob.name, "entries"), ODD)
+    job = new_cluster.pointed_at_cluster(job_from(cronjob, "1"), conf["database"], "copy", "default")
+    (volume,) = [one for one in job["spec"]["template"]["spec"]["volumes"] if one["name"] == "credentials"]
+    found = {
+        item["path"]: source["secret"]["name"]
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    }
+    assert {name for path, name in found.items() if "superuser" in path} == {"copy-superuser"}
+    assert set(found.values()) <= {"copy-app", "copy-superuser", "copy-ca"}
+    assert {path.split("/")[0] for path in found} == {"shared"}, "restore.sh looks into the folder of the entry"
+
+
+def test_the_new_cluster_of_a_found_database_is_backed_up_under_a_name_that_the_entry_does_not_own() -> None:
+    (cronjob,) = release("entries").of(RESTORE)
+    conf = read_conf(config_of(cronjob.name, "entries"), ODD)
+    values = new_cluster.values_for(ODD, "copy", "default", conf, "My App")
+    assert values == {"name": "copy", "cluster": "copy", "database": "My App"}
+    chart.render({**ENTRIES_VALUES, "databases": [*ENTRIES_VALUES["databases"], values]})
 
 
 # status and doctor

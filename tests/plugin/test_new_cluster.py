@@ -77,6 +77,16 @@ def test_the_volume_has_room_for_the_database_twice() -> None:
     assert parse_size(new_cluster.storage_for(3 * 10**9)) >= 6 * 10**9
 
 
+@pytest.mark.parametrize("name", ["My App", "o'clock", "back\\slash", "tab\there"])
+def test_a_database_that_cloudnativepg_cannot_bootstrap_is_refused_at_once(name: str) -> None:
+    contents = replace(CONTENTS, archive="shared.my-app.96c6f41782b14e46-20261122-140000.dump", dbname=name)
+    with pytest.raises(UsageError, match="CloudNativePG cannot create a cluster for database") as caught:
+        made(contents=contents)
+    assert "restore shared.my-app.96c6f41782b14e46 --cluster authelia-2" in caught.value.remedy
+    for good in ("Müller", "a.b", "CAPITALS", "a=b", '"'):
+        assert made(contents=replace(CONTENTS, dbname=good))["bootstrap"]["initdb"]["database"] == good
+
+
 def test_a_cluster_that_is_gone_is_made_from_what_the_archive_tells() -> None:
     spec = made()
     assert spec == {
@@ -227,8 +237,8 @@ def test_a_cluster_is_ready_when_cloudnativepg_says_so() -> None:
 
 def test_values_name_the_new_cluster_and_its_namespace_where_it_is_another_one() -> None:
     entry = {"name": "kutt", "cluster": "kutt-2"}
-    assert new_cluster.values_for("kutt", "kutt-2", "backups", {"namespace": "backups"}) == entry
-    other = new_cluster.values_for("kutt", "kutt-2", "backups", {"namespace": "apps"})
+    assert new_cluster.values_for("kutt", "kutt-2", "backups", {"namespace": "backups"}, "kutt") == entry
+    other = new_cluster.values_for("kutt", "kutt-2", "backups", {"namespace": "apps"}, "kutt")
     assert other == {**entry, "namespace": "backups"}
 
 
