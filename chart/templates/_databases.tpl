@@ -1,7 +1,8 @@
 {{/*
 All databases with their settings resolved, as a JSON list: the entry over `defaults` over `image`.
-Their keys are those of values.yaml, and `major`, PostgreSQL's major version by the image's tag; `outside`, whether no cluster is named; `ownSchedule`, its schedule if that is
-not the release's; and `ownPolicy`, whether it has a retention policy of its own.
+Their keys are those of values.yaml, and `file`, the name of its configuration; `major`, PostgreSQL's major version by the image's tag;
+`outside`, whether no cluster is named; `ownSchedule`, its schedule if that is not the release's; and `ownPolicy`, whether it has a
+retention policy of its own.
 */}}
 {{- define "cnpg-backup.databases" -}}
 {{- $list := list -}}
