@@ -334,7 +334,9 @@ def counted(pod: Pod, folder: Path) -> dict[str, int]:
         shim = folder / name
         shim.write_text(f'#!/bin/sh\necho {name} >>{log}\nexec {program} "$@"\n')
         shim.chmod(0o755)
-    pod.dump(PATH=f"{folder}:{path}")
+    process = pod.start_dump(PATH=f"{folder}:{path}")
+    text, _ = process.communicate(timeout=pod.timeout)
+    assert process.returncode == 0, text
     return dict(Counter(log.read_text().split()))
 
 
@@ -343,6 +345,7 @@ def test_each_further_database_costs_the_same_sessions_and_processes(
     pod: Pod, only: Server, tmp_path: Path, step: int
 ) -> None:
     """One session connects and one lists them all; the rest is the same for each, and nothing grows faster."""
+    pod.timeout = 3600
     hidden = others(only)
     add_entry(pod, *hidden)
     counts = []
