@@ -41,7 +41,8 @@ still the Job's controller.
 {{/* Regular expressions for what a container of the chart runs, as `command|arguments`, ... */}}
 {{- define "cnpg-backup.ownCommands" -}}
 sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup)?)|-c trap .exit 0. TERM; sleep [0-9]+ & wait)[|]|
-{{- print "sh -c ls /run/cnpg-backup-results/first/[*][.]conf >/dev/null 2>&1 [|][|] exit 0; exec python3 -m retention finish " -}}
+{{- print "sh -c [[] -n \"[$][(]ls /run/cnpg-backup-results/first 2>/dev/null[)]\" []] [|][|] exit 0; " -}}
+{{- print "exec python3 -m retention finish " -}}
 {{- print "--config /run/cnpg-backup-results/first \"[$]@\" finish[|]--results /run/cnpg-backup-results " -}}
 --termination-log /dev/termination-log /backups|python3 -m retention[|](
 {{- join "|" (list
@@ -54,49 +55,103 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup
 }}) --termination-log /dev/termination-log /backups
 {{- end -}}
 
-{{/* ... for variables that decide what programs run, and for the values that the chart gives them, ... */}}
+{{/* ... for variables that decide what programs run. */}}
 {{- define "cnpg-backup.loadedVariables" -}}
 (LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|BASH|OPENSSL|KRB5|GSS|GCONV).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
 {{- end -}}
 
+{{/* The variables that the chart sets, whose values are known, as `name=value`; and a regular expression for the others. */}}
 {{- define "cnpg-backup.ownVariables" -}}
-{{- $extra := list -}}
+{{- toJson (list
+  "PYTHONPATH=/opt/cnpg-backup"
+  "PYTHONDONTWRITEBYTECODE=1"
+  "PYTHONUNBUFFERED=1"
+  "HOME=/run/cnpg-backup"
+  "BACKUP_ROOT=/backups"
+  "BACKUP_CONFIG=/etc/cnpg-backup"
+  "BACKUP_CONFIG=/var/lib/cnpg-backup-drill/config"
+  "BACKUP_CREDENTIALS=/etc/cnpg-backup-credentials"
+  "BACKUP_RUN=/run/cnpg-backup"
+  "BACKUP_RESULTS=/run/cnpg-backup-results"
+  "BACKUP_POD="
+  "DRILL_SCRATCH=/var/lib/cnpg-backup-drill") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.otherVariables" -}}
+{{- $names := list "BACKUP_(PARALLEL|TIMEOUT|CHART_VERSION|POD|ONLY)" "DRILL_(TIMEOUT|IMAGE)" -}}
 {{- range concat .Values.dump.extraEnv .Values.retention.extraEnv -}}
-  {{- $extra = append $extra .name -}}
+  {{- $names = append $names .name -}}
 {{- end -}}
-PYTHONPATH=/opt/cnpg-backup|PYTHON(DONTWRITEBYTECODE|UNBUFFERED)=1|HOME=/run/cnpg-backup|BACKUP_(ROOT=/backups|
-{{- join "|" (list
-  "CONFIG=(/etc/cnpg-backup|/var/lib/cnpg-backup-drill/config)"
-  "CREDENTIALS=/etc/cnpg-backup-credentials"
-  "RUN=/run/cnpg-backup"
-  "RESULTS=/run/cnpg-backup-results")
-}})|DRILL_SCRATCH=/var/lib/cnpg-backup-drill|(BACKUP_(PARALLEL|TIMEOUT|CHART_VERSION|POD|ONLY)|DRILL_(TIMEOUT|IMAGE)
-{{- range uniq $extra }}|{{ . }}{{ end }})=.*
+({{ join "|" (uniq $names) }})=.*
 {{- end -}}
 
-{{/* ... and for what it mounts, as `volume path`. Certificates and tokens that webhooks bring into every pod replace no program. */}}
+{{/* What a container of the chart mounts, likewise as `volume path`. Certificates and tokens that webhooks bring replace no program. */}}
 {{- define "cnpg-backup.ownMounts" -}}
-{{- $extra := list -}}
+{{- $mounts := list
+  "backups /backups"
+  "scripts /opt/cnpg-backup"
+  "config /etc/cnpg-backup"
+  "config /etc/passwd"
+  "credentials /etc/cnpg-backup-credentials"
+  "run /run/cnpg-backup"
+  "results /run/cnpg-backup-results"
+  "scratch /var/lib/cnpg-backup-drill" -}}
 {{- range concat .Values.dump.extraVolumeMounts .Values.retention.extraVolumeMounts -}}
-  {{- $extra = append $extra (printf "%s %s" .name .mountPath) -}}
+  {{- $mounts = append $mounts (printf "%s %s" .name .mountPath) -}}
 {{- end -}}
-backups /backups|scripts /opt/cnpg-backup|config /etc/(cnpg-backup|passwd)|credentials /etc/cnpg-backup-credentials|
-{{- print "run /run/cnpg-backup|results /run/cnpg-backup-results|scratch /var/lib/cnpg-backup-drill|" -}}
-[^ ]+ /(etc/ssl/certs|etc/pki/ca-trust|usr(/local)?/share/ca-certificates|(var/)?run/secrets)(/.*)?
-{{- with $extra }}|{{ include "cnpg-backup.anyOf" . }}{{ end }}
+{{- toJson $mounts -}}
 {{- end -}}
 
-{{/* CEL: a container `c` is one of the chart's, and runs what the chart made it for. Code of a database's owner runs in a drill. */}}
+{{- define "cnpg-backup.otherMounts" -}}
+/(etc/ssl/certs|etc/pki/ca-trust|usr(/local)?/share/ca-certificates|(var/)?run/secrets)(/.*)?
+{{- end -}}
+
+{{/*
+CEL: a container `c` is one of the chart's, and runs what the chart made it for. Code of a database's owner runs in a drill. What is as
+the chart has it is found in a list, without an expression for texts: these cost most.
+*/}}
 {{- define "cnpg-backup.celOwnContainer" -}}
+!has(c.lifecycle) && !has(c.livenessProbe) && !has(c.readinessProbe) && !has(c.startupProbe) && !has(c.envFrom) && !has(c.volumeDevices) &&
 (c.name + ' ' + c.image).matches('^{{ include "cnpg-backup.ownContainer" . }}{{ include "cnpg-backup.anyTag" . }}$') &&
 (c.?command.orValue([]).join(' ') + '|' + c.?args.orValue([]).join(' ')).matches('^({{ include "cnpg-backup.ownCommands" . }})$') &&
-![c.?lifecycle, c.?livenessProbe, c.?readinessProbe, c.?startupProbe, c.?envFrom, c.?volumeDevices].exists(f, f.hasValue()) &&
-c.?env.orValue([]).all(e, !e.name.matches('^({{ include "cnpg-backup.loadedVariables" . }})$') ||
-  (e.name + '=' + e.?value.orValue('')).matches('(?s)^({{ include "cnpg-backup.ownVariables" . }})$')) &&
-c.?volumeMounts.orValue([]).all(m, (m.name + ' ' + m.mountPath).matches('^({{ include "cnpg-backup.ownMounts" . }})$') &&
+c.?env.orValue([]).all(e,
+  e.name + '=' + e.?value.orValue('') in {{ include "cnpg-backup.ownVariables" . | fromJsonArray | include "cnpg-backup.celList" }} ||
+  !e.name.matches('^({{ include "cnpg-backup.loadedVariables" . }})$') ||
+  (e.name + '=' + e.?value.orValue('')).matches('(?s)^{{ include "cnpg-backup.otherVariables" . }}$')) &&
+c.?volumeMounts.orValue([]).all(m,
+  (m.name + ' ' + m.mountPath in {{ include "cnpg-backup.ownMounts" . | fromJsonArray | include "cnpg-backup.celList" }} ||
+    m.mountPath.matches('^{{ include "cnpg-backup.otherMounts" . }}$')) &&
   (!(m.name in ['backups', 'config', 'credentials', 'run', 'results', 'scratch']) ||
     !('/opt/cnpg-backup/scripts/drill.sh' in c.?command.orValue([])) ||
     m.?subPath.orValue('') == 'passwd' || m.?subPath.orValue('').startsWith('databases/')))
+{{- end -}}
+
+{{/* CEL: what a container `c` loads and runs; with its arguments and mounts it is all that `cnpg-backup.celOwnContainer` judges. */}}
+{{- define "cnpg-backup.celLoaded" -}}
+[c.?image, c.?command, c.?env, c.?envFrom, c.?lifecycle, c.?livenessProbe, c.?readinessProbe, c.?startupProbe, c.?volumeDevices]
+{{- end -}}
+
+{{/* CEL: those arguments and mounts of a container `c` of a drill that are the same for all databases. */}}
+{{- define "cnpg-backup.celCommon" -}}
+dyn(c.?args.orValue([]).filter(a, a != 'hand-over' && !a.startsWith('--database=') && !a.startsWith('--slot='))),
+dyn(c.?volumeMounts.orValue([]).filter(m, !m.?subPath.orValue('').startsWith('databases/')))
+{{- end -}}
+
+{{/*
+CEL: a container `c` of a drill is like the one of the first database, but for the database's name. A drill has two containers for each
+database; only the `first` two are judged by themselves, since that costs much more. So is everything that differs in another way.
+*/}}
+{{- define "cnpg-backup.celRepeats" -}}
+c.name.startsWith('drill-')
+? {{ include "cnpg-backup.celLoaded" . }} == first[1][0] && !has(c.args) &&
+  [string(c.?volumeMounts[?0].?subPath.orValue(''))].exists(folder, folder.startsWith('databases/') && c.volumeMounts == [
+    {'name': 'run', 'mountPath': '/run/cnpg-backup', 'subPath': folder},
+    {'name': 'results', 'mountPath': '/run/cnpg-backup-results', 'subPath': folder},
+    {'name': 'scratch', 'mountPath': '/var/lib/cnpg-backup-drill', 'subPath': folder}] + first[1][2])
+: c.name.startsWith('hand-over-') && {{ include "cnpg-backup.celLoaded" . }} == first[0][0] &&
+  c.?volumeMounts.orValue([]) == first[0][2] && [string(c.?args[?1].orValue(''))].exists(database,
+    database.matches('^--database=[a-z0-9._-]+$') &&
+    c.args == ['hand-over', database] + c.args.filter(a, a.matches('^--slot=[a-z0-9._-]+$')) + first[0][1])
 {{- end -}}
 
 {{/* CEL: a container `c` is one that values allow, and sees none of the chart's volumes. */}}
@@ -132,9 +187,13 @@ o.metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }
 ![o.spec.?hostPID, o.spec.?hostIPC, o.spec.?hostNetwork, o.spec.?shareProcessNamespace].exists(f, f.orValue(false)) &&
 o.spec.?volumes.orValue([]).all(v,
   {{- include "cnpg-backup.celOwnVolume" . | nindent 2 }}) &&
-[o.spec.containers, o.spec.?initContainers.orValue([])].all(l, l.all(c,
-  ({{ include "cnpg-backup.celOwnContainer" . | nindent 2 | trim }}) ||
-  ({{ include "cnpg-backup.celSidecar" . | nindent 2 | trim }})))
+[o.spec.?initContainers.orValue([])].all(init,
+  [init.size() > 4 && init[1].name == 'hand-over-1' && init[2].name == 'drill-1' ? [init[1], init[2]] : []].all(pair,
+  [pair.map(c, [dyn({{ include "cnpg-backup.celLoaded" . }}), {{ include "cnpg-backup.celCommon" . }}])].all(first,
+    [dyn(o.spec.containers), dyn(pair), dyn(pair.size() == 0 ? init : init.filter(c, !(
+      {{- include "cnpg-backup.celRepeats" . | nindent 6 }})))].all(l, l.all(c,
+      ({{ include "cnpg-backup.celOwnContainer" . | nindent 6 | trim }}) ||
+      ({{ include "cnpg-backup.celSidecar" . | nindent 6 | trim }}))))))
 {{- end }})
 {{- end -}}
 

@@ -1,11 +1,12 @@
-"""What the access policy costs, and what a restore takes beside bare pg_restore: `make bench-cluster`.
+"""What the access policy costs, and what a restore takes next to bare pg_restore: `make bench-cluster`.
 
     make bench-cluster               or, in the development environment:
-    python -m lab.bench.cluster [--only admission|restore] [--pairs N] [--rounds N] [--output FILE]
+    python -m lab.bench.cluster [--only admission|runs|restore] [--pairs N] [--rounds N] [--output FILE]
 
 Admission: two releases stand side by side in namespaces of their own, one without a policy, one with an engine's. The
 same pod is asked for in both by the same person, one after the other (dry runs: all of admission, nothing stored), by
-turns. What counts is the median of the pairs' differences. Restore: see bench_restore.py.
+turns. What counts is the median of the pairs' differences. Runs: see admission.py; this part needs no cluster.
+Restore: see restore.py.
 
 Ends with 1 when a goal is missed.
 """
@@ -25,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lab.bench import admission
 from lab.bench import restore as bench_restore
 from lab.bench.sampling import processor, say
 from tests.e2e.node import Cluster, Node, NodeError, existing, wait_until
@@ -39,7 +41,7 @@ MOST = 1.0
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmark-cluster.md"
-PARTS = ("admission", "restore")
+PARTS = ("admission", "runs", "restore")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ def bench(only: str | None, pairs: int, rounds: int) -> list[Part]:
     load = os.getloadavg()[0]
     if load > 0.5:
         say(f"the machine is busy (load {load:.1f}): comparisons within a round suffer least, but they do suffer")
-    parts = []
+    parts = [runs(pairs, load)] if only in (None, "runs") else []
+    if only == "runs":
+        return parts
     with cluster() as found:
         told = facts(found, load)
         if only in (None, "admission"):
@@ -97,6 +101,23 @@ def bench(only: str | None, pairs: int, rounds: int) -> list[Part]:
             restored = bench_restore.measure(found, rounds)
             parts.append(Part("Restore", restored.met, [told, "", *restored.lines()]))
     return parts
+
+
+def runs(pairs: int, load: float) -> Part:
+    """What the built-in engine's expressions cost for the pods of runs."""
+    rows = admission.measure(pairs)
+    met = admission.met(rows)
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({processor()}), load {load:.1f} at the start.",
+        "",
+        "What the built-in engine's expressions take for a pod that the Job's controller makes, in milliseconds of "
+        f"processor time,\nand what the check of its containers adds to it: the median of {pairs} pairs, by turns.",
+        f"A backup pod may cost {admission.MOST:g} ms more at most: {'met' if met else '**missed**'}.",
+        "A drill has two containers for each database. Its pod is made once a week.",
+        "",
+        *admission.table(rows),
+    ]
+    return Part("Admission of runs", met, lines)
 
 
 def page(parts: Sequence[Part], before: str = "") -> str:

@@ -129,6 +129,63 @@ def test_code_of_a_databases_owner_gets_no_other_folder_of_a_drill(layer: str) -
         assert said, mount
 
 
+LATER: Mapping[str, tuple[str, Any]] = {
+    "another image": ("drill", lambda c: c.update(image="localhost/busybox:test")),
+    "another command": ("drill", lambda c: c.update(command=["sh", "-c", "cat /var/lib/cnpg-backup-drill/*"])),
+    "another shell's start": ("drill", lambda c: c["env"].append({"name": "ENV", "value": "/run/secrets/mine"})),
+    "a preloaded library": ("hand-over", lambda c: c["env"].append({"name": "LD_PRELOAD", "value": "/run/mine.so"})),
+    "a changed variable": ("hand-over", lambda c: c["env"][0].update(value="/run/secrets/mine")),
+    "arguments where there are none": ("drill", lambda c: c.update(args=["-c", "true"])),
+    "other arguments": ("hand-over", lambda c: c["args"].append("--seconds=1")),
+    "another kind of database": ("hand-over", lambda c: c["args"].__setitem__(1, "--database=../x")),
+    "no arguments": ("hand-over", lambda c: c.pop("args")),
+    "another verb": ("hand-over", lambda c: c["args"].__setitem__(0, "finish")),
+    "the claim": ("drill", lambda c: c["volumeMounts"].append({"name": "backups", "mountPath": "/backups"})),
+    "the results of all databases": ("drill", lambda c: c["volumeMounts"][1].pop("subPath")),
+    "the folders of all databases": ("drill", lambda c: [m.pop("subPath", None) for m in c["volumeMounts"]]),
+    "a folder of no database": ("drill", lambda c: c["volumeMounts"][2].update(subPath="config")),
+    "mounts of another kind": ("drill", lambda c: c["volumeMounts"][0].update(mountPath="/usr/local/bin")),
+    "a writable mount of one's own": (
+        "hand-over",
+        lambda c: c["volumeMounts"].append({"name": "mine", "mountPath": "/opt/cnpg-backup/retention"}),
+    ),
+    "a hook": ("drill", lambda c: c.update(lifecycle={"postStart": {"exec": {"command": ["true"]}}})),
+    "a probe": ("hand-over", lambda c: c.update(startupProbe={"exec": {"command": ["true"]}})),
+    "variables from elsewhere": ("drill", lambda c: c.update(envFrom=[{"configMapRef": {"name": "mine"}}])),
+    "a block device": ("drill", lambda c: c.update(volumeDevices=[{"name": "mine", "devicePath": "/dev/x"}])),
+    "another name": ("drill", lambda c: c.update(name="extra")),
+}
+"""What a webhook gives a container of a drill, and which."""
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+@pytest.mark.parametrize("number", [1, 2, 30])
+def test_no_container_of_a_drill_of_many_databases_differs_from_the_first(layer: str, number: int) -> None:
+    """The first two are judged by themselves, all others by what they have in common with them."""
+    databases = [{"name": f"database-{one}", "cluster": f"cluster-{one}"} for one in range(1, 31)]
+    world, asked = run_pods({"databases": databases, "persistence": {"size": "10Ti"}}, layer)
+    pods: list[dict[str, Any]] = [request.body for _, request in asked if request.body]
+    (drill,) = (pod for pod in pods if any(one["name"] == "drill-1" for one in containers(pod)))
+    requests = []
+    for kind, change in LATER.values():
+        pod = copy.deepcopy(drill)
+        change(next(c for c in containers(pod) if c["name"] == f"{kind}-{number}"))
+        requests.append((access.JOBS, access.create(world.place, pod)))
+    everywhere = copy.deepcopy(drill)
+    for container in containers(everywhere):
+        container["env"].append({"name": "TZ", "value": "Asia/Tokyo"})
+        container["volumeMounts"].append({"name": "ca", "mountPath": "/etc/ssl/certs/house"})
+    requests.append((access.JOBS, access.create(world.place, everywhere)))
+    *said, harmless = world.answers(requests)
+    assert [text for text, refused in zip(LATER, said, strict=True) if not refused] == []
+    assert not harmless
+
+
+def containers(pod: Any) -> list[dict[str, Any]]:
+    """All containers of a pod."""
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
 @pytest.mark.parametrize("layer", GRANTING)
 def test_pods_may_be_anything_where_values_say_so(layer: str) -> None:
     """For clusters whose own webhooks change every pod; another account is refused all the same."""
