@@ -140,7 +140,9 @@ def describe(
             ahead[name] = outlook.with_superuser(recorded, superusers.get(own))
         databases.append(replace(database, restore=ahead.get(name)))
         problems += _problems_of(database, known=known)
-        if (error := traces.ahead(database.newest, now)) is not None:
+        seconds = int(on_volume.get(name, {}).get("ahead_seconds") or 0)
+        latest = now + timedelta(seconds=seconds) if seconds else database.newest
+        if (error := traces.ahead(latest, now)) is not None:
             problems.append(Problem(name, error.problem, error.remedy))
     problems += [problem for one in assessments.values() for problem in _problems_of_cronjob(one)]
     for cronjob in release.of(DRILL):

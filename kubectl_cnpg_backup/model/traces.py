@@ -1,14 +1,12 @@
 """What shows that a run was faked or kept from starting: pure functions of what the API server and the volume know."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from kubectl_cnpg_backup.errors import PluginError
 from kubectl_cnpg_backup.model.release import Release, Run
+from retention.rule.backup import SKEW
 from retention.text import format_age
-
-SKEW = timedelta(minutes=5)
-"""How far the clocks of a node, of the API server and of this machine may differ."""
 
 
 def ahead(newest: datetime | None, now: datetime) -> PluginError | None:

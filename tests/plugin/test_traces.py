@@ -126,6 +126,14 @@ def test_a_newest_backup_in_the_future_is_reported(year: str, reported: bool) ->
     assert ("which is in the future" in problems(status)) is reported
 
 
+@pytest.mark.parametrize(("seconds", "reported"), [(0, False), (3600, True), (31_536_000, True)])
+def test_a_backup_in_the_future_is_reported_from_the_volume(seconds: int, reported: bool) -> None:
+    """The newest backup by age is the newest of the past; one that is dated ahead is named next to it."""
+    entry = {"database": "kutt", "result": "warning", "newest_age_seconds": 1790, "ahead_seconds": seconds}
+    status = describe(release(), {CRONJOB: THREE}, [], VolumeReport([entry], [], None, None), NOW)
+    assert ("kutt: its newest backup is dated" in problems(status)) is reported
+
+
 def test_a_run_that_did_not_start_is_reported_after_the_first_one() -> None:
     last = {"lastScheduleTime": ago(hours=2.5)}
     (backup,) = release(**last).of(BACKUP)

@@ -373,6 +373,22 @@ def test_status_says_that_backups_are_dated_after_now(world: World) -> None:
     assert '"result": "ok"' in retention_here("status", "--format", "json", *AT, world.root).out
 
 
+@pytest.mark.parametrize(("ahead", "code"), [(HOUR / 15, 0), (HOUR / 10, 1), (10000 * DAY, 1)])
+def test_status_fails_while_a_backup_is_dated_in_the_future(world: World, ahead: Any, code: int) -> None:
+    """Its age would hide that no other follows; the clocks of two nodes may differ by minutes."""
+    world.stage("app", NOW - HOUR)
+    assert world.finish(NOW).code == 0
+    assert retention_here("status", *AT, world.root).code == 0
+    latest = world.publish("app", NOW + ahead)
+    ran = retention_here("status", *AT, world.root)
+    assert ran.code == code
+    assert "1 backup is dated after now" in ran.out
+    assert str(latest) in ran.out
+    (entry,) = json.loads(retention_here("status", "--format", "json", *AT, world.root).out)
+    assert entry["ahead_seconds"] == (ahead.total_seconds() if code else 0)
+    assert entry["newest"] != f"{latest}.dump", "the newest backup is the newest of the past"
+
+
 def test_list_shows_every_backup_with_its_tier(world: World) -> None:
     fill(world, count=20)
     ran = retention_here("list", *AT, world.root / "app")
