@@ -376,6 +376,7 @@ Which policies were made, and why others were not, as a JSON object: for people 
   "claim" (printf "%s/%s" .Release.Namespace (include "cnpg-backup.claimName" .))
   "mode" (ternary $access.mode "none" (or $builtin $kyverno | empty | not))
   "grant" $grant
+  "networkPolicies" (include "cnpg-backup.networkPolicyDigests" .)
   "builtin" $builtinMissing
   "kyverno" $kyvernoMissing -}}
 {{- with $builtin -}}

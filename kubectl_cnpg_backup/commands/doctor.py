@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_cnpg_backup.commands.common import Commands, add_command, cluster_object, superusers
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
-from kubectl_cnpg_backup.model import doctor, doctor_namespace, new_cluster
+from kubectl_cnpg_backup.model import doctor, doctor_namespace, doctor_network, new_cluster
 from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import Object, dig, name_of, pods_of, refusal
 from kubectl_cnpg_backup.model.release import BACKUP, CronJob, Release, clusters_of, databases_in, entries_in, read_conf
@@ -47,7 +47,8 @@ def run(session: Session) -> int:
 
 def _facts(session: Session) -> Facts:
     cluster, release = session.cluster, session.release
-    access = _read(lambda: dig(cluster.config_map(f"{release.name}-access"), "data"))
+    record = _read(lambda: cluster.config_map(f"{release.name}-access"))
+    access = dig(record, "data") if isinstance(record, dict) else record
     wanted = doctor.wanted_secrets(release)
     configs = _read(session.configs)
     clusters = _clusters(release, configs) if isinstance(configs, dict) else {}
@@ -60,6 +61,8 @@ def _facts(session: Session) -> Facts:
     every = session.runs_and_others()
     bindings = _read(cluster.role_bindings)
     account = _read(lambda: cluster.service_account(doctor_namespace.account_of(release)))
+    claim = _read(lambda: cluster.claim(release.claim)) if release.claim else None
+    own = [one for one in policies or () if doctor_network.is_own(one, release)] if isinstance(policies, list) else []
     return Facts(
         release=release,
         now=session.now,
@@ -69,7 +72,7 @@ def _facts(session: Session) -> Facts:
         others=[run for run in every if run.foreign],
         roles=bindings if isinstance(bindings, Unreadable) else _read(lambda: _roles(cluster, bindings or ())),
         bindings=() if bindings is None or isinstance(bindings, Unreadable) else bindings,
-        claim=_read(lambda: cluster.claim(release.claim)) if release.claim else None,
+        claim=claim,
         policies=() if policies is None else policies,
         access=access,
         access_policies=_access_policies(cluster, access) if isinstance(access, Mapping) else {},
@@ -85,9 +88,28 @@ def _facts(session: Session) -> Facts:
         namespace=_read(cluster.own_namespace),
         neighbours=() if neighbours is None else neighbours,
         service_account=account if isinstance(account, Unreadable) else account is not None,
+        finalizers=_finalizers(
+            {
+                "pvc": [claim],
+                "networkpolicy": own,
+                "serviceaccount": [account],
+                "cronjob": [one.source for one in release.cronjobs],
+                "configmap": [record],
+            }
+        ),
         refusals=_refusals(session),
         missing_rights=[right for right in RIGHTS if not cluster.may(right.verb, right.group, right.resource)],
     )
+
+
+def _finalizers(objects: Mapping[str, Sequence[object]]) -> dict[str, list[str]]:
+    """Return the finalizers of objects that could be read, by `RESOURCE/NAME`."""
+    return {
+        f"{resource}/{name_of(one)}": list(map(str, dig(one, "metadata").get("finalizers") or ()))
+        for resource, some in objects.items()
+        for one in some
+        if isinstance(one, Mapping)
+    }
 
 
 def _refusals(session: Session) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The part of `doctor` that looks at the release's namespace, and at who else is in it."""
 
+import re
+
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import labels
 from kubectl_cnpg_backup.model.release import CHART, NAME_LABEL, Release
@@ -7,6 +9,7 @@ from kubectl_cnpg_backup.model.release import CHART, NAME_LABEL, Release
 ENFORCE = "pod-security.kubernetes.io/enforce"
 NEIGHBOURS = f"{NAME_LABEL}!={CHART},!cnpg.io/cluster"
 """Finds the pods that belong neither to a release of the chart nor to a database."""
+_OF_KUBERNETES = re.compile(r"([a-z0-9.-]+[.])?(kubernetes|k8s)[.]io/.+|foregroundDeletion|orphan")
 
 
 def account_of(release: Release) -> str:
@@ -15,8 +18,8 @@ def account_of(release: Release) -> str:
 
 
 def namespace(facts: Facts) -> list[Finding]:
-    """Return whether the namespace enforces Pod Security, holds other workloads, and has the release's account."""
-    return [*_pod_security(facts), *_neighbours(facts), *_account(facts)]
+    """Return whether the namespace enforces Pod Security, holds other workloads, and has the release's objects."""
+    return [*_pod_security(facts), *_neighbours(facts), *_account(facts), *_finalizers(facts)]
 
 
 def _pod_security(facts: Facts) -> list[Finding]:
@@ -75,3 +78,21 @@ def _account(facts: Facts) -> list[Finding]:
             )
         ]
     return []
+
+
+def _finalizers(facts: Facts) -> list[Finding]:
+    """Return the objects of the release that have finalizers of others; the chart sets none, Kubernetes' own go."""
+    found = []
+    for subject, names in facts.finalizers.items():
+        others = [name for name in names if not _OF_KUBERNETES.fullmatch(name)]
+        if others:
+            found.append(
+                Finding(
+                    Level.CAREFUL,
+                    subject,
+                    f"it has the finalizer {', '.join(others)}: once deleted, it stays until something removes that",
+                    f"if no tool of yours set it: kubectl edit {subject} -n {facts.release.namespace}, "
+                    "remove it from metadata.finalizers, and find out who set it",
+                )
+            )
+    return found

@@ -1,10 +1,12 @@
 """The part of `doctor` that looks at NetworkPolicies."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import Object, dig, labels, name_of, selects
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, INSPECTOR, RESTORE
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, INSPECTOR, RESTORE, Release
 
 
 def network(facts: Facts) -> list[Finding]:
@@ -18,9 +20,7 @@ def network(facts: Facts) -> list[Finding]:
     }
     if BACKUP not in pods:
         return []
-    # Names, not labels: anyone who may write a NetworkPolicy can label it as the release's.
-    names = (facts.release.name, f"{facts.release.name}-isolated")
-    own = [policy for policy in facts.policies if name_of(policy) in names]
+    own = [policy for policy in facts.policies if is_own(policy, facts.release)]
     # A policy without rules only denies: nothing is added to what the release's own policy allows.
     strangers = {
         name_of(policy): [component for component in pods if selects(policy, pods[component])]
@@ -49,7 +49,7 @@ def network(facts: Facts) -> list[Finding]:
         )
         for name, components in strangers.items()
     ]
-    found += _altered(own)
+    found += _altered(own, facts.access)
     good = Finding(
         Level.GOOD,
         "network policy",
@@ -58,29 +58,39 @@ def network(facts: Facts) -> list[Finding]:
     return [*(found or [good]), *_ingress(facts, facts.policies, pods[BACKUP])]
 
 
-def _altered(own: Sequence[Object]) -> list[Finding]:
-    """Return the release's own NetworkPolicies whose spec was last written by something else than what installs it.
+def is_own(policy: Object, release: Release) -> bool:
+    """Tell whether a NetworkPolicy is the release's, by its name: anyone who may write one can label it."""
+    return name_of(policy) in (release.name, f"{release.name}-isolated")
 
-    Helm 4 applies on the server and Helm 3 updates: either way all fields of the spec have one manager, that of the
-    labels. What the values render is not known here.
-    """
+
+def _altered(own: Sequence[Object], record: object) -> list[Finding]:
+    """Return the release's own NetworkPolicies whose rules are not those that the chart rendered, by their digests."""
+    digests = record.get("networkPolicies", "") if isinstance(record, Mapping) else ""
+    rendered = dict(entry.split(" ", 1) for entry in str(digests).split(", ") if " " in entry)
     found = []
     for policy in own:
+        name = name_of(policy)
+        if rendered.get(name, digest(policy)) == digest(policy):
+            continue
         entries = dig(policy, "metadata").get("managedFields") or ()
-        writers = {str(one.get("manager")) for one in entries if "f:spec" in dig(one, "fieldsV1")}
-        labelling = {str(one.get("manager")) for one in entries if "f:labels" in dig(one, "fieldsV1", "f:metadata")}
-        others = writers - labelling
-        if others and labelling:
-            found.append(
-                Finding(
-                    Level.CAREFUL,
-                    "network policy",
-                    f"the rules of {name_of(policy)} were also changed by {', '.join(sorted(others))}",
-                    f"compare: helm get manifest, kubectl get networkpolicy {name_of(policy)} -o yaml; "
-                    "restore it with `helm upgrade` (Helm 4: with --force-conflicts)",
-                )
+        writers = sorted({str(one.get("manager")) for one in entries if "f:spec" in dig(one, "fieldsV1")})
+        found.append(
+            Finding(
+                Level.CAREFUL,
+                "network policy",
+                f"the rules of {name} are not those that the chart rendered"
+                + (f"; they were written by {', '.join(writers)}" if writers else ""),
+                f"compare: helm get manifest, kubectl get networkpolicy {name} -o yaml; "
+                "restore it with `helm upgrade` (Helm 4: with --force-conflicts)",
             )
+        )
     return found
+
+
+def digest(policy: Object) -> str:
+    """Return the digest of a NetworkPolicy's rules, as the chart computes it."""
+    text = json.dumps(dig(policy, "spec"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _allows(policy: Object) -> bool:

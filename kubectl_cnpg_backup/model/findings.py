@@ -68,6 +68,7 @@ class Facts:
         roles: The Roles of the namespace and the ClusterRoles that are bound there, by `kind/name`; None when they were
             not asked for.
         bindings: The namespace's RoleBindings.
+        finalizers: The finalizers of the release's objects, by `RESOURCE/NAME`.
     """
 
     release: Release
@@ -96,3 +97,4 @@ class Facts:
     others: Sequence[Run] = ()
     roles: Mapping[str, Object] | Unreadable | None = None
     bindings: Sequence[Object] = ()
+    finalizers: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kubectl_cnpg_backup.model.doctor_network import digest
 from kubectl_cnpg_backup.model.rights import RIGHTS
 from tests.e2e import apiserver
 from tests.e2e.apiserver import ApiServer
@@ -191,6 +192,54 @@ def test_what_only_has_the_releases_labels_is_reported_and_neither_a_template_no
         assert {"cronjob/aaa", "job/forged"} <= {one["subject"] for one in findings if one["result"] == "wrong"}
     finally:
         server.kubectl("delete", "cronjob", "aaa")
+
+
+ODD_RULES = [
+    {"to": [], "ports": [{"port": 443}, {"port": "https", "endPort": None}]},
+    {"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": []}}, {"podSelector": {}, "namespaceSelector": {}}]},
+    {
+        "to": [{"podSelector": {"matchLabels": {"a": "b"}, "matchExpressions": []}}],
+        "ports": [{"port": 1, "endPort": 9}],
+    },
+]
+
+
+@pytest.mark.parametrize("rules", [[], ODD_RULES], ids=["default", "rules of one's own"])
+def test_the_api_server_stores_the_network_policies_that_the_chart_recorded(
+    server: ApiServer, rules: list[dict[str, Any]]
+) -> None:
+    manifests = chart.render({"networkPolicy": {"extraEgress": rules}}, release="odd")
+    (record,) = (m["data"] for m in manifests if m["metadata"]["name"] == "odd-access" and "data" in m)
+    policies = [m for m in manifests if m["kind"] == "NetworkPolicy"]
+    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": policies})
+    stored = json.loads(server.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=document))["items"]
+    named = (f"{one['metadata']['name']} {digest(one)}" for one in stored)
+    assert ", ".join(sorted(named)) == record["networkPolicies"]
+
+
+def test_doctor_reports_changed_rules_and_finalizers_of_the_releases_objects(server: ApiServer) -> None:
+    def found() -> str:
+        rows = json.loads(plugin(server, "doctor", "-o", "json").stdout)
+        return "\n".join(f"{row['subject']}: {row['found']}" for row in rows)
+
+    assert "not those that the chart rendered" not in found()
+    assert "finalizer" not in found()
+    free = json.dumps({"spec": {"egress": [{}]}})
+    manager = "--field-manager=kubectl"  # that which made it: the managers of fields show nothing
+    server.kubectl("patch", "networkpolicy", "cnpg-backup-isolated", "--type=merge", "-p", free, manager)
+    hanging = json.dumps({"metadata": {"finalizers": ["example.org/mine"]}})
+    objects = ("pvc/cnpg-backups-pvc", "serviceaccount/cnpg-backup", f"cronjob/{CRONJOB}", "networkpolicy/cnpg-backup")
+    for name in objects:
+        server.kubectl("patch", name, "--type=merge", "-p", hanging)
+    try:
+        said = found()
+        assert "the rules of cnpg-backup-isolated are not those that the chart rendered" in said
+        assert [name for name in objects if f"{name}: it has the finalizer example.org/mine" not in said] == []
+    finally:
+        for name in objects:
+            server.kubectl("patch", name, "--type=merge", "-p", json.dumps({"metadata": {"finalizers": None}}))
+        install(server)
+    assert "not those that the chart rendered" not in found()
 
 
 def test_several_releases_are_named(server: ApiServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -458,26 +459,93 @@ def test_an_account_with_every_verb_is_named_with_its_namespace() -> None:
     assert "serviceaccount tools/ci may mount" in found.found
 
 
-WRITERS: list[tuple[str, Any]] = [("helm", {"f:metadata": {"f:labels": {}}, "f:spec": {"f:egress": {}}})]
-LABELLED: tuple[str, Any] = ("kubectl-label", {"f:metadata": {"f:annotations": {}}})
+def stored(policy: Any) -> Any:
+    """A NetworkPolicy as the API server stores it: without empty lists, and with every protocol."""
+    spec = copy.deepcopy(policy["spec"])
+    for rule in spec.get("egress") or ():
+        for port in rule.get("ports") or ():
+            port.setdefault("protocol", "TCP")
+    for rule in [spec, *(spec.get("egress") or ())]:
+        for key in [key for key, value in rule.items() if value in ([], None)]:
+            del rule[key]
+    return {**policy, "spec": spec}
+
+
+def recorded(values: str = "default") -> dict[str, str]:
+    """What the chart records about its access policies."""
+    found: dict[str, str] = next(
+        one["data"] for one in objects("ConfigMap", values) if one["metadata"]["name"].endswith("-access")
+    )
+    return found
+
+
+def altered(policies: Sequence[Any], access: Any) -> list[str]:
+    found = examine(replace(healthy(), policies=policies, access=access))
+    return [one.found for one in found if "not those that the chart rendered" in one.found]
+
+
+@pytest.mark.parametrize("values", ["default", "two-images"])
+def test_the_network_policies_that_the_chart_renders_are_as_recorded(values: str) -> None:
+    policies = [stored(one) for one in objects("NetworkPolicy", values)]
+    names = [one["metadata"]["name"] for one in policies]
+    assert [name for name in names if name in recorded(values)["networkPolicies"]] == names
+    assert altered(policies, recorded(values)) == []
+
+
+def test_rules_of_ones_own_may_be_written_as_the_api_lets_one_write_them() -> None:
+    """Empty lists go, a protocol comes: neither is a change."""
+    rules = [
+        {"to": [], "ports": [{"port": 443}, {"port": "https", "endPort": None}]},
+        {"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": []}}, {"podSelector": {}}], "ports": []},
+    ]
+    manifests = chart.render({"networkPolicy": {"extraEgress": rules}})
+    policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+    (access,) = (one["data"] for one in manifests if one["metadata"]["name"] == "cnpg-backup-access" and "data" in one)
+    found = [stored(one) for one in policies]
+    (egress,) = (one["spec"]["egress"] for one in found if one["metadata"]["name"] == "cnpg-backup")
+    del egress[-1]["to"][0]["ipBlock"]["except"]
+    del egress[-2]["ports"][1]["endPort"]
+    assert altered(found, access) == []
+
+
+CHANGES: dict[str, Any] = {
+    "everything may go out": lambda s: s.update(egress=[{}]),
+    "everything may come in": lambda s: s.update(ingress=[{}]),
+    "egress no longer decided": lambda s: s.update(policyTypes=["Ingress"]),
+    "it no longer leaves a kind of pod out": lambda s: s["podSelector"].pop("matchExpressions"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_network_policy_whose_rules_were_changed_is_named(change: str, which: int) -> None:
+    """Whoever wrote it, also as the field manager of Helm."""
+    policies = [stored(one) for one in objects("NetworkPolicy")]
+    CHANGES[change](policies[which]["spec"])
+    policies[which]["metadata"]["managedFields"] = [{"manager": "helm", "fieldsV1": {"f:spec": {"f:egress": {}}}}]
+    (found,) = altered(policies, recorded())
+    assert found.startswith(f"the rules of {policies[which]['metadata']['name']} are not those")
+    assert found.endswith("they were written by helm")
+
+
+@pytest.mark.parametrize("access", [{"mode": "grant"}, None, Unreadable("user x may not get configmaps")])
+def test_without_a_record_no_network_policy_is_called_changed(access: Any) -> None:
+    policies = [stored(one) for one in objects("NetworkPolicy")]
+    policies[0]["spec"]["egress"] = [{}]
+    assert altered(policies, access) == []
 
 
 @pytest.mark.parametrize(
-    ("more", "altered"),
+    ("finalizers", "named"),
     [
-        ([], False),
-        ([LABELLED], False),
-        ([("kubectl-edit", {"f:spec": {"f:egress": {}}})], True),
-        ([LABELLED, ("curl", {"f:spec": {"f:podSelector": {}}})], True),
+        (["kubernetes.io/pvc-protection"], False),
+        (["snapshot.storage.kubernetes.io/pvc-as-source-protection", "foregroundDeletion"], False),
+        (["example.org/mine"], True),
+        (["kubernetes.io/pvc-protection", "notkubernetes.io/x"], True),
+        (["kubernetes.io.example.org/x"], True),
     ],
 )
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_network_policy_that_something_else_has_changed_is_named(more: list[Any], altered: bool, which: int) -> None:
-    policies = [dict(one) for one in objects("NetworkPolicy")]
-    fields = [{"manager": manager, "fieldsV1": content} for manager, content in [*WRITERS, *more]]
-    policies[which]["metadata"] = {**policies[which]["metadata"], "managedFields": fields}
-    found = [one for one in examine(replace(healthy(), policies=policies)) if "were also changed by" in one.found]
-    assert len(found) == altered
-    for one in found:
-        assert policies[which]["metadata"]["name"] in one.found
-        assert more[-1][0] in one.found
+@pytest.mark.parametrize("subject", ["pvc/cnpg-backups-pvc", "networkpolicy/cnpg-backup"])
+def test_a_finalizer_of_others_is_named(finalizers: list[str], named: bool, subject: str) -> None:
+    found = [one for one in examine(replace(healthy(), finalizers={subject: finalizers})) if one.subject == subject]
+    assert [(one.level, finalizers[-1] in one.found) for one in found] == [(Level.CAREFUL, True)] * named

@@ -25,8 +25,8 @@ SCREEN = {"rich", "yaml"}
 HEAVY = {"cluster.api": CLIENT | {"yaml"}, "cluster.refusals": CLIENT, "output.screen": SCREEN}
 """The modules that take long to load, and the libraries that they alone import."""
 PURE_LIBRARY = {
-    "collections", "copy", "cronsim", "dataclasses", "datetime", "difflib", "enum", "hashlib", "re", "retention",
-    "typing", "zoneinfo",
+    "collections", "copy", "cronsim", "dataclasses", "datetime", "difflib", "enum", "hashlib", "json", "re",
+    "retention", "typing", "zoneinfo",
 }  # fmt: skip
 """What the model may import: nothing that does input or output."""
 

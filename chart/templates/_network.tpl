@@ -1,0 +1,110 @@
+{{/*
+The rules of the release's NetworkPolicies. Their digests are in the record of the access policies, so that `doctor` sees a change.
+*/}}
+
+{{/* Names of the NetworkPolicies, as a JSON map to the templates of their rules; none where values want none. */}}
+{{- define "cnpg-backup.networkPolicies" -}}
+{{- $fullname := include "cnpg-backup.fullname" . -}}
+{{- ternary (dict $fullname "runs" (printf "%s-isolated" $fullname) "isolated") dict .Values.networkPolicy.enabled | toJson -}}
+{{- end -}}
+
+{{/*
+The digests of the rules, as `name sha256, ...`. The API server drops empty lists, writes the protocol out, and sorts nothing: so
+these are what it stores.
+*/}}
+{{- define "cnpg-backup.networkPolicyDigests" -}}
+{{- $digests := list -}}
+{{- range $name, $template := include "cnpg-backup.networkPolicies" . | fromJson -}}
+  {{- $spec := include (printf "cnpg-backup.networkPolicy.%s" $template) $ | fromYaml -}}
+  {{- range $spec.egress -}}
+    {{- range .ports -}}
+      {{- $_ := set . "protocol" (.protocol | default "TCP") -}}
+    {{- end -}}
+  {{- end -}}
+  {{- $text := regexReplaceAll "\"[a-zA-Z]+\":(\\[\\]|null),?" (toJson $spec) "" | replace ",}" "}" -}}
+  {{- $digests = append $digests (printf "%s %s" $name (sha256sum $text)) -}}
+{{- end -}}
+{{- join ", " $digests -}}
+{{- end -}}
+
+{{- define "cnpg-backup.networkPolicy.runs" -}}
+# It selects only the pods of this release: a policy that selects database pods would cut them off from all other clients.
+podSelector:
+  matchLabels:
+    {{- include "cnpg-backup.selectorLabels" . | nindent 4 }}
+  # Policies add up: pods that need no database must not be selected here.
+  matchExpressions:
+    - key: app.kubernetes.io/component
+      operator: NotIn
+      values:
+        - drill
+        - inspect
+        - first-run
+policyTypes:
+  - Ingress
+  - Egress
+ingress: []
+egress:
+  # Name servers.
+  - ports:
+      {{- range .Values.networkPolicy.dns.ports }}
+      - protocol: UDP
+        port: {{ int64 . }}
+      - protocol: TCP
+        port: {{ int64 . }}
+      {{- end }}
+    {{- with .Values.networkPolicy.dns.peers }}
+    to:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  {{- /* One rule for each port, one peer for each cluster. */}}
+  {{- $ports := dict }}
+  {{- range $db := include "cnpg-backup.databases" . | fromJsonArray }}
+    {{- if not $db.outside }}
+      {{- $port := int64 $db.port | toString }}
+      {{- $peers := get $ports $port | default dict }}
+      {{- $_ := set $peers (printf "%s/%s" $db.namespace $db.cluster) $db }}
+      {{- $_ := set $ports $port $peers }}
+    {{- end }}
+  {{- end }}
+  {{- range $port, $peers := $ports }}
+  # Database pods, but not poolers, which have the label of the cluster too.
+  - ports:
+      - protocol: TCP
+        port: {{ $port }}
+    to:
+      {{- range $peers }}
+      - podSelector:
+          matchLabels:
+            cnpg.io/cluster: {{ .cluster | toYaml }}
+            cnpg.io/podRole: instance
+        {{- if ne .namespace $.Release.Namespace }}
+        namespaceSelector:
+          matchLabels:
+            kubernetes.io/metadata.name: {{ .namespace | toYaml }}
+        {{- end }}
+      {{- end }}
+  {{- end }}
+  {{- with .Values.networkPolicy.extraEgress }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "cnpg-backup.networkPolicy.isolated" -}}
+# Drills, inspectors and the check of the volume need no network at all.
+podSelector:
+  matchLabels:
+    {{- include "cnpg-backup.selectorLabels" . | nindent 4 }}
+  matchExpressions:
+    - key: app.kubernetes.io/component
+      operator: In
+      values:
+        - drill
+        - inspect
+        - first-run
+policyTypes:
+  - Ingress
+  - Egress
+ingress: []
+egress: []
+{{- end -}}
