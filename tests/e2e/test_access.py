@@ -43,6 +43,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     access.OPERATOR: ("edit",),
     access.MOVER: ("edit",),
     access.WILD: ("everything",),
+    access.PARTS: ("parts",),
 }
 RULES: Mapping[str, list[dict[str, Any]]] = {
     "everything": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}],
@@ -51,10 +52,22 @@ RULES: Mapping[str, list[dict[str, Any]]] = {
         {"apiGroups": [""], "resources": ["pods/ephemeralcontainers", "podtemplates"], "verbs": ["*"]},
     ],
     "pods": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}],
+    "parts": [
+        {"apiGroups": [""], "resources": ["pods", "pods/*"], "verbs": ["*"]},
+        {"apiGroups": ["batch"], "resources": ["*", "jobs/*", "cronjobs/*"], "verbs": ["*"]},
+    ],
     "storage": [
         {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": ["*"]},
         {"apiGroups": ["snapshot.storage.k8s.io"], "resources": ["*"], "verbs": ["*"]},
     ],
+}
+NOTHING: Mapping[str, str] = {}
+UPGRADE: Mapping[str, str] = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "c2l4dGVlbiBieXRlcyAhIQ==",
+    "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
 }
 EVERY_MINUTE = "* * * * *"
 # It waits for a server that there is not: a run that lasts.
@@ -87,6 +100,8 @@ class Site:
 
     def ask(self, who: str, request: Request, *, dry: bool = True) -> Answer:
         """Ask the API server for something in somebody's name; without `dry` it is done."""
+        if request.operation == "IMPERSONATE":
+            return self._impersonates(who, request)
         version, _ = access.RESOURCES[request.resource]
         base = f"/api/{version}" if "/" not in version else f"/apis/{version}"
         path = base + (f"/namespaces/{request.namespace}" if request.namespace else "") + f"/{request.resource}"
@@ -104,10 +119,10 @@ class Site:
                 "portforward": {"ports": "8080"},
                 "proxy": {},
             }[request.subresource]
-            method = "GET" if request.subresource == "proxy" else method
+            method = "GET" if request.subresource == "proxy" or request.upgrade else method
         elif request.operation == "UPDATE":
             assert request.change
-            status, text = self._call("GET", path.removesuffix("/ephemeralcontainers"))
+            status, text = self._call("GET", path.removesuffix("/ephemeralcontainers").removesuffix("/resize"))
             assert status == 200, f"{path}: {text}"
             body = json.loads(text)
             for key in ("resourceVersion", "managedFields"):
@@ -115,13 +130,32 @@ class Site:
             request.change(body)
         elif request.operation == "CREATE":
             body = request.body
-        status, message = self._call(method, f"{path}?{urlencode(options)}", body, access.username(who, self.place))
+        more = UPGRADE if request.upgrade else {}
+        if request.manager:
+            assert body
+            path += "" if request.name else f"/{body['metadata']['name']}"
+            method, more, body = "PATCH", {"Content-Type": "application/apply-patch+yaml"}, json.dumps(body)
+            options |= {"fieldManager": request.manager, "force": "true"}
+        user = access.username(who, self.place)
+        status, message = self._call(method, f"{path}?{urlencode(options)}", body, user, more)
         return self._judged(request, status, message)
 
-    def _call(self, method: str, path: str, body: Any = None, user: str = "") -> tuple[int, str]:
+    def _impersonates(self, who: str, request: Request) -> Answer:
+        """Whether somebody may act as someone else, which the API server decides before it looks at the request."""
+        of = {"resource": request.resource, "namespace": request.namespace, "name": request.name}
+        user = {"user": access.username(who, self.place), "groups": ["system:authenticated"]}
+        spec = {**user, "resourceAttributes": {"verb": "impersonate", **of}}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        status, text = self._call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        assert status == 201, text
+        return Answer("admitted" if json.loads(text)["status"]["allowed"] else "rbac")
+
+    def _call(
+        self, method: str, path: str, body: Any = None, user: str = "", more: Mapping[str, str] = NOTHING
+    ) -> tuple[int, str]:
         """Status and body of an answer."""
         api = self.cluster.client
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": "application/json", "Content-Type": "application/json", **more}
         headers |= {"Impersonate-User": user} if user else {}
         api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         response = api.call_api(method, api.configuration.host + path, headers, body, _request_timeout=30)
@@ -395,7 +429,9 @@ def test_every_case_of_the_table_is_answered_as_it_says(site: Site, part: str, r
     access_table.answered(request.node, site.layer, part, counts)
     print(f"{site.layer}: {len(asked)} {part}s: {dict(counts)}")
     if site.layer in STRONG and part == "attempt":
-        people = [case for case in asked if case.who in (access.DEV, access.PODS, access.OWN, access.CHIEF)]
+        people = [
+            case for case in asked if case.who in (access.DEV, access.PODS, access.OWN, access.CHIEF, access.PARTS)
+        ]
         got_in = [c for c in people if answers[access.title(c)].by == "admitted" and site.layer not in c.later]
         assert [access.title(case) for case in got_in] == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.lab.access import runs
+from tests.lab.access import below, runs
 from tests.lab.access.altered import altered_runs
 from tests.lab.access.model import CHIEF, DEV, JOBS, OWN, PODS, RESOURCES, STORAGE, Case, Place, Request, marks
 from tests.lab.access.objects import (
@@ -387,6 +387,7 @@ def attempts() -> Iterator[Case]:
     yield from helm(label)
     yield from surroundings(label)
     yield from runs.attempts(label)
+    yield from below.attempts(label, marks("X X X"))
     yield Case(
         "volume that loses its claim",
         STORAGE,

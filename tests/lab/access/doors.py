@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.lab.access import below
 from tests.lab.access.model import DEV, Case, marks
 from tests.lab.access.objects import (
     create,
@@ -65,3 +66,4 @@ def open_doors() -> Iterator[Case]:
         free,
     )
     yield from faking_doors(free)
+    yield from below.doors(free)

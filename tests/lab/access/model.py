@@ -37,6 +37,9 @@ RESOURCES: Mapping[str, tuple[str, str]] = {
     "limitranges": ("v1", "LimitRange"),
     "roles": ("rbac.authorization.k8s.io/v1", "Role"),
     "rolebindings": ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    "poddisruptionbudgets": ("policy/v1", "PodDisruptionBudget"),
+    "policyexceptions": ("policies.kyverno.io/v1", "PolicyException"),
+    "nodes": ("v1", "Node"),
 }
 """Version and kind of each resource that a case names."""
 
@@ -49,6 +52,7 @@ PODS = "pod-maker"  # may create pods, and nothing else
 OWN = "own-account"  # the release's own account, with the role `edit`
 CHIEF = "namespace-admin"  # the built-in role `admin` in the release's namespace
 WILD = "developer"  # a Role with every verb on everything in the release's namespace
+PARTS = "pod-master"  # a Role with every verb on pods, Jobs, CronJobs and all that is below them, and none on claims
 STORAGE = "storage-admin"  # everything on volumes and snapshots of the whole cluster
 OPERATOR = "operator"  # `edit`, and the release's Role with the verb `mount`
 ADMIN = "cluster-admin"  # a user bound to the role `cluster-admin`
@@ -68,6 +72,7 @@ PEOPLE: Mapping[str, str] = {
     OWN: "the release's own account, with `edit`",
     CHIEF: "`admin` in the namespace",
     WILD: 'a Role with `verbs: ["*"]`',
+    PARTS: "every verb on pods and Jobs",
     STORAGE: "storage administrator",
     OPERATOR: "`edit` and the grant",
     ADMIN: "cluster administrator",
@@ -125,13 +130,15 @@ class Request:
     """One request to the API server.
 
     Attributes:
-        operation: `CREATE`, `UPDATE`, `DELETE` or `CONNECT`, as admission calls it.
+        operation: `CREATE`, `UPDATE`, `DELETE` or `CONNECT`, as admission calls it; `IMPERSONATE` comes before.
         resource: A key of RESOURCES.
         namespace: Empty for what has none.
         name: Of the object; empty for a creation, and for the deletion of all.
         subresource: Such as `exec`.
         body: What is created.
         change: Turns the object as it is into the one that is asked for.
+        manager: Of the fields, for a server-side apply; otherwise empty.
+        upgrade: Whether a connection is asked for as a WebSocket.
     """
 
     operation: str
@@ -141,6 +148,8 @@ class Request:
     subresource: str = ""
     body: Manifest | None = None
     change: Callable[[Manifest], object] | None = None
+    manager: str = ""
+    upgrade: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -131,6 +132,21 @@ def delete(place: Place, resource: str, name: str = "") -> Request:
     """The deletion of an object, or of all of the namespace."""
     cluster = resource.startswith("validating") or resource == "persistentvolumes"
     return Request("DELETE", resource, "" if cluster else place.namespace, name)
+
+
+def below(place: Place, pod: str, subresource: str, body: Manifest) -> Request:
+    """What is created below a pod."""
+    return Request("CREATE", "pods", place.namespace, pod, subresource, body=body)
+
+
+def applied(request: Request, manager: str) -> Request:
+    """The same by a server-side apply, which takes the fields from whoever has them."""
+    return dataclasses.replace(request, manager=manager)
+
+
+def upgraded(request: Request) -> Request:
+    """The same connection as a WebSocket."""
+    return dataclasses.replace(request, upgrade=True)
 
 
 def connect(place: Place, pod: str, subresource: str) -> Request:
