@@ -144,6 +144,10 @@ LATER: Mapping[str, tuple[str, Any]] = {
     "the results of all databases": ("drill", lambda c: c["volumeMounts"][1].pop("subPath")),
     "the folders of all databases": ("drill", lambda c: [m.pop("subPath", None) for m in c["volumeMounts"]]),
     "a folder of no database": ("drill", lambda c: c["volumeMounts"][2].update(subPath="config")),
+    "another folder, everywhere": (
+        "drill",
+        lambda c: [m.update(subPath="config") for m in c["volumeMounts"][:3]],
+    ),
     "mounts of another kind": ("drill", lambda c: c["volumeMounts"][0].update(mountPath="/usr/local/bin")),
     "a writable mount of one's own": (
         "hand-over",

@@ -5,13 +5,14 @@ It answers in a minute what test_access.py answers with the real controllers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from tests.e2e import apiserver
-from tests.e2e.release import Release
+from tests.e2e.node import NodeError, wait_until
+from tests.e2e.release import Release, refusal
 from tests.e2e.test_access import DATABASES, Site, expected, flaws, rights
 from tests.lab import access, chart
 from tests.lab.access import Place
@@ -109,3 +110,52 @@ def test_every_case_is_answered_as_the_table_says(site: Site, part: str) -> None
             wrong += [f"{access.title(case)}: {flaw}" for flaw in flaws(site, case, answer.message)]
     assert not wrong, "\n".join(wrong)
     assert asked > len([case for case in access.cases()[part] if case.made]) * 0.8
+
+
+LISTED = "listed-admin"
+"""Who may do everything in the cluster, by a list of verbs that does not contain `mount`."""
+VERBS = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "escalate", "bind"]
+
+
+@pytest.fixture(scope="module")
+def installed(site: Site) -> Release:
+    """A release by Helm, of an administrator who has every verb."""
+    server = site.cluster
+    server.kubectl("create", "namespace", "helm")
+    server.kubectl("create", "clusterrole", LISTED, f"--verb={','.join(VERBS)}", "--resource=*.*")
+    server.kubectl("create", "clusterrolebinding", LISTED, f"--clusterrole={LISTED}", f"--user={LISTED}")
+    server.kubectl("create", "rolebinding", "chief", "--clusterrole=admin", f"--user={access.CHIEF}", "-n", "helm")
+    release = Release(server, "helm", "backups")
+    release.install(chart.merge({"databases": DATABASES}, access.VALUES["builtin"]))
+    release.upgrade({"successfulJobsHistoryLimit": 2})
+    stranger = access.workload("pods", "stranger", access.pod_spec(release.claim))
+    wait_until("the release is guarded", lambda: "mount" in refusal(server, "helm", stranger, access.CHIEF), 60)
+    return release
+
+
+def kept(release: Release) -> list[str]:
+    """All that Helm has made in the namespace, and what it keeps of it."""
+    where = ("-n", release.namespace, "-o", "name")
+    kinds = "cronjobs,configmaps,pvc,networkpolicies,serviceaccounts,roles,rolebindings"
+    own = release.cluster.kubectl("get", kinds, "-l", f"app={release.name}", *where)
+    return sorted((own + release.cluster.kubectl("get", "secrets", "-l", "owner=helm", *where)).split())
+
+
+COMMANDS: Mapping[str, Callable[[Release, str], object]] = {
+    "upgrade": lambda r, who: r.upgrade({"successfulJobsHistoryLimit": 3}, "--kube-as-user", who),
+    "rollback": lambda r, who: r.run_helm("rollback", r.name, "1", "--kube-as-user", who),
+    "test": lambda r, who: r.run_helm("test", r.name, "--timeout=20s", "--kube-as-user", who),
+    "uninstall": lambda r, who: r.run_helm("uninstall", r.name, "--timeout=20s", "--kube-as-user", who),
+}
+
+
+@pytest.mark.parametrize("who", [LISTED, access.CHIEF])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_helm_without_the_grant_fails_with_the_line_that_helps(installed: Release, command: str, who: str) -> None:
+    before = kept(installed)
+    assert len(before) > 10, before
+    with pytest.raises(NodeError) as refused:
+        COMMANDS[command](installed, who)
+    said = " ".join(str(refused.value).split())
+    assert f"kubectl create rolebinding NAME --namespace=helm --role=backups-operator --user={who}" in said
+    assert kept(installed) == before
