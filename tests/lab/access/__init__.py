@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.lab.access.altered import ACCOUNT, SIDECAR
+from tests.lab.access.altered import SIDECAR
 from tests.lab.access.attempts import attempts
 from tests.lab.access.doors import open_doors
 from tests.lab.access.legitimate import legitimate
 from tests.lab.access.model import (
+    ACCOUNT,
     ADMIN,
     APPLIER,
     CHIEF,
     CRONJOBS,
     DEV,
+    EXECUTOR,
     JOBS,
     LAYERS,
     MOVER,
@@ -29,6 +31,7 @@ from tests.lab.access.model import (
     RESOURCES,
     SNAPSHOTS,
     STORAGE,
+    VIEW,
     WILD,
     Case,
     Manifest,
@@ -59,6 +62,7 @@ __all__ = [
     "CHIEF",
     "CRONJOBS",
     "DEV",
+    "EXECUTOR",
     "JOBS",
     "LAYERS",
     "MOVER",
@@ -72,6 +76,7 @@ __all__ = [
     "SNAPSHOTS",
     "STORAGE",
     "VALUES",
+    "VIEW",
     "WILD",
     "WORKLOADS",
     "Case",

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tests.lab.access.model import JOBS, Case, Manifest, Place, marks
+from tests.lab.access.model import ACCOUNT, JOBS, Case, Manifest, Place, marks
 from tests.lab.access.objects import changed, claim_object, create, first_container, job_pod, put, source
 
-ACCOUNT = "pod-executor"
-"""The account of another tool's Jobs, which values name."""
 SIDECAR: Manifest = {"name": "mesh-proxy", "image": "registry.example.org/mesh/proxy"}
 """A container of a mesh, which values name."""
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tests.lab.access.model import CHIEF, DEV, PARTS, WILD, Case, Manifest, Place, Request
+from tests.lab.access.model import ACCOUNT, CHIEF, DEV, EXECUTOR, PARTS, VIEW, WILD, Case, Manifest, Place, Request
 from tests.lab.access.objects import (
     annotated,
     applied,
     below,
+    by_hand,
     changed,
     connect,
     create,
     cronjob_pod,
+    delete,
     first_container,
     job_pod,
     new,
+    owned,
     pod_spec,
     put,
     update,
@@ -114,6 +117,25 @@ OTHER_SHAPES: Mapping[str, tuple[str, Ask]] = {
 """How a request is sent, with what the refusal says."""
 
 
+INTO = "reaches into"
+VIEWED: Mapping[str, Ask] = {
+    "pod with the claim and the label": lambda p: create(p, _pod(p)),
+    "Job of the CronJob's template": lambda p: create(p, by_hand(p, "viewed")),
+    "`exec` into the running backup pod": lambda p: connect(p, p.pod, "exec"),
+    "`exec` into the running backup pod, by WebSocket": lambda p: upgraded(connect(p, p.pod, "exec")),
+    "deletion of the claim": lambda p: delete(p, "persistentvolumeclaims", p.claim),
+    "deletion of the running backup pod": lambda p: delete(p, "pods", p.pod),
+}
+
+
+def _label(place: Place) -> dict[str, str]:
+    return {"app": place.release}
+
+
+def _spec(place: Place) -> Manifest:
+    return pod_spec(place.claim, serviceAccountName=ACCOUNT)
+
+
 def attempts(refused: Mapping[str, bool], bare: Mapping[str, bool]) -> Iterator[Case]:
     """What has to be refused; `bare` is for what the label alone refuses as well."""
     for text, (reason, ask) in OTHER_SHAPES.items():
@@ -135,6 +157,22 @@ def attempts(refused: Mapping[str, bool], bare: Mapping[str, bool]) -> Iterator[
         ),
         refused,
     )
+    yield Case("pod with the claim", EXECUTOR, lambda p: create(p, workload("pods", "x", pod_spec(p.claim))), bare)
+    yield Case("pod with the claim and the label", EXECUTOR, lambda p: create(p, _pod(p)), refused)
+    yield Case(
+        "`exec` into the running backup pod", EXECUTOR, lambda p: connect(p, p.pod, "exec"), refused, reason=INTO
+    )
+    for text, made in {
+        "Job with the claim and an account of `jobAccounts`": lambda p: workload("jobs", "x", _spec(p), _label(p)),
+        "pod with the claim, an account of `jobAccounts` and a Job as its owner": lambda p: changed(
+            workload("pods", "x", _spec(p), _label(p)),
+            lambda o: owned(o, apiVersion="batch/v1", kind="Job", name=p.job, controller=True),
+        ),
+    }.items():
+        for who in (DEV, EXECUTOR):
+            yield Case(text, who, lambda p, made=made: create(p, made(p)), refused)  # type: ignore[misc]
+    for text, ask in VIEWED.items():
+        yield Case(text, VIEW, ask, rbac=True)
     for who in (DEV, CHIEF):
         for text, ask in PARTS_OF_RUNS.items():
             yield Case(text, who, ask, rbac=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tests.lab.access import runs
-from tests.lab.access.altered import ACCOUNT, kept_runs, other_tool
+from tests.lab.access.altered import kept_runs, other_tool
 from tests.lab.access.model import (
+    ACCOUNT,
     ADMIN,
     APPLIER,
     BINDER,

@@ -53,6 +53,8 @@ OWN = "own-account"  # the release's own account, with the role `edit`
 CHIEF = "namespace-admin"  # the built-in role `admin` in the release's namespace
 WILD = "developer"  # a Role with every verb on everything in the release's namespace
 PARTS = "pod-master"  # a Role with every verb on pods, Jobs, CronJobs and all that is below them, and none on claims
+VIEW = "viewer"  # the built-in role `view`
+EXECUTOR = "executor"  # the account of another tool's Jobs, which values name, with `edit`
 STORAGE = "storage-admin"  # everything on volumes and snapshots of the whole cluster
 OPERATOR = "operator"  # `edit`, and the release's Role with the verb `mount`
 ADMIN = "cluster-admin"  # a user bound to the role `cluster-admin`
@@ -73,6 +75,8 @@ PEOPLE: Mapping[str, str] = {
     CHIEF: "`admin` in the namespace",
     WILD: 'a Role with `verbs: ["*"]`',
     PARTS: "every verb on pods and Jobs",
+    VIEW: "`view` in the namespace",
+    EXECUTOR: "an account of `jobAccounts`, with `edit`",
     STORAGE: "storage administrator",
     OPERATOR: "`edit` and the grant",
     ADMIN: "cluster administrator",
@@ -80,6 +84,10 @@ PEOPLE: Mapping[str, str] = {
     MOVER: "a tool named as an exception",
     JOBS: "Kubernetes, for a Job",
 }
+
+
+ACCOUNT = "pod-executor"
+"""The account of another tool's Jobs, which values name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +194,7 @@ def username(who: str, place: Place) -> str:
     """The name under which somebody's requests arrive."""
     return {
         OWN: f"system:serviceaccount:{place.namespace}:{place.release}",
+        EXECUTOR: f"system:serviceaccount:{place.namespace}:{ACCOUNT}",
         APPLIER: "system:serviceaccount:argocd:argocd-application-controller",
         CRONJOBS: "system:serviceaccount:kube-system:cronjob-controller",
         JOBS: "system:serviceaccount:kube-system:job-controller",
