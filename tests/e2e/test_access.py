@@ -71,6 +71,7 @@ UPGRADE: Mapping[str, str] = {
     "Sec-WebSocket-Key": "c2l4dGVlbiBieXRlcyAhIQ==",
     "Sec-WebSocket-Protocol": "v5.channel.k8s.io",
 }
+SWITCHED = 101
 EVERY_MINUTE = "* * * * *"
 # It waits for a server that there is not: a run that lasts.
 DATABASES = [{"name": "ghost", "cluster": "ghost", "waitTimeout": 3000}]
@@ -161,6 +162,9 @@ class Site:
         headers |= {"Impersonate-User": user} if user else {}
         api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         response = api.call_api(method, api.configuration.host + path, headers, body, _request_timeout=30)
+        if response.status == SWITCHED:
+            response.response.close()  # what follows is no answer to another request
+            return SWITCHED, ""
         return int(response.status), (response.read() or b"").decode(errors="replace")
 
     def _judged(self, request: Request, status: int, body: str) -> Answer:

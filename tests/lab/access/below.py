@@ -51,7 +51,7 @@ def _eviction(place: Place, pod: str) -> Request:
 
 
 def _resized(pod: Manifest) -> None:
-    resources = first_container(pod["spec"]).setdefault("resources", {})
+    resources = pod["spec"]["containers"][0].setdefault("resources", {})
     resources.setdefault("requests", {})["cpu"] = "11m"
 
 
