@@ -126,7 +126,7 @@ def pod_of(manifests: Sequence[chart.Manifest], kind: str) -> chart.Manifest:
     """What the Job's controller makes of a CronJob, with the defaults that the API server sets first."""
     component = "app.kubernetes.io/component"
     cronjobs = (one for one in manifests if one["kind"] == "CronJob")
-    (cronjob,) = (one for one in cronjobs if one["metadata"]["labels"].get(component, "backup") == kind)
+    cronjob = next(one for one in cronjobs if one["metadata"]["labels"].get(component, "backup") == kind)
     template = copy.deepcopy(cronjob["spec"]["jobTemplate"]["spec"]["template"])
     labels = template["metadata"]["labels"] | {"batch.kubernetes.io/controller-uid": "0", "job-name": "run"}
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "run", "uid": "0", "controller": True}
