@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kubectl_cnpg_backup.cli import build_parser
+from kubectl_cnpg_backup.commands.common import FORMS
 from kubectl_cnpg_backup.parser import commands_of, descriptions_of, option_named
 
 
@@ -28,7 +29,7 @@ def candidates(words: Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
     command = commands[name]
     previous = option_named(command, before[-1])
     if previous is not None and previous.nargs != 0:
-        choices: Any = previous.choices or ()
+        choices: Any = FORMS if previous.dest == "output" else previous.choices or ()
         return [(str(choice), "") for choice in choices if str(choice).startswith(last)], not choices
     if not last.startswith("-"):
         return [], False

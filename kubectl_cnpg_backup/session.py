@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kubectl_cnpg_backup.cluster import inspector
-from kubectl_cnpg_backup.errors import NotFoundError
+from kubectl_cnpg_backup.errors import NotFoundError, UsageError
 from kubectl_cnpg_backup.model.objects import Object
 from kubectl_cnpg_backup.model.release import (
     BACKUP,
@@ -53,11 +53,14 @@ class Session:
         """
         # The client of Kubernetes takes about two seconds to load: --help and completion do without it.
         from kubectl_cnpg_backup.cluster.api import Cluster
-        from kubectl_cnpg_backup.output.screen import Screen
+        from kubectl_cnpg_backup.output.screen import NAME, Screen
 
+        if options.output == NAME and not getattr(options, "has_names", False):
+            raise UsageError(f"`{options.command}` has no names to print", "use another format than name with -o")
         impersonated = {"as": options.as_user, "as-groups": options.as_group, "as-uid": options.as_uid}
+        screen = Screen(options.output, options.color, headers=not getattr(options, "no_headers", False))
         cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace, impersonated)
-        return cls(options, cluster, Screen(options.output, options.color))
+        return cls(options, cluster, screen)
 
     @cached_property
     def release(self) -> Release:

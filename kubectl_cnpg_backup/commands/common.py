@@ -9,6 +9,7 @@ from kubectl_cnpg_backup.cluster.inspector import ROOT
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, RefusedError, UsageError
 from kubectl_cnpg_backup.model import new_cluster, outlook
 from kubectl_cnpg_backup.model.objects import Object, dig
+from kubectl_cnpg_backup.output import jsonpath, tables
 from kubectl_cnpg_backup.session import Session
 from retention.errors import RetentionError
 from retention.names import database_of_archive, is_database
@@ -27,6 +28,10 @@ exit codes:
 
 NAMESPACE_VARIABLE, RELEASE_VARIABLE = "CNPG_BACKUP_NAMESPACE", "CNPG_BACKUP_RELEASE"
 """Environment variables that replace the defaults of `--namespace` and `--release`."""
+
+FORMS = ("table", "wide", "name", "json", "yaml")
+"""What `-o` accepts, in addition to a template of JSONPath."""
+JSONPATH = "jsonpath="
 
 NOTHING_CHANGED = "nothing was changed"
 
@@ -64,10 +69,10 @@ def add_common(parser: argparse.ArgumentParser, title: str) -> None:
     where.add_argument(
         "-o",
         "--output",
-        choices=("table", "json", "yaml"),
+        type=output_form,
         default="table",
         metavar="FORMAT",
-        help="table for people, json or yaml for programs (default: table)",
+        help="table (the default), wide, name, json, yaml, or jsonpath=TEMPLATE as for kubectl",
     )
     where.add_argument(
         "--color",
@@ -83,6 +88,42 @@ def add_common(parser: argparse.ArgumentParser, title: str) -> None:
     )
     where.add_argument("--as-group", action="append", metavar="GROUP", help="and as of this group; may be repeated")
     where.add_argument("--as-uid", metavar="UID", help="and with this uid")
+
+
+def add_table_options(command: argparse.ArgumentParser) -> None:
+    """Add `--no-headers` and `--sort-by`, and make `-o name` possible."""
+    command.add_argument("--no-headers", action="store_true", help="print the rows of tables alone")
+    command.add_argument(
+        "--sort-by",
+        default="",
+        metavar="COLUMN",
+        help="sort by a column, such as size, or by a JSONPath of an entry, such as .bytes",
+    )
+    command.set_defaults(has_names=True)
+
+
+def output_form(text: str) -> str:
+    """Return a form of output after checking it, as an argument's type."""
+    if text.startswith(JSONPATH):
+        try:
+            jsonpath.parse(text.removeprefix(JSONPATH))
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    elif text not in FORMS:
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(FORMS)}, {JSONPATH}…)")
+    return text
+
+
+def sorted_by(session: Session, columns: Sequence[tables.Column]) -> Callable[[Any], Any]:
+    """Return the key by which `--sort-by` sorts documents; without that option it leaves their order.
+
+    Raises:
+        UsageError: When it is neither a column nor a JSONPath.
+    """
+    if not session.options.sort_by:
+        return lambda _: 0
+    path = tables.sort_path(columns, session.options.sort_by)
+    return lambda document: jsonpath.order(jsonpath.first(path, document))
 
 
 def add_wait(command: argparse.ArgumentParser) -> None:

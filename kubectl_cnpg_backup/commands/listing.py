@@ -2,7 +2,15 @@
 
 from datetime import timedelta
 
-from kubectl_cnpg_backup.commands.common import Commands, add_command, add_databases, add_wait, directories
+from kubectl_cnpg_backup.commands.common import (
+    Commands,
+    add_command,
+    add_databases,
+    add_table_options,
+    add_wait,
+    directories,
+    sorted_by,
+)
 from kubectl_cnpg_backup.model.release import worst
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -17,25 +25,30 @@ def add(commands: Commands) -> None:
         command = add_command(commands, name, text, run)
         add_databases(command)
         add_wait(command)
+        if run is run_list:
+            add_table_options(command)
 
 
 def run_list(session: Session) -> int:
     """List the backups."""
+    order = sorted_by(session, tables.LIST)
     documents, code = session.retention("list", directories(session.options.database), config=True)
+    for entry in documents:
+        entry["backups"].sort(key=order)
     screen = session.screen
     if not screen.is_table:
-        screen.document(documents)
+        screen.document(documents, [str(backup["name"]) for entry in documents for backup in entry["backups"]])
         return code
     for number, entry in enumerate(documents):
         total = tables.size(sum(int(backup["bytes"]) for backup in entry["backups"]))
-        if number:
+        if number and not screen.rows_alone:
             screen.line()
         screen.table(
             tables.backups(entry, session.now), f"{entry['database']}: {len(entry['backups'])} backups, {total}"
         )
-        for finding in entry["ignored"]:
+        for finding in entry["ignored"] if not screen.rows_alone else ():
             screen.line(f"ignored {finding['name']}: {finding['reason']}", style=tables.CAREFUL)
-    if not documents:
+    if not documents and not screen.rows_alone:
         screen.line("the volume has no backups")
     return code
 

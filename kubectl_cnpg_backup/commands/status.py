@@ -1,12 +1,20 @@
 """`status`: the databases, the volume, and what is wrong."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kubectl_cnpg_backup.cluster.inspector import ROOT, error_lines
-from kubectl_cnpg_backup.commands.common import Commands, add_command, add_wait, superusers
+from kubectl_cnpg_backup.commands.common import (
+    Commands,
+    add_command,
+    add_table_options,
+    add_wait,
+    sorted_by,
+    superusers,
+)
 from kubectl_cnpg_backup.errors import ForbiddenError
 from kubectl_cnpg_backup.model.release import clusters_of, databases_in, entries_in
-from kubectl_cnpg_backup.model.status import VolumeReport, describe, document
+from kubectl_cnpg_backup.model.status import VolumeReport, database_document, describe, document
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode
@@ -19,11 +27,12 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("--no-volume", action="store_true", help="start no pod: show only what the API server knows")
     add_wait(command)
+    add_table_options(command)
 
 
 def run(session: Session) -> int:
     """Show the status of the release."""
-    screen = session.screen
+    screen, order = session.screen, sorted_by(session, tables.STATUS)
     with screen.waiting("status: asking the API server"):
         release, runs = session.release, session.runs_and_others()
         clusters: dict[str, str] = {}
@@ -38,11 +47,15 @@ def run(session: Session) -> int:
             screen.note(f"cannot read which databases are configured: {error}")
         report = None if session.options.no_volume else _look(session)
     found = describe(release, configured, runs, report, session.now, superusers(session, clusters), entries)
+    databases = sorted(found.databases, key=lambda one: order(database_document(one, session.now)))
+    found = replace(found, databases=tuple(databases))
     code = ExitCode.FAILED if found.problems else ExitCode.DONE
     if not screen.is_table:
-        screen.document(document(found, session.now))
+        screen.document(document(found, session.now), [database.name for database in found.databases])
         return code
     screen.table(tables.status(found, session.now), f"release {release.name} in namespace {release.namespace}")
+    if screen.rows_alone:
+        return code
     if found.volume is not None:
         screen.line()
         screen.line(tables.volume_line(found))

@@ -310,7 +310,7 @@ def document(status: Status, now: datetime) -> dict[str, Any]:
         "time": now.isoformat(timespec="seconds"),
         "ok": not status.problems,
         "problems": [{"subject": one.subject, "problem": one.problem, "remedy": one.remedy} for one in status.problems],
-        "databases": [_database_document(database, now) for database in status.databases],
+        "databases": [database_document(database, now) for database in status.databases],
         "cronjobs": [_cronjob_document(cronjob, status.runs, now) for cronjob in release.cronjobs],
         "volume": None
         if status.volume is None
@@ -330,7 +330,8 @@ def _moment(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat(timespec="seconds")
 
 
-def _database_document(database: Database, now: datetime) -> dict[str, Any]:
+def database_document(database: Database, now: datetime) -> dict[str, Any]:
+    """Return the status of a database, for programs."""
     return {
         "database": database.name,
         "cronjob": None if database.cronjob is None else database.cronjob.name,

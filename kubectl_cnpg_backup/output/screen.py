@@ -14,23 +14,27 @@ from rich.status import Status
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from kubectl_cnpg_backup.output import jsonpath
 from kubectl_cnpg_backup.output.tables import Table
 from retention.text import table as plain_table
 
 _ENDLESS = 10_000
 """Columns of a pipe."""
-TABLE, JSON, YAML = "table", "json", "yaml"
+TABLE, WIDE, NAME, JSON, YAML, JSONPATH = "table", "wide", "name", "json", "yaml", "jsonpath="
 
 
 class Screen:
     """Where a command prints.
 
     Attributes:
-        form: table, json or yaml.
+        form: table, wide, name, json, yaml, or jsonpath= and a template.
+        collected: Where documents go instead of the output, None while they are printed.
     """
 
-    def __init__(self, form: str, color: str = "auto") -> None:
+    def __init__(self, form: str, color: str = "auto", *, headers: bool = True) -> None:
         self.form = form
+        self.collected: list[object] | None = None
+        self._headers = headers
         self.output = _console(sys.stdout, color)
         self.errors = _console(sys.stderr, color)
         self._colors = color == "always"
@@ -40,18 +44,36 @@ class Screen:
     @property
     def is_table(self) -> bool:
         """Whether the result is for people rather than programs."""
-        return self.form == TABLE
+        return self.form in (TABLE, WIDE)
 
-    def document(self, document: object) -> None:
-        """Print a result for programs."""
-        if self.form == YAML:
+    @property
+    def rows_alone(self) -> bool:
+        """Whether a table is shown without its headers, and nothing around it."""
+        return not self._headers
+
+    def document(self, document: object, names: Sequence[str] = ()) -> None:
+        """Print a result for programs.
+
+        Args:
+            document: The result.
+            names: What `-o name` prints instead, one a line.
+        """
+        if self.form == NAME:
+            for name in names:
+                print(name)
+        elif self.collected is not None:
+            self.collected.append(document)
+        elif self.form.startswith(JSONPATH):
+            text = jsonpath.render(jsonpath.parse(self.form.removeprefix(JSONPATH)), document)
+            print(text, end="" if text.endswith("\n") else "\n")
+        elif self.form == YAML:
             print(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), end="")
         else:
             print(json.dumps(document, indent=2, ensure_ascii=False))
 
     def manifests(self, manifests: Sequence[object]) -> None:
         """Print objects of Kubernetes in a form that `kubectl apply -f -` reads."""
-        if self.form == JSON:
+        if self.form == JSON or self.form.startswith(JSONPATH):
             self.document({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
         else:
             print(yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True), end="")
@@ -62,17 +84,23 @@ class Screen:
         Returns:
             The headers that were shown.
         """
-        if title:
+        if title and self._headers:
             self.line(title, style="bold")
+        if self.form != WIDE:
+            table = table.narrow()
         headers = [column.header for column in table.columns]
         if not table.rows:
             return headers
-        if not self.output.is_terminal and not self._colors:
+        if self.form == WIDE or (not self.output.is_terminal and not self._colors):
             text = plain_table(headers, [[_one_line(cell) for cell in row] for row in table.rows])
-            print("\n".join(line.rstrip() for line in text.splitlines()))
+            lines = [line.rstrip() for line in text.splitlines()]
+            with self._above_the_spinner():
+                print("\n".join(lines if self._headers else lines[1:]))
             return headers
         fitted = table.fitted(self.output.width)
-        shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        shown = RichTable(
+            box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=self._headers
+        )
         for column in fitted.columns:
             shown.add_column(
                 column.header,

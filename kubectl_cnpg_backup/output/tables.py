@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.model.findings import Finding, Level
 from kubectl_cnpg_backup.model.status import Status
+from kubectl_cnpg_backup.model.words import meant
+from kubectl_cnpg_backup.output import jsonpath
 from retention.text import format_age, format_size
 
 GOOD, CAREFUL, WRONG, QUIET = "green", "yellow", "red", "dim"
@@ -33,12 +36,16 @@ class Column:
         importance: In a narrow terminal, columns with the lowest number are dropped first; 0 for one that always stays.
         wraps: Whether it holds sentences, which may be broken into lines.
         right: Whether it is aligned to the right, as numbers are.
+        key: Where a document for programs has its value, as a JSONPath; empty where rows cannot be sorted by it.
+        wide: Whether only `-o wide` shows it.
     """
 
     header: str
     importance: int = 0
     wraps: bool = False
     right: bool = False
+    key: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,13 @@ class Table:
             if not droppable:
                 break
             kept.remove(min(droppable, key=lambda index: (self.columns[index].importance, -index)))
+        return self._only(kept)
+
+    def narrow(self) -> "Table":
+        """Return the table without the columns that only `-o wide` shows."""
+        return self._only([index for index, column in enumerate(self.columns) if not column.wide])
+
+    def _only(self, kept: Sequence[int]) -> "Table":
         position = {index: place for place, index in enumerate(kept)}
         return Table(
             [self.columns[index] for index in kept],
@@ -76,6 +90,24 @@ class Table:
                 longest = min(longest, _WRAPPING_WIDTH)
             total += max(longest, len(self.columns[index].header))
         return total
+
+
+def sort_path(columns: Sequence[Column], wanted: str) -> jsonpath.Path:
+    """Return by which field of the documents `--sort-by` sorts: that of a column, or a JSONPath.
+
+    Raises:
+        UsageError: When it is neither.
+    """
+    if wanted[:1] in (".", "[", "{", "$"):
+        return jsonpath.parse_path(wanted)
+    keys = {column.header.lower().replace(" ", "-"): column.key for column in columns if column.key}
+    key = keys.get(wanted.lower().replace(" ", "-").replace("_", "-"))
+    if key is None:
+        raise UsageError(
+            f"--sort-by {wanted!r} is not a column",
+            f"{meant(wanted.lower(), keys)}give one of {', '.join(keys)}, or a JSONPath of an entry, such as .bytes",
+        )
+    return jsonpath.parse_path(key)
 
 
 def make(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Table:
@@ -104,6 +136,11 @@ def since(moment: datetime | None, now: datetime) -> str:
 def size(number: object) -> str:
     """Return a number of bytes for people; `-` for none."""
     return format_size(number) if isinstance(number, int) else "-"
+
+
+def count(number: object) -> str:
+    """Return a number for people; `-` for none."""
+    return "-" if number is None else str(number)
 
 
 def pinned(pin: object) -> str:
@@ -142,31 +179,35 @@ def drilled(drill: object, now: datetime) -> str:
     return f"{result}{ago}"
 
 
-_LIST = (
-    Column("AGE", right=True),
-    Column("SIZE", importance=6, right=True),
-    Column("TIER", importance=5),
-    Column("VERIFIED", importance=3),
-    Column("DRILLED", importance=2),
-    Column("PINNED", importance=4),
-    Column("NAME"),
-    Column("WHY", importance=1, wraps=True),
+LIST = (
+    Column("AGE", right=True, key="age_seconds"),
+    Column("SIZE", importance=6, right=True, key="bytes"),
+    Column("TABLES", importance=6, right=True, key="tables", wide=True),
+    Column("TIER", importance=5, key="tier"),
+    Column("VERIFIED", importance=3, key="verified"),
+    Column("DRILLED", importance=2, key="drill.finished"),
+    Column("PINNED", importance=4, key="pin.expires"),
+    Column("NAME", key="name"),
+    Column("SHA256", importance=1, wide=True),
+    Column("WHY", importance=1, wraps=True, key="reason"),
 )
 
 
 def backups(entry: Mapping[str, Any], now: datetime) -> Table:
     """Return the backups of one database, as `retention list` reports them."""
     return make(
-        _LIST,
+        LIST,
         (
             (
                 age(backup.get("age_seconds")),
                 size(backup.get("bytes")),
+                count(backup.get("tables")),
                 str(backup.get("tier") or "-"),
                 verified(backup),
                 drilled(backup.get("drill"), now),
                 pinned(backup.get("pin")),
                 str(backup["name"]),
+                str(backup.get("sha256") or "-"),
                 str(backup.get("reason") or ""),
             )
             for backup in entry["backups"]
@@ -218,24 +259,25 @@ def checked(documents: Iterable[Mapping[str, Any]]) -> Table:
     )
 
 
-_STATUS = (
-    Column("DATABASE"),
-    Column("STATE"),
-    Column("LAST SUCCESS", importance=4, right=True),
-    Column("RPO NOW", right=True),
-    Column("NEXT RUN", importance=6, right=True),
-    Column("BACKUPS", importance=2, right=True),
-    Column("SIZE", importance=3, right=True),
-    Column("LAST DRILL", importance=5),
-    Column("RESTORE", importance=7),
-    Column("WHY", importance=1, wraps=True),
+STATUS = (
+    Column("DATABASE", key="database"),
+    Column("STATE", key="state"),
+    Column("LAST SUCCESS", importance=4, right=True, key="last_success"),
+    Column("RPO NOW", right=True, key="rpo_seconds"),
+    Column("NEXT RUN", importance=6, right=True, key="next_run"),
+    Column("BACKUPS", importance=2, right=True, key="backups"),
+    Column("SIZE", importance=3, right=True, key="bytes"),
+    Column("LAST DRILL", importance=5, key="last_drill.finished"),
+    Column("RESTORE", importance=7, key="restore.method"),
+    Column("CRONJOB", importance=1, key="cronjob", wide=True),
+    Column("WHY", importance=1, wraps=True, key="why"),
 )
 
 
 def status(found: Status, now: datetime) -> Table:
     """Return the databases of a release, one a line."""
     return make(
-        _STATUS,
+        STATUS,
         (
             (
                 database.name,
@@ -243,10 +285,11 @@ def status(found: Status, now: datetime) -> Table:
                 f"{since(database.last_success, now)} ago" if database.last_success else "-",
                 since(database.newest, now),
                 since(database.next_run, now) if database.next_run else "-",
-                "-" if database.backups is None else str(database.backups),
+                count(database.backups),
                 size(database.bytes),
                 drilled(database.last_drill, now),
                 "-" if database.restore is None else database.restore.method,
+                "-" if database.cronjob is None else database.cronjob.name,
                 database.why,
             )
             for database in found.databases
