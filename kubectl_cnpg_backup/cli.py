@@ -21,6 +21,7 @@ from kubectl_cnpg_backup.commands import (
     verify,
 )
 from kubectl_cnpg_backup.commands.common import EPILOG, add_common
+from kubectl_cnpg_backup.commands.everywhere import carry_out_everywhere
 from kubectl_cnpg_backup.parser import Formatter, Parser, parse
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode, RetentionError, unexpected
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         interrupt.install()
         options = parse(build_parser(), sys.argv[1:] if arguments is None else arguments)
-        code = int(options.run(Session.open(options)))
+        session = Session.open(options)
+        everywhere = getattr(options, "all_namespaces", False)
+        code = int(carry_out_everywhere(session, options.run) if everywhere else options.run(session))
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = _complain("stopped", ExitCode.INTERRUPTED)

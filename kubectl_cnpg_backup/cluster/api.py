@@ -127,6 +127,14 @@ class Cluster:
         """Return the CronJobs that a label selector finds."""
         return self._list(self._batch.list_namespaced_cron_job, self.namespace, label_selector=selector)
 
+    def cronjobs_everywhere(self, selector: str) -> list[dict[str, Any]]:
+        """Return the CronJobs of all namespaces that a label selector finds."""
+        return self._list(self._batch.list_cron_job_for_all_namespaces, label_selector=selector)
+
+    def in_namespace(self, namespace: str) -> "Cluster":
+        """Return the same cluster, seen by the same user, with another namespace."""
+        return Cluster(self._api, namespace, self.context)
+
     def jobs(self, selector: str) -> list[dict[str, Any]]:
         """Return the Jobs that a label selector finds."""
         return self._list(self._batch.list_namespaced_job, self.namespace, label_selector=selector)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_cnpg_backup.commands.common import Commands, add_command, cluster_object, superusers
+from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model import doctor, doctor_namespace, doctor_network, new_cluster
 from kubectl_cnpg_backup.model.findings import Facts, Level, Unreadable
@@ -22,12 +23,13 @@ _T = TypeVar("_T")
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    add_command(
+    command = add_command(
         commands,
         "doctor",
         "Check the installation and print a fix for every problem; exit 1 when something is wrong.",
         run,
     )
+    add_all_namespaces(command)
 
 
 def run(session: Session) -> int:

@@ -11,6 +11,7 @@ from kubectl_cnpg_backup.commands.common import (
     directories,
     sorted_by,
 )
+from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.model.release import worst
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -27,6 +28,7 @@ def add(commands: Commands) -> None:
         add_wait(command)
         if run is run_list:
             add_table_options(command)
+            add_all_namespaces(command)
 
 
 def run_list(session: Session) -> int:

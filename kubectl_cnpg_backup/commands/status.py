@@ -12,6 +12,7 @@ from kubectl_cnpg_backup.commands.common import (
     sorted_by,
     superusers,
 )
+from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.errors import ForbiddenError
 from kubectl_cnpg_backup.model.release import clusters_of, databases_in, entries_in
 from kubectl_cnpg_backup.model.status import VolumeReport, database_document, describe, document
@@ -28,6 +29,7 @@ def add(commands: Commands) -> None:
     command.add_argument("--no-volume", action="store_true", help="start no pod: show only what the API server knows")
     add_wait(command)
     add_table_options(command)
+    add_all_namespaces(command)
 
 
 def run(session: Session) -> int:
@@ -53,7 +55,8 @@ def run(session: Session) -> int:
     if not screen.is_table:
         screen.document(document(found, session.now), [database.name for database in found.databases])
         return code
-    screen.table(tables.status(found, session.now), f"release {release.name} in namespace {release.namespace}")
+    title = "" if session.options.all_namespaces else f"release {release.name} in namespace {release.namespace}"
+    screen.table(tables.status(found, session.now), title)
     if screen.rows_alone:
         return code
     if found.volume is not None:
