@@ -62,6 +62,10 @@ class Session:
         cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace, impersonated)
         return cls(options, cluster, screen)
 
+    def again(self) -> "Session":
+        """Return the same call at this moment: what it knew of the cluster is asked for again."""
+        return Session(self.options, self.cluster, self.screen)
+
     @cached_property
     def release(self) -> Release:
         """The release that the options name, or the only one of the namespace."""

@@ -11,7 +11,7 @@ from kubectl_cnpg_backup.session import Session
 from retention.errors import RetentionError
 
 
-def add_all_namespaces(command: argparse.ArgumentParser) -> None:
+def add_all_namespaces(command: argparse._ActionsContainer) -> None:
     """Add `-A`."""
     command.add_argument(
         "-A", "--all-namespaces", action="store_true", help="for the releases of all namespaces, one after the other"

@@ -12,6 +12,7 @@ from kubectl_cnpg_backup.commands.common import (
     sorted_by,
 )
 from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
+from kubectl_cnpg_backup.commands.watching import add_watch, runs_of, watch
 from kubectl_cnpg_backup.model.release import worst
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -28,11 +29,17 @@ def add(commands: Commands) -> None:
         add_wait(command)
         if run is run_list:
             add_table_options(command)
-            add_all_namespaces(command)
+            several = command.add_mutually_exclusive_group()
+            add_all_namespaces(several)
+            add_watch(several)
 
 
 def run_list(session: Session) -> int:
     """List the backups."""
+    return watch(session, runs_of, _list) if session.options.watch else _list(session)
+
+
+def _list(session: Session) -> int:
     order = sorted_by(session, tables.LIST)
     documents, code = session.retention("list", directories(session.options.database), config=True)
     for entry in documents:

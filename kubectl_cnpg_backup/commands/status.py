@@ -13,9 +13,10 @@ from kubectl_cnpg_backup.commands.common import (
     superusers,
 )
 from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
+from kubectl_cnpg_backup.commands.watching import add_watch, runs_of, watch
 from kubectl_cnpg_backup.errors import ForbiddenError
-from kubectl_cnpg_backup.model.release import clusters_of, databases_in, entries_in
-from kubectl_cnpg_backup.model.status import VolumeReport, database_document, describe, document
+from kubectl_cnpg_backup.model.release import clusters_of, databases_in
+from kubectl_cnpg_backup.model.status import Status, VolumeReport, database_document, describe, document
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode
@@ -29,26 +30,51 @@ def add(commands: Commands) -> None:
     command.add_argument("--no-volume", action="store_true", help="start no pod: show only what the API server knows")
     add_wait(command)
     add_table_options(command)
-    add_all_namespaces(command)
+    several = command.add_mutually_exclusive_group()
+    add_all_namespaces(several)
+    add_watch(several)
 
 
 def run(session: Session) -> int:
     """Show the status of the release."""
+    return watch(session, _essence, _show) if session.options.watch else _show(session)
+
+
+def _essence(session: Session) -> object:
+    """Return what the API server knows of the status, without ages, which change all the time."""
+    found = _describe(session, _configured(session, silent=True)[0], {}, None)
+    databases = [(database.name, database.state, database.newest) for database in found.databases]
+    return databases, {(one.subject, one.remedy) for one in found.problems}, runs_of(session)
+
+
+def _configured(session: Session, *, silent: bool = False) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Return the databases of each CronJob, and the cluster of each database; none where this user may not read it."""
+    try:
+        configs = session.configs()
+    except ForbiddenError as error:
+        if not silent:
+            session.screen.note(f"cannot read which databases are configured: {error}")
+        return {}, {}
+    configured = {name: databases_in(config) for name, config in configs.items()}
+    return configured, clusters_of(session.release, configs)
+
+
+def _describe(
+    session: Session,
+    configured: Mapping[str, tuple[str, ...]],
+    has_superuser: Mapping[str, bool | None],
+    report: VolumeReport | None,
+) -> Status:
+    return describe(session.release, configured, session.runs_and_others(), report, session.now, has_superuser)
+
+
+def _show(session: Session) -> int:
     screen, order = session.screen, sorted_by(session, tables.STATUS)
     with screen.waiting("status: asking the API server"):
-        release, runs = session.release, session.runs_and_others()
-        clusters: dict[str, str] = {}
-        entries: frozenset[str] = frozenset()
-        try:
-            configs = session.configs()
-            configured = {name: databases_in(config) for name, config in configs.items()}
-            clusters = clusters_of(release, configs)
-            entries = frozenset(name for config in configs.values() for name in entries_in(config))
-        except ForbiddenError as error:
-            configured = {}
-            screen.note(f"cannot read which databases are configured: {error}")
+        release = session.release
+        configured, clusters = _configured(session)
         report = None if session.options.no_volume else _look(session)
-    found = describe(release, configured, runs, report, session.now, superusers(session, clusters), entries)
+    found = _describe(session, configured, superusers(session, clusters), report)
     databases = sorted(found.databases, key=lambda one: order(database_document(one, session.now)))
     found = replace(found, databases=tuple(databases))
     code = ExitCode.FAILED if found.problems else ExitCode.DONE
