@@ -14,6 +14,7 @@ from kubectl_cnpg_backup.commands.common import (
 from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.commands.watching import add_watch, runs_of, watch
 from kubectl_cnpg_backup.model.release import worst
+from kubectl_cnpg_backup.names import remember
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
 
@@ -41,7 +42,9 @@ def run_list(session: Session) -> int:
 
 def _list(session: Session) -> int:
     order = sorted_by(session, tables.LIST)
-    documents, code = session.retention("list", directories(session.options.database), config=True)
+    databases = session.options.database
+    documents, code = session.retention("list", directories(databases), config=True)
+    remember(session.release, [one["name"] for entry in documents for one in entry["backups"]], of=databases)
     for entry in documents:
         entry["backups"].sort(key=order)
     screen = session.screen

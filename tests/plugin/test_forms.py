@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -16,7 +17,7 @@ from kubectl_cnpg_backup.output import jsonpath, tables
 from kubectl_cnpg_backup.output.screen import Screen
 from kubectl_cnpg_backup.parser import parse
 from kubectl_cnpg_backup.session import Session
-from tests.plugin.common import backup
+from tests.plugin.common import backup, release
 
 DOCUMENT = {
     "ok": True,
@@ -103,10 +104,17 @@ class Listing(Session):
         return json.loads(json.dumps(ENTRIES)), 0
 
 
+@pytest.fixture(autouse=True)
+def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECACHEDIR", str(tmp_path))
+
+
 def listed(*arguments: str) -> int:
     options = parse(build_parser(), ["list", *arguments])
     screen = Screen(options.output, headers=not options.no_headers)
-    return listing.run_list(Listing(options, cast(Cluster, None), screen))
+    session = Listing(options, cast(Cluster, None), screen)
+    session.release = release()
+    return listing.run_list(session)
 
 
 def test_names_are_what_other_commands_take(capsys: pytest.CaptureFixture[str]) -> None:

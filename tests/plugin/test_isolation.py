@@ -15,8 +15,9 @@ ALLOWED = {
     "output": {"ground", "model"},
     "cluster": {"ground", "model"},
     "session": {"ground", "model", "cluster", "output"},
-    "commands": {"ground", "model", "cluster", "output", "session"},
-    "command line": {"ground", "model", "session", "commands"},
+    "names": {"ground", "model"},
+    "commands": {"ground", "model", "cluster", "output", "session", "names"},
+    "command line": {"ground", "model", "session", "commands", "names"},
 }
 """The layers from which each layer may import, apart from itself."""
 GROUND = {"errors", "interrupt"}
