@@ -18,6 +18,7 @@ from kubectl_cnpg_backup.commands import (
     restore,
     run,
     status,
+    suspend,
     verify,
 )
 from kubectl_cnpg_backup.commands.common import EPILOG, add_common
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         new_cluster.add,
         run.add_drill,
         status.add,
+        suspend.add,
         logs.add,
         listing.add,
         verify.add,

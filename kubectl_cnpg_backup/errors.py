@@ -21,6 +21,10 @@ class NotFoundError(PluginError):
     """An object does not exist."""
 
 
+class ConflictError(PluginError):
+    """Someone else has set the field that was to be changed."""
+
+
 class RefusedError(PluginError):
     """The user, or a safety rule, said no."""
 

@@ -24,6 +24,7 @@ from kubernetes.stream import stream, ws_client
 from kubectl_cnpg_backup.cluster.refusals import explained, unreachable
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginError, UsageError
 from kubectl_cnpg_backup.interrupt import held
+from kubectl_cnpg_backup.model.suspension import MANAGER
 
 _TIMEOUT = (10, 60)
 """Seconds to connect, and to wait for an answer."""
@@ -248,6 +249,24 @@ class Cluster:
         """Create an object of a custom resource; with `dry_run` the API server only checks that it would accept it."""
         make = self._custom.create_namespaced_custom_object
         self._make(make, group, version, self.namespace, plural, item, dry_run=dry_run)
+
+    def apply_cronjob(self, intent: dict[str, Any], *, force: bool, dry_run: bool) -> dict[str, Any]:
+        """Apply what the plugin wants of a CronJob that exists, on the server; return what it is then.
+
+        Raises:
+            ConflictError: When a field has another owner and another value, and `force` is not set.
+        """
+        changed = self._ask(
+            self._batch.patch_namespaced_cron_job,
+            intent["metadata"]["name"],
+            self.namespace,
+            intent,
+            field_manager=MANAGER,
+            force=force,
+            _content_type="application/apply-patch+yaml",
+            **_dry_run(dry_run),
+        )
+        return dict(changed)
 
     def delete_job(self, name: str) -> bool:
         """Delete a Job and its pods, and tell whether it still existed."""

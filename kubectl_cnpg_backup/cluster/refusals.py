@@ -5,7 +5,7 @@ import re
 
 from kubernetes.client.exceptions import ApiException
 
-from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginError
+from kubectl_cnpg_backup.errors import ConflictError, ForbiddenError, NotFoundError, PluginError
 
 _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
@@ -28,6 +28,8 @@ def explained(error: ApiException) -> PluginError:
         return forbidden(message)
     if status == 404:
         return NotFoundError(message or "not found")
+    if status == 409 and "conflict" in message:
+        return ConflictError(message)
     return PluginError(f"the API server answered {status}: {message or error.reason}")
 
 

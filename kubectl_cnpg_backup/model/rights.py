@@ -30,6 +30,7 @@ RIGHTS = (
     Right("get", "", "serviceaccounts", "doctor"),
     Right("get", "", "namespaces", "doctor"),
     Right("list", "networking.k8s.io", "networkpolicies", "doctor"),
+    Right("patch", "batch", "cronjobs", "suspend, resume"),
 )
 """What the plugin needs, which the chart's Role grants with `accessPolicy.operatorRights`; Secrets are not included."""
 

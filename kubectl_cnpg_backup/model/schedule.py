@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from kubectl_cnpg_backup.errors import PluginError
+from kubectl_cnpg_backup.model import suspension
 from kubectl_cnpg_backup.model.objects import dig, parse_time
 from kubectl_cnpg_backup.model.release import DRILL, CronJob, Run
 from retention.text import format_age
@@ -97,12 +98,12 @@ class Assessment:
         """Return that its schedule is suspended, None when it is not."""
         if not self.cronjob.suspended:
             return None
-        last = self.cronjob.last_schedule
+        last, found = self.cronjob.last_schedule, suspension.explained(self.cronjob.source)
         return PluginError(
-            f"its schedule is suspended; its last run was {format_age(self.now - last)} ago"
+            f"{found.problem}; its last run was {format_age(self.now - last)} ago"
             if last
-            else "its schedule is suspended, and it has never run",
-            "set suspend: false (of the release, or of its databases) and upgrade, unless this is meant",
+            else f"{found.problem}, and it has never run",
+            f"unless this is meant: {found.remedy}",
         )
 
     def missing(self) -> PluginError | None:

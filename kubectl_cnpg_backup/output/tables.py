@@ -7,7 +7,7 @@ from typing import Any
 
 from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.model.findings import Finding, Level
-from kubectl_cnpg_backup.model.status import Status
+from kubectl_cnpg_backup.model.status import Database, Status
 from kubectl_cnpg_backup.model.words import meant
 from kubectl_cnpg_backup.output import jsonpath
 from retention.text import format_age, format_size
@@ -284,7 +284,7 @@ def status(found: Status, now: datetime) -> Table:
                 database.state,
                 f"{since(database.last_success, now)} ago" if database.last_success else "-",
                 since(database.newest, now),
-                since(database.next_run, now) if database.next_run else "-",
+                _next_run(database, now),
                 count(database.backups),
                 size(database.bytes),
                 drilled(database.last_drill, now),
@@ -295,6 +295,12 @@ def status(found: Status, now: datetime) -> Table:
             for database in found.databases
         ),
     )
+
+
+def _next_run(database: Database, now: datetime) -> str:
+    if database.cronjob is not None and database.cronjob.suspended:
+        return "suspended"
+    return since(database.next_run, now)
 
 
 def restore_lines(found: Status, clusters: Mapping[str, str]) -> list[str]:

@@ -483,7 +483,7 @@ def test_each_image_has_a_test_that_sees_what_its_runs_see(ci_file: Path) -> Non
     pods = {pod["spec"]["containers"][0]["image"]: pod for pod in of_kind(manifests, "Pod")}
     tested: dict[str, list[str]] = {image: [] for image in pods}
     # Where everything is suspended, a test would only say that what sleeps does not answer.
-    runs = [run for run in backups(manifests) if not run["spec"]["suspend"] or "everything" in ci_file.name]
+    runs = [run for run in backups(manifests) if not run["spec"].get("suspend") or "everything" in ci_file.name]
     for run in runs:
         template = run["spec"]["jobTemplate"]["spec"]["template"]
         (dump,) = template["spec"]["initContainers"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,27 +55,38 @@ def test_runs_that_were_suspended_as_documented_can_be_upgraded_and_rolled_back(
     assert not suspended(release)
 
 
-def test_a_patched_cronjob_is_upgraded_by_each_way_that_the_documents_name(release: Release) -> None:
-    def patch(value: str) -> None:
-        release.cluster.kubectl(
-            "patch", "cronjob", release.cronjob, "-n", release.namespace, "-p", f'{{"spec":{{"suspend":{value}}}}}'
-        )  # fmt: skip
+def patch(release: Release, **spec: object) -> None:
+    text = json.dumps({"spec": spec})
+    release.cluster.kubectl("patch", "cronjob", release.cronjob, "-n", release.namespace, "-p", text)
 
-    patch("true")
+
+def schedule(release: Release) -> str:
+    return str(release.cluster.get("cronjob", release.cronjob, "-n", release.namespace)["spec"]["schedule"])
+
+
+def test_a_patched_cronjob_is_upgraded_by_each_way_that_the_documents_name(release: Release) -> None:
+    before, patched = schedule(release), "7 4 * * *"
+    patch(release, schedule=patched)
     if release.helm == "helm":
         with pytest.raises(NodeError, match="conflict"):
             release.upgrade({})
-    release.run_helm(*documented(release))
-    assert suspended(release)
-    patch("false")
-    release.run_helm(*[word.replace("suspend=true", "suspend=false") for word in documented(release)])
-    assert not suspended(release)
+    release.upgrade({"schedule": patched})
+    assert schedule(release) == patched
+    patch(release, schedule=before)
+    release.upgrade({"schedule": before})
+    assert schedule(release) == before
     if release.helm == "helm":
-        patch("true")
+        patch(release, schedule=patched)
         with pytest.raises(NodeError, match="conflict"):
             release.upgrade({})
         release.upgrade({}, "--force-conflicts")
-        assert not suspended(release)
+        assert schedule(release) == before
+
+
+def test_a_schedule_that_someone_has_suspended_by_a_patch_stays_so_in_an_upgrade(release: Release) -> None:
+    patch(release, suspend=True)
+    release.upgrade({"commonLabels": {"team": "databases"}})
+    assert suspended(release)
 
 
 def test_a_label_and_an_annotation_that_the_chart_does_not_set_are_in_no_upgrades_way(release: Release) -> None:

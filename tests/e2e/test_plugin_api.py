@@ -10,14 +10,18 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from kubectl_cnpg_backup.model import suspension
 from kubectl_cnpg_backup.model.doctor_network import digest
 from kubectl_cnpg_backup.model.rights import RIGHTS
+from kubectl_cnpg_backup.output import jsonpath
 from tests.e2e import apiserver
 from tests.e2e.apiserver import ApiServer
 from tests.e2e.node import wait_until
+from tests.e2e.release import tool
 from tests.lab import chart
 
 pytestmark = pytest.mark.e2e
@@ -310,6 +314,156 @@ def test_doctor_names_each_right_that_is_missing(server: ApiServer) -> None:
     done = plugin(server, "doctor", "-o", "json", kubeconfig=grant(server, "half", left_out))
     missing = [one["found"] for one in json.loads(done.stdout) if one["subject"] == "your rights"]
     assert missing == ["you may not create pods/exec, needed for: every command that reads the volume"]
+
+
+HELM = [pytest.param(engine, id=engine) for engine in ("helm", "helm3")]
+
+
+@pytest.fixture(params=HELM)
+def helm_release(request: pytest.FixtureRequest, server: ApiServer) -> Helm:
+    """A release that Helm has installed, in a namespace of its own."""
+    found = Helm(server, str(tool(request.param)), own_namespace(server, "suspended"))
+    found("install", "cnpg-backup", str(chart.CHART), *found.quiet)
+    return found
+
+
+def own_namespace(server: ApiServer, prefix: str) -> str:
+    """Make a namespace. Nothing would empty it when it is deleted, and so it stays."""
+    name = f"{prefix}-{uuid4().hex[:8]}"
+    server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return name
+
+
+class Helm:
+    """Calls Helm and the plugin for one namespace; nothing but CronJobs, of which no controller makes anything."""
+
+    quiet = ("--set", "accessPolicy.enabled=false")
+
+    def __init__(self, server: ApiServer, program: str, namespace: str) -> None:
+        self.server = server
+        self._program = program
+        self._namespace = namespace
+
+    def __call__(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [self._program, *arguments, "--namespace", self._namespace], env=environment(self.server),
+            capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def upgrade(self, *values: str) -> None:
+        sets = [word for value in values for word in ("--set", value)]
+        self("upgrade", "cnpg-backup", str(chart.CHART), *self.quiet, *sets)
+
+    def plugin(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return plugin(self.server, "-n", self._namespace, *arguments)
+
+    def cronjob(self) -> dict[str, Any]:
+        return dict(self.server.get("cronjob", CRONJOB, "-n", self._namespace, "--show-managed-fields"))
+
+    @property
+    def suspended(self) -> bool:
+        return bool(self.cronjob()["spec"]["suspend"])
+
+    def patch(self, **spec: object) -> None:
+        text = json.dumps({"spec": spec})
+        self.server.kubectl("patch", "cronjob", CRONJOB, "-n", self._namespace, "-p", text)
+
+
+def test_a_suspended_schedule_survives_upgrades_and_rollbacks_and_is_resumed(helm_release: Helm) -> None:
+    done = helm_release.plugin("suspend", "--reason", "the volume is moved")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert helm_release.suspended
+    helm_release.upgrade()
+    helm_release.upgrade("commonLabels.team=databases", "schedule=7 */2 * * *")
+    helm_release("rollback", "cnpg-backup", "1")
+    assert helm_release.suspended, "an upgrade has started the runs again"
+    status = json.loads(helm_release.plugin("status", "--no-volume", "-o", "json").stdout)
+    (problem,) = status["problems"]
+    assert "suspended since" in problem["problem"]
+    assert "(the volume is moved)" in problem["problem"]
+    assert problem["remedy"].endswith("kubectl cnpg-backup resume")
+    done = helm_release.plugin("resume")
+    assert (done.returncode, helm_release.suspended) == (0, False), done.stdout + done.stderr
+    owners = suspension.managers(helm_release.cronjob())
+    assert owners == [], "later values would be in conflict with this owner"
+    assert suspension.ANNOTATION not in (helm_release.cronjob()["metadata"].get("annotations") or {})
+
+
+def test_values_and_the_plugin_do_not_fight_about_the_schedule(helm_release: Helm) -> None:
+    helm_release.plugin("suspend")
+    helm_release.upgrade("suspend=true")
+    done = helm_release.plugin("resume")
+    assert (done.returncode, helm_release.suspended) == (3, True), "the next upgrade would suspend it again"
+    assert "the values of the release suspend it" in done.stdout
+    helm_release.upgrade("suspend=false")
+    assert not helm_release.suspended
+    helm_release.patch(suspend=True)
+    helm_release.upgrade()
+    assert helm_release.suspended
+    assert helm_release.plugin("resume").returncode == 0
+    assert not helm_release.suspended
+    helm_release.upgrade("suspend=true")
+    assert helm_release.suspended
+
+
+def test_a_missed_run_of_a_schedule_that_was_suspended_then_is_not_reported(helm_release: Helm) -> None:
+    """What was due while it was suspended was not meant to start: the spec has changed since."""
+    helm_release.plugin("suspend")
+    helm_release.plugin("resume")
+    times = [
+        entry["time"] for entry in helm_release.cronjob()["metadata"]["managedFields"]
+        if entry["manager"] == suspension.MANAGER and "f:spec" in entry["fieldsV1"]
+    ]  # fmt: skip
+    assert times, "nothing shows when the schedule was resumed"
+
+
+def test_jsonpath_prints_what_kubectl_prints(server: ApiServer) -> None:
+    document = server.get("cronjobs")
+    for template in (
+        "{.items[*].metadata.name}",
+        "{range .items[*]}{.metadata.name}{'\\t'}{.spec.suspend}{'\\n'}{end}",
+        "{.items[?(@.spec.suspend==true)].metadata.name}",
+        "{.items[0:2].spec.schedule}/{.items[-1:].metadata.name}",
+        "{.items[0].metadata.labels['app','app\\.kubernetes\\.io/name']}",
+        "{.items[0].metadata.labels.app\\.kubernetes\\.io/name}",
+        "{..claimName}",
+        "{.items[0].spec.jobTemplate.spec.template.spec.volumes[?(@.name=='backups')]}",
+        "{.items[0].nothing}",
+        "{.items[0].spec.jobTemplate.spec.backoffLimit}",
+        "{.items[?(@.metadata.name=='x')].metadata}",
+    ):
+        expected = server.kubectl("get", "cronjobs", "-o", f"jsonpath={template}")
+        assert jsonpath.render(jsonpath.parse(template), document).strip() == expected.strip(), template
+
+
+def test_the_releases_of_all_namespaces_are_asked_by_who_may_list_them(server: ApiServer) -> None:
+    namespace = own_namespace(server, "elsewhere")
+    server.apply(*(one for one in chart.render(namespace=namespace) if one["kind"] in ("CronJob", "ConfigMap")))
+    done = plugin(server, "status", "-A", "--no-volume", "-o", "json")
+    found = {one["namespace"]: one for one in json.loads(done.stdout)}
+    assert {"default", namespace} <= set(found)
+    assert found[namespace]["result"]["namespace"] == namespace
+    done = plugin(server, "status", "-A", "--no-volume", kubeconfig=grant(server, "operator"))
+    assert done.returncode == 1
+    assert "may not list cronjobs in all namespaces; ask for the rule" in done.stderr
+
+
+def test_completion_asks_kubectl_for_what_the_cluster_has(server: ApiServer) -> None:
+    def completed(*words: str) -> list[str]:
+        program = [sys.executable, "-c", "from kubectl_cnpg_backup.complete import main; main()", *words]
+        done = subprocess.run(
+            program, env=server.environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout.splitlines()
+
+    assert completed("run", "") == ["authelia", "kutt", "plausible", ":4"]
+    assert completed("list", "--release", "") == ["cnpg-backup", ":4"]
+    assert "kube-system" in completed("status", "-n", "kube")
+    ended(server, "first", "", 0)
+    assert completed("logs", "") == ["first", ":4"]
+    assert completed("-n", "kube-system", "run", "") == [":4"]
 
 
 def test_json_goes_through_a_pipe_untouched(server: ApiServer) -> None:

@@ -11,6 +11,7 @@ import pytest
 from kubectl_cnpg_backup.model import status
 from kubectl_cnpg_backup.model.release import read_runs
 from kubectl_cnpg_backup.model.status import Problem, Status, VolumeReport, days_until_full, describe
+from kubectl_cnpg_backup.output import tables
 from tests.plugin.common import NOW, THREE, ago, backup, evicted, job, pod, release
 
 CRONJOB = "cnpg-pg-dump-backup"
@@ -106,6 +107,8 @@ def releases_of(cronjobs: list[dict[str, Any]]) -> Any:
 def test_a_suspended_schedule_is_wrong_and_no_reason_to_be_late() -> None:
     result = described(GOOD.replace("14:00Z", "08:00Z"), values="suspended", started=timedelta(hours=6.5))
     assert [one.problem for one in result.problems] == ["its schedule is suspended; its last run was 30m ago"]
+    table = tables.status(result, NOW)
+    assert {row[4] for row in table.rows} == {"suspended"}
     assert all(one.next_run is None for one in result.databases)
 
 
