@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long matrix lint format sync bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long matrix lint format sync man bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ format: venv ## Format Python and shell
 sync: ## Write the generated files: the copies in chart/files, and chart/README.md
 	@$(PYTHON) tools/sync-chart-files
 	@tools/chart-readme
+
+man: venv ## Write the plugin's man pages into build/man
+	@$(PY) tools/man-pages
 
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m lab.bench.dump $(ARGS)

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from kubectl_cnpg_backup import interrupt
 from kubectl_cnpg_backup.commands import (
@@ -20,8 +21,9 @@ from kubectl_cnpg_backup.commands import (
     status,
     suspend,
     verify,
+    version,
 )
-from kubectl_cnpg_backup.commands.common import EPILOG, add_common
+from kubectl_cnpg_backup.commands.common import EPILOG, add_common, plugin_version
 from kubectl_cnpg_backup.commands.everywhere import carry_out_everywhere
 from kubectl_cnpg_backup.parser import Formatter, Parser, parse
 from kubectl_cnpg_backup.session import Session
@@ -42,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND", prog=parser.prog
     )
+    parser.add_argument("--version", action=Version, help="print the plugin's own version, and exit")
     add_common(parser, "options of every command, before or after its name")
     for add in (
         run.add,
@@ -58,9 +61,22 @@ def build_parser() -> argparse.ArgumentParser:
         download.add,
         inspect.add,
         doctor.add,
+        version.add,
     ):
         add(commands)
     return parser
+
+
+class Version(argparse.Action):
+    """Prints the plugin's version; it is looked up only then, since that takes longer than the rest of `--help`."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it."""
+        print(f"kubectl cnpg-backup {plugin_version() or 'of a checkout that is not installed'}")
+        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

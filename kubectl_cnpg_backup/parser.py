@@ -94,6 +94,8 @@ def command_first(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         if before:
             raise UsageError("no command is given", f"see `{parser.prog} --help`")
         return ["--help"]
+    if rest[0] == "help":
+        return [*(word for word in rest[1:2] if word in commands), "--help"]
     if rest[0] not in commands:
         raise UsageError(f"there is no command {rest[0]!r}", f"{meant(rest[0], commands)}see `{parser.prog} --help`")
     return [rest[0], *before, *rest[1:]]

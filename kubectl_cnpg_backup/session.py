@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kubectl_cnpg_backup.cluster import inspector
 from kubectl_cnpg_backup.errors import NotFoundError, UsageError
@@ -38,11 +38,13 @@ class Session:
         options: The command line.
         cluster: The cluster and the namespace.
         screen: Where it prints.
+        missing: Why there is no cluster, for a command that works without one; empty where there is one.
     """
 
     options: argparse.Namespace
     cluster: "Cluster"
     screen: "Screen"
+    missing: str = ""
 
     @classmethod
     def open(cls, options: argparse.Namespace) -> "Session":
@@ -59,7 +61,12 @@ class Session:
             raise UsageError(f"`{options.command}` has no names to print", "use another format than name with -o")
         impersonated = {"as": options.as_user, "as-groups": options.as_group, "as-uid": options.as_uid}
         screen = Screen(options.output, options.color, headers=not getattr(options, "no_headers", False))
-        cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace, impersonated)
+        try:
+            cluster = Cluster.connect(options.kubeconfig, options.context, options.namespace, impersonated)
+        except UsageError as error:
+            if not getattr(options, "without_cluster", False):
+                raise
+            return cls(options, cast("Cluster", None), screen, str(error))
         return cls(options, cluster, screen)
 
     def again(self) -> "Session":

@@ -278,6 +278,17 @@ def superusers(session: Session, clusters: Mapping[str, str]) -> dict[str, bool 
     return found
 
 
+def plugin_version() -> str:
+    """Return the plugin's own version; empty where it is not installed."""
+    # Loaded here, since it takes as long as all commands together and --help does without it.
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("cnpg-backup")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def cluster_object(session: Session, where: str) -> Object | None:
     """Return the Cluster `namespace/name`, or None where there is none or this user may not read it."""
     namespace, _, name = where.partition("/")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from kubectl_cnpg_backup.commands.common import Commands, add_command, cluster_object, superusers
+from kubectl_cnpg_backup.commands.common import Commands, add_command, cluster_object, plugin_version, superusers
 from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model import doctor, doctor_namespace, doctor_network, new_cluster
@@ -69,7 +69,7 @@ def _facts(session: Session) -> Facts:
         release=release,
         now=session.now,
         kubernetes=cluster.version(),
-        plugin=_version(),
+        plugin=plugin_version(),
         runs=[run for run in every if not run.foreign],
         others=[run for run in every if run.foreign],
         roles=bindings if isinstance(bindings, Unreadable) else _read(lambda: _roles(cluster, bindings or ())),
@@ -195,13 +195,3 @@ def _access_policies(cluster: "Cluster", record: Mapping[str, str]) -> dict[str,
         policy = _read(lambda name=name: cluster.admission_policy(name))  # type: ignore[misc]
         found[name] = policy if isinstance(policy, Unreadable) else policy is not None
     return found
-
-
-def _version() -> str:
-    # Loaded here, since it takes as long as all commands together and --help does without it.
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version("cnpg-backup")
-    except importlib.metadata.PackageNotFoundError:
-        return ""

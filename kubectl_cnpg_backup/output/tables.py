@@ -8,6 +8,7 @@ from typing import Any
 from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.model.findings import Finding, Level
 from kubectl_cnpg_backup.model.status import Database, Status
+from kubectl_cnpg_backup.model.versions import Versions, lines
 from kubectl_cnpg_backup.model.words import meant
 from kubectl_cnpg_backup.output import jsonpath
 from retention.text import format_age, format_size
@@ -330,6 +331,14 @@ def volume_line(found: Status) -> str:
     return (
         f"claim {found.release.claim}: {free} of {total} free; full tiers will use about {size(volume.full)}, {growth}"
     )
+
+
+_VERSIONS = (Column("WHAT"), Column("VERSION"), Column("DETAIL", importance=1, wraps=True))
+
+
+def versions(found: Versions) -> Table:
+    """Return versions, one a line."""
+    return make(_VERSIONS, lines(found))
 
 
 _DOCTOR = (

@@ -246,6 +246,16 @@ def test_doctor_reports_changed_rules_and_finalizers_of_the_releases_objects(ser
     assert "not those that the chart rendered" not in found()
 
 
+def test_versions_of_everything_that_can_be_asked_are_shown(server: ApiServer) -> None:
+    done = plugin(server, "version", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["kubernetes"].startswith("v1.")
+    assert found["release"]["name"] == "cnpg-backup"
+    assert [one["postgresql"] for one in found["clusters"]] == [None] * 3, "there are no clusters"
+    assert any("retention" in use for one in found["images"] for use in one["used_by"])
+
+
 def test_several_releases_are_named(server: ApiServer) -> None:
     install(server, "nightly")
     try:
