@@ -9,6 +9,7 @@ from typing import Any
 from kubectl_cnpg_backup import interrupt
 from kubectl_cnpg_backup.commands import (
     adopt,
+    describe,
     doctor,
     download,
     inspect,
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         suspend.add,
         logs.add,
         listing.add,
+        describe.add,
         verify.add,
         adopt.add,
         pin.add,

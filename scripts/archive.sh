@@ -22,7 +22,7 @@ count_rows() {
     rm -f "$listing"
     return 1
   fi
-  awk -v apostrophe="'" "$row_counter" "$listing" - <&6 >"$facts.rows" 2>/dev/null 5>&- 6<&- &
+  awk -v apostrophe="'" -v each="${each-}" "$row_counter" "$listing" - <&6 >"$facts.rows" 2>/dev/null 5>&- 6<&- &
   counter=$! code=0
   exec 6<&-
   set -- "$1" --section=data -f -
@@ -61,19 +61,24 @@ read_contents() {
 # A row of COPY is one line, whatever it contains, and `\.` ends the rows. Everything else is tracked by its quotes: a
 # comment on a large object may look like a COPY, and a name may contain line breaks. The n-th COPY belongs to the n-th
 # entry of the table of contents; if that entry has no TABLE of its own, it belongs to an extension, and its rows are not
-# counted. Unless there is a COPY for each entry (with INSERTs there is not), nothing is printed.
+# counted. Unless there is a COPY for each entry (with INSERTs there is not), nothing is printed. With `each`, the rows of each
+# entry are printed after its number, those of extensions too.
 # shellcheck disable=SC2016 # the dollars belong to awk
 row_counter='
   copying {
     if ($0 != "\\.") rows++
     else {
       copying = 0
+      found[blocks] = rows - before
       if (!(data[blocks] in own)) rows = before
     }
     next
   }
   FNR == NR {
-    if (match($0, /^[0-9]+; [0-9]+ [0-9]+ TABLE DATA /)) data[++entries] = substr($0, RLENGTH + 1)
+    if (match($0, /^[0-9]+; [0-9]+ [0-9]+ TABLE DATA /)) {
+      data[++entries] = substr($0, RLENGTH + 1)
+      number[entries] = $0 + 0
+    }
     else if (match($0, /^[0-9]+; [0-9]+ [0-9]+ TABLE /)) own[substr($0, RLENGTH + 1)]
     next
   }
@@ -95,7 +100,11 @@ row_counter='
       before = rows
     }
   }
-  END { if (!copying && blocks == entries) printf "%.0f\n", rows }
+  END {
+    if (copying || blocks != entries) exit
+    if (!each) printf "%.0f\n", rows
+    for (entry = 1; each && entry <= entries; entry++) printf "%d\t%.0f\n", number[entry], found[entry]
+  }
 '
 
 # How many connections restore an archive of this many bytes: below 8 MiB a second one costs more time than it saves.

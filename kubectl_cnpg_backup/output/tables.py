@@ -194,6 +194,13 @@ LIST = (
 )
 
 
+TABLES = (
+    Column("SIZE", right=True, key="bytes"),
+    Column("ROWS", right=True, key="rows"),
+    Column("TABLE", key="name"),
+)
+
+
 def backups(entry: Mapping[str, Any], now: datetime) -> Table:
     """Return the backups of one database, as `retention list` reports them."""
     return make(
