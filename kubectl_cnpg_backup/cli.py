@@ -20,6 +20,7 @@ from kubectl_cnpg_backup.commands import (
     restore,
     run,
     status,
+    support_bundle,
     suspend,
     verify,
     version,
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         download.add,
         inspect.add,
         doctor.add,
+        support_bundle.add,
         version.add,
     ):
         add(commands)

@@ -68,12 +68,18 @@ def _describe(
     return describe(session.release, configured, session.runs_and_others(), report, session.now, has_superuser)
 
 
+def status_of(session: Session, report: VolumeReport | None) -> Status:
+    """Return the status of the release, with what was found on the volume."""
+    configured, clusters = _configured(session)
+    return _describe(session, configured, superusers(session, clusters), report)
+
+
 def _show(session: Session) -> int:
     screen, order = session.screen, sorted_by(session, tables.STATUS)
     with screen.waiting("status: asking the API server"):
         release = session.release
         configured, clusters = _configured(session)
-        report = None if session.options.no_volume else _look(session)
+        report = None if session.options.no_volume else look(session)
     found = _describe(session, configured, superusers(session, clusters), report)
     databases = sorted(found.databases, key=lambda one: order(database_document(one, session.now)))
     found = replace(found, databases=tuple(databases))
@@ -97,7 +103,7 @@ def _show(session: Session) -> int:
     return code
 
 
-def _look(session: Session) -> VolumeReport:
+def look(session: Session) -> VolumeReport:
     """Return what an inspector pod finds on the volume."""
     with session.inspecting() as pod:
         status, done = pod.retention_json("status", ROOT)

@@ -144,6 +144,6 @@ def test_every_remedy_of_doctor_is_shown_in_a_terminal_of_any_width(
     screen = Screen("table")
     screen.output = Console(file=out, width=width, force_terminal=True, highlight=False)
     monkeypatch.setattr(doctor_model, "examine", lambda _: findings)
-    monkeypatch.setattr(doctor, "_facts", lambda _: None)
+    monkeypatch.setattr(doctor, "facts", lambda _: None)
     doctor.run(Session(argparse.Namespace(), cast(Cluster, None), screen))
     assert out.getvalue().count("upgrade-the-release") == 1
