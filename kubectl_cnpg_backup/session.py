@@ -1,6 +1,7 @@
 """One call of the plugin: its options, the cluster that it works on, and the screen that it prints to."""
 
 import argparse
+import contextlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from kubectl_cnpg_backup.cluster import inspector
-from kubectl_cnpg_backup.errors import NotFoundError, UsageError
-from kubectl_cnpg_backup.model.objects import Object
+from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, UsageError
+from kubectl_cnpg_backup.model.objects import Object, dig
 from kubectl_cnpg_backup.model.release import (
     BACKUP,
+    CHART,
     INSPECTOR,
     SELECTOR,
     CronJob,
@@ -23,6 +25,7 @@ from kubectl_cnpg_backup.model.release import (
     select_release,
     worst,
 )
+from kubectl_cnpg_backup.model.words import meant
 
 if TYPE_CHECKING:
     from kubectl_cnpg_backup.cluster.api import Cluster
@@ -78,7 +81,25 @@ class Session:
         """The release that the options name, or the only one of the namespace."""
         namespace = self.cluster.namespace
         found = releases(self.cluster.cronjobs(SELECTOR), namespace)
+        if not found:
+            raise UsageError(*self._elsewhere(namespace))
         return select_release(found, self.options.release, namespace)
+
+    def _elsewhere(self, namespace: str) -> tuple[str, str]:
+        """Return that a namespace has no release, and where there are some, as far as this user may look."""
+        problem = f"namespace {namespace} has no release of {CHART}"
+        others: list[str] = []
+        with contextlib.suppress(ForbiddenError):
+            items = self.cluster.cronjobs_everywhere(SELECTOR)
+            others = sorted({str(dig(item, "metadata").get("namespace")) for item in items})
+        try:
+            self.cluster.own_namespace()
+        except NotFoundError:
+            problem = f"there is no namespace {namespace!r}"
+        except ForbiddenError:
+            pass
+        where = f"there are releases in {', '.join(others)}: " if others else ""
+        return problem, f"{meant(namespace, others)}{where}give the release's namespace with --namespace"
 
     @cached_property
     def now(self) -> datetime:

@@ -13,6 +13,7 @@ from kubectl_cnpg_backup.interrupt import uninterrupted
 from kubectl_cnpg_backup.model.jobs import job_from
 from kubectl_cnpg_backup.model.objects import Object, major_of, name_of
 from kubectl_cnpg_backup.model.release import INSPECTOR, CronJob, Release
+from kubectl_cnpg_backup.model.words import meant
 from retention.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ ROOT = "/backups"
 RESULTS = "/run/cnpg-backup-results"
 """A scratch folder that both containers of an inspector mount."""
 _CONFIG = "/etc/cnpg-backup"
+_NO_FOLDER = "No such file or directory"
 
 
 def container_with(spec: Object, *, python: bool) -> str:
@@ -103,11 +105,31 @@ class Inspector:
             done = self.execute(["python3", "-m", "retention", *arguments])
         except ConnectionError as error:
             raise PluginError(f"the connection to pod {self.pod} was lost: {error}", "try again") from None
+        self._check_database(done, arguments)
         if done.code == ExitCode.USAGE:
             raise PluginError(
                 last_line(done.errors), "check that chart and plugin have the same version: kubectl cnpg-backup doctor"
             )
         return done
+
+    def _check_database(self, done: "Executed", arguments: Sequence[str]) -> None:
+        """Check that a command did not fail because the volume has no folder of that database.
+
+        Raises:
+            NotFoundError: When it did; the remedy names the databases that there are.
+        """
+        name = arguments[-1].removeprefix(f"{ROOT}/").partition("/")[0]
+        if not done.code or not last_line(done.errors).startswith(f"{ROOT}/{name}: {_NO_FOLDER}"):
+            return
+        listed = self.execute(["python3", "-m", "retention", "list", "--format", "json", ROOT])
+        try:
+            known = [str(entry["database"]) for entry in json.loads(listed.output)]
+        except (ValueError, KeyError, TypeError):
+            known = []
+        raise NotFoundError(
+            f"the volume has no database {name!r}",
+            f"{meant(name, known)}it has {', '.join(known)}" if known else "see `kubectl cnpg-backup list`",
+        )
 
     def retention_json(self, *arguments: str, config: bool = False) -> "tuple[Any, Executed]":
         """Run `python3 -m retention … --format json`; return its document, and how it ended.

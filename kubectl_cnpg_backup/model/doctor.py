@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from kubectl_cnpg_backup.model import outlook, traces
@@ -11,7 +12,7 @@ from kubectl_cnpg_backup.model.doctor_rights import wildcards
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
 from kubectl_cnpg_backup.model.objects import claim_problem, dig, labels, major_of, name_of, parse_time
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FIRST_RUN, CronJob, Release, entry_of
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FIRST_RUN, INSPECTOR, CronJob, Release, entry_of
 from kubectl_cnpg_backup.model.schedule import assess
 from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
@@ -19,6 +20,8 @@ from retention.text import format_age
 _LONGHORN_SOURCE = "recurring-job.longhorn.io/source"
 _LONGHORN_JOB = re.compile(r"recurring-job(-group)?\.longhorn\.io/.+")
 _OLDEST_KUBERNETES = (1, 30)
+_LONG_LOOK = timedelta(hours=1)
+"""A look at the volume that lasts longer may be what a killed plugin has left."""
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -30,6 +33,7 @@ def examine(facts: Facts) -> list[Finding]:
         *(finding for cronjob in facts.release.of(DRILL) for finding in _drill(cronjob, facts)),
         *_strangers(facts),
         *_refusals(facts),
+        *_inspectors(facts),
         *_claim(facts),
         *_first_run(facts),
         *_longhorn(facts),
@@ -41,6 +45,23 @@ def examine(facts: Facts) -> list[Finding]:
         *_servers(facts),
         *_restores(facts),
     ]
+
+
+def _inspectors(facts: Facts) -> list[Finding]:
+    """Return the pods that look at the volume for so long that a plugin which was killed may have left them."""
+    found = []
+    for run in facts.runs:
+        lasts = None if run.started is None else facts.now - run.started
+        if run.component == INSPECTOR and run.state == "running" and lasts is not None and lasts > _LONG_LOOK:
+            found.append(
+                Finding(
+                    Level.CAREFUL,
+                    f"job/{run.job}",
+                    f"its pod mounts the volume and has been there for {format_age(lasts)}",
+                    f"unless someone is at work in it: kubectl delete job {run.job}",
+                )
+            )
+    return found
 
 
 def _versions(facts: Facts) -> list[Finding]:
