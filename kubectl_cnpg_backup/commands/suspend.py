@@ -1,6 +1,6 @@
 """`suspend` and `resume`: stop the scheduled runs of a release, in a form that its next upgrade leaves as it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run
 from kubectl_cnpg_backup.errors import ConflictError, RefusedError
@@ -73,14 +73,16 @@ def _suspend(session: Session, cronjob: CronJob) -> tuple[str, bool]:
     try:
         session.cluster.apply_cronjob(wanted, force=False, dry_run=options.dry_run)
     except ConflictError as error:
-        if not options.force:
+        applied_by = suspension.appliers(cronjob.source)
+        if applied_by and not options.force:
             raise RefusedError(
-                f"its field spec.suspend belongs to {_owners(cronjob.source)}, so that the next upgrade would be "
+                f"its field spec.suspend belongs to {_named(applied_by)}, so that the next upgrade would be "
                 f"refused, or would start the runs again ({error.problem})",
                 f"{_FIRST_IN_VALUES}; or give --force, and set it in the values before the next upgrade",
             ) from None
         session.cluster.apply_cronjob(wanted, force=True, dry_run=options.dry_run)
-        return f"suspended, by force; {_FIRST_IN_VALUES} before the release is upgraded for something else", True
+        if applied_by:
+            return f"suspended, by force; {_FIRST_IN_VALUES} before the release is upgraded for something else", True
     return f"suspended; upgrades leave it so; to end it: {suspension.RESUME}", True
 
 
@@ -101,7 +103,7 @@ def _resume(session: Session, cronjob: CronJob) -> tuple[str, bool]:
         left = left if dry_run else cluster.apply_cronjob(nothing, force=False, dry_run=False)
     if _still(left):
         raise RefusedError(
-            f"the values of the release suspend it: its field spec.suspend belongs to {_owners(left)}",
+            f"the values of the release suspend it: its field spec.suspend belongs to {_named(suspension.managers(left))}",
             suspension.IN_VALUES,
         )
     return "resumed", False
@@ -111,5 +113,5 @@ def _still(cronjob: Object) -> bool:
     return bool(dig(cronjob, "spec").get("suspend"))
 
 
-def _owners(cronjob: Object) -> str:
-    return ", ".join(repr(one) for one in suspension.managers(cronjob)) or "nobody known"
+def _named(owners: Sequence[str]) -> str:
+    return ", ".join(map(repr, owners)) or "nobody known"

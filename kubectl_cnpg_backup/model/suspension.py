@@ -36,14 +36,24 @@ def suspended(cronjob: Object, now: datetime, reason: str) -> dict[str, Any]:
     return found
 
 
-def managers(cronjob: Object) -> list[str]:
-    """Return who has set the field."""
+def managers(cronjob: Object, *operations: str) -> list[str]:
+    """Return who has set the field, by these operations alone if some are named."""
     entries: Sequence[Object] = dig(cronjob, "metadata").get("managedFields") or ()
     return [
         str(entry.get("manager") or "?")
         for entry in entries
         if not entry.get("subresource") and "f:suspend" in dig(entry, "fieldsV1", "f:spec")
+        if not operations or entry.get("operation") in operations
     ]
+
+
+def appliers(cronjob: Object) -> list[str]:
+    """Return who would set the field again, or be in conflict: those who have applied it on the server.
+
+    All others have made or changed the object in full, by which they own every field, even one that only has its
+    default. Helm 3 and Argo CD do so, and leave the field alone in what follows, since the manifest does not have it.
+    """
+    return managers(cronjob, "Apply")
 
 
 def by_hand(manager: str) -> bool:

@@ -221,7 +221,7 @@ def _bracket(inside: str, text: str) -> Step:
     steps = []
     for part in re.findall(r"'[^']*'|\"[^\"]*\"|[^,]+", inside):
         if part[0] in "'\"":
-            steps.append(_named(part[1:-1]))
+            steps.append(_named(re.sub(r"\\(.)", r"\1", part[1:-1])))
         elif re.fullmatch(r"-?\d+", part.strip()):
             steps.append(_numbered(int(part)))
         else:

@@ -22,7 +22,10 @@ def cronjob(*managers: str, note: str = "", suspended: bool = True) -> dict[str,
     """The CronJob that backs up, as these have set its field `suspend`."""
     (found,) = [one for one in objects("CronJob") if one["metadata"]["name"] == "cnpg-pg-dump-backup"]
     fields: dict[str, Any] = {"f:spec": {"f:suspend": {}}}
-    entries: list[dict[str, Any]] = [{"manager": name, "fieldsV1": fields} for name in managers]
+    entries: list[dict[str, Any]] = []
+    for name in managers:
+        manager, _, operation = name.partition(":")
+        entries.append({"manager": manager, "operation": operation or "Apply", "fieldsV1": fields})
     entries.append({"manager": "helm", "fieldsV1": {"f:spec": {"f:schedule": {}}}})
     entries.append({"manager": "controller", "subresource": "status", "fieldsV1": fields})
     metadata = {**found["metadata"], "managedFields": entries, "annotations": {suspension.ANNOTATION: note}}
@@ -113,6 +116,13 @@ def test_what_a_chart_or_gitops_sets_is_refused_and_force_says_what_to_do_next(
     assert called(server, "suspend", "--force") == 0
     assert server.value
     assert "set suspend: true in the values and upgrade before" in capsys.readouterr().out
+
+
+def test_a_default_that_helm_3_or_argo_cd_own_is_in_nobodys_way(capsys: pytest.CaptureFixture[str]) -> None:
+    server = Server(False, "helm:Update")
+    assert called(server, "suspend") == 0
+    assert (server.value, server.owners) == (True, {suspension.MANAGER: True})
+    assert "by force" not in capsys.readouterr().out
 
 
 def test_what_the_values_suspend_is_not_resumed_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
