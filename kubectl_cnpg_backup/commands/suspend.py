@@ -102,8 +102,9 @@ def _resume(session: Session, cronjob: CronJob) -> tuple[str, bool]:
         left = cluster.apply_cronjob(suspension.applied(cronjob.source, suspend=False), force=True, dry_run=dry_run)
         left = left if dry_run else cluster.apply_cronjob(nothing, force=False, dry_run=False)
     if _still(left):
+        owners = _named(suspension.managers(left))
         raise RefusedError(
-            f"the values of the release suspend it: its field spec.suspend belongs to {_named(suspension.managers(left))}",
+            f"the values of the release suspend it: its field spec.suspend belongs to {owners}",
             suspension.IN_VALUES,
         )
     return "resumed", False

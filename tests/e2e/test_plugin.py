@@ -137,6 +137,34 @@ def test_a_run_of_one_database_is_followed_to_its_table_and_leaves_the_others_al
     assert len(site.backups("authelia")) == len(before["authelia"])
 
 
+def test_a_backup_is_described_and_its_tables_are_those_of_the_database(site: Site) -> None:
+    newest = site.backups("authelia")[0]
+    described = site.document("describe", "authelia")
+    assert described["backup"]["name"] == newest["name"]
+    assert described["metadata"]["dbname"] == "authelia"
+    assert described["deletion"]["reason"]
+    text = site.run("describe", newest["name"]).stdout
+    assert re.search(r"^deleted +about .*if a run succeeds every 2h", text, re.MULTILINE), text
+    found = site.document("tables", newest["name"], "--rows")["tables"]
+    live = sql(
+        site.cluster, site.namespace, "authelia-postgresql-cnpg-1",
+        "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE relkind IN ('r', 'p') AND nspname = 'public'", "authelia",
+    )  # fmt: skip
+    assert sorted(one["name"] for one in found if one["schema"] == "public") == live.split()
+    assert all(one["rows"] is not None for one in found if one["entry"] is not None)
+    done = site.run("tables", "autelia")
+    assert done.returncode == 1
+    assert "the volume has no database 'autelia'; did you mean 'authelia'?" in done.stderr
+
+
+def test_a_bundle_for_support_has_the_log_of_the_last_run_and_the_volume(site: Site, tmp_path: Path) -> None:
+    target = tmp_path / "bundle.tar.gz"
+    document = site.document("support-bundle", "--to", str(target))
+    assert any(name.endswith("/retention.log") for name in document["files"]), document
+    assert {"volume.json", "status.json", "events.json"} <= set(document["files"])
+
+
 def test_a_run_that_fails_ends_with_why_and_exit_code_1(site: Site) -> None:
     done = site.run("run", "--database", SLEEPER)
     assert done.returncode == 1, done.stdout + done.stderr

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -427,6 +429,40 @@ def test_a_missed_run_of_a_schedule_that_was_suspended_then_is_not_reported(helm
         if entry["manager"] == suspension.MANAGER and "f:spec" in entry["fieldsV1"]
     ]  # fmt: skip
     assert times, "nothing shows when the schedule was resumed"
+
+
+def test_a_bundle_for_support_has_what_helps_and_no_secret_of_the_namespace(server: ApiServer, tmp_path: Path) -> None:
+    canary = "CanaryOfTheNamespace"
+    secrets = [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"password": canary}}
+        for name in ("authelia-postgresql-cnpg-app", "sh.helm.release.v1.cnpg-backup.v1")
+    ]
+    server.apply(*secrets, namespace="default")
+    server.kubectl("annotate", "cronjob", CRONJOB, f"vault.example.org/x={canary}", "--overwrite")
+    ended(server, "run", f"1 of 1 databases failed\nkutt failed (no backup): password={canary}", 1)
+    server.kubectl("annotate", "pod", "run-x", f"x={canary}")
+    event = {
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "run-x.1"}, "reason": "Failed", "type": "Warning",
+        "involvedObject": {"kind": "Pod", "name": "run-x", "namespace": "default"},
+        "message": f"Error: PGPASSWORD={canary}",
+    }  # fmt: skip
+    server.apply(event, namespace="default")
+    target = tmp_path / "bundle.tar.gz"
+    done = plugin(server, "support-bundle", "--no-volume", "--to", str(target), "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert canary not in done.stdout + done.stderr
+    with tarfile.open(target) as tar:
+        files = {one.name.partition("/")[2]: one for one in tar.getmembers()}
+        texts = {name: (tar.extractfile(one) or io.BytesIO()).read().decode() for name, one in files.items()}
+    assert [name for name, text in texts.items() if canary in text] == []
+    assert set(json.loads(done.stdout)["files"]) == set(texts)
+    assert "PGPASSWORD=(left out)" in texts["events.json"]
+    assert '"run-x"' in texts["objects/pods.json"]
+    assert {"doctor.json", "status.json", "version.json"} <= set(texts)
+    assert json.loads(texts["status.json"])["databases"]
+    for name in ("authelia-postgresql-cnpg-app", "sh.helm.release.v1.cnpg-backup.v1"):
+        server.kubectl("delete", "secret", name)
+    server.kubectl("annotate", "cronjob", CRONJOB, "vault.example.org/x-")
 
 
 def test_jsonpath_prints_what_kubectl_prints(server: ApiServer) -> None:
