@@ -146,11 +146,11 @@ def test_a_backup_is_described_and_its_tables_are_those_of_the_database(site: Si
     text = site.run("describe", newest["name"]).stdout
     assert re.search(r"^deleted +about .*if a run succeeds every 2h", text, re.MULTILINE), text
     found = site.document("tables", newest["name"], "--rows")["tables"]
-    live = sql(
-        site.cluster, site.namespace, "authelia-postgresql-cnpg-1",
+    query = (
         "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
-        " WHERE relkind IN ('r', 'p') AND nspname = 'public'", "authelia",
-    )  # fmt: skip
+        " WHERE relkind IN ('r', 'p') AND nspname = 'public'"
+    )
+    live = sql(site.cluster, site.namespace, "authelia-postgresql-cnpg-1", "authelia", query)
     assert sorted(one["name"] for one in found if one["schema"] == "public") == live.split()
     assert all(one["rows"] is not None for one in found if one["entry"] is not None)
     done = site.run("tables", "autelia")
