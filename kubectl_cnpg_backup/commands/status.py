@@ -1,6 +1,6 @@
 """`status`: the databases, the volume, and what is wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kubectl_cnpg_backup.cluster.inspector import ROOT, error_lines
@@ -15,7 +15,7 @@ from kubectl_cnpg_backup.commands.common import (
 from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.commands.watching import add_watch, runs_of, watch
 from kubectl_cnpg_backup.errors import ForbiddenError
-from kubectl_cnpg_backup.model.release import clusters_of, databases_in
+from kubectl_cnpg_backup.model.release import Run, clusters_of, databases_in
 from kubectl_cnpg_backup.model.status import Status, VolumeReport, database_document, describe, document
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -64,8 +64,10 @@ def _describe(
     configured: Mapping[str, tuple[str, ...]],
     has_superuser: Mapping[str, bool | None],
     report: VolumeReport | None,
+    runs: Sequence[Run] | None = None,
 ) -> Status:
-    return describe(session.release, configured, session.runs_and_others(), report, session.now, has_superuser)
+    runs = session.runs_and_others() if runs is None else runs
+    return describe(session.release, configured, runs, report, session.now, has_superuser)
 
 
 def status_of(session: Session, report: VolumeReport | None) -> Status:
@@ -77,10 +79,11 @@ def status_of(session: Session, report: VolumeReport | None) -> Status:
 def _show(session: Session) -> int:
     screen, order = session.screen, sorted_by(session, tables.STATUS)
     with screen.waiting("status: asking the API server"):
-        release = session.release
+        # The runs come first: the pod that looks at the volume is none of them.
+        release, runs = session.release, session.runs_and_others()
         configured, clusters = _configured(session)
         report = None if session.options.no_volume else look(session)
-    found = _describe(session, configured, superusers(session, clusters), report)
+    found = _describe(session, configured, superusers(session, clusters), report, runs)
     databases = sorted(found.databases, key=lambda one: order(database_document(one, session.now)))
     found = replace(found, databases=tuple(databases))
     code = ExitCode.FAILED if found.problems else ExitCode.DONE

@@ -17,7 +17,7 @@ _FIRST_IN_VALUES = "set suspend: true in the values and upgrade"
 def add(commands: Commands) -> None:
     """Add both commands."""
     command = add_command(
-        commands, "suspend", "Stop the scheduled runs, and so all pruning; backups by hand still work.", run_suspend
+        commands, "suspend", "Stop the scheduled runs, and so the pruning; runs by hand still work.", run_suspend
     )
     command.add_argument("--reason", default="", help="why, in your own words; `status` shows it")
     command.add_argument(

@@ -41,7 +41,7 @@ _ANNOTATIONS = (
     "batch.kubernetes.io/cronjob-scheduled-timestamp",
 )
 """Annotations whose values may stay."""
-_CONTAINERS = re.compile(r"(dump|retention|choose|restore|inspect|record|(hand-over|drill)-\d+)")
+_CONTAINERS = re.compile(r"(check|dump|retention|choose|restore|inspect|record|(hand-over|drill)-\d+)")
 """The chart's own containers; all others were injected by something."""
 _VARIABLE = re.compile(r"(BACKUP|RESTORE|DRILL|PYTHON)[A-Z_]*|HOME|TZ")
 _CONTAINER_FIELDS = ("name", "image", "imagePullPolicy", "resources", "volumeMounts", "securityContext")

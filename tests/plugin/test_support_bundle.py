@@ -266,3 +266,25 @@ def test_the_fake_cluster_is_a_release_with_a_run() -> None:
     (run,) = read_runs(cluster.jobs(""), cluster.pods(""), found)
     assert (run.state, run.foreign) == ("succeeded", "")
     assert timedelta(0) < (run.finished or run.started) - run.started  # type: ignore[operator]
+
+
+def test_every_container_and_every_setting_of_the_chart_is_known() -> None:
+    """What is not known is left out: a new one has to be looked at."""
+    names, settings = set(), set()
+    for manifest in chart.render():
+        spec = pod_spec(manifest)
+        names |= {one["name"] for kind in ("initContainers", "containers") for one in spec.get(kind) or ()}
+        for name, content in (manifest.get("data") or {}).items():
+            if manifest["kind"] == "ConfigMap" and name.endswith(".conf"):
+                settings |= {line.partition("=")[0] for line in content.splitlines()}
+    assert {name for name in names if not redaction.is_own(name)} == set()
+    lines = "\n".join(f"{key}=known" for key in sorted(settings))
+    assert redaction.config_map({"data": {"a.conf": lines}})["data"]["a.conf"] == lines
+
+
+def pod_spec(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The spec of an object's pods."""
+    spec = manifest.get("spec") or {}
+    if manifest["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
+    return dict((spec.get("template") or {}).get("spec") or spec) if manifest["kind"] != "Pod" else dict(spec)
