@@ -96,18 +96,17 @@ def _resume(session: Session, cronjob: CronJob) -> tuple[str, bool]:
         return "not suspended", False
     cluster, dry_run = session.cluster, session.options.dry_run
     nothing = suspension.applied(cronjob.source)
+    if suspension.in_values(cronjob.source):
+        if not all(map(suspension.by_hand, suspension.managers(cronjob.source))):
+            # It stays suspended; but once the values no longer say so, nothing of the plugin's keeps it so.
+            cluster.apply_cronjob(nothing, force=False, dry_run=dry_run)
+        raise RefusedError("the values of the release suspend it", suspension.IN_VALUES)
     left = cluster.apply_cronjob(nothing, force=False, dry_run=dry_run)
-    if _still(left) and all(map(suspension.by_hand, suspension.managers(left))):
+    if _still(left):
         # Someone has patched it: the field becomes the plugin's, and then nobody's.
         left = cluster.apply_cronjob(suspension.applied(cronjob.source, suspend=False), force=True, dry_run=dry_run)
         left = left if dry_run else cluster.apply_cronjob(nothing, force=False, dry_run=False)
-    if _still(left):
-        owners = _named(suspension.managers(left))
-        raise RefusedError(
-            f"the values of the release suspend it: its field spec.suspend belongs to {owners}",
-            suspension.IN_VALUES,
-        )
-    return "resumed", False
+    return "resumed", _still(left)
 
 
 def _still(cronjob: Object) -> bool:

@@ -18,6 +18,9 @@ MANAGER = "cnpg-backup"
 ANNOTATION = "cnpg-backup/suspended"
 """When the plugin has suspended a CronJob, and after a blank why."""
 
+BY_VALUES = "cnpg-backup/suspended-by"
+"""The chart's annotation of a CronJob that its values suspend."""
+
 IN_VALUES = "set suspend: false (of the release, or suspended: false of its databases) and upgrade"
 RESUME = "kubectl cnpg-backup resume"
 
@@ -56,6 +59,11 @@ def appliers(cronjob: Object) -> list[str]:
     return managers(cronjob, "Apply")
 
 
+def in_values(cronjob: Object) -> bool:
+    """Tell whether the values of the release suspend a CronJob: the chart says so, or it was not done by hand."""
+    return BY_VALUES in dig(cronjob, "metadata", "annotations") or not all(map(by_hand, managers(cronjob)))
+
+
 def by_hand(manager: str) -> bool:
     """Tell whether someone has set the field: with kubectl, or with the plugin."""
     return manager == MANAGER or manager.startswith("kubectl")
@@ -68,12 +76,8 @@ def explained(cronjob: Object) -> PluginError:
     at = parse_time(since)
     known = f" since {at:%Y-%m-%d %H:%M}Z" if at else ""
     why = f" ({shown(reason)})" if at and reason else ""
-    owners = managers(cronjob)
-    hands = [one for one in owners if by_hand(one)]
-    if hands and len(hands) == len(owners):
-        remedy = RESUME
-    elif hands:
-        remedy = f"{IN_VALUES}, then: {RESUME}"
-    else:
-        remedy = IN_VALUES
+    hands = any(map(by_hand, managers(cronjob)))
+    if not hands:
+        return PluginError(f"its schedule is suspended{known}{why}", IN_VALUES)
+    remedy = f"{IN_VALUES}, then: {RESUME}" if in_values(cronjob) else RESUME
     return PluginError(f"its schedule is suspended{known}{why}", remedy)

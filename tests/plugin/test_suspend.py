@@ -18,7 +18,7 @@ from kubectl_cnpg_backup.session import Session
 from tests.plugin.common import NOW, objects
 
 
-def cronjob(*managers: str, note: str = "", suspended: bool = True) -> dict[str, Any]:
+def cronjob(*managers: str, note: str = "", suspended: bool = True, **more: str) -> dict[str, Any]:
     """The CronJob that backs up, as these have set its field `suspend`."""
     (found,) = [one for one in objects("CronJob") if one["metadata"]["name"] == "cnpg-pg-dump-backup"]
     fields: dict[str, Any] = {"f:spec": {"f:suspend": {}}}
@@ -28,7 +28,7 @@ def cronjob(*managers: str, note: str = "", suspended: bool = True) -> dict[str,
         entries.append({"manager": manager, "operation": operation or "Apply", "fieldsV1": fields})
     entries.append({"manager": "helm", "fieldsV1": {"f:spec": {"f:schedule": {}}}})
     entries.append({"manager": "controller", "subresource": "status", "fieldsV1": fields})
-    metadata = {**found["metadata"], "managedFields": entries, "annotations": {suspension.ANNOTATION: note}}
+    metadata = {**found["metadata"], "managedFields": entries, "annotations": {suspension.ANNOTATION: note, **more}}
     return {**found, "metadata": metadata, "spec": {**found["spec"], "suspend": suspended}}
 
 
@@ -66,11 +66,12 @@ class Server:
     def __init__(self, suspended: bool, *managers: str) -> None:
         self.owners = dict.fromkeys(managers, suspended)
         self.value = suspended
+        self.annotations: dict[str, str] = {}
         self.applies: list[tuple[dict[str, Any], bool]] = []
 
     def cronjobs(self, selector: str) -> list[dict[str, Any]]:  # noqa: ARG002
         others = [one for one in objects("CronJob") if one["metadata"]["name"] != "cnpg-pg-dump-backup"]
-        return [cronjob(*self.owners, suspended=self.value), *others]
+        return [cronjob(*self.owners, suspended=self.value, **self.annotations), *others]
 
     def apply_cronjob(self, intent: dict[str, Any], *, force: bool, dry_run: bool) -> dict[str, Any]:
         wanted = intent["spec"].get("suspend")
@@ -130,6 +131,14 @@ def test_what_the_values_suspend_is_not_resumed_by_hand(capsys: pytest.CaptureFi
     assert called(server, "resume") == 3
     assert server.value
     assert "the values of the release suspend it" in capsys.readouterr().out
+
+
+def test_what_the_chart_says_of_its_values_counts_where_helm_3_owns_nothing() -> None:
+    server = Server(True, suspension.MANAGER)
+    suspended = next(one for one in objects("CronJob", "suspended") if one["metadata"]["name"] == "cnpg-pg-dump-backup")
+    server.annotations = suspended["metadata"]["annotations"]
+    assert called(server, "resume") == 3
+    assert server.value
 
 
 def test_what_someone_has_patched_is_resumed_without_a_trace() -> None:
