@@ -1,7 +1,7 @@
 """`status`: the databases, the volume, and what is wrong."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from kubectl_cnpg_backup.cluster.inspector import ROOT, error_lines
 from kubectl_cnpg_backup.commands.common import (
@@ -15,7 +15,7 @@ from kubectl_cnpg_backup.commands.common import (
 from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.commands.watching import add_watch, runs_of, watch
 from kubectl_cnpg_backup.errors import ForbiddenError
-from kubectl_cnpg_backup.model.release import Run, clusters_of, databases_in
+from kubectl_cnpg_backup.model.release import Run, clusters_of, databases_in, entries_in
 from kubectl_cnpg_backup.model.status import Status, VolumeReport, database_document, describe, document
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
@@ -42,38 +42,55 @@ def run(session: Session) -> int:
 
 def _essence(session: Session) -> object:
     """Return what the API server knows of the status, without ages, which change all the time."""
-    found = _describe(session, _configured(session, silent=True)[0], {}, None)
+    found = _describe(session, _configured(session, silent=True), {}, None)
     databases = [(database.name, database.state, database.newest) for database in found.databases]
     return databases, {(one.subject, one.remedy) for one in found.problems}, runs_of(session)
 
 
-def _configured(session: Session, *, silent: bool = False) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    """Return the databases of each CronJob, and the cluster of each database; none where this user may not read it."""
+@dataclass(frozen=True, slots=True)
+class _Configured:
+    """What the configuration names; nothing where this user may not read it.
+
+    Attributes:
+        databases: The databases of each CronJob.
+        clusters: The cluster of each database.
+        entries: What of `databases` means all databases of a cluster.
+    """
+
+    databases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    entries: frozenset[str] = frozenset()
+
+
+def _configured(session: Session, *, silent: bool = False) -> _Configured:
     try:
         configs = session.configs()
     except ForbiddenError as error:
         if not silent:
             session.screen.note(f"cannot read which databases are configured: {error}")
-        return {}, {}
-    configured = {name: databases_in(config) for name, config in configs.items()}
-    return configured, clusters_of(session.release, configs)
+        return _Configured()
+    return _Configured(
+        {name: databases_in(config) for name, config in configs.items()},
+        clusters_of(session.release, configs),
+        frozenset(name for config in configs.values() for name in entries_in(config)),
+    )
 
 
 def _describe(
     session: Session,
-    configured: Mapping[str, tuple[str, ...]],
+    configured: _Configured,
     has_superuser: Mapping[str, bool | None],
     report: VolumeReport | None,
     runs: Sequence[Run] | None = None,
 ) -> Status:
     runs = session.runs_and_others() if runs is None else runs
-    return describe(session.release, configured, runs, report, session.now, has_superuser)
+    return describe(session.release, configured.databases, runs, report, session.now, has_superuser, configured.entries)
 
 
 def status_of(session: Session, report: VolumeReport | None) -> Status:
     """Return the status of the release, with what was found on the volume."""
-    configured, clusters = _configured(session)
-    return _describe(session, configured, superusers(session, clusters), report)
+    configured = _configured(session)
+    return _describe(session, configured, superusers(session, configured.clusters), report)
 
 
 def _show(session: Session) -> int:
@@ -81,9 +98,9 @@ def _show(session: Session) -> int:
     with screen.waiting("status: asking the API server"):
         # The runs come first: the pod that looks at the volume is none of them.
         release, runs = session.release, session.runs_and_others()
-        configured, clusters = _configured(session)
+        configured = _configured(session)
         report = None if session.options.no_volume else look(session)
-    found = _describe(session, configured, superusers(session, clusters), report, runs)
+    found = _describe(session, configured, superusers(session, configured.clusters), report, runs)
     databases = sorted(found.databases, key=lambda one: order(database_document(one, session.now)))
     found = replace(found, databases=tuple(databases))
     code = ExitCode.FAILED if found.problems else ExitCode.DONE
@@ -97,7 +114,7 @@ def _show(session: Session) -> int:
     if found.volume is not None:
         screen.line()
         screen.line(tables.volume_line(found))
-    for line in tables.restore_lines(found, clusters):
+    for line in tables.restore_lines(found, configured.clusters):
         screen.line(line)
     if found.problems:
         screen.line()
