@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from retention.errors import ConfigError
 from retention.text import shown
 
-REPEATABLE = frozenset({"extra_arg", "warning"})
+REPEATABLE = frozenset({"exclude", "extra_arg", "warning"})
 
 
 @dataclass(frozen=True, slots=True)

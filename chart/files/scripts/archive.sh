@@ -12,7 +12,7 @@ count_rows() {
     rm -f "$listing"
     return 1
   fi
-  awk -v apostrophe="'" "$row_counter" "$listing" - <&6 >"$facts.rows" 2>/dev/null 5>&- 6<&- &
+  awk -v apostrophe="'" -v each="${each-}" "$row_counter" "$listing" - <&6 >"$facts.rows" 2>/dev/null 5>&- 6<&- &
   counter=$! code=0
   exec 6<&-
   set -- "$1" --section=data -f -
@@ -50,12 +50,16 @@ row_counter='
     if ($0 != "\\.") rows++
     else {
       copying = 0
+      found[blocks] = rows - before
       if (!(data[blocks] in own)) rows = before
     }
     next
   }
   FNR == NR {
-    if (match($0, /^[0-9]+; [0-9]+ [0-9]+ TABLE DATA /)) data[++entries] = substr($0, RLENGTH + 1)
+    if (match($0, /^[0-9]+; [0-9]+ [0-9]+ TABLE DATA /)) {
+      data[++entries] = substr($0, RLENGTH + 1)
+      number[entries] = $0 + 0
+    }
     else if (match($0, /^[0-9]+; [0-9]+ [0-9]+ TABLE /)) own[substr($0, RLENGTH + 1)]
     next
   }
@@ -77,7 +81,11 @@ row_counter='
       before = rows
     }
   }
-  END { if (!copying && blocks == entries) printf "%.0f\n", rows }
+  END {
+    if (copying || blocks != entries) exit
+    if (!each) printf "%.0f\n", rows
+    for (entry = 1; each && entry <= entries; entry++) printf "%d\t%.0f\n", number[entry], found[entry]
+  }
 '
 
 jobs_for() {

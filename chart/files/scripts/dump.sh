@@ -13,6 +13,7 @@ export LC_ALL
 . "${0%/*}/check.sh"
 . "${0%/*}/probe.sh"
 . "${0%/*}/outlook.sh"
+. "${0%/*}/every.sh"
 
 allowed_extra_arg() {
   case $1 in
@@ -254,7 +255,7 @@ dump_globals() {
 
 begin() {
   database=$1 limit=$2 deadline=$3 started=$(now)
-  conf=$BACKUP_CONFIG/$database.conf dir=$BACKUP_ROOT/$database
+  conf=${4:-$BACKUP_CONFIG/$database.conf} dir=$BACKUP_ROOT/$database
   stderr=$BACKUP_RUN/$database.stderr facts=$BACKUP_RUN/$database.facts
   credentials_of="its Secret" ca_of="its CA Secret"
   conf_cluster='' conf_namespace='' conf_dbname='' conf_standby_host=''
@@ -303,6 +304,7 @@ work() {
   trap 'trap "" TERM; end_child; exit 143' TERM
   for conf in "$BACKUP_CONFIG"/*.conf; do
     name_database "$conf"
+    [ ! -e "$BACKUP_RESULTS/$database.result" ] || continue
     claim || continue
     limit_of "$conf"
     if [ "$limit" -le 0 ]; then
@@ -374,9 +376,8 @@ check_environment() {
   for folder in "$BACKUP_ROOT" "$BACKUP_CONFIG" "$BACKUP_RUN" "$BACKUP_RESULTS"; do
     [ -d "$folder" ] || usage "$folder is not a directory; is its volume mounted?"
   done
-  for conf in "$BACKUP_CONFIG"/*.conf; do
-    [ -e "$conf" ] || usage "no database is configured: there is no *.conf in $BACKUP_CONFIG"
-  done
+  set -- "$BACKUP_CONFIG"/*.conf "$BACKUP_CONFIG"/*.all
+  [ -e "$1" ] || [ -e "$2" ] || usage "no database is configured: there is no *.conf in $BACKUP_CONFIG"
 }
 
 main() {
@@ -392,12 +393,17 @@ main() {
       check_database "$2" "$3" "$4"
       return
       ;;
+    --list)
+      list_databases "$2" "$3" "$4"
+      return
+      ;;
     *) usage "unknown argument '$1'" ;;
   esac
   check_environment
   run_deadline=$(($(seconds) + BACKUP_TIMEOUT)) claims=$BACKUP_RUN/claims workers=
   mkdir -p "$claims" 2>/dev/null || :
   trap stop TERM INT
+  resolve_entries
   while [ "$BACKUP_PARALLEL" -gt 0 ]; do
     work &
     workers="$workers $!"

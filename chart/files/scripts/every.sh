@@ -1,15 +1,5 @@
 #!/bin/sh
-# All databases of a cluster (`databases: "*"`): which directory belongs to which of them, and their configurations. Sourced by dump.sh
-# and restore.sh; on its own it does nothing.
-#
-# Such an entry is a file <entry>.all of the configuration: what a <database>.conf has, and `exclude` lines. Each run asks the cluster
-# and writes a plain <directory>.conf for each database. An entry's name has no dot: in `<entry>.<database>` the first one ends it.
-#
-# shellcheck disable=SC2034,SC2154 # variables are set for, or by, dump.sh, restore.sh and lib.sh
-
-# Set `directory` to the name of a database's directory: directory_of ENTRY DATABASE. A name of lower-case letters, digits, - and _
-# stays readable: <entry>.<database>. Of any other one, or one that is too long, the characters that fit stay, and a hash of its
-# bytes follows: <entry>.<characters>.<hash>. No two databases have the same directory, since only the second form has two dots.
+# Comments are left out here; they are in scripts/every.sh of the project.
 directory_of() {
   directory=$1.$2
   case $2 in
@@ -21,35 +11,28 @@ directory_of() {
   directory=$1.${directory:-db}.$hash
 }
 
-# Print the configuration of one database of an entry: conf_of ENTRY DIRECTORY DATABASE. `template` is what they share.
-conf_of() { printf 'database=%s\ndbname=%s\nentry=%s\n%s\n' "$2" "$3" "$1" "$template"; }
+settings_of() { printf 'database=%s\ndbname=%s\nentry=%s\n%s\n' "$2" "$3" "$1" "$template"; }
 
 read_template() { template=$(grep -v '^\(database\|dbname\|exclude\)=' "$1"); }
 
-# Whether an entry of the configuration leaves out a database.
 is_excluded() {
   while IFS= read -r line || [ -n "$line" ]; do
     case $line in exclude=*) ;; *) continue ;; esac
-    # shellcheck disable=SC2254 # it is a pattern
     case $1 in ${line#exclude=}) return 0 ;; esac
   done <"$conf"
   return 1
 }
 
-# Whether a restore has made a database next to its target: it is unfinished, or has the content of the target, old or new.
 is_left_by_restore() {
   case $1 in *_restoring_$moments | *_before_$moments | *_restored_$moments) ;; *) return 1 ;; esac
 }
 moments=$(printf '[0-9]%.0s' 1 2 3 4 5 6 7 8)_$(printf '[0-9]%.0s' 1 2 3 4 5 6)
 
-# Whether this run is for a database of an entry: is_wanted ENTRY DIRECTORY. BACKUP_ONLY names directories, separated by blanks: of
-# their entries, no others are backed up.
 is_wanted() {
   case " ${BACKUP_ONLY-} " in *" $1."*) ;; *) return 0 ;; esac
   case " $BACKUP_ONLY " in *" $2 "*) ;; *) return 1 ;; esac
 }
 
-# Why a database cannot be backed up because of its name, which configuration, metadata and logs could not contain.
 objection_to() {
   case $1 in
     *[[:cntrl:]]*) objection="its name holds a control character" ;;
@@ -68,8 +51,6 @@ objection_to() {
 c1_begin=$(printf '\302') c1_first=$(printf '\200') c1_last=$(printf '\237')
 line_separator=$(printf '\342\200\250') paragraph_separator=$(printf '\342\200\251')
 
-# Ask the cluster of an entry for its databases, and write the configuration of each: list_databases ENTRY LIMIT DEADLINE. The
-# names come as hexadecimal numbers: they may hold line ends, and need not be of one encoding.
 list_databases() {
   begin "$1" "$2" "$3" "$BACKUP_CONFIG/$1.all"
   set_credentials
@@ -103,7 +84,7 @@ list_databases() {
     if objection_to "$name"; then
       refuse_name
     else
-      conf_of "$entry" "$directory" "$name" | cat >"$BACKUP_CONFIG/$directory.conf" || fail "cannot write to $BACKUP_CONFIG"
+      settings_of "$entry" "$directory" "$name" | cat >"$BACKUP_CONFIG/$directory.conf" || fail "cannot write to $BACKUP_CONFIG"
     fi
   done 3<"$facts.list"
   [ "$found" != 0 ] ||
@@ -113,22 +94,19 @@ list_databases() {
   trap - EXIT
 }
 
-# Report a database whose name is in the way as failed, alone.
 refuse_name() {
   shown=$(as_utf8 "$(printf %s "$name" | tr '[:cntrl:]' '?')")
-  conf_of "$entry" "$directory" '?' | cat >"$BACKUP_CONFIG/$directory.conf" || fail "cannot write to $BACKUP_CONFIG"
+  settings_of "$entry" "$directory" '?' | cat >"$BACKUP_CONFIG/$directory.conf" || fail "cannot write to $BACKUP_CONFIG"
   (database=$directory && write_failure "$directory.result" failed "database '$shown' cannot be backed up: $objection" \
     "ALTER DATABASE … RENAME, or exclude it")
 }
 
-# Replace the configuration by one in which every entry has become its databases. `retention finish` reads the same folder.
 resolve_entries() {
   set -- "$BACKUP_CONFIG"/*.all
   [ -e "$1" ] || return 0
   resolved=$BACKUP_RESULTS/config
   { mkdir -p "$resolved" && cp "$BACKUP_CONFIG"/*.* "$resolved/"; } || usage "the configuration cannot be copied to $resolved"
   BACKUP_CONFIG=$resolved && export BACKUP_CONFIG
-  # All at once, so that a cluster that does not answer does not keep the others waiting.
   for conf in "$resolved"/*.all; do
     entry=${conf##*/} && entry=${entry%.all}
     list_in_background &
@@ -157,12 +135,11 @@ list_in_background() {
   wait "$child" || :
 }
 
-# The databases of an entry that have a directory and no configuration: report_others ENTRY STATE ERROR REMEDY.
 report_others() {
   for dir in "$BACKUP_ROOT/$1".*/; do
     database=${dir%/} && database=${database##*/}
     [ -d "$dir" ] && is_wanted "$1" "$database" && [ ! -e "$BACKUP_CONFIG/$database.conf" ] && [ ! -e "$BACKUP_CONFIG/.$database.excluded" ] || continue
-    conf_of "$1" "$database" '?' | cat >"$BACKUP_CONFIG/$database.conf" || continue
+    settings_of "$1" "$database" '?' | cat >"$BACKUP_CONFIG/$database.conf" || continue
     pairs=''
     put database "$database"
     put_failure "$2" "$3" "$4"
@@ -172,7 +149,6 @@ report_others() {
   done
 }
 
-# A run for a database that its entry does not find ends here, before any dump: its name may be mistyped.
 require_wanted() {
   for name in ${BACKUP_ONLY-}; do
     case $name in "$1".*) ;; *) continue ;; esac
@@ -181,13 +157,11 @@ require_wanted() {
   done
 }
 
-# Nothing is dumped of these, and nothing deleted: `retention finish` still publishes what an earlier run has staged.
 report_vanished() {
   report_others "$1" vanished "the cluster no longer has this database, or it accepts no connections: its backups stay" \
     "once you no longer need them, remove the folder"
 }
 
-# The list of an entry failed, and so each of its databases that is known from the volume.
 report_unlisted() {
   entry=$1
   [ -e "$BACKUP_RESULTS/$entry.result" ] ||
@@ -198,8 +172,7 @@ report_unlisted() {
   report_others "$entry" failed "the databases of its cluster could not be listed: $found_error" "$found_remedy"
 }
 
-# Write the configuration of the database that is restored, if its entry is configured; it is then in $conf.
-conf_of_entry() {
+settings_of_entry() {
   entry=${database%%.*}
   [ -f "$BACKUP_CONFIG/$entry.all" ] || return 1
   directory_of "$entry" "$req_dbname"
@@ -207,5 +180,5 @@ conf_of_entry() {
     usage "$req_base.dump is of database '$req_dbname', which belongs into folder '$directory': move it there, and adopt it"
   read_template "$BACKUP_CONFIG/$entry.all"
   conf=$BACKUP_RUN/$database.conf
-  conf_of "$entry" "$database" "$req_dbname" >"$conf"
+  settings_of "$entry" "$database" "$req_dbname" >"$conf"
 }

@@ -95,19 +95,31 @@ select_databases() {
   selected=$BACKUP_RESULTS/first
   mkdir -p "$selected"
   count=0
-  for file in "$BACKUP_CONFIG"/*.conf; do
-    database=${file##*/} && database=${database%.conf}
+  for file in "$BACKUP_CONFIG"/*.conf "$BACKUP_CONFIG"/*.all; do
+    [ -e "$file" ] || continue
+    name=${file##*/} && database=${name%.*}
     dir=$BACKUP_ROOT/$database
     newest_archive
+    case $name in *.all) newest_of_entry ;; esac
     if [ -n "$newest" ]; then
       log "$database" "it has a backup: ${newest##*/}"
       continue
     fi
-    for part in "$database.conf" "$database.policy.json" policy.json; do
+    for part in "$name" "$database.policy.json" policy.json; do
       [ ! -e "$BACKUP_CONFIG/$part" ] || cat "$BACKUP_CONFIG/$part" >"$selected/$part"
     done
     count=$((count + 1))
   done
+}
+
+newest_of_entry() {
+  for folder in "$BACKUP_ROOT/$database."*/; do
+    database=${folder%/} && database=${database##*/}
+    dir=$BACKUP_ROOT/$database
+    newest_archive
+    [ -z "$newest" ] || break
+  done
+  database=${name%.*}
 }
 
 main() {

@@ -152,7 +152,7 @@ read_pairs() {
 }
 
 read_config() {
-  conf_username=''
+  conf_username='' conf_entry=''
   read_pairs conf_ "$conf" database cluster namespace dbname host port sslmode "$@" ||
     case $problem in
       *"control character") fail "$conf: $problem" "correct it in the chart's values" ;;
@@ -170,7 +170,7 @@ check_numbers() {
 }
 
 set_credentials() {
-  own=$BACKUP_CREDENTIALS/$database
+  own=$BACKUP_CREDENTIALS/${conf_entry:-$database}
   PGUSER=
   [ -n "${1-}" ] || PGUSER=$conf_username
   [ -n "$PGUSER" ] || PGUSER=$(cat "$own/${1-}username" 2>/dev/null) || :

@@ -19,6 +19,7 @@ export LC_ALL
 . "${0%/*}/owners.sh"
 . "${0%/*}/target.sh"
 . "${0%/*}/settings.sh"
+. "${0%/*}/every.sh"
 . "${0%/*}/extensions.sh"
 
 watcher='' feeder='' holder='' made='' roles_made='' target_state='' found_rows=''
@@ -131,13 +132,14 @@ begin() {
   conf=$BACKUP_CONFIG/$database.conf archive=$BACKUP_ROOT/$database/$req_base.dump
   stderr=$BACKUP_RUN/stderr facts=$BACKUP_RUN/facts list=$BACKUP_RESULTS/list
   credentials_of="its Secret" ca_of="its CA Secret" began=$(seconds)
-  [ -f "$conf" ] || usage "$conf does not exist: this restore knows only the databases of its own CronJob"
+  [ -f "$conf" ] || settings_of_entry ||
+    usage "$conf does not exist: this restore knows only the databases of its own CronJob"
   trap on_term TERM INT
   read_config
   use_other_cluster
   read_options
   credentials_of="the owner's Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
-  if [ -s "$BACKUP_CREDENTIALS/$database/superuser-password" ]; then
+  if [ -s "$BACKUP_CREDENTIALS/${conf_entry:-$database}/superuser-password" ]; then
     credentials_of="the superuser's Secret of cluster $conf_cluster"
     set_credentials superuser-
   else

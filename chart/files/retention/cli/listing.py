@@ -56,19 +56,19 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _document(listed: _Listed, now: datetime) -> dict[str, object]:
-    found, fates = listed.found, _fates(listed.decision)
+    found, ends = listed.found, fates(listed.decision)
     return {
         "database": found.database,
         "full_bytes": _full_bytes(listed.rules, found, now),
         "backups": [
-            _backup_document(backup, fates[backup.name], evidence, now)
+            backup_document(backup, ends[backup.name], evidence, now)
             for backup, evidence in zip(found.backups, listed.evidence, strict=True)
         ],
         "ignored": [{"name": finding.name, "reason": finding.reason} for finding in found.not_counted()],
     }
 
 
-def _backup_document(backup: Backup, fate: tuple[str, str], evidence: Evidence, now: datetime) -> dict[str, object]:
+def backup_document(backup: Backup, fate: tuple[str, str], evidence: Evidence, now: datetime) -> dict[str, object]:
     tier, reason = fate
     return {
         "name": backup.name,
@@ -101,12 +101,12 @@ def _full_bytes(rules: Rules, found: Scan, now: datetime) -> int:
 
 
 def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
-    fates = _fates(decision)
+    ends = fates(decision)
     total = format_size(sum(backup.bytes for backup in found.backups))
     print(f"{found.database}: {len(found.backups)} backups, {total}")
     rows = []
     for backup in found.backups:
-        tier, reason = fates[backup.name]
+        tier, reason = ends[backup.name]
         rows.append((format_age(now - backup.time), format_size(backup.bytes), tier, backup.name, reason))
     if rows:
         print(table(("AGE", "SIZE", "TIER", "NAME", "WHY"), rows))
@@ -114,7 +114,7 @@ def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
         print(f"ignored {finding.name}: {finding.reason}")
 
 
-def _fates(decision: Decision) -> dict[str, tuple[str, str]]:
+def fates(decision: Decision) -> dict[str, tuple[str, str]]:
     fates = {kept.name: (kept.tier, kept.reason) for kept in decision.keep}
     fates |= {gone.name: ("-", f"next prune deletes it: {gone.reason}") for gone in decision.delete}
     return fates

@@ -4,7 +4,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from retention.cli import adopt, clean, listing, pin, plan, pod, simulate, status, verify
+from retention.cli import adopt, clean, describe, listing, pin, plan, pod, simulate, status, verify
 from retention.cli.common import EPILOG, Parser, print_error, silence_output
 from retention.errors import ExitCode, RetentionError, unexpected
 from retention.volume.folder import volume_error
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (plan, listing, status, verify, pin, adopt, clean, simulate, pod):
+    for module in (plan, listing, describe, status, verify, pin, adopt, clean, simulate, pod):
         module.add(commands)
     return parser
 

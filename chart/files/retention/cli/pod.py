@@ -2,6 +2,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import random
 import signal
 from datetime import datetime, timedelta
@@ -117,6 +118,9 @@ def _add_choose(commands: Commands) -> None:
     _add_root(command)
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("--database", metavar="NAME", help="database to restore")
+    command.add_argument(
+        "--per-entry", type=int, default=0, metavar="N", help="for a drill: how many databases of an <entry>.all in DIR"
+    )
     which.add_argument(
         "--drill",
         type=Path,
@@ -184,7 +188,8 @@ def _choose_archive(options: argparse.Namespace) -> int:
 def _choose_sample(options: argparse.Namespace) -> int:
     now, chance = now_of(options), random.SystemRandom()
     with Folder.open(options.path) as root:
-        for database in config.databases_in(options.drill):
+        listed = config.databases_in(options.drill)
+        for database in [*listed, *_choose_from_entries(options, root)]:
             try:
                 with drill.open_database(root, database) as folder:
                     text = "there is no backup yet"
@@ -197,6 +202,32 @@ def _choose_sample(options: argparse.Namespace) -> int:
                 text = f"nothing can be selected: {error}"
             print(shown(f"{database}: {text}"), flush=True)
     return ExitCode.DONE
+
+
+def _choose_from_entries(options: argparse.Namespace, root: Folder) -> list[str]:
+    entries = config.entries_in(options.drill)
+    if not entries:
+        return []
+    content, present, chosen = status.read(root), scan_root(root).databases, []
+    drills = status.last_drills((content and status.parse(content)) or {})
+    only = os.environ.get("BACKUP_ONLY", "").split()
+    for entry in entries:
+        named = [name for name in only if config.entry_of(name) == entry]
+        for name in named:
+            if name not in present:
+                raise UsageError(f"{name}: there is no such database on the volume", "see: kubectl cnpg-backup list")
+        if len(named) > options.per_entry:
+            raise UsageError(
+                f"{entry}: {len(named)} databases are named, and a drill restores {options.per_entry} at most",
+                "name fewer of them, or raise drill.perEntry",
+            )
+        turn = named or choose.longest_undrilled(entry, present, drills, options.per_entry)
+        for number, database in enumerate(turn, 1):
+            choose.write_slot(options.requests, f"{entry}.slot-{number}", database)
+        others = sum(name.startswith(f"{entry}.") for name in present) - len(turn)
+        print(f"{entry}: {len(turn)} databases are drilled now, {others} in later drills", flush=True)
+        chosen += turn
+    return chosen
 
 
 def _choose_for_drill(
@@ -221,6 +252,9 @@ def _add_hand_over(commands: Commands) -> None:
     )
     _add_root(command)
     command.add_argument("--database", required=True, metavar="NAME", help="whose archives are handed over")
+    command.add_argument(
+        "--slot", default="", metavar="NAME", help="the folder that the container sees, if NAME is an <entry>.all"
+    )
     for option, text in (
         ("--config", "directory with <database>.conf"),
         ("--results", "directory with <base>.request; the container sees databases/NAME in it"),
@@ -250,7 +284,8 @@ def _hand_over(options: argparse.Namespace) -> int:
                 scratch_size=options.scratch_size,
                 seconds=options.seconds,
             )
-            handover.hand_over(places, options.database, now=now_of(options), log=Log(silent=False))
+            log = Log(silent=False)
+            handover.hand_over(places, options.database, slot=options.slot, now=now_of(options), log=log)
     except RetentionError as error:
         write_error_message(options, error)
         raise
@@ -270,7 +305,7 @@ def _add_drill(commands: Commands) -> None:
 def _drill(options: argparse.Namespace) -> int:
     now, holder, log = now_of(options), holder_of(options), Log(silent=False)
     with Folder.open(options.path) as root:
-        databases = config.databases_in(options.config)
+        databases = [*config.databases_in(options.config), *handover.slots(options.results).values()]
         outcomes = drill.record(root, options.results, databases, now=now, holder=holder, log=log)
         warning = drill.write_status(root, outcomes, now=now, holder=holder)
     if warning:

@@ -124,5 +124,5 @@ def sparing_rules_of(options: argparse.Namespace) -> RulesOf:
     directory: Path | None = options.config
     if directory is None:
         return rules
-    configured = functools.cache(lambda: frozenset(config.databases_in(directory)))
-    return lambda database: rules(database) if database in configured() else UNCONFIGURED
+    concerned = functools.cache(lambda: config.concerned_by(directory))
+    return lambda database: rules(database) if concerned()(database) else UNCONFIGURED

@@ -18,7 +18,7 @@ from retention.cli.common import (
 from retention.errors import ExitCode, VolumeError
 from retention.names import STATUS, Kind, is_database
 from retention.pod import outlook, report, status
-from retention.rule.backup import Scan, dated_after
+from retention.rule.backup import Scan, dated_after, seconds_ahead
 from retention.text import format_age, format_size, shown, table
 from retention.volume import unfinished
 from retention.volume.directory import Directory
@@ -50,7 +50,7 @@ def _status(options: argparse.Namespace) -> int:
     else:
         _print_status(entries)
     results = {entry["result"] for entry in entries}
-    if visit.code or report.FAILED in results:
+    if visit.code or report.FAILED in results or any(entry["ahead_seconds"] for entry in entries):
         return ExitCode.FAILED
     return ExitCode.REFUSED if report.REFUSED in results else ExitCode.DONE
 
@@ -100,7 +100,7 @@ def _entry(
         )
     future = dated_after(found.backups, now)
     if future and not any("dated after now" in text for text in warnings):
-        more.append(f"{future}; check the clocks of the nodes")
+        more.insert(0, f"{future}; check the clocks of the nodes")
     if (more or future) and result == report.OK:
         result = report.WARNING
     return {
@@ -112,13 +112,14 @@ def _entry(
         "bytes": sum(backup.bytes for backup in found.backups),
         "pinned": sum(backup.pin is not None and backup.pin.holds(now) for backup in found.backups),
         "future": sum(backup.time > now for backup in found.backups),
+        "ahead_seconds": seconds_ahead(found.backups, now),
         "staged": len(found.staged),
         "bad": bad,
         "last_run": _text(last.get("last_run")),
         "last_success": _text(last.get("last_success")),
         "problems": _problems(last.get("problems")),
         "refused": _text(last.get("refused")),
-        "warnings": [*warnings, *(text for text in more if text not in warnings)],
+        "warnings": [*more, *(text for text in warnings if text not in more)],
         "drill": drilled,
         "restore": last.get("restore"),
     }

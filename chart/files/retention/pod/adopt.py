@@ -121,7 +121,7 @@ def _read_in_full(
 
 
 def _settings(configuration: Path | None, database: str) -> config.DatabaseConfig | None:
-    if configuration is None or database not in config.databases_in(configuration):
+    if configuration is None or not config.concerned_by(configuration)(database):
         return None
     return config.read_database(configuration, database)
 

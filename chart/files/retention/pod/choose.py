@@ -3,7 +3,7 @@ import contextlib
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from retention.errors import ConfigError, LockedError, RetentionError, UsageError, VolumeError
@@ -22,6 +22,8 @@ _BEFORE = "newest before "
 WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name"
 
 REQUEST_SUFFIX, FAILURE_SUFFIX = ".request", ".unchosen"
+
+SLOT_SUFFIX = ".slot"
 
 LOCK_SECONDS = 10
 
@@ -180,6 +182,16 @@ def sample(directory: Directory, *, now: datetime, chance: random.Random) -> Sam
     if warning and not chosen:
         raise AllDatedLaterError(warning, "check the clocks of the nodes")
     return Sample(chosen, unsound, warning)
+
+
+def longest_undrilled(entry: str, present: Iterable[str], drills: Mapping[str, datetime], most: int) -> list[str]:
+    never = datetime.min.replace(tzinfo=UTC)
+    own = (name for name in present if name.startswith(f"{entry}."))
+    return sorted(own, key=lambda name: (drills.get(name, never), name))[:most]
+
+
+def write_slot(requests: Path, slot: str, database: str) -> None:
+    _write(requests, f"{slot}{SLOT_SUFFIX}", format_lines({"database": database}))
 
 
 def write(requests: Path, chosen: Iterable[Request]) -> None:

@@ -1,6 +1,7 @@
 # Comments are left out here; they are in retention/pod/config.py of the project.
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from retention.rule.policy import Limits, Policy
 from retention.volume.folder import SMALL_FILE, close_quietly, volume_error
 
 _SUFFIX = ".conf"
+_ENTRY_SUFFIX = ".all"
 
 EMPTY_REMEDY = "if that is right, set allowEmpty: true for the database"
 
@@ -64,24 +66,46 @@ def _read(path: Path) -> str | None:
 
 
 def databases_in(directory: Path) -> list[str]:
-    try:
-        names = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        refusal = volume_error(error, str(directory))
-        raise ConfigError(refusal.problem, refusal.remedy) from None
+    names = _names_in(directory)
     databases = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
-    if not databases:
+    if not databases and not any(name.endswith(_ENTRY_SUFFIX) for name in names):
         raise ConfigError(
             f"{directory}: there is no <database>.conf in it", "check --config, and what is mounted there"
         )
     return databases
 
 
+def entries_in(directory: Path) -> list[str]:
+    return [name.removesuffix(_ENTRY_SUFFIX) for name in _names_in(directory) if name.endswith(_ENTRY_SUFFIX)]
+
+
+def entry_of(database: str) -> str:
+    return database.partition(".")[0]
+
+
+def concerned_by(directory: Path) -> Callable[[str], bool]:
+    databases, entries = frozenset(databases_in(directory)), frozenset(entries_in(directory))
+    return lambda database: database in databases or ("." in database and entry_of(database) in entries)
+
+
+def _names_in(directory: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        refusal = volume_error(error, str(directory))
+        raise ConfigError(refusal.problem, refusal.remedy) from None
+
+
 def read_database(directory: Path, database: str) -> DatabaseConfig:
-    path = directory / f"{database}{_SUFFIX}"
-    values = parse(read_text(path), str(path))
+    path, expected = directory / f"{database}{_SUFFIX}", database
+    text, entry = _read(path), entry_of(database)
+    if text is None and "." in database:
+        of_entry = directory / f"{entry}{_ENTRY_SUFFIX}"
+        if (text := _read(of_entry)) is not None:
+            path, expected = of_entry, entry
+    values = parse(read_text(path) if text is None else text, str(path))
     named = values.require("database", _RENDER_AGAIN)
-    if named != database or not is_database(database):
+    if named != expected or not is_database(database):
         raise ConfigError(
             f"{path}: database is {named!r}", "it has to equal the name of the file and be a safe directory name"
         )
@@ -123,7 +147,11 @@ def _choice(values: KeyValues, key: str, choices: dict[str, bool]) -> bool:
 
 
 def read_policy(directory: Path, database: str) -> Policy:
-    for name in (f"{database}.policy.json", "policy.json"):
+    own = [f"{database}.policy.json", "policy.json"]
+    entry = entry_of(database)
+    if "." in database and _read(directory / f"{entry}{_ENTRY_SUFFIX}") is not None:
+        own[0] = f"{entry}.policy.json"
+    for name in own:
         path = directory / name
         text = _read(path)
         if text is not None:

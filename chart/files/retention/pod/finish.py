@@ -57,7 +57,8 @@ def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run
                     waiting.append(database)
                 reserve.keep(root)
         ended = [outcomes[name] for name in names]
-        if warning := status.write_run(root, ended, now=settings.now, holder=settings.holder):
+        listed = frozenset(config.entries_in(settings.config))
+        if warning := status.write_run(root, ended, now=settings.now, holder=settings.holder, entries=listed):
             warnings.append(warning)
         sized = _size(root, ended, settings.now, warnings)
     return Run(ended, warnings, stop.requested, sized)
@@ -230,7 +231,9 @@ class _Work:
         if result is None:
             return
         state, base = result.text("state"), result.text("base")
-        if state in ("failed", "not-reached"):
+        if state == "vanished":
+            self._outcome.warnings.append(result.text("error"))
+        elif state in ("failed", "not-reached"):
             for warning in result.warnings:
                 self._outcome.warnings.append(warning)
             self._fail(RetentionError(result.text("error") or f"the dump is {state}", result.text("remedy")))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from retention.errors import ConfigError, RetentionError, VolumeError
 from retention.keyvalue import KeyValues, format_lines, parse
-from retention.names import Kind, database_of_archive, file_name
+from retention.names import Kind, database_of_archive, file_name, is_database
 from retention.pod import config
-from retention.pod.choose import REQUEST_SUFFIX
+from retention.pod.choose import REQUEST_SUFFIX, SLOT_SUFFIX
 from retention.text import format_size, parse_size
 from retention.volume.checksum import digest
 from retention.volume.folder import Folder, volume_error
@@ -26,7 +26,7 @@ NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "asserti
 FOLDERS = "databases"
 ARCHIVES, CONFIGURATION = "archives", "config"
 
-_BEGAN = "began"
+_BEGAN, _PARAMETERS = "began", "drill.parameters"
 _SERVER_BYTES = 640 * 1024 * 1024
 _MOST_GLOBALS = 16 * 1024 * 1024
 _REPORTED = frozenset({PROVED, FAILED, UNPROVED, NOT_REACHED})
@@ -83,16 +83,29 @@ def _names(directory: Path) -> list[str]:
         raise ConfigError(refusal.problem, refusal.remedy) from None
 
 
-def hand_over(places: Places, database: str, *, now: datetime, log: Callable[[str], None]) -> None:
+def slots(results: Path) -> dict[str, str]:
+    found = {}
+    for name in _names(results):
+        if name.endswith(SLOT_SUFFIX) and not name.startswith("."):
+            values = config.read_result(results / name)
+            if values is not None and is_database(database := values.text("database")):
+                found[name.removesuffix(SLOT_SUFFIX)] = database
+    return found
+
+
+def hand_over(places: Places, database: str, *, slot: str = "", now: datetime, log: Callable[[str], None]) -> None:
     collect(places.results)
     _clear(places, log)
-    own = places.scratch / FOLDERS / database
+    seen = slot or database
+    if slot:
+        database = slots(places.results).get(slot, "")
+    own = places.scratch / FOLDERS / seen
     try:
-        for folder in (places.results / FOLDERS / database, places.run / FOLDERS / database, own):
+        for folder in (places.results / FOLDERS / seen, places.run / FOLDERS / seen, own):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in (ARCHIVES, CONFIGURATION):
             (own / name).mkdir(mode=0o700, exist_ok=True)
-        _copy_configuration(places, database)
+        _copy_configuration(places, database, own / CONFIGURATION)
         left = places.seconds - _elapsed(places.results)
     except OSError as error:
         refusal = volume_error(error, str(error.filename or own))
@@ -102,7 +115,7 @@ def hand_over(places: Places, database: str, *, now: datetime, log: Callable[[st
     for base in sorted((base for base, owner in requests.items() if owner == database), reverse=True):
         try:
             request = config.read_result(places.results / f"{base}{REQUEST_SUFFIX}") or _nothing(base)
-            handed += _hand_over_one(places, database, request, base, handed, left)
+            handed += _hand_over_one(places, own / ARCHIVES, request, base, handed, left)
         except (RetentionError, OSError) as caught:
             why = volume_error(caught, str(caught.filename or own)) if isinstance(caught, OSError) else caught
             state = why.state if isinstance(why, _NotHandedOverError) else FAILED
@@ -112,7 +125,7 @@ def hand_over(places: Places, database: str, *, now: datetime, log: Callable[[st
             _write(places.results, f"{base}{RESULT_SUFFIX}", {"database": database, "base": base, **facts, **moments})
             continue
         text = {**request.values, "seconds": str(left)}
-        _write(places.results / FOLDERS / database, f"{base}{REQUEST_SUFFIX}", text)
+        _write(places.results / FOLDERS / seen, f"{base}{REQUEST_SUFFIX}", text)
         log(f"{database}: {file_name(base, Kind.ARCHIVE)} is handed over, {format_size(request.number('bytes') or 0)}")
 
 
@@ -143,19 +156,21 @@ def _elapsed(results: Path) -> int:
     return now - began
 
 
-def _copy_configuration(places: Places, database: str) -> None:
-    target = places.scratch / FOLDERS / database / CONFIGURATION
-    for name in (f"{database}.assertions", "drill.parameters"):
-        source = places.config / name
-        if source.exists():
+def _copy_configuration(places: Places, database: str, target: Path) -> None:
+    assertions = places.config / f"{database}.assertions"
+    if not assertions.exists():
+        assertions = assertions.with_name(f"{config.entry_of(database)}.assertions")
+    for source, name in ((assertions, f"{database}.assertions"), (places.config / _PARAMETERS, _PARAMETERS)):
+        if database and source.exists():
             shutil.copyfile(source, target / name)
 
 
-def _hand_over_one(places: Places, database: str, request: KeyValues, base: str, handed: int, seconds: int) -> int:
+def _hand_over_one(places: Places, target: Path, request: KeyValues, base: str, handed: int, seconds: int) -> int:
     if seconds <= 0:
         limit = f"not reached within the {places.seconds} s of the drill"
         raise _NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
-    name, target = file_name(base, Kind.ARCHIVE), places.scratch / FOLDERS / database / ARCHIVES
+    name = file_name(base, Kind.ARCHIVE)
+    database = database_of_archive(name) or ""
     with places.root.child(database) as folder:
         if not folder.exists(name) and not folder.lists(name):
             raise _NotHandedOverError("it was pruned before its turn came", "nothing needs to be done", GONE)
@@ -236,9 +251,10 @@ def _open_up(path: Path) -> None:
 
 def collect(results: Path) -> None:
     requests, _ = requested(results)
+    shown_as = {database: slot for slot, database in slots(results).items()}
     for base, database in requests.items():
         name = f"{base}{RESULT_SUFFIX}"
-        folder = results / FOLDERS / database
+        folder = results / FOLDERS / shown_as.get(database, database)
         if _is_there(results / name) or not _is_there(folder):
             continue
         values, warnings = _checked(folder, name)

@@ -34,10 +34,20 @@ def parse(content: bytes) -> dict[str, Any] | None:
     return databases if isinstance(databases, dict) else None
 
 
-def write_run(root: Folder, outcomes: Iterable[RunOutcome], *, now: datetime, holder: str) -> str:
-    return _update(
-        root, lambda earlier: merge_run(earlier, list(outcomes), scan_root(root).databases, now), now, holder
-    )
+def write_run(
+    root: Folder,
+    outcomes: Iterable[RunOutcome],
+    *,
+    now: datetime,
+    holder: str,
+    entries: frozenset[str] = frozenset(),
+) -> str:
+
+    def merge(earlier: _Entries) -> _Entries:
+        others = {name: one for name, one in earlier.items() if name not in entries}
+        return merge_run(others, list(outcomes), scan_root(root).databases, now)
+
+    return _update(root, merge, now, holder)
 
 
 def write_drills(root: Folder, drills: Mapping[str, Any], *, now: datetime, holder: str) -> str:
@@ -70,6 +80,17 @@ def merge_run(earlier: _Entries, outcomes: Iterable[RunOutcome], present: Iterab
     staying = {*ours, *present}
     others = {name: one for name, one in earlier.items() if name in staying or _ran_lately(one, now)}
     return {**others, **ours}
+
+
+def last_drills(entries: _Entries) -> dict[str, datetime]:
+    found = {}
+    for name, one in entries.items():
+        drill = one.get("drill") if isinstance(one, dict) else None
+        at = drill.get("at") if isinstance(drill, dict) else None
+        moment = parse_moment(at) if isinstance(at, str) else None
+        if moment is not None:
+            found[name] = moment
+    return found
 
 
 def _ran_lately(earlier: object, now: datetime) -> bool:

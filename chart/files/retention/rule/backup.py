@@ -1,8 +1,8 @@
 # Comments are left out here; they are in retention/rule/backup.py of the project.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 
 from retention.names import Kind, file_name
 
@@ -74,6 +74,14 @@ def _left_over(name: str) -> str:
     if name.startswith("."):
         return "left over: the next finish removes it"
     return "its archive is missing: copy that back within a day, or finish removes this file"
+
+
+SKEW: Final = timedelta(minutes=5)
+
+
+def seconds_ahead(backups: Iterable[Backup], now: datetime) -> int:
+    latest = max((backup.time for backup in backups), default=now)
+    return (latest - now) // timedelta(seconds=1) if latest > now + SKEW else 0
 
 
 def dated_after(backups: Iterable[Backup], now: datetime) -> str:
