@@ -125,8 +125,14 @@ refuse_name() {
 resolve_entries() {
   set -- "$BACKUP_CONFIG"/*.all
   [ -e "$1" ] || return 0
-  resolved=$BACKUP_RESULTS/config
-  { mkdir -p "$resolved" && cp "$BACKUP_CONFIG"/*.* "$resolved/"; } || usage "the configuration cannot be copied to $resolved"
+  case $BACKUP_CONFIG in
+    # The selection of first-run.sh, a copy already.
+    "$BACKUP_RESULTS"/*) resolved=$BACKUP_CONFIG ;;
+    *)
+      resolved=$BACKUP_RESULTS/config
+      { mkdir -p "$resolved" && cp "$BACKUP_CONFIG"/*.* "$resolved/"; } || usage "the configuration cannot be copied to $resolved"
+      ;;
+  esac
   BACKUP_CONFIG=$resolved && export BACKUP_CONFIG
   # All at once, so that a cluster that does not answer does not keep the others waiting.
   for conf in "$resolved"/*.all; do

@@ -17,6 +17,7 @@ import pytest
 from tests.lab import chart
 from tests.lab.postgres import Server, identifier
 from tests.scripts.conftest import OURS, REPO, Pod, in_both_shells
+from tests.scripts.test_first_run import first_run
 
 ENTRY = "shared"
 GONE = "the cluster no longer has this database"
@@ -283,6 +284,25 @@ def test_a_run_of_one_database_of_a_cluster_that_cannot_be_listed_fails_this_one
     log = run(pod, 1, BACKUP_ONLY=f"{ENTRY}.one")
     assert re.search(rf"{ENTRY}.one +failed .* could not be listed", log), log
     assert f"{ENTRY}.two" not in log
+
+
+@in_both_shells
+def test_the_first_backup_finds_all_databases_and_a_second_job_dumps_none(pod: Pod, only: Server) -> None:
+    hidden = others(only)
+    make(only, "one", "Two")
+    add_entry(pod, *hidden)
+    done = first_run(pod, "--backup")
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = str(pod.folder / "results" / "first")
+    pod.retention("finish", "--config", first, "--results", str(pod.folder / "results"), expect=0)
+    assert {name: len(pod.archives(name)) for name in folders(pod)} == {
+        f"{ENTRY}.one": 1,
+        directory_of(ENTRY, "Two"): 1,
+    }
+    done = first_run(pod, "--backup")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{ENTRY}: its databases have backups, such as " in done.stdout
+    assert list((pod.folder / "results").glob("*.result")) == []
 
 
 def test_an_entry_without_any_database_is_a_failure(pod: Pod) -> None:

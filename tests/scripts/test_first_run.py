@@ -143,25 +143,3 @@ def test_where_every_database_has_a_backup_nothing_is_dumped(pod: Pod, names: li
     assert done.returncode == 0, done.stdout + done.stderr
     assert list((pod.folder / "results" / "first").iterdir()) == []
     assert list((pod.folder / "results").glob("*.result")) == []
-
-
-def test_all_databases_of_a_cluster_are_backed_up_first_unless_one_of_them_is(pod: Pod, names: list[str]) -> None:
-    one, other = names
-    pod.add(one)
-    configuration = (pod.folder / "config" / f"{one}.conf").read_text()
-    (pod.folder / "config" / f"{one}.conf").unlink()
-    lines = [line for line in configuration.splitlines() if not line.startswith(("database=", "dbname="))]
-    entry = ["database=shared", "dbname=postgres", "exclude=[!d]*", *lines]
-    (pod.folder / "config" / "shared.all").write_text("\n".join(entry) + "\n")
-    (pod.folder / "credentials" / "shared").symlink_to(pod.folder / "credentials" / one)
-    done = first_run(pod, "--backup")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (pod.folder / "results" / "first" / "shared.all").exists()
-    for name in (one, other):
-        assert "state=staged" in (pod.folder / "results" / f"shared.{name}.result").read_text(), done.stdout
-    archive = pod.root / f"shared.{other}" / f"shared.{other}-20260101-000000.dump"
-    archive.write_bytes(b"x")
-    again = first_run(pod, "--backup")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert f"shared: it has a backup: {archive.name}" in again.stdout
-    assert list((pod.folder / "results").glob("*.result")) == []
