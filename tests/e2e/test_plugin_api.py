@@ -217,8 +217,8 @@ def test_the_api_server_stores_the_network_policies_that_the_chart_recorded(
     manifests = chart.render({"networkPolicy": {"extraEgress": rules}}, release="odd")
     (record,) = (m["data"] for m in manifests if m["metadata"]["name"] == "odd-access" and "data" in m)
     policies = [m for m in manifests if m["kind"] == "NetworkPolicy"]
-    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": policies})
-    stored = json.loads(server.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=document))["items"]
+    create = ("create", "--dry-run=server", "-o", "json", "-f", "-")
+    stored = [json.loads(server.kubectl(*create, stdin=json.dumps(one))) for one in policies]
     named = (f"{one['metadata']['name']} {digest(one)}" for one in stored)
     assert ", ".join(sorted(named)) == record["networkPolicies"]
 
