@@ -334,6 +334,14 @@ def test_images_are_named_in_full_and_none_is_latest(ci_file: Path) -> None:
 
 
 INTERVALS = {
+    "@midnight": 24,
+    "59 * * * *": 1,
+    "45 3 * * *": 24,
+    "0 */4 * * *": 4,
+    "20 1 * * *": 24,
+    "0 3 1,15 * *": 24,
+    "10 2 * * *": 24,
+    "0 2 * * *": 24,
     "0 */2 * * *": 2,
     "@hourly": 1,
     "0 */6 * * *": 6,
