@@ -47,6 +47,10 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     access.VIEW: ("view",),
     access.EXECUTOR: ("edit",),
 }
+BELOW_PODS = (
+    *("attach", "binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "resize"),
+    "status",
+)
 RULES: Mapping[str, list[dict[str, Any]]] = {
     "everything": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}],
     "snapshots": [
@@ -55,8 +59,8 @@ RULES: Mapping[str, list[dict[str, Any]]] = {
     ],
     "pods": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}],
     "parts": [
-        {"apiGroups": [""], "resources": ["pods", "pods/*"], "verbs": ["*"]},
-        {"apiGroups": ["batch"], "resources": ["*", "jobs/*", "cronjobs/*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["pods", *(f"pods/{part}" for part in BELOW_PODS)], "verbs": ["*"]},
+        {"apiGroups": ["batch"], "resources": ["*"], "verbs": ["*"]},
     ],
     "storage": [
         {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": ["*"]},
