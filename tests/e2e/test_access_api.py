@@ -164,7 +164,7 @@ COMMANDS: Mapping[str, Callable[[Release, str], object]] = {
 }
 
 
-# Who may delete the policies themselves uninstalls them before all else.
+# Who may delete the policies themselves can also uninstall what they guard.
 ASKED = [(command, who) for command in COMMANDS for who in (LISTED, access.CHIEF) if command != "uninstall"]
 
 
