@@ -489,8 +489,8 @@ def test_each_image_has_a_test_that_sees_what_its_runs_see(ci_file: Path) -> Non
     manifests = rendered(ci_file)
     pods = {pod["spec"]["containers"][0]["image"]: pod for pod in of_kind(manifests, "Pod")}
     tested: dict[str, list[str]] = {image: [] for image in pods}
-    # A database that is suspended sleeps, and would not answer; a schedule that is suspended says nothing of the databases.
-    asleep = yaml.safe_load(ci_file.read_text()).get("suspend", False)
+    # A suspended database sleeps, and would not answer; a suspended schedule says nothing of the databases.
+    asleep = (yaml.safe_load(ci_file.read_text()) or {}).get("suspend", False)
     runs = [run for run in backups(manifests) if asleep or not run["spec"].get("suspend")]
     for run in runs:
         template = run["spec"]["jobTemplate"]["spec"]["template"]
