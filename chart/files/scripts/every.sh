@@ -104,8 +104,13 @@ refuse_name() {
 resolve_entries() {
   set -- "$BACKUP_CONFIG"/*.all
   [ -e "$1" ] || return 0
-  resolved=$BACKUP_RESULTS/config
-  { mkdir -p "$resolved" && cp "$BACKUP_CONFIG"/*.* "$resolved/"; } || usage "the configuration cannot be copied to $resolved"
+  case $BACKUP_CONFIG in
+    "$BACKUP_RESULTS"/*) resolved=$BACKUP_CONFIG ;;
+    *)
+      resolved=$BACKUP_RESULTS/config
+      { mkdir -p "$resolved" && cp "$BACKUP_CONFIG"/*.* "$resolved/"; } || usage "the configuration cannot be copied to $resolved"
+      ;;
+  esac
   BACKUP_CONFIG=$resolved && export BACKUP_CONFIG
   for conf in "$resolved"/*.all; do
     entry=${conf##*/} && entry=${entry%.all}

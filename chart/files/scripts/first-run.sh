@@ -95,31 +95,34 @@ select_databases() {
   selected=$BACKUP_RESULTS/first
   mkdir -p "$selected"
   count=0
-  for file in "$BACKUP_CONFIG"/*.conf "$BACKUP_CONFIG"/*.all; do
+  for file in "$BACKUP_CONFIG"/*.conf; do
     [ -e "$file" ] || continue
-    name=${file##*/} && database=${name%.*}
+    database=${file##*/} && database=${database%.conf}
     dir=$BACKUP_ROOT/$database
     newest_archive
-    case $name in *.all) newest_of_entry ;; esac
     if [ -n "$newest" ]; then
       log "$database" "it has a backup: ${newest##*/}"
       continue
     fi
-    for part in "$name" "$database.policy.json" policy.json; do
-      [ ! -e "$BACKUP_CONFIG/$part" ] || cat "$BACKUP_CONFIG/$part" >"$selected/$part"
-    done
-    count=$((count + 1))
+    select_files "$database.conf"
+  done
+  for file in "$BACKUP_CONFIG"/*.all; do
+    [ -e "$file" ] || continue
+    database=${file##*/} && database=${database%.all}
+    set -- "$BACKUP_ROOT/$database".*/*.dump
+    if [ -e "$1" ]; then
+      log "$database" "its databases have backups, such as ${1##*/}"
+      continue
+    fi
+    select_files "$database.all"
   done
 }
 
-newest_of_entry() {
-  for folder in "$BACKUP_ROOT/$database."*/; do
-    database=${folder%/} && database=${database##*/}
-    dir=$BACKUP_ROOT/$database
-    newest_archive
-    [ -z "$newest" ] || break
+select_files() {
+  for part in "$1" "$database.policy.json" policy.json; do
+    [ ! -e "$BACKUP_CONFIG/$part" ] || cat "$BACKUP_CONFIG/$part" >"$selected/$part"
   done
-  database=${name%.*}
+  count=$((count + 1))
 }
 
 main() {
