@@ -52,10 +52,11 @@ NARROWED: dict[str, Any] = {
     "operators": {"enum": [[], [
         {"kind": "Group", "name": "a: b"}, {"kind": "ServiceAccount", "name": "x", "namespace": "y"}]]},
     "extraObjects": {"enum": [[], [{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}}]]},
+    # Most often none: without a mount of its own a volume is refused.
     "extraVolumes": {"enum": [
-        [], [{"name": "spare", "emptyDir": {}}], [{"name": "spare", "emptyDir": {"sizeLimit": "2Gi"}}]]},
+        [], [], [], [], [{"name": "spare", "emptyDir": {}}], [{"name": "spare", "emptyDir": {"sizeLimit": "2Gi"}}]]},
     "drillParameters": {"enum": [{}, {"work_mem": "64MB", "my.own": "it's \\", "jit": False, "max_wal_size": 30}]},
-    "extraVolumeMounts": {"enum": [[], [{"name": "spare", "mountPath": "/spare"}]]},
+    "extraVolumeMounts": {"enum": [[], [], [], [{"name": "spare", "mountPath": "/spare"}]]},
 }  # fmt: skip
 """A few good values where the schema admits what only Kubernetes, or a rule over several values, would refuse."""
 
@@ -99,7 +100,8 @@ def _mapping(node: dict[str, Any], definitions: dict[str, Any]) -> st.SearchStra
         return st.dictionaries(st.sampled_from(["cpu", "memory"]), strategy(node["additionalProperties"], definitions))
     # The defaults stand below a values file; only an entry of a list has nothing below it.
     entry = {"name", "cluster"} <= keys.keys() or keys.keys() == {"name", "image"}
-    needed = {key: keys.pop(key) for key in node.get("required", []) if entry}
+    # Without a cluster an entry needs host and Secrets, which hardly ever come together.
+    needed = {key: keys.pop(key) for key in {*node.get("required", []), *({"cluster"} & keys.keys())} if entry}
     return st.fixed_dictionaries(needed, optional=keys).filter(lambda value: len(value) >= node.get("minProperties", 0))
 
 
