@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long matrix lint format sync man bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long matrix lint format sync man single-file bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ sync: ## Write the generated files: the copies in chart/files, and chart/README.
 
 man: venv ## Write the plugin's man pages into build/man
 	@$(PY) tools/man-pages
+
+single-file: ## Write the plugin as one executable file, build/kubectl-cnpg_backup
+	@tools/single-file
 
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m lab.bench.dump $(ARGS)
