@@ -113,8 +113,9 @@ OTHERS = (
     "label pvc {name_of(facts.claim)}",
     "label namespace",
     "patch --field-manager",
+    "edit {subject}",
 )
-"""Objects that no release owns: Longhorn's settings, CloudNativePG's clusters, namespaces, claims of others."""
+"""What no release owns: Longhorn's settings, CloudNativePG's clusters, namespaces, claims and finalizers of others."""
 
 
 def test_nothing_tells_people_to_change_an_object_of_the_release_by_hand() -> None:
