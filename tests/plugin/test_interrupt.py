@@ -23,6 +23,7 @@ from kubectl_cnpg_backup.model.release import BACKUP
 from kubectl_cnpg_backup.output.screen import Screen
 from kubectl_cnpg_backup.session import Session
 from tests.plugin.common import release
+from tests.plugin.test_login import kubeconfig
 
 
 @pytest.fixture(autouse=True)
@@ -85,19 +86,8 @@ def server() -> Iterator[Server]:
 
 
 def session(folder: Path, server: Server) -> Session:
-    path = folder / "config"
-    path.write_text(
-        json.dumps(
-            {
-                "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-                "users": [{"name": "u", "user": {}}],
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "shop"}}],
-                "current-context": "c",
-            }
-        )
-    )
-
-    return Session(argparse.Namespace(release=""), Cluster.connect(str(path), None, None), Screen("table"))
+    cluster = Cluster.connect(kubeconfig(folder, server, {}), None, None)
+    return Session(argparse.Namespace(release=""), cluster, Screen("table"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -75,7 +75,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     found.server_close()
 
 
-def kubeconfig(folder: Path, server: Server, user: dict[str, Any], address: str = "", **cluster: str) -> str:
+def kubeconfig(folder: Path, server: HTTPServer, user: dict[str, Any], address: str = "", **cluster: str) -> str:
     address = address or f"http://127.0.0.1:{server.server_port}"
     document = {
         "clusters": [{"name": "c", "cluster": {"server": address, **cluster}}],
