@@ -274,7 +274,7 @@
 {{- toJson $errors -}}
 {{- end -}}
 
-{{/* A database on a server that is not CloudNativePG's: nobody makes Secrets for it under names that the chart knows. */}}
+{{/* A database on a server that CloudNativePG does not run: its Secrets have no names that the chart could guess. */}}
 {{- define "cnpg-backup.outsideErrors" -}}
 {{- $errors := list -}}
 {{- if not .database.host -}}
