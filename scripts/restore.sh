@@ -178,7 +178,8 @@ begin() {
   use_other_cluster
   read_options
   credentials_of="the owner's Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
-  if [ -s "$BACKUP_CREDENTIALS/${conf_entry:-$database}/superuser-password" ]; then
+  login_of_superuser=$BACKUP_CREDENTIALS/${conf_entry:-$database}/superuser
+  if [ -s "$login_of_superuser-password" ] || [ -s "$login_of_superuser-uri" ]; then
     credentials_of="the superuser's Secret of cluster $conf_cluster"
     set_credentials superuser-
   else

@@ -240,16 +240,21 @@ All of them are optional: what is missing fails its own database, not the whole 
       {{- end }}
 {{- end -}}
 
-{{/* A source of that volume: name and password of `secret`, as files whose paths begin with `path`. */}}
+{{/* A source of that volume: name and password of `secret`, or its URI, as files whose paths begin with `path`. */}}
 {{- define "cnpg-backup.loginSource" -}}
 - secret:
     name: {{ .secret.name | toYaml }}
     optional: true
     items:
+      {{- if .secret.uriKey }}
+      - key: {{ .secret.uriKey | toYaml }}
+        path: {{ .path }}uri
+      {{- else }}
       - key: {{ .secret.usernameKey | toYaml }}
         path: {{ .path }}username
       - key: {{ .secret.passwordKey | toYaml }}
         path: {{ .path }}password
+      {{- end }}
 {{- end -}}
 
 {{/* A source of that volume: the certificate of a database's authority, and nothing else of its Secret. */}}

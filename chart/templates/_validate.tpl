@@ -246,7 +246,8 @@
     {{- $errors = concat $errors (include "cnpg-backup.outsideErrors" (dict
       "where" $where "database" $db "defaults" $.Values.defaults) | fromJsonArray) -}}
   {{- end -}}
-  {{- $errors = concat $errors (include "cnpg-backup.settingErrors" (dict "where" $where "settings" $db) | fromJsonArray) -}}
+  {{- $errors = concat $errors (include "cnpg-backup.settingErrors" (dict
+    "where" $where "settings" $db "defaults" $.Values.defaults) | fromJsonArray) -}}
   {{- if hasKey $names $db.name -}}
     {{- $errors = append $errors (printf
       (cat
@@ -318,6 +319,19 @@
         "%s: caSecret.key is %s, by its name a private key, which no backup needs;"
         "set it to the key of the certificate, such as ca.crt")
       $.where (quote .)) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name := list "secret" "ownerSecret" "superuserSecret" -}}
+  {{- $secret := get $.settings $name | default dict -}}
+  {{- /* An entry names a key of its own, or takes all of them from the defaults. */ -}}
+  {{- $inherited := get ($.defaults | default dict) $name | default dict -}}
+  {{- range $key := list "usernameKey" "passwordKey" -}}
+    {{- $own := get $secret $key | default "" -}}
+    {{- if and ($secret.uriKey | default (ternary "" $inherited.uriKey (hasKey $secret "uriKey"))) $own (ne $own (trimSuffix "Key" $key)) -}}
+      {{- $errors = append $errors (printf
+        "%s: %s.%s has no effect next to uriKey, whose URI holds name and password; remove one of them, or set uriKey: \"\""
+        $.where $name $key) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $errors -}}

@@ -326,7 +326,7 @@ def _secrets(facts: Facts) -> list[Finding]:
                     Level.WRONG,
                     f"secret/{name}",
                     f"it lacks {missing}",
-                    "correct the keys in defaults.secret or caSecret",
+                    "correct usernameKey, passwordKey, uriKey or caSecret.key in `defaults` or in the entry",
                 )
             )
     if unreadable:

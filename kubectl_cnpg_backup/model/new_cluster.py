@@ -299,6 +299,10 @@ def pointed_at_cluster(job: dict[str, Any], database: str, cluster: str, namespa
         if not all(path.startswith(f"{database}/") for path in paths):
             continue
         files = [path.removeprefix(f"{database}/") for path in paths]
+        if files[0].endswith("-uri"):
+            # CloudNativePG's own Secrets have name and password in keys of their own, whatever the release's have.
+            files = [files[0].removesuffix("uri") + key for key in ("username", "password")]
+            paths = [f"{database}/{file}" for file in files]
         (ending,) = {end for begin, end in _SECRETS.items() if files[0].startswith(begin)}
         items = [{"key": file.rpartition("-")[2], "path": path} for file, path in zip(files, paths, strict=True)]
         sources.append({"secret": {**source["secret"], "name": f"{cluster}-{ending}", "items": items}})

@@ -14,7 +14,7 @@ _LINE = re.compile(
     r"(?P<database>\S+): a restore as '(?P<role>.*?)' would be (?P<method>beside|in place|refused)(: (?P<why>.*))?"
 )
 _LOST = "not on the server"
-_SUPERUSER_FILE = "/superuser-password"
+_SUPERUSER_FILE = re.compile(r"(.+)/superuser-(?:password|uri)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,6 @@ def superuser_secrets(release: Release) -> dict[str, str]:
             for source in (volume.get("projected") or {}).get("sources") or ():
                 secret = source.get("secret") or {}
                 for item in secret.get("items") or ():
-                    path = str(item.get("path") or "")
-                    if path.endswith(_SUPERUSER_FILE):
-                        found[path.removesuffix(_SUPERUSER_FILE)] = str(secret["name"])
+                    if match := _SUPERUSER_FILE.fullmatch(str(item.get("path") or "")):
+                        found[match[1]] = str(secret["name"])
     return found

@@ -35,6 +35,9 @@ OTHER: dict[tuple[str, ...], object] = {
     ("cronJob", "perDatabase"): True,
     ("persistence", "volumeName"): "dumps-on-the-nas",
     ("defaults", "maxBytes"): "1Gi",
+    ("defaults", "secret", "uriKey"): "uri",
+    ("defaults", "ownerSecret", "uriKey"): "uri",
+    ("defaults", "superuserSecret", "uriKey"): "uri",
     ("accessPolicy", "operatorRights"): True,
     ("accessPolicy", "newClusterRights"): True,
 }

@@ -46,6 +46,7 @@ def _manifests(values: str, name: str) -> list[dict[str, Any]]:
         "two-images": TWO_IMAGES,
         "entries": ENTRIES,
         "suspended": {"suspend": True},
+        "uris": {"defaults": {name: {"uriKey": "URL"} for name in ("secret", "ownerSecret", "superuserSecret")}},
     }
     return chart.render(settings[values], release=name)
 

@@ -98,6 +98,7 @@ def test_the_secrets_that_runs_read_are_found_in_the_template() -> None:
     wanted = doctor.wanted_secrets(release())
     assert wanted["kutt-postgresql-cnpg-app"] == {"username", "password"}
     assert wanted["kutt-postgresql-cnpg-ca"] == {"ca.crt"}
+    assert doctor.wanted_secrets(release("uris"))["kutt-postgresql-cnpg-app"] == {"URL"}
 
 
 STRANGER = {"metadata": {"name": "allow-all", "labels": {}}, "spec": {"podSelector": {}, "egress": [{}]}}

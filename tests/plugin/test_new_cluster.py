@@ -167,8 +167,9 @@ def secrets_of(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [source["secret"] for source in found["projected"]["sources"]]
 
 
-def test_a_restore_elsewhere_mounts_the_new_clusters_secrets_and_no_others() -> None:
-    template = restore_job()
+@pytest.mark.parametrize("values", ["default", "uris"])
+def test_a_restore_elsewhere_mounts_the_new_clusters_secrets_and_no_others(values: str) -> None:
+    template = restore_job(values)
     job = new_cluster.pointed_at_cluster(template, "kutt", "kutt-2", "default")
     kubernetes_validate.validate(job, "1.34", strict=True)
     paths = {item["path"]: (one["name"], item["key"]) for one in secrets_of(job) for item in one["items"]}

@@ -188,3 +188,8 @@ def test_status_shows_the_method_in_a_hundred_columns() -> None:
     assert "RESTORE" in header
     assert max(map(len, (header, *lines))) <= 100
     assert any("refused" in line for line in lines)
+
+
+@pytest.mark.parametrize("values", ["default", "uris"])
+def test_the_superusers_secret_is_found_whatever_its_keys_are(values: str) -> None:
+    assert outlook.superuser_secrets(release(values))["kutt"] == "kutt-postgresql-cnpg-superuser"
