@@ -95,6 +95,13 @@ priorityClassName: {{ toYaml . }}
 enableServiceLinks: false
 {{- end -}}
 
+{{/* How long a Job stays after its end. Not for that of the first run: Argo CD and Flux would make it again. */}}
+{{- define "cnpg-backup.jobLifetime" -}}
+{{- if not (kindIs "string" .Values.ttlSecondsAfterFinished) -}}
+ttlSecondsAfterFinished: {{ int64 .Values.ttlSecondsAfterFinished }}
+{{- end -}}
+{{- end -}}
+
 {{/* When a Job of a program is at its end, and when its pod is replaced. */}}
 {{- define "cnpg-backup.podFailurePolicy" -}}
 rules:

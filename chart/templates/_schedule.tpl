@@ -76,9 +76,47 @@ fires on either.
 {{- $gap -}}
 {{- end -}}
 
+{{/* The widest distance between two of `days`, sorted numbers of a `cycle` of so many that begins again. */}}
+{{- define "cnpg-backup.widestStep" -}}
+{{- $widest := add .cycle (first .days) | sub (last .days) | mul -1 -}}
+{{- $before := first .days -}}
+{{- range .days -}}
+  {{- $widest = max $widest (sub . $before) -}}
+  {{- $before = . -}}
+{{- end -}}
+{{- $widest -}}
+{{- end -}}
+
+{{/*
+An upper bound of the days between two runs, and at least one, by `days` of the month and of the `week`, and `months`. With days of both
+kinds, it fires on either; a day after the 28th is not in every month.
+*/}}
+{{- define "cnpg-backup.longestGap" -}}
+{{- $every := "^[*?](/1)?$" -}}
+{{- $gap := 0 -}}
+{{- if not (regexMatch $every .weekField) -}}
+  {{- $gap = include "cnpg-backup.widestStep" (dict "days" .week "cycle" 7) | int64 -}}
+{{- end -}}
+{{- if not (regexMatch $every .dayField) -}}
+  {{- $always := list -}}
+  {{- range .days -}}
+    {{- if le . 28 -}}
+      {{- $always = append $always . -}}
+    {{- end -}}
+  {{- end -}}
+  {{- $ofMonth := 62 -}}
+  {{- if $always -}}
+    {{- $ofMonth = include "cnpg-backup.widestStep" (dict "days" $always "cycle" 31) | int64 -}}
+  {{- end -}}
+  {{- $gap = ternary (min $gap $ofMonth) $ofMonth (gt $gap 0) -}}
+{{- end -}}
+{{- $months := include "cnpg-backup.widestStep" (dict "days" .months "cycle" 12) | int64 -}}
+{{- add (max $gap 1) (mul 31 (sub $months 1)) -}}
+{{- end -}}
+
 {{/*
 What is known of a schedule without a calendar, as JSON: `interval`, a lower bound of the seconds between two runs as if it fired on
-every day; `gap`, the same with its days; `runs`, how many there are on a day; `minutePhase` and `phase`, where slots of `tiers` and of
+every day; `gap`, the same with its days; `longest`, an upper bound of it in whole days; `runs`, how many there are on a day; `minutePhase` and `phase`, where slots of `tiers` and of
 words begin by default; and whether it is `possible`. The caller gives `root`, and `schedule` if it is not that of the release.
 
 A slot begins 15 minutes before the minute of the schedule. A slot of words, where runs are more than two hours apart, begins half an
@@ -121,11 +159,11 @@ not: slots that move under existing backups could cost one of them.
   {{- end -}}
 {{- end -}}
 {{- $gap := int64 $interval -}}
+{{- $days := dict "days" (index $all 2) "week" (index $all 4) "dayField" (index $fields 2) "weekField" (index $fields 4) -}}
 {{- if ne $first $last -}}
   {{- $interval = min $interval (sub (add 1440 $first) $last) -}}
   {{- $gap = $interval -}}
 {{- else if $possible -}}
-  {{- $days := dict "days" (index $all 2) "week" (index $all 4) "dayField" (index $fields 2) "weekField" (index $fields 4) -}}
   {{- $gap = include "cnpg-backup.dayGap" $days | int64 | mul 1440 -}}
 {{- end -}}
 {{- $minutePhase := sub (mod $first 60) 15 -}}
@@ -136,6 +174,7 @@ not: slots that move under existing backups could cost one of them.
 {{- toJson (dict
   "interval" (mul 60 $interval)
   "gap" (mul 60 $gap)
+  "longest" (ternary (include "cnpg-backup.longestGap" (set $days "months" (index $all 3)) | int64 | mul 86400) 86400 $possible)
   "runs" (mul (len (index $all 0)) (len (index $all 1)))
   "minutePhase" (mul 60 (ternary $minutePhase -15 $possible))
   "phase" (mul 60 (ternary $phase -15 $possible))

@@ -46,6 +46,40 @@
     {{- $errors = concat $errors (include "cnpg-backup.runErrors" $here | fromJsonArray) -}}
   {{- end -}}
 {{- end -}}
+{{- concat $errors (include "cnpg-backup.lifetimeErrors" . | fromJsonArray) | toJson -}}
+{{- end -}}
+
+{{/* Jobs that would be gone before anyone, or `status`, has seen why they failed. */}}
+{{- define "cnpg-backup.lifetimeErrors" -}}
+{{- $errors := list -}}
+{{- $lifetime := .Values.ttlSecondsAfterFinished -}}
+{{- if not (kindIs "string" $lifetime) -}}
+  {{- $schedules := dict "schedule" .Values.schedule -}}
+  {{- range $index, $entry := .Values.databases -}}
+    {{- with $entry.schedule -}}
+      {{- $_ := set $schedules (printf "databases[%d] (%s): schedule" $index $entry.name) . -}}
+    {{- end -}}
+  {{- end -}}
+  {{- if .Values.drill.enabled -}}
+    {{- $_ := set $schedules "drill.schedule" .Values.drill.schedule -}}
+  {{- end -}}
+  {{- $rarest := "" -}}
+  {{- $longest := int64 0 -}}
+  {{- range $where, $cron := $schedules -}}
+    {{- $seconds := (include "cnpg-backup.schedule" (dict "root" $ "schedule" $cron) | fromJson).longest | int64 -}}
+    {{- if gt $seconds $longest -}}
+      {{- $longest = $seconds -}}
+      {{- $rarest = printf "%s %q" $where $cron -}}
+    {{- end -}}
+  {{- end -}}
+  {{- if lt (int64 $lifetime) $longest -}}
+    {{- $errors = append $errors (printf
+      (cat
+        "ttlSecondsAfterFinished: after %d seconds a failed Job would be gone, and the reason with it, before the next run shows whether"
+        "all is well; %s needs at least %d (the time between two of its runs, or a day); set that, or auto")
+      (int64 $lifetime) $rarest $longest) -}}
+  {{- end -}}
+{{- end -}}
 {{- toJson $errors -}}
 {{- end -}}
 

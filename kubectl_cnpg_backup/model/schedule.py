@@ -144,7 +144,7 @@ class Assessment:
             return None
         return PluginError(
             f"its run of {format_age(self.now - started)} ago left no success and no Job",
-            "see `kubectl get events`, and raise failedJobsHistoryLimit to keep the Jobs that fail",
+            "see `kubectl get events`; raise failedJobsHistoryLimit or ttlSecondsAfterFinished to keep Jobs that fail",
         )
 
     def is_late(self, newest: datetime | None) -> bool:

@@ -35,6 +35,9 @@ NARROWED: dict[str, Any] = {
     "words": {"enum": [{}, {"last": 9, "monthly": 1000}, {"daily": 7, "weekly": 0}, {"hourly": 0, "yearly": 1}]},
     "extraArgs": {"type": "array", "maxItems": 3, "items": {"enum": ARGUMENTS}},
     "autoSeconds": {"enum": ["auto", 120, 3000]},
+    # Most often what is admitted with every schedule, or next to keys of a name and a password.
+    "ttlSecondsAfterFinished": {"enum": ["auto", "auto", 34560000, 604800]},
+    "uriKey": {"enum": ["", "", "", "", "", "", "uri"]},
     "sizeLimit": {"enum": ["700Mi", "1.5Gi", "10G", "3Ti"]},
     "resourceList": {"enum": [
         {}, {"cpu": 1}, {"ephemeral-storage": "10Mi"}, {"ephemeral-storage": "4Ti"}, {"ephemeral-storage": 1048576}]},
