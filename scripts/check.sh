@@ -47,6 +47,15 @@ dumps_large_objects() {
   [ "$whole" = yes ]
 }
 
+# Whether the roles can be saved as the values want them; an archive without the hashes is still a backup.
+check_roles() {
+  [ "$conf_roles" = with-password-hashes ] || return 0
+  run psql -XAtqw -c "$preamble" -c "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')" >"$facts" ||
+    fail_with_stderr "the catalog cannot be read"
+  IFS= read -r readable <"$facts"
+  [ "$readable" = t ] || warn "$(without_hashes): name a superuser or a member of pg_read_all_data in 'secret', or set roles: without-passwords"
+}
+
 # Try the folder of the database out, or the volume's root where there is none yet, under a file name that no dump uses: a dump
 # may be running.
 check_writable() {
@@ -78,6 +87,7 @@ check_database() {
   check_version
   check_readable
   check_large_objects
+  check_roles
   foresee
   put tls "$tls" && put tables "$tables"
   check_writable

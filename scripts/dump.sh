@@ -285,14 +285,18 @@ check_not_empty() {
     fail "the database has no tables" "if that is right, set allowEmpty: true for it; if not, correct the name in 'database'"
 }
 
-# Dump the roles without their passwords, which an ordinary role may not read. An archive without roles is still a backup.
+# Dump the roles. The hashes of their passwords open the server, and an ordinary role may not read them, so the values have to ask
+# for them. An archive without roles is still a backup, and so is one without hashes.
 dump_globals() {
   globals=no
   file=$dir/.$base.globals.sql
-  set -- --globals-only --no-role-passwords -w -f "$file.partial"
+  set -- --globals-only -w -f "$file.partial"
   # A name that pg_dumpall could take for a connection string is not passed; it then connects to the database `postgres`.
   case $conf_dbname in *[!A-Za-z0-9_-]*) ;; *) set -- "$@" -l "$conf_dbname" ;; esac
-  if run pg_dumpall "$@"; then
+  hashes=no
+  [ "$conf_roles" != with-password-hashes ] || ! run pg_dumpall "$@" || hashes=yes
+  [ "$conf_roles" != with-password-hashes ] || [ "$hashes" = yes ] || warn "$(without_hashes): $(first_error)"
+  if [ "$hashes" = yes ] || run pg_dumpall "$@" --no-role-passwords; then
     globals=yes
     mv "$file.partial" "$file.staged" 2>"$stderr" && sync_file "$file.staged" && return
   fi
@@ -300,6 +304,8 @@ dump_globals() {
   warn "roles are not in this backup: $(first_error)"
   rm -f "$file.partial" "$file.staged"
 }
+
+without_hashes() { echo "roles are saved without the hashes of their passwords, which this role cannot read"; }
 
 # Begin the dump or the check of a database: its result, its configuration: begin NAME LIMIT DEADLINE [CONFIGURATION].
 begin() {
@@ -312,7 +318,7 @@ begin() {
   trap on_exit EXIT
   exec 2>"$BACKUP_RUN/$database.errors"
   : >"$stderr"
-  read_config compression allow_empty count_rows
+  read_config compression allow_empty count_rows roles
   check_numbers timeout lock_timeout lock_wait_timeout retries max_bytes min_backups most_backups
   check_extra_args
   credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"

@@ -116,7 +116,8 @@ kinds, it fires on either; a day after the 28th is not in every month.
 
 {{/*
 What is known of a schedule without a calendar, as JSON: `interval`, a lower bound of the seconds between two runs as if it fired on
-every day; `gap`, the same with its days; `longest`, an upper bound of it in whole days; `runs`, how many there are on a day; `minutePhase` and `phase`, where slots of `tiers` and of
+every day; `gap`, the same with its days; `longest`, an upper bound of it in whole days; `runs`, how many there are on a day;
+`minutePhase` and `phase`, where slots of `tiers` and of
 words begin by default; and whether it is `possible`. The caller gives `root`, and `schedule` if it is not that of the release.
 
 A slot begins 15 minutes before the minute of the schedule. A slot of words, where runs are more than two hours apart, begins half an

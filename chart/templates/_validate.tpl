@@ -282,6 +282,14 @@
   {{- end -}}
   {{- $errors = concat $errors (include "cnpg-backup.settingErrors" (dict
     "where" $where "settings" $db "defaults" $.Values.defaults) | fromJsonArray) -}}
+  {{- $secret := dig "secret" "name" "" $db | default $.Values.defaults.secret.name -}}
+  {{- if and (eq ($db.roles | default $.Values.defaults.roles) "with-password-hashes") (not $secret) (not $db.databases) -}}
+    {{- $errors = append $errors (printf
+      (cat
+        "%s: roles: with-password-hashes needs a superuser or a member of pg_read_all_data, and %s-app is the Secret of the"
+        "database's owner; set secret.name to that of such a role, for example %s-superuser")
+      $where ($db.cluster | default $db.name) ($db.cluster | default $db.name)) -}}
+  {{- end -}}
   {{- if hasKey $names $db.name -}}
     {{- $errors = append $errors (printf
       (cat
@@ -361,7 +369,8 @@
   {{- $inherited := get ($.defaults | default dict) $name | default dict -}}
   {{- range $key := list "usernameKey" "passwordKey" -}}
     {{- $own := get $secret $key | default "" -}}
-    {{- if and ($secret.uriKey | default (ternary "" $inherited.uriKey (hasKey $secret "uriKey"))) $own (ne $own (trimSuffix "Key" $key)) -}}
+    {{- $uriKey := $secret.uriKey | default (ternary "" $inherited.uriKey (hasKey $secret "uriKey")) -}}
+    {{- if and $uriKey $own (ne $own (trimSuffix "Key" $key)) -}}
       {{- $errors = append $errors (printf
         "%s: %s.%s has no effect next to uriKey, whose URI holds name and password; remove one of them, or set uriKey: \"\""
         $.where $name $key) -}}

@@ -37,6 +37,7 @@ NARROWED: dict[str, Any] = {
     "autoSeconds": {"enum": ["auto", 120, 3000]},
     # Most often what is admitted with every schedule, or next to keys of a name and a password.
     "ttlSecondsAfterFinished": {"enum": ["auto", "auto", 34560000, 604800]},
+    "roles": {"enum": ["without-passwords"] * 6 + ["with-password-hashes"]},
     "uriKey": {"enum": ["", "", "", "", "", "", "uri"]},
     "sizeLimit": {"enum": ["700Mi", "1.5Gi", "10G", "3Ti"]},
     "resourceList": {"enum": [

@@ -45,6 +45,7 @@ OTHER: dict[tuple[str, ...], object] = {
 
 TOGETHER = {("extraVolumes",), ("dump", "extraVolumeMounts"), ("retention", "extraVolumeMounts")}
 TOGETHER |= {("persistence", "nfs", key) for key in ("server", "path", "mountOptions")}
+TOGETHER |= {("defaults", "roles")}
 """Settings that work only with each other."""
 
 
@@ -217,6 +218,7 @@ def test_every_key_of_an_entry_changes_what_is_rendered(key: str) -> None:
     base: dict[str, Any] = {"name": "app", "cluster": "app"}
     base |= {"target": "prefer-standby"} if key == "standbyHost" else {}
     base |= {"databases": "*"} if key == "exclude" else {}
+    base |= {"secret": {"name": "app-superuser"}} if key == "roles" else {}
     value = OTHER_OF_ENTRY.get(key, ENTRY.get(key))
     assert value is not None, f"give {key} to the entry app_prod of everything-on"
     before, after = (chart.render_text({"databases": [entry]}) for entry in (base, base | {key: value}))

@@ -18,6 +18,7 @@ import pytest
 
 from tests.lab.postgres import Authority, Server, identifier
 from tests.scripts.conftest import (
+    DUMP,
     PASSWORD,
     REPO,
     Pod,
@@ -99,6 +100,49 @@ def test_roles_are_saved_without_passwords(pod: Pod, database: MakeDatabase) -> 
     assert "CREATE ROLE backup" in text
     assert "PASSWORD" not in text
     assert roles.stat().st_mode & 0o777 == 0o600
+
+
+@in_both_shells
+def test_hashes_of_passwords_are_saved_only_where_the_values_ask_and_the_role_may_read_them(
+    pod: Pod, database: MakeDatabase, server: Server
+) -> None:
+    names = [database(kind) for kind in ("root", "owner", "plain", "reader")]
+    root, role, owner = names[0], f"s-{uuid.uuid4().hex[:8]}", f"o-{uuid.uuid4().hex[:8]}"
+    server.create_role(role, PASSWORD, "SUPERUSER LOGIN")
+    server.create_role(owner, PASSWORD)
+    server.psql(f"ALTER TABLE t OWNER TO {identifier(owner)}", names[1])
+    try:
+        pod.add(root, user=role, roles="with-password-hashes")
+        pod.add(names[1], user=owner, roles="with-password-hashes")
+        pod.add(names[2], user=role)
+        pod.add(names[3], roles="with-password-hashes")
+        log = pod.run()
+        pod.renew()
+        process = subprocess.Popen(
+            ["sh", str(DUMP), "--check"], executable=f"{pod.shell_path}/sh", env=pod.environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        checked, _ = process.communicate(timeout=300)
+    finally:
+        server.psql(f"DROP OWNED BY {identifier(owner)}", names[1])
+        server.psql(f"DROP ROLE {identifier(role)}, {identifier(owner)}")
+    texts = {}
+    for name in names:
+        archive = pod.archives(name)[0]
+        roles = archive.with_suffix(".globals.sql")
+        texts[name] = roles.read_text()
+        assert roles.stat().st_mode & 0o777 == 0o600
+        assert "CREATE ROLE backup" in texts[name]
+        assert pod.metadata(archive)["globals"] is True
+    assert [texts[name].count("PASSWORD 'SCRAM-SHA-256$") > 0 for name in names] == [True, False, False, True]
+    (warning,) = pod.metadata(pod.archives(names[1])[0])["warnings"]
+    assert "which this role cannot read: " in warning
+    assert "permission denied for table pg_authid" in warning
+    assert not pod.metadata(pod.archives(root)[0])["warnings"]
+    assert "SCRAM-SHA" not in log
+    lines = {line.split()[0]: line for line in checked.splitlines() if " ready " in line}
+    assert "a member of pg_read_all_data in 'secret'" in lines[names[1]]
+    assert "superuser" not in lines[root] + lines[names[2]] + lines[names[3]]
 
 
 def test_wrong_password_is_that_databases_failure_alone(pod: Pod, database: MakeDatabase) -> None:
