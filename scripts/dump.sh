@@ -161,7 +161,7 @@ check_version() {
   case $client_version in
     "$major" | "$major".* | "$major"[a-z]*) ;;
     *) fail "the server is PostgreSQL $server_version, this image's pg_dump is $client_version" \
-      "set image.tag of this database to $major-alpine: dump, check and restore need the server's own major version" ;;
+      "$(image_of_major "$major"); dump, check and restore need the server's own major version" ;;
   esac
 }
 

@@ -100,6 +100,11 @@ common_remedy() {
   esac
 }
 
+# The line of the values that gives this database programs of the major version $1.
+image_of_major() {
+  echo "add to the entry '${conf_entry:-$database}' of databases, or for all of them at the top of the values: image: {tag: $1-alpine}"
+}
+
 mebibytes() { echo "$((($1 + 1048575) / 1048576)) MiB"; }
 
 # Whether this is a whole number that shell arithmetic can hold.

@@ -221,7 +221,7 @@ look_at_server() {
   case $client_version in
     "$major" | "$major"[!0-9]*) ;;
     *) fail "the server is PostgreSQL $server_version, this image's pg_restore is ${client_version%% *}" \
-      "set image.tag of this database to $major-alpine: a restore needs the server's own major version" ;;
+      "$(image_of_major "$major"); a restore needs the server's own major version" ;;
   esac
 }
 

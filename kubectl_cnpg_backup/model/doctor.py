@@ -375,7 +375,7 @@ def _servers(facts: Facts) -> list[Finding]:
                         Level.WRONG,
                         subject,
                         f"PostgreSQL {theirs}, dumped with {ours}",
-                        f"set image.tag of its entry in databases to {theirs}-alpine",
+                        f"add to its entry in databases: image: {{tag: {theirs}-alpine}}",
                     )
                 )
             else:

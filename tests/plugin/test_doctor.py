@@ -270,7 +270,7 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
         {"secrets": dict.fromkeys(doctor.wanted_secrets(release()), frozenset({"username", "ca.crt"}))},
         Level.WRONG,
         "it lacks password",
-        "correct the keys",
+        "uriKey or caSecret.key",
     ),
     "Secrets that may not be read": (
         {"secrets": dict.fromkeys(doctor.wanted_secrets(release()), Unreadable("you may not"))},

@@ -154,7 +154,8 @@ def test_other_major_is_not_ready(pod: Pod, newer_server: Server) -> None:
     newer_server.create_database("newer")
     try:
         pod.add("newer", port=str(newer_server.port), sslmode="disable")
-        assert "image.tag" in check(pod, 1)
+        assert "add to the entry 'newer' of databases" in (table := check(pod, 1))
+        assert "image: {tag: 18-alpine};" in table
     finally:
         newer_server.drop_database("newer")
 

@@ -143,3 +143,13 @@ def test_where_every_database_has_a_backup_nothing_is_dumped(pod: Pod, names: li
     assert done.returncode == 0, done.stdout + done.stderr
     assert list((pod.folder / "results" / "first").iterdir()) == []
     assert list((pod.folder / "results").glob("*.result")) == []
+
+
+def test_the_first_backup_of_a_newer_server_names_the_line_of_the_values(pod: Pod, newer_server: Server) -> None:
+    pod.add("newer", port=str(newer_server.port), sslmode="disable", dbname="postgres")
+    assert first_run(pod, "--backup").returncode == 0
+    first, results = str(pod.folder / "results" / "first"), str(pod.folder / "results")
+    done = pod.retention("finish", "--config", first, "--results", results, expect=1)
+    for text in (done.stdout + done.stderr, (pod.folder / "termination-log").read_text()):
+        assert "this image's pg_dump is 17." in text
+    assert "'newer' of databases, or for all of them at the top of the values: image: {tag: 18-alpine}" in done.stdout
