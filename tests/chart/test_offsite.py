@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -54,7 +54,7 @@ def own_cronjob(place: Place) -> Iterator[tuple[str, Request]]:
 
 def requests(name: str, place: Place) -> tuple[str, list[tuple[str, Request]]]:
     """Who asks for what with a tool."""
-    return {
+    tools: dict[str, Callable[[], tuple[str, list[tuple[str, Request]]]]] = {
         "volsync-direct": lambda: (VOLSYNC, [*mover(place, "volsync-src-dumps")]),
         "volsync-snapshot": lambda: (VOLSYNC, [*snapshot(place), *clone(place)]),
         "kopiur-direct": lambda: (KOPIUR, [*mover(place, "kopiur-mover")]),
@@ -62,7 +62,8 @@ def requests(name: str, place: Place) -> tuple[str, list[tuple[str, Request]]]:
         "velero": lambda: (VELERO, [*snapshot(place), (MOVER, create(place, claim_object(place.claim)))]),
         "own-cronjob": lambda: (OWN, [*own_cronjob(place)]),
         "k8up": lambda: (K8UP, [*mover(place, "pod-executor")]),
-    }[name]()
+    }
+    return tools[name]()
 
 
 def refusals(world: World, user: str, asked: list[tuple[str, Request]]) -> list[list[str]]:
