@@ -37,6 +37,14 @@ dumps_large_objects() {
   [ "$whole" = yes ]
 }
 
+check_roles() {
+  [ "$conf_roles" = with-password-hashes ] || return 0
+  run psql -XAtqw -c "$preamble" -c "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')" >"$facts" ||
+    fail_with_stderr "the catalog cannot be read"
+  IFS= read -r readable <"$facts"
+  [ "$readable" = t ] || warn "$(without_hashes): name a superuser or a member of pg_read_all_data in 'secret', or set roles: without-passwords"
+}
+
 check_writable() {
   if [ -d "$dir" ]; then probe_folder "$dir" ".$database.check"; else probe_folder "$BACKUP_ROOT" ".$database.check"; fi
   plain_or_free "$dir/.lock" || fail_for_lock_file
@@ -63,6 +71,7 @@ check_database() {
   check_version
   check_readable
   check_large_objects
+  check_roles
   foresee
   put tls "$tls" && put tables "$tables"
   check_writable

@@ -128,7 +128,7 @@ check_version() {
   case $client_version in
     "$major" | "$major".* | "$major"[a-z]*) ;;
     *) fail "the server is PostgreSQL $server_version, this image's pg_dump is $client_version" \
-      "set image.tag of this database to $major-alpine: dump, check and restore need the server's own major version" ;;
+      "$(image_of_major "$major"); dump, check and restore need the server's own major version" ;;
   esac
 }
 
@@ -242,9 +242,12 @@ check_not_empty() {
 dump_globals() {
   globals=no
   file=$dir/.$base.globals.sql
-  set -- --globals-only --no-role-passwords -w -f "$file.partial"
+  set -- --globals-only -w -f "$file.partial"
   case $conf_dbname in *[!A-Za-z0-9_-]*) ;; *) set -- "$@" -l "$conf_dbname" ;; esac
-  if run pg_dumpall "$@"; then
+  hashes=no
+  [ "$conf_roles" != with-password-hashes ] || ! run pg_dumpall "$@" || hashes=yes
+  [ "$conf_roles" != with-password-hashes ] || [ "$hashes" = yes ] || warn "$(without_hashes): $(first_error)"
+  if [ "$hashes" = yes ] || run pg_dumpall "$@" --no-role-passwords; then
     globals=yes
     mv "$file.partial" "$file.staged" 2>"$stderr" && sync_file "$file.staged" && return
   fi
@@ -252,6 +255,8 @@ dump_globals() {
   warn "roles are not in this backup: $(first_error)"
   rm -f "$file.partial" "$file.staged"
 }
+
+without_hashes() { echo "roles are saved without the hashes of their passwords, which this role cannot read"; }
 
 begin() {
   database=$1 limit=$2 deadline=$3 started=$(now)
@@ -263,7 +268,7 @@ begin() {
   trap on_exit EXIT
   exec 2>"$BACKUP_RUN/$database.errors"
   : >"$stderr"
-  read_config compression allow_empty count_rows
+  read_config compression allow_empty count_rows roles
   check_numbers timeout lock_timeout lock_wait_timeout retries max_bytes min_backups most_backups
   check_extra_args
   credentials_of="the Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"

@@ -55,6 +55,7 @@ list_databases() {
   begin "$1" "$2" "$3" "$BACKUP_CONFIG/$1.all"
   set_credentials
   connect
+  check_version
   PGCLIENTENCODING=SQL_ASCII && export PGCLIENTENCODING
   run psql -XAtqw -v ON_ERROR_STOP=1 -c "$preamble" -c "SELECT encode(textsend(datname::text), 'hex') FROM pg_database
     WHERE datallowconn AND NOT datistemplate ORDER BY 1" >"$facts" ||

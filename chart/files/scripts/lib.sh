@@ -77,6 +77,10 @@ common_remedy() {
   esac
 }
 
+image_of_major() {
+  echo "add to the entry '${conf_entry:-$database}' of databases, or for all of them at the top of the values: image: {tag: $1-alpine}"
+}
+
 mebibytes() { echo "$((($1 + 1048575) / 1048576)) MiB"; }
 
 is_number() {
@@ -171,11 +175,11 @@ check_numbers() {
 
 set_credentials() {
   own=$BACKUP_CREDENTIALS/${conf_entry:-$database}
-  PGUSER=
-  [ -n "${1-}" ] || PGUSER=$conf_username
-  [ -n "$PGUSER" ] || PGUSER=$(cat "$own/${1-}username" 2>/dev/null) || :
-  [ -n "$PGUSER" ] || fail "no user name" "there is none in $credentials_of; does the Secret exist?"
+  PGUSER=$(cat "$own/${1-}username" 2>/dev/null) || :
   password=$(cat "$own/${1-}password" 2>/dev/null) || :
+  [ ! -s "$own/${1-}uri" ] || read_uri "$own/${1-}uri"
+  [ -n "${1-}" ] || PGUSER=${conf_username:-$PGUSER}
+  [ -n "$PGUSER" ] || fail "no user name" "there is none in $credentials_of; does the Secret exist?"
   [ -n "$password" ] || fail "no password" "there is none in $credentials_of; does the Secret exist?"
   case $password in *[[:cntrl:]]*) fail "the password holds a control character" "correct $credentials_of" ;; esac
   PGPASSFILE=$BACKUP_RUN/$database.pgpass
@@ -190,6 +194,49 @@ set_credentials() {
   esac
   PGDATABASE=$conf_dbname PGPORT=$conf_port PGSSLMODE=$conf_sslmode PGAPPNAME=cnpg-backup PGCONNECT_TIMEOUT=10
   export PGUSER PGPASSFILE PGDATABASE PGPORT PGSSLMODE PGAPPNAME PGCONNECT_TIMEOUT
+}
+
+read_uri() {
+  uri=$(cat "$1") || :
+  case $uri in
+    *[[:space:][:cntrl:]]*) refuse_uri "holds a blank or a line end" ;;
+    postgresql://* | postgres://* | postgresql+[a-z]*://*) ;;
+    *) refuse_uri "does not begin with postgresql://" ;;
+  esac
+  uri=${uri#*://}
+  login=${uri%%/*}
+  case $login in
+    *:*@*) uri=${login#*@} login=${login%%@*} ;;
+    *) refuse_uri "has no user:password@ before the host" ;;
+  esac
+  case ${uri%%[?#]*} in *@*) refuse_uri "has more than one @ before the host" ;; esac
+  case $login in *:*) ;; *) refuse_uri "has no user:password@ before the host" ;; esac
+  decode_uri "${login%%:*}" && PGUSER=$decoded
+  decode_uri "${login#*:}" && password=$decoded
+  unset uri login decoded encoded
+}
+
+refuse_uri() {
+  unset uri login decoded encoded
+  fail "the URI of the login $1" \
+    "correct it in $credentials_of: postgresql://user:password@host, where %40 stands for @, %2F for /, %3A for : and %25 for %"
+}
+
+decode_uri() {
+  encoded=$1 decoded=''
+  while :; do
+    case $encoded in *%*) ;; *) break ;; esac
+    decoded=$decoded${encoded%%"%"*}
+    encoded=${encoded#*"%"}
+    case $encoded in
+      [01][0-9A-Fa-f]* | 7[Ff]*) refuse_uri "holds a control character" ;;
+      [2-9A-Fa-f][0-9A-Fa-f]*) ;;
+      *) refuse_uri "has a % without two hexadecimal digits" ;;
+    esac
+    byte=${encoded%"${encoded#??}"} encoded=${encoded#??}
+    decoded=$decoded$(printf "\\$(printf %03o "0x$byte")")
+  done
+  decoded=$decoded$encoded
 }
 
 ask_primary() { PGHOST=$conf_host PGTARGETSESSIONATTRS=any && export PGHOST PGTARGETSESSIONATTRS; }

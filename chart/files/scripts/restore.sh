@@ -139,7 +139,8 @@ begin() {
   use_other_cluster
   read_options
   credentials_of="the owner's Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
-  if [ -s "$BACKUP_CREDENTIALS/${conf_entry:-$database}/superuser-password" ]; then
+  login_of_superuser=$BACKUP_CREDENTIALS/${conf_entry:-$database}/superuser
+  if [ -s "$login_of_superuser-password" ] || [ -s "$login_of_superuser-uri" ]; then
     credentials_of="the superuser's Secret of cluster $conf_cluster"
     set_credentials superuser-
   else
@@ -180,7 +181,7 @@ look_at_server() {
   case $client_version in
     "$major" | "$major"[!0-9]*) ;;
     *) fail "the server is PostgreSQL $server_version, this image's pg_restore is ${client_version%% *}" \
-      "set image.tag of this database to $major-alpine: a restore needs the server's own major version" ;;
+      "$(image_of_major "$major"); a restore needs the server's own major version" ;;
   esac
 }
 
