@@ -131,9 +131,9 @@ c.?volumeMounts.orValue([]).all(m,
 [c.?image, c.?command, c.?env, c.?envFrom, c.?lifecycle, c.?livenessProbe, c.?readinessProbe, c.?startupProbe, c.?volumeDevices]
 {{- end -}}
 
-{{/* CEL: those arguments and mounts of a container `c` of a drill that are the same for all databases. */}}
+{{/* CEL: those arguments (as one text) and mounts of a container `c` of a drill that are the same for all databases. */}}
 {{- define "cnpg-backup.celCommon" -}}
-dyn(c.?args.orValue([]).filter(a, a != 'hand-over' && !a.startsWith('--database=') && !a.startsWith('--slot='))),
+dyn(c.?args.orValue([]).filter(a, a != 'hand-over' && !a.startsWith('--database=') && !a.startsWith('--slot=')).join(' ')),
 dyn(c.?volumeMounts.orValue([]).filter(m, !m.?subPath.orValue('').startsWith('databases/')))
 {{- end -}}
 
@@ -149,9 +149,9 @@ c.name.startsWith('drill-')
     {'name': 'results', 'mountPath': '/run/cnpg-backup-results', 'subPath': folder},
     {'name': 'scratch', 'mountPath': '/var/lib/cnpg-backup-drill', 'subPath': folder}] + first[1][2])
 : c.name.startsWith('hand-over-') && {{ include "cnpg-backup.celLoaded" . }} == first[0][0] &&
-  c.?volumeMounts.orValue([]) == first[0][2] && [string(c.?args[?1].orValue(''))].exists(database,
-    database.matches('^--database=[a-z0-9._-]+$') &&
-    c.args == ['hand-over', database] + c.args.filter(a, a.matches('^--slot=[a-z0-9._-]+$')) + first[0][1])
+  c.?volumeMounts.orValue([]) == first[0][2] && [c.?args.orValue([]).join(' ')].exists(text,
+    text.endsWith(first[0][1]) && text.substring(0, text.size() - first[0][1].size())
+      .matches('^hand-over --database=[a-z0-9._-]+ (--slot=[a-z0-9._-]+ )?$'))
 {{- end -}}
 
 {{/* CEL: a container `c` is one that values allow, and sees none of the chart's volumes. */}}

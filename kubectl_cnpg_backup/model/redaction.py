@@ -194,7 +194,7 @@ _SETTINGS = frozenset(
     {
         "database", "cluster", "namespace", "dbname", "host", "standby_host", "port", "sslmode", "username",
         "dumps_as_owner", "compression", "timeout", "wait_timeout", "lock_timeout", "lock_wait_timeout", "retries",
-        "allow_empty", "count_rows", "on_shrink", "allow_large_prune", "large_prune_percent", "max_bytes",
+        "roles", "allow_empty", "count_rows", "on_shrink", "allow_large_prune", "large_prune_percent", "max_bytes",
         "min_backups", "most_backups", "extra_arg",
     }
 )  # fmt: skip
