@@ -1,7 +1,6 @@
 """What the API server knows about a release: its CronJobs, its runs, and how each database ended."""
 
 import hashlib
-import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from kubectl_cnpg_backup.model.objects import (
 )
 from kubectl_cnpg_backup.model.words import meant
 from retention import keyvalue
+from retention import message as termination
 from retention.names import is_database
 
 NAME_LABEL = "app.kubernetes.io/name"
@@ -41,8 +41,6 @@ CONFIG_VOLUME = "config"
 """The volume of a run's pod that holds `<database>.conf`."""
 
 _CONF_SUFFIX, _ENTRY_SUFFIX = ".conf", ".all"
-_VERDICT = re.compile(r"(?P<database>\S+) (?P<result>ok|warning|refused|failed) \((?P<newest>[^)]*)\): (?P<why>.*)")
-_NEWEST = re.compile(r"newest (\d{4}-\d{2}-\d{2} \d{2}:\d{2})Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +146,8 @@ class Verdict:
     Attributes:
         database: Its name.
         result: ok, warning, refused or failed.
-        newest: When its newest backup began, UTC, to the minute; None when there is none.
-        why: The most important thing to know, one line.
+        newest: When its newest backup began, UTC; to the minute in messages of older charts. None when there is none.
+        why: The most important thing to know, one line; empty where there was no room for it.
     """
 
     database: str
@@ -330,15 +328,8 @@ def clusters_of(release: Release, configs: Mapping[str, Object]) -> dict[str, st
 
 def parse_verdicts(message: str) -> tuple[Verdict, ...]:
     """Return what a pod's termination message says about each database, without a line that was cut off."""
-    verdicts = []
-    for line in message.splitlines():
-        match = _VERDICT.fullmatch(line)
-        if match is None:
-            continue
-        newest = _NEWEST.fullmatch(match["newest"])
-        moment = datetime.strptime(newest[1], "%Y-%m-%d %H:%M").replace(tzinfo=UTC) if newest else None
-        verdicts.append(Verdict(match["database"], match["result"], moment, match["why"]))
-    return tuple(verdicts)
+    lines = termination.read(message).lines
+    return tuple(Verdict(line.database, line.result, line.newest, line.why) for line in lines)
 
 
 def read_runs(jobs: Iterable[Object], pods: Sequence[Object], release: Release | None = None) -> list[Run]:

@@ -10,12 +10,11 @@ from kubectl_cnpg_backup.model.objects import parse_time
 from kubectl_cnpg_backup.model.outlook import Outlook
 from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run, entry_of
 from kubectl_cnpg_backup.model.schedule import Assessment, assess
+from retention.rule import sizing
 from retention.text import format_size
 
 FULL_SOON = timedelta(days=7)
 """A volume that will be full within this time is a problem."""
-_LITTLE_HISTORY = timedelta(days=1)
-"""Sizes over a shorter time say nothing about growth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,28 +275,18 @@ def _volume(report: VolumeReport | None) -> Volume | None:
 def days_until_full(listing: Iterable[Mapping[str, Any]], room: int) -> float | None:
     """Return in how many days the growth of the archives will use up some room; None for never.
 
-    Once the tiers are full, the number of backups no longer changes. So the growth of a database is the difference in
-    size between its newest and its oldest archive, divided by the time between them, for all archives that full tiers
-    hold. Less than a day of history says nothing.
-
     Args:
         listing: What `retention list` says.
         room: Bytes that are left once all tiers are full; when none are left, the answer is 0 days.
     """
-    per_day = 0.0
+    per_second = 0.0
     for entry in listing:
         backups = [backup for backup in entry["backups"] if int(backup["age_seconds"]) >= 0]
-        if len(backups) < 2:
-            continue
-        newest, oldest = backups[0], backups[-1]
-        days = (int(oldest["age_seconds"]) - int(newest["age_seconds"])) / 86400
-        if days * 86400 < _LITTLE_HISTORY.total_seconds():
-            continue
-        places = max(len(backups), int(entry["full_bytes"]) / max(1, int(newest["bytes"])))
-        per_day += places * (int(newest["bytes"]) - int(oldest["bytes"])) / days
+        sizes = [(float(backup["age_seconds"]), int(backup["bytes"])) for backup in backups]
+        per_second += sizing.growth(sizes, int(entry["full_bytes"])) or 0.0
     if room <= 0:
         return 0.0
-    return None if per_day <= 0 else room / per_day
+    return None if per_second <= 0 else room / per_second / timedelta(days=1).total_seconds()
 
 
 def document(status: Status, now: datetime) -> dict[str, Any]:

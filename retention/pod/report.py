@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from retention import message
 from retention.errors import ExitCode, RetentionError
 from retention.pod import outlook
 from retention.rule.backup import Backup
 from retention.rule.decide import Delete
 from retention.rule.policy import Limits, Policy
-from retention.text import shown, table
+from retention.rule.sizing import Holding, Sizing
+from retention.text import table
 
 ALLOW_FLAG = "--allow-large-prune"
 ALLOW_VALUE = "allowLargePrune"
@@ -20,10 +22,23 @@ REFUSAL_REMEDY = (
     f"this, prune with {ALLOW_FLAG}, or set {ALLOW_VALUE}: true for this database until it is done"
 )
 
-TERMINATION_BYTES = 4096
-"""Kubernetes keeps no more of a container's termination message."""
 
-OK, WARNING, REFUSED, FAILED = "ok", "warning", "refused", "failed"
+OK, WARNING, REFUSED, FAILED = message.OK, message.WARNING, message.REFUSED, message.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the dump of a backup has measured, by its metadata; None for what is not known.
+
+    Attributes:
+        database_bytes: The size of the database at its start.
+        dump_seconds: How long pg_dump took.
+        verify_seconds: How long pg_restore took to read the archive.
+    """
+
+    database_bytes: float | None = None
+    dump_seconds: float | None = None
+    verify_seconds: float | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +61,7 @@ class RunOutcome:
         seconds: How long it took.
         kept_by: Its policy and limits; None when they could not be read.
         restore: The outlook for a restore; None when this run's dump has found out nothing.
+        measured: What the dump of its newest backup has measured.
     """
 
     database: str
@@ -63,6 +79,7 @@ class RunOutcome:
     seconds: float = 0.0
     kept_by: tuple[Policy, Limits] | None = None
     restore: dict[str, Any] | None = None
+    measured: Measured = Measured()
 
     @property
     def result(self) -> str:
@@ -76,6 +93,16 @@ class RunOutcome:
     def newest(self, now: datetime) -> Backup | None:
         """Return the newest backup that is not dated after now."""
         return next((backup for backup in self.backups or () if backup.time <= now), None)
+
+    def holding(self, now: datetime) -> Holding | None:
+        """Return what its backups take up now and once its tiers are full; None where that is not known."""
+        if self.backups is None or self.kept_by is None:
+            return None
+        return Holding.of(self.backups, *self.kept_by, now)
+
+    def pinned(self, now: datetime) -> int:
+        """Return how many of its backups are pinned."""
+        return sum(backup.pin is not None and backup.pin.holds(now) for backup in self.backups or ())
 
     def why(self) -> str:
         """Return the table's last column: the first thing to know."""
@@ -113,27 +140,57 @@ def finish_table(outcomes: Sequence[RunOutcome], now: datetime) -> str:
     return table(("DATABASE", "RESULT", "NEWEST", "KEPT", "DELETED", "SECONDS", "WHY"), rows)
 
 
-def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str], now: datetime) -> bytes:
-    """Return the pod's termination message, worst database first, cut to what Kubernetes keeps."""
+def termination_message(
+    outcomes: Sequence[RunOutcome], warnings: Sequence[str], now: datetime, sized: Sizing | None = None
+) -> bytes:
+    """Return the pod's termination message, worst database first; see retention/message.py."""
     order = {FAILED: 0, REFUSED: 1, WARNING: 2, OK: 3}
     ranked = sorted(outcomes, key=lambda outcome: order[outcome.result])
-    failed = sum(outcome.result == FAILED for outcome in outcomes)
-    lines = [f"{failed} of {len(outcomes)} databases failed" if failed else f"{len(outcomes)} databases done"]
-    lines += warnings
-    for outcome in ranked:
-        newest = outcome.newest(now)
-        age = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
-        lines.append(f"{outcome.database} {outcome.result} ({age}): {outcome.why()}")
-    # Last, so that they are the first to go where there are too many databases.
-    for outcome in ranked:
-        if text := outlook.sentence(outcome.restore, remedies=False):
-            lines.append(f"{outcome.database}: {text}")
-    return cut("\n".join(map(shown, lines)).encode(errors="replace"))
+    return message.write(
+        [_line(outcome, now) for outcome in ranked],
+        warnings=warnings,
+        volume=None if sized is None else _known(sized.capacity, sized.used, sized.full, sized.growth),
+        # Last, so that they are the first to go where there are too many databases.
+        more=filter(None, (_outlook(outcome) for outcome in ranked)),
+    )
+
+
+def _known(capacity: int, used: int, full: int, growth: float | None) -> dict[str, float]:
+    return {"capacity": capacity, "used": used, "full": full, **({} if growth is None else {"growth": growth})}
+
+
+def _outlook(outcome: RunOutcome) -> str:
+    text = outlook.sentence(outcome.restore, remedies=False)
+    return text and f"{outcome.database}: {text}"
+
+
+def _line(outcome: RunOutcome, now: datetime) -> message.Line:
+    newest, measured, result = outcome.newest(now), outcome.measured, outcome.result
+    found: dict[str, float | None] = {}
+    if newest is not None:
+        found = {
+            "newest": int(newest.time.timestamp()),
+            "oldest": int(min(backup.time for backup in outcome.backups or ()).timestamp()),
+            "bytes": newest.bytes,
+            "tables": newest.tables,
+        }
+    if outcome.backups is not None:
+        found["kept"] = len(outcome.backups)
+        found["total"] = sum(backup.bytes for backup in outcome.backups)
+        found["pinned"] = outcome.pinned(now) or None
+        # What is bad or refused is never ok, so that these two are 0 where they are missing.
+        found["bad"] = len(outcome.bad) or None
+        found["refused"] = 1 if outcome.refusal is not None else None
+    found |= {"dump": measured.dump_seconds, "verify": measured.verify_seconds}
+    numbers = {key: value for key, value in found.items() if value is not None}
+    fresh = newest is not None and newest.name in {*outcome.published} - {*outcome.recovered}
+    unchanged = result == OK and not fresh
+    return message.Line(outcome.database, result, newest and newest.time, outcome.why(), numbers, unchanged)
 
 
 def cut(content: bytes) -> bytes:
     """Return a termination message cut to what Kubernetes keeps."""
-    if len(content) <= TERMINATION_BYTES:
+    if len(content) <= message.MOST_BYTES:
         return content
     ellipsis = "…".encode()
-    return content[: TERMINATION_BYTES - len(ellipsis)].decode(errors="ignore").encode() + ellipsis
+    return content[: message.MOST_BYTES - len(ellipsis)].decode(errors="ignore").encode() + ellipsis

@@ -14,6 +14,7 @@ from tests.retention.test_mutations import BREAKAGES, FLAWS
 from tests.retention.world import DAY, HOUR, REPOSITORY, T0, World, retention_here
 
 TEXT = (REPOSITORY / "docs" / "retention.md").read_text()
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text()
 
 
 def test_worked_calendar_is_what_the_rule_keeps() -> None:
@@ -111,7 +112,7 @@ def test_every_breakage_that_is_caught_is_listed() -> None:
 
 def fields_of(heading: str) -> set[str]:
     """The names in the first column of the table below a heading of docs/architecture.md."""
-    text = (REPOSITORY / "docs" / "architecture.md").read_text().split(f"\n### {heading}\n")[1].split("\n#")[0]
+    text = ARCHITECTURE.split(f"\n### {heading}\n")[1].split("\n#")[0]
     return {name for row in re.findall(r"^\| (`.*?) \| ", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
 
 
@@ -122,4 +123,8 @@ def test_every_field_of_metadata_and_of_status_json_is_in_architecture(world: Wo
     assert fields_of("Metadata of an archive: `<base>.json`") - {"adopted"} == set(metadata)
     status = json.loads((world.root / "status.json").read_text())
     assert fields_of("State of all databases: `status.json`") == set(status["databases"]["app"])
-    assert set(status) == {"schema", "updated", "databases"}
+    assert set(status) == {"schema", "updated", "volume", "databases"}
+    assert fields_of("The volume in `status.json`") == set(status["volume"])
+    newest = status["databases"]["app"]["newest"]
+    (row,) = re.findall(r"^\| `newest` \| (.*) \|$", ARCHITECTURE, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == set(newest)
