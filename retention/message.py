@@ -229,6 +229,88 @@ def read(text: str) -> Message:
     return Message(tuple(lines), counts if complete else None, facts)
 
 
+PROVED, NONE = "proved", "none"
+DRILLS = (FAILED, NONE, PROVED)
+"""How the drill of a database may end, worst first."""
+
+_DRILL_HEADER = re.compile(r"drills failed=(?P<failed>\d{1,6}) none=(?P<none>\d{1,6}) proved=(?P<proved>\d{1,6})")
+_DRILL_LINE = re.compile(
+    r"(?P<database>\S+): .*\[drill=(?P<result>failed|none|proved)(?: restore=(?P<restore>\d{1,9}))?\]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """How a drill ended for one database.
+
+    Attributes:
+        database: Its name.
+        result: failed, none (there was no backup to restore), or proved.
+        text: What was found; empty when it was read back.
+        restore_seconds: How long the restore took, of the newest archive that was proved; None if it is not known.
+    """
+
+    database: str
+    result: str
+    text: str = ""
+    restore_seconds: int | None = None
+
+    def line(self, most: int | None = None) -> str:
+        """Return the line, with at most so many characters of the text."""
+        text = shown(self.text)
+        if most is not None and len(text) > most:
+            text = f"{text[: most - 1]}…" if most else ""
+        took = "" if self.restore_seconds is None else f" restore={self.restore_seconds}"
+        return f"{shown(self.database)}: {text} [drill={self.result}{took}]"
+
+
+@dataclass(frozen=True, slots=True)
+class DrillMessage:
+    """The termination message of a drill, read.
+
+    Attributes:
+        drills: What it says about each database that it names.
+        counts: How many databases ended with each result; None in messages of older charts.
+    """
+
+    drills: tuple[Drill, ...]
+    counts: Mapping[str, int] | None = None
+
+
+def write_drills(drills: Sequence[Drill]) -> bytes:
+    """Return the message of a drill: never more than Kubernetes keeps, what failed first."""
+    ranked = sorted(drills, key=lambda drill: DRILLS.index(drill.result))
+    counts = Counter(drill.result for drill in ranked)
+    failed = counts[FAILED]
+    first = f"{failed} of {len(ranked)} drills failed" if failed else f"{counts[PROVED]} databases proved"
+    head = [first, "drills " + " ".join(f"{result}={counts[result]}" for result in DRILLS)]
+    room = MOST_BYTES - _size(head)
+
+    def lines(most: int) -> list[str]:
+        return [drill.line(most) for drill in ranked]
+
+    if _size(lines(0)) <= room:
+        body = lines(_largest(0, MOST_BYTES, lambda most: _size(lines(most)) <= room))
+    else:
+        # However many there are, three lines say how many are not named.
+        body = _fitting(lines(0), room - 3 * len("and 999999 more: proved\n"))
+        left = Counter(drill.result for drill in ranked[len(body) :])
+        body += [f"and {left[result]} more: {result}" for result in DRILLS if left[result]]
+    return "\n".join([*head, *body]).encode(errors="replace")
+
+
+def read_drills(text: str) -> DrillMessage:
+    """Return what the termination message of a drill says, without a line that was cut off."""
+    drills, counts = [], None
+    for line in text.splitlines():
+        if match := _DRILL_LINE.fullmatch(line):
+            took = match["restore"]
+            drills.append(Drill(match["database"], match["result"], "", int(took) if took else None))
+        elif counts is None and not drills and (match := _DRILL_HEADER.fullmatch(line)):
+            counts = {result: int(match[result]) for result in DRILLS}
+    return DrillMessage(tuple(drills), counts)
+
+
 def _read_line(match: re.Match[str]) -> Line:
     why, numbers = match["why"], {}
     if found := _NUMBERS.fullmatch(why):

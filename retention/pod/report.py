@@ -186,11 +186,3 @@ def _line(outcome: RunOutcome, now: datetime) -> message.Line:
     fresh = newest is not None and newest.name in {*outcome.published} - {*outcome.recovered}
     unchanged = result == OK and not fresh
     return message.Line(outcome.database, result, newest and newest.time, outcome.why(), numbers, unchanged)
-
-
-def cut(content: bytes) -> bytes:
-    """Return a termination message cut to what Kubernetes keeps."""
-    if len(content) <= message.MOST_BYTES:
-        return content
-    ellipsis = "…".encode()
-    return content[: message.MOST_BYTES - len(ellipsis)].decode(errors="ignore").encode() + ellipsis

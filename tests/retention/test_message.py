@@ -237,3 +237,29 @@ def test_run_writes_what_it_measured(world: World) -> None:
     assert read.volume["full"] > read.volume["used"] > 4000
     assert read.volume["capacity"] > read.volume["used"]
     assert read.volume["growth"] == 0
+
+
+drilled = st.tuples(st.sampled_from(message.DRILLS), reasons, st.none() | st.integers(0, 10**6))
+
+
+@quickly(40)
+@given(st.lists(drilled, min_size=1, max_size=8), st.sampled_from([1, 1, 20, 50]), st.integers(1, 60))
+def test_message_of_any_drill_fits_and_is_read_back(
+    drawn: list[tuple[str, str, int | None]], times: int, length: int
+) -> None:
+    drills = {
+        f"d{number}".ljust(length, "x"): message.Drill(f"d{number}".ljust(length, "x"), result, text, took)
+        for number, (result, text, took) in enumerate(drawn * times)
+    }
+    content = message.write_drills(list(drills.values()))
+    assert len(content) <= 4096
+    read = message.read_drills(content.decode())
+    assert read.counts == {result: sum(one.result == result for one in drills.values()) for result in message.DRILLS}
+    for one in read.drills:
+        meant = drills[one.database]
+        assert (one.result, one.restore_seconds) == (meant.result, meant.restore_seconds)
+    results = [message.DRILLS.index(one.result) for one in read.drills]
+    assert results == sorted(results), "what failed comes first"
+    left = [one for name, one in drills.items() if name not in {one.database for one in read.drills}]
+    assert not left or len(content) > 3800, "something is cut though there is room"
+    assert content.decode().count("\nand ") == len({one.result for one in left})
