@@ -87,7 +87,9 @@ def check(lines: list[Line], texts: list[str]) -> None:
         assert concluded[0] == len(left)
         assert kinds <= {concluded[1]}, "what is concluded is not so"
         assert concluded[1] != OK or not any(one.unchanged for one in left), "it has no new backup"
-    elif not any(one.unchanged for one in left):
+    if left:
+        assert f"\nand {len([one for one in left if one.result == left[0].result])} more: {left[0].result}" in text
+    if concluded is None and not any(one.unchanged for one in left):
         assert len(kinds) > 1, "it is certain, and not concluded"
     named = Counter(found.result for found in read.lines)
     if named[OK]:
@@ -136,6 +138,26 @@ def test_message_that_lost_its_end_never_leads_to_a_wrong_conclusion(lines: list
     concluded = read.unnamed()
     if concluded is not None and concluded[0]:
         assert {result for name, result in results.items() if name not in named} == {concluded[1]}
+
+
+@pytest.mark.parametrize("why", ["no Secret [bytes=1]", "[bytes=1]", "[]", "x []", "a (b): c [d=2 e=3]", "x\ny", ""])
+@pytest.mark.parametrize("found", [{}, {"kept": 3, "dump": 0.5}])
+def test_reason_that_looks_like_numbers_stays_a_reason(why: str, found: dict[str, float]) -> None:
+    (line,) = message.read(message.write([Line("app", WARNING, NOW, why, found)]).decode()).lines
+    assert (line.why, line.numbers) == (why.replace("\n", "\\n"), found)
+
+
+def test_counts_that_do_not_agree_with_the_lines_conclude_nothing() -> None:
+    text = message.write([Line("a", FAILED, NOW, "x"), Line("b", OK, NOW, "x")]).decode()
+    assert message.read(text).unnamed() == (0, OK)
+    for wrong in (text.replace("failed=1", "failed=0"), text.replace("unchanged=0 ", "")):
+        assert message.read(wrong).unnamed() is None
+    assert message.read(text.replace("ok=1", "ok=3")).unnamed() == (2, OK)
+
+
+def test_name_from_the_volume_begins_no_line_of_its_own() -> None:
+    content = message.write([Line("a\nb failed (no backup): x", OK, NOW, "published")]).decode()
+    assert len(content.splitlines()) == 3
 
 
 def test_message_that_lost_its_beginning_concludes_nothing() -> None:
@@ -194,6 +216,13 @@ def test_what_failed_is_named_among_any_number_of_databases_and_the_rest_is_know
     failed = {one.database for one in outcomes if one.result == FAILED}
     assert {line.database for line in read.lines if line.result == FAILED} == failed
     assert read.unnamed() == (databases - len(read.lines), OK)
+
+
+def test_people_read_how_many_are_not_named() -> None:
+    for length in range(1, 60):
+        lines = [Line(f"d{index}".ljust(length, "x"), OK, NOW, "published", {"kept": index}) for index in range(90)]
+        text = message.write(lines).decode()
+        assert text.endswith(f"\nand {90 - len(message.read(text).lines)} more: ok"), length
 
 
 def test_database_whose_newest_backup_is_not_of_this_run_is_never_concluded_to_have_one() -> None:
