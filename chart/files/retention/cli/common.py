@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from retention.errors import ExitCode, RetentionError, UsageError
+from retention.message import MOST_BYTES
 from retention.names import Kind, is_database
-from retention.pod import report
 from retention.text import parse_duration, parse_moment, parse_size, shown
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
@@ -222,7 +222,7 @@ def write_termination_message(options: argparse.Namespace, content: bytes) -> No
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, content[: report.TERMINATION_BYTES])
+            os.write(fd, content[:MOST_BYTES])
         finally:
             os.close(fd)
     except OSError as error:

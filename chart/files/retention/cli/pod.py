@@ -90,7 +90,7 @@ def _finish(options: argparse.Namespace) -> int:
         log.write(json.dumps(document, indent=2))
     else:
         _print_report(log, run, now)
-    write_termination_message(options, report.termination_message(run.outcomes, run.warnings, now))
+    write_termination_message(options, report.termination_message(run.outcomes, run.warnings, now, run.sizing))
     if log.lost:
         code = code or ExitCode.FAILED
     return code

@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from retention import message
 from retention.errors import ConfigError, ExitCode, RetentionError
 from retention.keyvalue import KeyValues
 from retention.names import Kind, file_name
-from retention.pod import config, handover, outlook, report, status
+from retention.pod import config, handover, outlook, status
 from retention.pod.choose import FAILURE_SUFFIX
 from retention.pod.handover import GONE, NUMBERS, PROVED, RESULT_SUFFIX
 from retention.rule.backup import Backup
-from retention.text import shown, table
+from retention.text import table
 from retention.volume import pins, verify
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
@@ -72,11 +73,15 @@ class DrillOutcome:
     def failed(self) -> bool:
         return self.problem is not None or any(one.failed for one in self.drilled)
 
+    @property
+    def result(self) -> str:
+        return message.FAILED if self.failed else PROVED if self.drilled else message.NONE
+
     def status(self, now: datetime) -> dict[str, Any]:
         failed = [one for one in self.drilled if one.failed]
         problem = failed[0].problem if failed else self.problem
         return {
-            "result": "failed" if self.failed else PROVED if self.drilled else "none",
+            "result": self.result,
             "at": now.isoformat(timespec="seconds"),
             "archives": [{"name": one.name, "result": one.state} for one in self.drilled],
             "proved": self.pinned or None,
@@ -230,21 +235,19 @@ def exit_code(outcomes: Iterable[DrillOutcome]) -> ExitCode:
 
 
 def termination_message(outcomes: list[DrillOutcome]) -> bytes:
-    failed = sum(outcome.failed for outcome in outcomes)
-    lines = [f"{failed} of {len(outcomes)} drills failed" if failed else f"{len(outcomes)} databases proved"]
-    for outcome in sorted(outcomes, key=lambda outcome: not outcome.failed):
+    drills = []
+    for outcome in outcomes:
         archives = "; ".join(
             f"{one.name} {one.state}{f': {one.problem.problem}' if one.problem else ''}" for one in outcome.drilled
         )
         why = "" if outcome.problem is None else str(outcome.problem)
         ahead = outlook.sentence(outcome.restore, remedies=False)
         found = "; ".join(filter(None, (why, archives))) or _NOTHING
-        lines.append(f"{outcome.database}: {found}{f'; {ahead}' if ahead else ''}")
-    return report.cut(shown_lines(lines))
-
-
-def shown_lines(lines: Iterable[str]) -> bytes:
-    return "\n".join(shown(line) for line in lines).encode(errors="replace")
+        proved = next((one for one in outcome.drilled if one.state == PROVED and not outcome.failed), None)
+        took = None if proved is None else proved.result.number("restore_seconds")
+        text = f"{found}{f'; {ahead}' if ahead else ''}"
+        drills.append(message.Drill(outcome.database, outcome.result, text, took))
+    return message.write_drills(drills)
 
 
 def drill_table(outcomes: Iterable[DrillOutcome]) -> str:

@@ -9,7 +9,7 @@ from retention.errors import ConfigError, LockedError, RetentionError, VolumeErr
 from retention.keyvalue import KeyValues
 from retention.names import STATUS, Grammar, Kind, file_name
 from retention.pod import config, outlook, status
-from retention.pod.report import REFUSAL_REMEDY, RunOutcome
+from retention.pod.report import REFUSAL_REMEDY, Measured, RunOutcome
 from retention.rule import decide, sizing
 from retention.rule.backup import Backup, Scan, dated_after
 from retention.rule.policy import Policy
@@ -19,6 +19,7 @@ from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 from retention.volume.prune import carry_out, clean
 from retention.volume.scan import scan_root
+from retention.volume.sidecars import read_document
 
 _SHRINK = 2
 
@@ -58,10 +59,11 @@ def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run
                 reserve.keep(root)
         ended = [outcomes[name] for name in names]
         listed = frozenset(config.entries_in(settings.config))
-        if warning := status.write_run(root, ended, now=settings.now, holder=settings.holder, entries=listed):
-            warnings.append(warning)
-        sized = _size(root, ended, settings.now, warnings)
-    return Run(ended, warnings, stop.requested, sized)
+        space = _space(root, warnings)
+        written = status.write_run(root, ended, now=settings.now, holder=settings.holder, space=space, entries=listed)
+        too_small = "" if written.sizing is None else written.sizing.warning()
+        warnings += filter(None, (written.warning, too_small))
+    return Run(ended, warnings, stop.requested, written.sizing)
 
 
 class _Work:
@@ -278,6 +280,7 @@ class _Work:
     def _take_stock(self, directory: Directory) -> None:
         found = directory.scan()
         self._outcome.backups = found.backups
+        self._outcome.measured = _measured(directory.folder, self._outcome.newest(self._settings.now))
         for base in found.bad:
             name = file_name(base, Kind.BAD)
             self._outcome.bad.append(name)
@@ -338,18 +341,18 @@ def _first_run(root: Folder) -> list[str]:
     return ["empty volume: this is the first run, or a different claim than before"]
 
 
-def _size(root: Folder, outcomes: list[RunOutcome], now: datetime, warnings: list[str]) -> sizing.Sizing | None:
+def _space(root: Folder, warnings: list[str]) -> tuple[int, int] | None:
     try:
-        capacity, used = root.space()
+        return root.space()
     except VolumeError as error:
         warnings.append(f"the size of the volume is not known: {error}")
         return None
-    holdings = [
-        sizing.Holding(outcome.backups, *outcome.kept_by)
-        for outcome in outcomes
-        if outcome.backups is not None and outcome.kept_by is not None
-    ]
-    sized = sizing.assess(capacity, used, holdings, now)
-    if warning := sized.warning():
-        warnings.append(warning)
-    return sized
+
+
+def _measured(folder: Folder, newest: Backup | None) -> Measured:
+    found = read_document(folder, file_name(newest.base, Kind.METADATA)) if newest is not None else None
+    if found is None:
+        return Measured()
+    verification = found.get("verification")
+    seconds = verification.get("seconds") if isinstance(verification, dict) else None
+    return Measured(*map(status.number_of, (found.get("database_bytes"), found.get("dump_seconds"), seconds)))

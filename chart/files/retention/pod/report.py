@@ -4,12 +4,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from retention import message
 from retention.errors import ExitCode, RetentionError
 from retention.pod import outlook
 from retention.rule.backup import Backup
 from retention.rule.decide import Delete
 from retention.rule.policy import Limits, Policy
-from retention.text import shown, table
+from retention.rule.sizing import Holding, Sizing
+from retention.text import table
 
 ALLOW_FLAG = "--allow-large-prune"
 ALLOW_VALUE = "allowLargePrune"
@@ -19,9 +21,16 @@ REFUSAL_REMEDY = (
     f"this, prune with {ALLOW_FLAG}, or set {ALLOW_VALUE}: true for this database until it is done"
 )
 
-TERMINATION_BYTES = 4096
 
-OK, WARNING, REFUSED, FAILED = "ok", "warning", "refused", "failed"
+OK, WARNING, REFUSED, FAILED = message.OK, message.WARNING, message.REFUSED, message.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+
+    database_bytes: float | None = None
+    dump_seconds: float | None = None
+    verify_seconds: float | None = None
 
 
 @dataclass(slots=True)
@@ -42,6 +51,7 @@ class RunOutcome:
     seconds: float = 0.0
     kept_by: tuple[Policy, Limits] | None = None
     restore: dict[str, Any] | None = None
+    measured: Measured = Measured()
 
     @property
     def result(self) -> str:
@@ -53,6 +63,14 @@ class RunOutcome:
 
     def newest(self, now: datetime) -> Backup | None:
         return next((backup for backup in self.backups or () if backup.time <= now), None)
+
+    def holding(self, now: datetime) -> Holding | None:
+        if self.backups is None or self.kept_by is None:
+            return None
+        return Holding.of(self.backups, *self.kept_by, now)
+
+    def pinned(self, now: datetime) -> int:
+        return sum(backup.pin is not None and backup.pin.holds(now) for backup in self.backups or ())
 
     def why(self) -> str:
         if self.problems:
@@ -87,24 +105,46 @@ def finish_table(outcomes: Sequence[RunOutcome], now: datetime) -> str:
     return table(("DATABASE", "RESULT", "NEWEST", "KEPT", "DELETED", "SECONDS", "WHY"), rows)
 
 
-def termination_message(outcomes: Sequence[RunOutcome], warnings: Sequence[str], now: datetime) -> bytes:
+def termination_message(
+    outcomes: Sequence[RunOutcome], warnings: Sequence[str], now: datetime, sized: Sizing | None = None
+) -> bytes:
     order = {FAILED: 0, REFUSED: 1, WARNING: 2, OK: 3}
     ranked = sorted(outcomes, key=lambda outcome: order[outcome.result])
-    failed = sum(outcome.result == FAILED for outcome in outcomes)
-    lines = [f"{failed} of {len(outcomes)} databases failed" if failed else f"{len(outcomes)} databases done"]
-    lines += warnings
-    for outcome in ranked:
-        newest = outcome.newest(now)
-        age = f"newest {newest.time:%Y-%m-%d %H:%M}Z" if newest else "no backup"
-        lines.append(f"{outcome.database} {outcome.result} ({age}): {outcome.why()}")
-    for outcome in ranked:
-        if text := outlook.sentence(outcome.restore, remedies=False):
-            lines.append(f"{outcome.database}: {text}")
-    return cut("\n".join(map(shown, lines)).encode(errors="replace"))
+    return message.write(
+        [_line(outcome, now) for outcome in ranked],
+        warnings=warnings,
+        volume=None if sized is None else _known(sized.capacity, sized.used, sized.full, sized.growth),
+        more=filter(None, (_outlook(outcome) for outcome in ranked)),
+    )
 
 
-def cut(content: bytes) -> bytes:
-    if len(content) <= TERMINATION_BYTES:
-        return content
-    ellipsis = "…".encode()
-    return content[: TERMINATION_BYTES - len(ellipsis)].decode(errors="ignore").encode() + ellipsis
+def _known(capacity: int, used: int, full: int, growth: float | None) -> dict[str, float]:
+    return {"capacity": capacity, "used": used, "full": full, **({} if growth is None else {"growth": growth})}
+
+
+def _outlook(outcome: RunOutcome) -> str:
+    text = outlook.sentence(outcome.restore, remedies=False)
+    return text and f"{outcome.database}: {text}"
+
+
+def _line(outcome: RunOutcome, now: datetime) -> message.Line:
+    newest, measured, result = outcome.newest(now), outcome.measured, outcome.result
+    found: dict[str, float | None] = {}
+    if newest is not None:
+        found = {
+            "newest": int(newest.time.timestamp()),
+            "oldest": int(min(backup.time for backup in outcome.backups or ()).timestamp()),
+            "bytes": newest.bytes,
+            "tables": newest.tables,
+        }
+    if outcome.backups is not None:
+        found["kept"] = len(outcome.backups)
+        found["total"] = sum(backup.bytes for backup in outcome.backups)
+        found["pinned"] = outcome.pinned(now) or None
+        found["bad"] = len(outcome.bad) or None
+        found["refused"] = 1 if outcome.refusal is not None else None
+    found |= {"dump": measured.dump_seconds, "verify": measured.verify_seconds}
+    numbers = {key: value for key, value in found.items() if value is not None}
+    fresh = newest is not None and newest.name in {*outcome.published} - {*outcome.recovered}
+    unchanged = result == OK and not fresh
+    return message.Line(outcome.database, result, newest and newest.time, outcome.why(), numbers, unchanged)

@@ -1,11 +1,13 @@
 # Comments are left out here; they are in retention/rule/sizing.py of the project.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from retention.rule.backup import Backup
 from retention.rule.policy import Limits, Policy
 from retention.text import format_size
+
+_LITTLE_HISTORY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +16,7 @@ class Sizing:
     capacity: int
     used: int
     full: int
+    growth: float | None = None
 
     def line(self) -> str:
         sizes = format_size(self.capacity), format_size(self.used), format_size(self.full)
@@ -35,19 +38,34 @@ def of_database(newest: int, policy: Policy, limits: Limits) -> int:
     return kept + newest
 
 
+def growth(sizes: Sequence[tuple[float, int]], full: int) -> float | None:
+    if len(sizes) < 2:
+        return None
+    (newest_age, newest), (oldest_age, oldest) = sizes[0], sizes[-1]
+    if oldest_age - newest_age < _LITTLE_HISTORY.total_seconds():
+        return None
+    places = max(len(sizes), full / max(1, newest))
+    return places * (newest - oldest) / (oldest_age - newest_age)
+
+
 @dataclass(frozen=True, slots=True)
 class Holding:
 
-    backups: Sequence[Backup]
-    policy: Policy
-    limits: Limits
+    bytes: int
+    full: int
+    growth: float | None = None
+
+    @classmethod
+    def of(cls, backups: Sequence[Backup], policy: Policy, limits: Limits, now: datetime) -> "Holding | None":
+        sizes = [((now - backup.time).total_seconds(), backup.bytes) for backup in backups if backup.time <= now]
+        if not sizes:
+            return None
+        full = of_database(sizes[0][1], policy, limits)
+        return cls(sum(backup.bytes for backup in backups), full, growth(sizes, full))
 
 
-def assess(capacity: int, used: int, holdings: Iterable[Holding], now: datetime) -> Sizing:
-    full = used
-    for holding in holdings:
-        newest = next((backup for backup in holding.backups if backup.time <= now), None)
-        if newest is not None:
-            full -= sum(backup.bytes for backup in holding.backups)
-            full += of_database(newest.bytes, holding.policy, holding.limits)
-    return Sizing(capacity, used, max(full, used))
+def assess(capacity: int, used: int, holdings: Iterable[Holding]) -> Sizing:
+    every = list(holdings)
+    full = used + sum(holding.full - holding.bytes for holding in every)
+    known = [holding.growth for holding in every if holding.growth is not None]
+    return Sizing(capacity, used, max(full, used), sum(known) if known else None)
