@@ -77,6 +77,7 @@ def test_every_pod_that_the_chart_makes_is_admitted(kind: str, layer: str) -> No
 
 @pytest.mark.parametrize("layer", GRANTING)
 @pytest.mark.parametrize("path", sorted((chart.CHART / "ci").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.sample(16)
 def test_every_pod_of_the_installations_in_ci_is_admitted(path: Path, layer: str) -> None:
     world, asked = run_pods(yaml.safe_load(path.read_text()) or {}, layer)
     for said in world.answers(asked):

@@ -62,6 +62,7 @@ def rendered_in(values: dict[str, Any]) -> tuple[float, str]:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, text
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("mode", [in_shards, one_by_one, in_one])
 def test_ten_times_the_databases_take_at_most_twelve_times_the_time_and_fit_where_they_are_kept(
     mode: Callable[[int], dict[str, Any]],

@@ -14,6 +14,7 @@ from tests.lab.chart import CHART, ROOT
 
 
 @pytest.mark.parametrize("helm", ["helm", "helm3"])
+@pytest.mark.sample(1)
 def test_helm_lint_is_clean(tools: dict[str, Path], helm: str) -> None:
     """One run for each values file: Helm would lay several of one run over each other."""
     for path in CI_FILES:

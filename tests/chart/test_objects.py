@@ -386,6 +386,7 @@ def test_requests_stay_below_limits_and_cpu_has_no_limit(ci_file: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [*CI_FILES, *sorted(RIGHT.glob("*.yaml"))], ids=lambda path: path.stem)
+@pytest.mark.sample(32)
 def test_the_volumes_of_a_pod_fit_under_its_limit(path: Path) -> None:
     """The kubelet evicts a pod by the limit of all its containers, of which each may be silent."""
     for owner, _, spec in pod_specs(rendered(path)):
@@ -522,14 +523,17 @@ def test_each_image_has_a_test_that_sees_what_its_runs_see(ci_file: Path) -> Non
         assert [s["configMap"]["name"] for s in config["projected"]["sources"]] == tested[image], title(pod)
 
 
+@pytest.mark.sample(8)
 def test_rendering_twice_gives_the_same_bytes(ci_file: Path) -> None:
     assert chart.render_text(ci_file, api_versions=KYVERNO) == rendered_text(ci_file)
 
 
+@pytest.mark.sample(8)
 def test_helm_3_and_helm_4_render_the_same_objects(ci_file: Path) -> None:
     assert rendered(ci_file, helm="helm3") == rendered(ci_file)
 
 
+@pytest.mark.sample(4)
 def test_the_library_renders_what_helm_renders(ci_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_name = {title(manifest): manifest for manifest in rendered(ci_file, kyverno=False)}
     monkeypatch.setattr(chart, "find", lambda _: None)

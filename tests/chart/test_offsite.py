@@ -87,6 +87,7 @@ LAYERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("name", sorted(set(OFFSITE) - {"longhorn"}))
+@pytest.mark.sample(8)
 def test_a_tool_that_copies_the_volume_is_admitted_by_its_values_alone(name: str, layer: str) -> None:
     shown = OFFSITE[name]
     open_world = World(layer, {**shown, "accessPolicy": {**shown["accessPolicy"], **LAYERS[layer]}})

@@ -148,7 +148,6 @@ def test_each_database_is_backed_up_and_restored_by_its_listed_name(pod: Pod, on
         assert only.value("SELECT it FROM t", name) == name
 
 
-@in_both_shells
 def test_what_a_restore_makes_next_to_its_target_is_no_database_of_the_entry(pod: Pod, only: Server) -> None:
     only.psql("ALTER ROLE postgres PASSWORD 'secret'")
     hidden = others(only)
@@ -251,7 +250,6 @@ def test_a_cluster_that_cannot_be_listed_fails_all_that_is_known_of_it_and_no_ot
     assert sorted(entries) == ["listed", f"{ENTRY}.one", f"{ENTRY}.two"]
 
 
-@in_both_shells
 def test_a_run_of_named_databases_leaves_the_others_of_their_entry_alone(pod: Pod, only: Server) -> None:
     hidden = others(only)
     make(only, "one", "Two", "two", "gone")
@@ -301,7 +299,6 @@ def test_a_run_of_one_database_of_a_cluster_that_cannot_be_listed_fails_this_one
     assert f"{ENTRY}.two" not in log
 
 
-@in_both_shells
 def test_the_first_backup_finds_all_databases_and_a_second_job_dumps_none(pod: Pod, only: Server) -> None:
     hidden = others(only)
     make(only, "one", "Two")
