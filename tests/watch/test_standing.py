@@ -1,0 +1,246 @@
+"""What the watcher says: never `ok` where the volume would say otherwise, and the same after a restart."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retention import message
+from retention.message import FAILED, OK, REFUSED, WARNING, Line
+from tests.watch.histories import (
+    CLAIM,
+    CRONJOB,
+    HOUR,
+    MINUTE,
+    SPEC,
+    STALE_AFTER,
+    START,
+    History,
+    cronjob_object,
+    job_object,
+    pod_object,
+)
+from watch.memory import UNKNOWN, Configured, Memory, from_json, learn, to_json
+from watch.objects import read_cronjobs, read_runs
+from watch.standing import LATE, Standing, judge
+
+CONF = {"cluster": "pg", "namespace": "default", "dbname": "db"}
+
+
+def look(
+    memory: Memory,
+    jobs: list[Any],
+    pods: list[Any],
+    configured: Configured,
+    now: Any = START + 3 * HOUR,
+    cronjobs: list[Any] | None = None,
+) -> tuple[Memory, Standing]:
+    """Read the API server once."""
+    made = read_cronjobs([cronjob_object()] if cronjobs is None else cronjobs)
+    runs = read_runs(jobs, pods, made)
+    by_name = {CRONJOB: configured}
+    memory = learn(memory, runs, by_name)
+    stale = {CRONJOB: STALE_AFTER}
+    return memory, judge(made, runs, memory, by_name, now=now, stale_after=stale, zones={})
+
+
+def listed(*names: str) -> Configured:
+    return Configured(dict.fromkeys(names, CONF))
+
+
+def states(standing: Standing) -> dict[str, str]:
+    return {one.name: one.state for one in standing.databases}
+
+
+def check_history(seed: int, databases: int, steps: int) -> None:
+    dice = random.Random(seed)
+    history = History(dice, [f"database-{index:03}" for index in range(databases)])
+    configured, memory = listed(*history.databases), Memory()
+    for _ in range(steps):
+        history.step()
+        if dice.random() < 0.2:
+            continue  # The watcher is away.
+        if dice.random() < 0.1:
+            memory = Memory()  # Someone has deleted what it knew.
+        memory = from_json(to_json(memory)) if dice.random() < 0.5 else memory
+        pods = [] if dice.random() < 0.1 else history.pods
+        cronjobs = [cronjob_object(last=history.last_schedule)]
+        look_at = (history.jobs, pods, configured, history.now, cronjobs)
+        memory, standing = look(memory, *look_at)
+        assert {one.name for one in standing.databases} == set(history.databases)
+        for one in standing.databases:
+            truth = history.truth[one.name]
+            if one.state != OK:
+                continue
+            assert truth.result == OK, f"{one.name} is {truth.result}"
+            assert truth.newest is not None
+            assert history.now - truth.newest <= STALE_AFTER
+            assert one.record is not None
+            assert one.record.newest is not None
+            assert one.record.newest <= truth.newest
+        again, after = look(from_json(to_json(memory)), *look_at)
+        assert (again, after) == (memory, standing), "a restart changes what it says"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32), st.sampled_from([1, 3, 40, 80]))
+def test_never_ok_where_the_volume_would_say_otherwise_and_the_same_after_a_restart(seed: int, databases: int) -> None:
+    check_history(seed, databases, 12)
+
+
+@pytest.mark.long
+@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32), st.sampled_from([1, 2, 3, 30, 60]))
+def test_never_ok_in_ten_thousand_histories(seed: int, databases: int) -> None:
+    check_history(seed, databases, 15)
+
+
+def ran(name: str, lines: list[Line], **more: Any) -> tuple[Any, Any]:
+    failed = any(line.result in (FAILED, REFUSED) for line in lines)
+    started = more.pop("started", START)
+    job = job_object(name, started, started + 5 * MINUTE, failed=failed, **more)
+    return job, pod_object(name, message.write(lines).decode(), code=int(failed))
+
+
+def good(name: str, newest: Any = START + MINUTE) -> Line:
+    return Line(name, OK, newest, "published", {"kept": 1, "newest": newest.timestamp(), "oldest": newest.timestamp()})
+
+
+def test_nothing_is_ok_that_was_never_seen() -> None:
+    _, standing = look(Memory(), [], [], listed("app"))
+    (one,) = standing.databases
+    assert (one.state, one.record) == (UNKNOWN, None)
+
+
+def test_pod_that_is_gone_is_remembered_and_without_memory_it_is_unknown() -> None:
+    job, pod = ran("run-1", [good("app")])
+    memory, standing = look(Memory(), [job], [pod], listed("app"))
+    assert states(standing) == {"app": OK}
+    assert states(look(memory, [job], [], listed("app"))[1]) == {"app": OK}
+    assert states(look(memory, [], [], listed("app"))[1]) == {"app": OK}
+    lost, standing = look(Memory(), [job], [], listed("app"))
+    assert states(standing) == {"app": UNKNOWN}
+    assert lost.records["app"].success == START + 5 * MINUTE
+    assert lost.records["app"].newest is None
+    assert states(look(lost, [job], [pod], listed("app"))[1]) == {"app": OK}, "its pod was only read late"
+
+
+def test_job_that_left_no_words_has_failed_for_all_its_databases_with_the_reason_of_kubernetes() -> None:
+    before, pod = ran("run-1", [good("app"), good("blog")])
+    killed = job_object("run-2", START + 2 * HOUR, START + 3 * HOUR, failed=True, reason="DeadlineExceeded")
+    memory, standing = look(Memory(), [before, killed], [pod], listed("app", "blog"))
+    assert states(standing) == {"app": FAILED, "blog": FAILED}
+    assert {one.why for one in standing.databases} == {"DeadlineExceeded"}
+    assert memory.records["app"].newest == START + MINUTE, "its backups are still there"
+
+
+def test_run_that_is_gone_before_anyone_saw_it_leaves_no_ok() -> None:
+    job, pod = ran("run-1", [good("app")])
+    memory, _ = look(Memory(), [job], [pod], listed("app"))
+    for last, state in ((START, OK), (START + 2 * HOUR, UNKNOWN)):
+        assert states(look(memory, [], [], listed("app"), cronjobs=[cronjob_object(last=last)])[1]) == {"app": state}
+    running = job_object("run-2", START + 2 * HOUR, None)
+    cronjobs = [cronjob_object(last=START + 2 * HOUR)]
+    assert states(look(memory, [running], [], listed("app"), cronjobs=cronjobs)[1]) == {"app": OK}
+
+
+def test_backup_gets_old_by_itself_unless_it_is_suspended() -> None:
+    job, pod = ran("run-1", [good("app")])
+    old = START + MINUTE + STALE_AFTER
+    for now, state in ((old, OK), (old + timedelta(seconds=1), LATE)):
+        assert states(look(Memory(), [job], [pod], listed("app"), now)[1]) == {"app": state}
+    _, standing = look(Memory(), [job], [pod], listed("app"), old + HOUR, [cronjob_object(suspend=True)])
+    (one,) = standing.databases
+    assert (one.state, one.suspended, one.next_run) == (OK, True, None)
+
+
+def test_backup_of_the_future_is_not_ok() -> None:
+    job, pod = ran("run-1", [good("app", START + 30 * HOUR)])
+    assert states(look(Memory(), [job], [pod], listed("app"))[1]) == {"app": WARNING}
+
+
+@pytest.mark.parametrize("forged", ["owner", "claim", "pod"])
+def test_job_or_pod_of_someone_else_says_nothing(forged: str) -> None:
+    job, pod = ran("run-1", [good("app")])
+    if forged == "owner":
+        job["metadata"]["ownerReferences"][0]["uid"] = "uid-other"
+    elif forged == "claim":
+        spec = {**SPEC, "volumes": [{"name": "x", "persistentVolumeClaim": {"claimName": f"not-{CLAIM}"}}]}
+        job["spec"] = {"template": {"spec": spec}}
+    else:
+        pod["metadata"]["ownerReferences"][0]["uid"] = "uid-other"
+    assert states(look(Memory(), [job], [pod], listed("app"))[1]) == {"app": UNKNOWN}
+
+
+def test_messages_of_the_first_form_are_understood_and_conclude_nothing() -> None:
+    job = job_object("run-1", START, START + MINUTE)
+    text = "3 databases done\napp ok (newest 2026-03-01 00:01Z): published"
+    memory, standing = look(Memory(), [job], [pod_object("run-1", text)], listed("app", "blog"))
+    assert states(standing) == {"app": OK, "blog": UNKNOWN}
+    assert memory.records["app"].numbers == {"bad": 0, "refused": 0}
+
+
+def test_what_is_not_named_is_ok_only_if_the_counts_agree_with_the_configuration() -> None:
+    names = [f"database-{index:03}" for index in range(100)]
+    job, pod = ran("run-1", [good(name) for name in names])
+    memory, standing = look(Memory(), [job], [pod], listed(*names))
+    assert set(states(standing).values()) == {OK}
+    last = memory.records["database-099"]
+    assert (last.newest, last.numbers) == (START, {"bad": 0, "refused": 0}), "as old as its Job, and no size"
+    _, standing = look(Memory(), [job], [pod], listed(*names, "another"))
+    assert states(standing)["database-099"] == states(standing)["another"] == UNKNOWN
+    assert states(standing)["database-000"] == OK
+
+
+def test_databases_of_an_entry_are_those_that_the_last_complete_run_has_found() -> None:
+    entry = Configured({}, {"shared": CONF})
+    assert states(look(Memory(), [], [], entry)[1]) == {"shared": UNKNOWN}, "the expected side of every alert"
+    first = ran("run-1", [good("shared.a"), good("shared.b"), good("other.c")])
+    memory, standing = look(Memory(), [first[0]], [first[1]], entry)
+    assert states(standing) == {"shared.a": OK, "shared.b": OK}
+    second = ran("run-2", [good("shared.a", START + 2 * HOUR + MINUTE)], started=START + 2 * HOUR)
+    memory, standing = look(memory, [first[0], second[0]], [first[1], second[1]], entry)
+    assert states(standing) == {"shared.a": OK}
+    unlisted = [Line("shared.a", FAILED, None, "no list"), Line("shared", FAILED, None, "no list")]
+    third = ran("run-3", unlisted, started=START + 3 * HOUR)
+    _, standing = look(memory, [third[0]], [third[1]], entry)
+    assert states(standing) == {"shared": FAILED, "shared.a": FAILED}
+    assert states(look(memory, [], [], listed("app"))[1]) == {"app": UNKNOWN}
+
+
+def test_run_of_some_databases_says_nothing_about_the_others() -> None:
+    job, pod = ran("run-1", [good("app")])
+    volume = {"name": "config", "configMap": {"items": [{"key": "app.conf"}, {"key": "policy.json"}]}}
+    job["spec"] = {"template": {"spec": {**SPEC, "volumes": [*SPEC["volumes"], volume]}}}
+    assert states(look(Memory(), [job], [pod], listed("app", "blog"))[1]) == {"app": OK, "blog": UNKNOWN}
+    killed = job_object("run-2", START + HOUR, START + 2 * HOUR, failed=True, reason="Deadline")
+    killed["spec"] = job["spec"]
+    assert states(look(Memory(), [job, killed], [pod], listed("app", "blog"))[1]) == {"app": FAILED, "blog": UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{",
+        '{"schema": 2}',
+        '{"schema": 1}',
+        '{"schema": 1, "records": [3], "complete": {}, "runs": {}}',
+    ],
+)
+def test_memory_that_cannot_be_understood_is_as_if_nothing_had_been_learned(text: str) -> None:
+    assert from_json(text) == Memory()
+
+
+def test_memory_that_was_written_by_hand_makes_nothing_ok() -> None:
+    job, pod = ran("run-1", [good("app")])
+    memory, _ = look(Memory(), [job], [pod], listed("app"))
+    text = to_json(memory).replace('"result": "ok"', '"result": "fine"')
+    assert from_json(text) == Memory()

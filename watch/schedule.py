@@ -1,0 +1,164 @@
+"""Schedules of CronJobs: when they are due next, and the longest time between two runs.
+
+The fields mean what they mean to Kubernetes, whose controller uses github.com/robfig/cron: a day matches if the day of
+the month or the weekday does where both are restricted; `*/2` restricts, `*` and `?` do not; `5/15` is `5-max/15`.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import pairwise
+
+_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
+
+_MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FROM, _UNTIL = date(2024, 1, 1), date(2064, 1, 1)
+"""Forty years, in which every date meets every weekday."""
+
+
+class ScheduleError(ValueError):
+    """A schedule is not valid; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    low: int
+    high: int
+    names: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> tuple[frozenset[int], bool]:
+        """Return the values that a field allows, and whether it restricts nothing."""
+        found: set[int] = set()
+        unrestricted = False
+        for part in text.split(","):
+            values, every = self._part(part)
+            found |= values
+            unrestricted |= every
+        return frozenset(found), unrestricted
+
+    def _part(self, part: str) -> tuple[set[int], bool]:
+        span, slash, step_text = part.partition("/")
+        step = self._number(step_text, 1, 10**4, part) if slash else 1
+        if span in ("*", "?"):
+            return set(range(self.low, self.high + 1, step)), step == 1
+        first, dash, last = span.partition("-")
+        low = self._value(first, part)
+        high = self._value(last, part) if dash else self.high if slash else low
+        if low > high:
+            raise ScheduleError(f"{part!r} in its {self.name} goes backwards")
+        return set(range(low, high + 1, step)), False
+
+    def _value(self, text: str, part: str) -> int:
+        if text.lower() in self.names:
+            return self.names.index(text.lower()) + self.low
+        return self._number(text, self.low, self.high, part)
+
+    def _number(self, text: str, low: int, high: int, part: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 6 and low <= int(text) <= high):
+            raise ScheduleError(f"{part!r} is not valid as its {self.name}")
+        return int(text)
+
+
+_FIELDS = (
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day of the month", 1, 31),
+    _Field("month", 1, 12, _MONTHS),
+    _Field("weekday", 0, 6, _WEEKDAYS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule.
+
+    Attributes:
+        times: The minutes of a day at which it is due, sorted.
+        days: The days of the month.
+        months: The months.
+        weekdays: The weekdays, Sunday being 0.
+        either: Whether a day has to match `days` or `weekdays`, and not both.
+    """
+
+    times: tuple[int, ...]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    either: bool
+
+    @classmethod
+    def parse(cls, expression: str) -> "Schedule":
+        """Return the schedule that an expression means.
+
+        Raises:
+            ScheduleError: When it is not valid.
+        """
+        fields = _MACROS.get(expression.strip().lower(), expression).split()
+        if len(fields) != len(_FIELDS):
+            raise ScheduleError("it does not have five fields")
+        (minutes, _), (hours, _), (days, any_day), (months, _), (weekdays, any_weekday) = (
+            field.parse(text) for field, text in zip(_FIELDS, fields, strict=True)
+        )
+        times = tuple(sorted(60 * hour + minute for hour in hours for minute in minutes))
+        return cls(times, days, months, weekdays, not (any_day or any_weekday))
+
+    def on(self, day: date) -> bool:
+        """Tell whether it is due on a day."""
+        if day.month not in self.months:
+            return False
+        found = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        return any(found) if self.either else all(found)
+
+    def after(self, moment: datetime, zone: tzinfo = UTC) -> datetime | None:
+        """Return when it is next due after a moment, UTC; None if that is not within the next 40 years.
+
+        A time that the clocks of a zone leave out is skipped, as Kubernetes does.
+        """
+        local = moment.astimezone(zone)
+        for day in _days(local.date(), _UNTIL - _FROM):
+            if not self.on(day):
+                continue
+            for minutes in self.times:
+                due = datetime(day.year, day.month, day.day, minutes // 60, minutes % 60, tzinfo=zone).astimezone(UTC)
+                back = due.astimezone(zone)
+                if due > moment and (back.hour, back.minute) == divmod(minutes, 60):
+                    return due
+        return None
+
+    def longest_gap(self, *, utc: bool = True) -> timedelta | None:
+        """Return the longest time between two due times that follow each other; None if it is due less than twice.
+
+        Args:
+            utc: Whether its zone has no daylight saving time; if it may have, a gap can be an hour longer.
+        """
+        gap = _longest_gap(self)
+        return gap if gap is None or utc else gap + _HOUR
+
+
+@functools.lru_cache(maxsize=256)
+def _longest_gap(schedule: Schedule) -> timedelta | None:
+    days = [day for day in _days(_FROM, _UNTIL - _FROM) if schedule.on(day)]
+    if len(days) < 2:
+        return None
+    first, last = schedule.times[0], schedule.times[-1]
+    within = max((later - earlier for earlier, later in pairwise(schedule.times)), default=0)
+    between = max(later - earlier for earlier, later in pairwise(days))
+    return max(timedelta(minutes=within), between + timedelta(minutes=first - last))
+
+
+def _days(first: date, length: timedelta) -> Iterator[date]:
+    for number in range(length.days):
+        yield first + number * _DAY

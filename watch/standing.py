@@ -1,0 +1,212 @@
+"""How a release's backups are: each database, by what was learned from its runs, its schedule and the clock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from retention.message import FAILED, OK, WARNING
+from retention.text import format_age
+from watch.memory import UNKNOWN, Configured, Memory, Record
+from watch.objects import BACKUP, RUNNING, CronJob, Run
+from watch.schedule import Schedule, ScheduleError
+
+LATE = "late"
+_AHEAD = timedelta(minutes=5)
+"""By how much the clocks of two nodes may differ, as for the runs themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One configured database.
+
+    Attributes:
+        name: Its name.
+        cronjob: The CronJob that backs it up.
+        cluster: Its cluster.
+        cluster_namespace: The cluster's namespace.
+        dbname: Its name in PostgreSQL; empty where only the volume knows it.
+        suspended: Whether the schedule of that CronJob is off.
+        state: ok, warning, refused, failed, late, or unknown.
+        why: The most important thing to know.
+        record: What was learned of it; None for nothing.
+        next_run: When it is due next, UTC; None while it is suspended, or if it never is.
+        stale_after: From which age its newest backup is too old; None if that cannot be said.
+    """
+
+    name: str
+    cronjob: str
+    cluster: str
+    cluster_namespace: str
+    dbname: str
+    suspended: bool
+    state: str
+    why: str
+    record: Record | None
+    next_run: datetime | None
+    stale_after: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A CronJob's Jobs.
+
+    Attributes:
+        cronjob: The CronJob's name.
+        component: Its component.
+        result: The state of the last Job that has ended: succeeded or failed; empty if none is there.
+        active: How many run.
+    """
+
+    cronjob: str
+    component: str
+    result: str
+    active: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a release's backups are.
+
+    Attributes:
+        databases: The configured ones and no others, by name.
+        work: By CronJob.
+        volume: Of the claim, what the last run said about it; see `retention.message.Message.volume`.
+        claim: The claim.
+    """
+
+    databases: tuple[Database, ...]
+    work: tuple[Work, ...]
+    volume: Mapping[str, float] = field(default_factory=dict)
+    claim: str = ""
+
+
+def judge(
+    cronjobs: Sequence[CronJob],
+    runs: Sequence[Run],
+    memory: Memory,
+    configured: Mapping[str, Configured],
+    *,
+    now: datetime,
+    stale_after: Mapping[str, timedelta],
+    zones: Mapping[str, tzinfo],
+) -> Standing:
+    """Return how a release's backups are.
+
+    Args:
+        cronjobs: Its CronJobs.
+        runs: Their Jobs, in the order in which they ended.
+        memory: What was learned from them and those before.
+        configured: What each CronJob is configured to back up, by its name; also if the CronJob is gone.
+        now: The moment, UTC.
+        stale_after: By CronJob, from which age a newest backup is too old.
+        zones: Time zones by name; a schedule in any other zone has no next run.
+    """
+    by_name = {cronjob.name: cronjob for cronjob in cronjobs}
+    databases = []
+    for cronjob, its in configured.items():
+        unseen = _unseen(by_name.get(cronjob), runs)
+        for name in {*its.databases, *memory.found(cronjob, its)}:
+            settings = its.databases.get(name) or its.entries.get(its.entry_of(name) or name) or {}
+            databases.append(
+                _database(
+                    name,
+                    by_name.get(cronjob),
+                    cronjob,
+                    settings,
+                    memory.records.get(name),
+                    now,
+                    stale_after.get(cronjob),
+                    zones,
+                    found=name not in its.databases,
+                    unseen=unseen,
+                )
+            )
+    work = [_work(cronjob, runs) for cronjob in cronjobs]
+    backups = [cronjob for cronjob in cronjobs if cronjob.component == BACKUP and cronjob.name in configured]
+    claim = next((cronjob.claim for cronjob in backups), "")
+    return Standing(tuple(sorted(databases, key=lambda one: one.name)), tuple(work), memory.volume, claim)
+
+
+def _database(
+    name: str,
+    cronjob: CronJob | None,
+    cronjob_name: str,
+    settings: Mapping[str, str],
+    record: Record | None,
+    now: datetime,
+    stale_after: timedelta | None,
+    zones: Mapping[str, tzinfo],
+    *,
+    found: bool,
+    unseen: datetime | None,
+) -> Database:
+    suspended = cronjob is not None and cronjob.suspended
+    state, why = _state(record, now, None if suspended else stale_after)
+    if state in (OK, WARNING) and record is not None and unseen is not None and unseen > record.judged[0]:
+        state, why = UNKNOWN, f"its run of {unseen:%Y-%m-%d %H:%M}Z is gone, and nobody has seen how it ended"
+    return Database(
+        name,
+        cronjob_name,
+        settings.get("cluster", ""),
+        settings.get("namespace", ""),
+        # The name of a directory does not say the database's name; only its metadata does.
+        "" if found else settings.get("dbname", ""),
+        suspended,
+        state,
+        why,
+        record,
+        None if cronjob is None or suspended else next_run(cronjob, now, zones),
+        stale_after,
+    )
+
+
+def _unseen(cronjob: CronJob | None, runs: Sequence[Run]) -> datetime | None:
+    """Return when a CronJob last started a Job on schedule, if that is gone."""
+    if cronjob is None or cronjob.last_schedule is None:
+        return None
+    there = (run.started for run in runs if run.cronjob == cronjob.name)
+    if any(started is None or started >= cronjob.last_schedule for started in there):
+        return None
+    return cronjob.last_schedule
+
+
+def _state(record: Record | None, now: datetime, stale_after: timedelta | None) -> tuple[str, str]:
+    if record is None:
+        return UNKNOWN, "no run of it has been seen"
+    state, why = record.result, record.why
+    if state not in (OK, WARNING, UNKNOWN) or record.looked is None:
+        return state, why
+    newest = record.newest
+    if newest is None:
+        return (LATE, "it has no backup") if state != UNKNOWN else (state, why)
+    if stale_after is not None and now - newest > stale_after:
+        return LATE, f"its newest backup is {format_age(now - newest)} old"
+    if state == OK and newest > now + _AHEAD:
+        return (
+            WARNING,
+            f"its newest backup is dated {format_age(newest - now)} after now; check the clocks of the nodes",
+        )
+    return state, why
+
+
+def next_run(cronjob: CronJob, now: datetime, zones: Mapping[str, tzinfo]) -> datetime | None:
+    """Return when a CronJob is due next, UTC; None if that cannot be said."""
+    zone = UTC if cronjob.time_zone in ("Etc/UTC", "UTC") else zones.get(cronjob.time_zone)
+    if zone is None:
+        return None
+    try:
+        return Schedule.parse(cronjob.schedule).after(now, zone)
+    except ScheduleError:
+        return None
+
+
+def _work(cronjob: CronJob, runs: Sequence[Run]) -> Work:
+    own = [run for run in runs if run.cronjob == cronjob.name]
+    ended = [run for run in own if run.state != RUNNING]
+    return Work(cronjob.name, cronjob.component, ended[-1].state if ended else "", len(own) - len(ended))
+
+
+def worst_first(databases: Sequence[Database]) -> list[Database]:
+    """Return databases, those that need someone's attention first."""
+    order = (FAILED, LATE, "refused", UNKNOWN, WARNING, OK)
+    return sorted(databases, key=lambda one: (order.index(one.state), one.name))
