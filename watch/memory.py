@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from retention.message import FAILED, OK, WORST_FIRST, Line
+from retention.message import DRILLS, FAILED, OK, PROVED, WORST_FIRST, Line
 from retention.names import is_database
-from watch.objects import BACKUP, RUNNING, SUCCEEDED, Run
+from watch.objects import BACKUP, DRILL, RUNNING, SUCCEEDED, Run
 
 UNKNOWN = "unknown"
 RESULTS = (*reversed(WORST_FIRST), UNKNOWN)
@@ -68,6 +68,23 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Drilled:
+    """What is known of the drills of a database.
+
+    Attributes:
+        judged: The drill that `result` is of.
+        result: failed, none, or proved; `unknown` if that drill did not fail, and nothing else is known.
+        proved: When the last drill ended that restored it, UTC; None for never, or not known.
+        restore_seconds: How long that restore took; None if it is not known.
+    """
+
+    judged: Key
+    result: str
+    proved: datetime | None = None
+    restore_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What has been learned.
 
@@ -76,6 +93,7 @@ class Memory:
         complete: When the last run of a CronJob ended of which all databases are known, UTC.
         runs: The uids of the runs that were learned from, and whether their termination messages were known.
         sized: The run that the next one is of; None for none.
+        drills: By database.
         volume: What a run said about the volume last; see `retention.message.Message.volume`.
     """
 
@@ -84,6 +102,7 @@ class Memory:
     runs: Mapping[str, bool] = field(default_factory=dict)
     sized: Key | None = None
     volume: Mapping[str, float] = field(default_factory=dict)
+    drills: Mapping[str, Drilled] = field(default_factory=dict)
 
     def found(self, cronjob: str, configured: Configured) -> list[str]:
         """Return the databases that runs have found for entries of a CronJob, and entries that could not be listed."""
@@ -99,22 +118,32 @@ class Memory:
         return sorted([*current, *unlisted])
 
 
-def learn(memory: Memory, runs: Iterable[Run], configured: Mapping[str, Configured]) -> Memory:
+def learn(
+    memory: Memory,
+    runs: Iterable[Run],
+    configured: Mapping[str, Configured],
+    drilled: Mapping[str, frozenset[str]] | None = None,
+) -> Memory:
     """Return what is known after some runs.
 
     Args:
         memory: What was known before.
         runs: The Jobs that there are, in the order in which they ended.
         configured: What each CronJob is configured to back up, by its name.
+        drilled: The databases and entries that each CronJob of drills restores, by its name.
     """
+    drilled = drilled or {}
     there = list(runs)
     for run in there:
-        informed = run.message is not None
+        informed = run.message is not None or run.drills is not None
         known = memory.runs.get(run.uid)
-        if run.component != BACKUP or run.state == RUNNING or run.finished is None or run.cronjob not in configured:
+        if run.state == RUNNING or run.finished is None or not (known is None or (informed and not known)):
             continue
-        if known is None or (informed and not known):
-            memory = _learn_one(memory, run, (run.finished, run.uid, informed), configured[run.cronjob])
+        key = (run.finished, run.uid, informed)
+        if run.component == BACKUP and run.cronjob in configured:
+            memory = _learn_one(memory, run, key, configured[run.cronjob])
+        elif run.component == DRILL and run.cronjob in drilled:
+            memory = _learn_drill(memory, run, key, drilled[run.cronjob])
     return _forget(memory, {run.uid for run in there}, configured)
 
 
@@ -145,7 +174,30 @@ def _learn_one(memory: Memory, run: Run, key: Key, configured: Configured) -> Me
     sized, volume = memory.sized, memory.volume
     if run.message is not None and run.message.volume and (sized is None or sized <= key):
         sized, volume = key, run.message.volume
-    return Memory(records, complete, {**memory.runs, run.uid: run.message is not None}, sized, volume)
+    runs = {**memory.runs, run.uid: run.message is not None}
+    return replace(memory, records=records, complete=complete, runs=runs, sized=sized, volume=volume)
+
+
+def _learn_drill(memory: Memory, run: Run, key: Key, names: frozenset[str]) -> Memory:
+    drills = dict(memory.drills)
+    if run.drills is not None:
+        for one in run.drills.drills:
+            proved = (key[0], one.restore_seconds) if one.result == PROVED else None
+            drills[one.database] = _drill(drills.get(one.database), key, one.result, proved)
+    else:
+        result = UNKNOWN if run.state == SUCCEEDED else FAILED
+        for name in names if run.databases is None else names & run.databases:
+            drills[name] = _drill(drills.get(name), key, result, None)
+    return replace(memory, drills=drills, runs={**memory.runs, run.uid: run.drills is not None})
+
+
+def _drill(before: Drilled | None, key: Key, result: str, proved: tuple[datetime, int | None] | None) -> Drilled:
+    last = Drilled(key, result) if before is None else before
+    if last.judged <= key:
+        last = replace(last, judged=key, result=result)
+    if proved is not None and (last.proved is None or last.proved <= proved[0]):
+        last = replace(last, proved=proved[0], restore_seconds=proved[1])
+    return last
 
 
 def _ours(name: str, configured: Configured) -> bool:
@@ -211,6 +263,7 @@ def _forget(memory: Memory, there: set[str], configured: Mapping[str, Configured
         {uid: informed for uid, informed in memory.runs.items() if uid in there},
         memory.sized,
         memory.volume,
+        {name: drilled for name, drilled in memory.drills.items() if name in current},
     )
 
 
@@ -230,6 +283,10 @@ def to_json(memory: Memory) -> str:
         }
         for name, record in sorted(memory.records.items())
     ]
+    drills = {
+        name: [_key(drilled.judged), drilled.result, _text(drilled.proved), drilled.restore_seconds]
+        for name, drilled in sorted(memory.drills.items())
+    }
     document = {
         "schema": _SCHEMA,
         "complete": {cronjob: _text(at) for cronjob, at in sorted(memory.complete.items())},
@@ -237,6 +294,7 @@ def to_json(memory: Memory) -> str:
         "sized": None if memory.sized is None else _key(memory.sized),
         "volume": dict(sorted(memory.volume.items())),
         "records": records,
+        "drills": drills,
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
@@ -252,9 +310,17 @@ def from_json(text: str) -> Memory:
         runs = {str(uid): bool(informed) for uid, informed in document["runs"].items()}
         sized = None if document["sized"] is None else _read_key(document["sized"])
         volume = _read_numbers(document["volume"])
+        drills = {str(name): _read_drill(one) for name, one in document["drills"].items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return Memory()
-    return Memory(records, complete, runs, sized, volume)
+    return Memory(records, complete, runs, sized, volume, drills)
+
+
+def _read_drill(one: Any) -> Drilled:
+    judged, result, proved, took = one
+    if result not in (*DRILLS, UNKNOWN) or not (took is None or type(took) is int):
+        raise ValueError(one)
+    return Drilled(_read_key(judged), result, None if proved is None else _moment(proved), took)
 
 
 def _record(one: Any) -> Record:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from retention.message import DRILLS
 from watch.memory import RESULTS
 from watch.standing import Database, Standing
 
@@ -55,6 +56,21 @@ _OF_DATABASES = (
     _Metric("verify_duration_seconds", "How long the verification of the newest archive took.", _number("verify")),
     _Metric("bad_archives", "Archives on the volume that are bad or damaged.", _number("bad")),
     _Metric("prune_refused", "Whether the last run refused to prune.", _number("refused")),
+    _Metric(
+        "drill_timestamp_seconds",
+        "When its last drill ended.",
+        lambda one: None if one.drilled is None else _seconds(one.drilled.judged[0]),
+    ),
+    _Metric(
+        "drill_proved_timestamp_seconds",
+        "When the last drill ended that restored it.",
+        lambda one: None if one.drilled is None else _seconds(one.drilled.proved),
+    ),
+    _Metric(
+        "restore_duration_seconds",
+        "How long that restore took.",
+        lambda one: None if one.drilled is None else one.drilled.restore_seconds,
+    ),
     _Metric("next_run_timestamp_seconds", "When it is due next.", lambda one: _seconds(one.next_run)),
     _Metric(
         "stale_after_seconds",
@@ -120,6 +136,13 @@ def _databases(standing: Standing, common: Mapping[str, str]) -> list[str]:
         for result in RESULTS
     ]
     lines += _family("last_run_result", "How the last run ended for it.", results)
+    drills = [
+        ({**labels, "result": result}, float(result == database.drilled.result))
+        for database, labels in labelled
+        if database.drilled is not None
+        for result in (*reversed(DRILLS),)
+    ]
+    lines += _family("drill_result", "How its last drill ended.", drills)
     for metric in _OF_DATABASES:
         found = [(labels, metric.value(database)) for database, labels in labelled]
         lines += _family(metric.name, metric.help, [(labels, value) for labels, value in found if value is not None])

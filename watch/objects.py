@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retention import message
-from retention.message import Message
+from retention.message import DrillMessage, Message
 
 Object = Mapping[str, Any]
 
@@ -57,6 +57,7 @@ class Run:
         finished: When it ended, UTC; None while it runs.
         databases: The databases that it is limited to; None where it is for all of its CronJob.
         message: The termination message of its pod; None if it is not known, and when the pod left none.
+        drills: The same of a drill; None in the same cases.
         reason: Why it failed, in the words of Kubernetes or of the pod; empty where that is not known.
     """
 
@@ -69,6 +70,7 @@ class Run:
     finished: datetime | None
     databases: frozenset[str] | None
     message: Message | None
+    drills: DrillMessage | None
     reason: str
 
 
@@ -133,18 +135,23 @@ def _run(job: Object, uid: str, cronjob: CronJob, pods: list[Object]) -> Run:
         finished = parse_time(status.get("completionTime")) or parse_time(ended.get("lastTransitionTime"))
         finished = finished or parse_time(status.get("startTime"))
     code, text, reason = _termination(pods[-1], _containers(spec)) if pods else (None, "", "")
-    heard = message.read(text) if text else None
+    heard = message.read(text) if text and cronjob.component == BACKUP else None
+    drills = message.read_drills(text) if text and cronjob.component == DRILL else None
+    if drills is not None and not (drills.drills or drills.counts):
+        reason, drills = reason or text.splitlines()[0], None
     if heard is not None and not (heard.lines or heard.counts):
         # An error ended the run before it came to its databases; or an image that is not ours said something.
         reason, heard = reason or text.splitlines()[0], None
     if state == SUCCEEDED and code not in (0, None):
         # Someone's pod ended well, and it was not the last one.
-        heard = None
+        heard = drills = None
     if state == FAILED and not reason and ended is not None:
         reason = ": ".join(str(ended[key]) for key in ("reason", "message") if ended.get(key))
     name = str(dig(job, "metadata").get("name") or "")
     started = parse_time(status.get("startTime"))
-    return Run(name, uid, cronjob.name, cronjob.component, state, started, finished, _limited_to(spec), heard, reason)
+    return Run(
+        name, uid, cronjob.name, cronjob.component, state, started, finished, _limited_to(spec), heard, drills, reason
+    )
 
 
 def _termination(pod: Object, own: frozenset[str]) -> tuple[int | None, str, str]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from retention.message import FAILED, OK, WARNING
 from retention.text import format_age
-from watch.memory import UNKNOWN, Configured, Memory, Record
+from watch.memory import UNKNOWN, Configured, Drilled, Memory, Record
 from watch.objects import BACKUP, RUNNING, CronJob, Run
 from watch.schedule import Schedule, ScheduleError
 
@@ -29,6 +29,7 @@ class Database:
         state: ok, warning, refused, failed, late, or unknown.
         why: The most important thing to know.
         record: What was learned of it; None for nothing.
+        drilled: What was learned of its drills; None for nothing.
         next_run: When it is due next, UTC; None while it is suspended, or if it never is.
         stale_after: From which age its newest backup is too old; None if that cannot be said.
     """
@@ -42,6 +43,7 @@ class Database:
     state: str
     why: str
     record: Record | None
+    drilled: Drilled | None
     next_run: datetime | None
     stale_after: timedelta | None
 
@@ -114,6 +116,7 @@ def judge(
                     cronjob,
                     settings,
                     memory.records.get(name),
+                    memory.drills.get(name),
                     now,
                     stale_after.get(cronjob),
                     zones,
@@ -133,6 +136,7 @@ def _database(
     cronjob_name: str,
     settings: Mapping[str, str],
     record: Record | None,
+    drilled: Drilled | None,
     now: datetime,
     stale_after: timedelta | None,
     zones: Mapping[str, tzinfo],
@@ -144,6 +148,8 @@ def _database(
     state, why = _state(record, now, None if suspended else stale_after)
     if state in (OK, WARNING) and record is not None and unseen is not None and unseen > record.judged[0]:
         state, why = UNKNOWN, f"its run of {unseen:%Y-%m-%d %H:%M}Z is gone, and nobody has seen how it ended"
+    if state in (OK, WARNING) and drilled is not None and drilled.result == FAILED:
+        state, why = FAILED, "its last drill failed"
     return Database(
         name,
         cronjob_name,
@@ -155,6 +161,7 @@ def _database(
         state,
         why,
         record,
+        drilled,
         None if cronjob is None or suspended else next_run(cronjob, now, zones),
         stale_after,
     )

@@ -244,3 +244,39 @@ def test_memory_that_was_written_by_hand_makes_nothing_ok() -> None:
     memory, _ = look(Memory(), [job], [pod], listed("app"))
     text = to_json(memory).replace('"result": "ok"', '"result": "fine"')
     assert from_json(text) == Memory()
+
+
+def drill(name: str, text: str | None, *, finished: Any, failed: bool = False) -> tuple[Any, list[Any]]:
+    job = job_object(name, finished - MINUTE, finished, failed=failed, cronjob="drill", reason="Evicted")
+    return job, [] if text is None else [pod_object(name, text, code=int(failed))]
+
+
+def test_drills_are_remembered_and_a_failed_one_is_not_ok() -> None:
+    job, pod = ran("run-1", [good("app"), good("blog")])
+    proved = message.write_drills([message.Drill("app", "proved", "x.dump proved", 12), message.Drill("blog", "none")])
+    broken = message.write_drills([message.Drill("app", "failed", "x.dump failed"), message.Drill("blog", "proved")])
+    drills = [
+        drill("drill-1", proved.decode(), finished=START + HOUR),
+        drill("drill-2", broken.decode(), finished=START + 2 * HOUR, failed=True),
+        drill("drill-3", None, finished=START + 3 * HOUR, failed=True),
+        drill("drill-4", None, finished=START + 4 * HOUR),
+    ]
+    cronjobs = read_cronjobs([cronjob_object(), cronjob_object("drill", component="drill")])
+    configured, memory = {CRONJOB: listed("app", "blog")}, Memory()
+    seen = []
+    for number in range(len(drills) + 1):
+        jobs = [job, *(made for made, _ in drills[:number])]
+        runs = read_runs(jobs, [pod, *(one for _, pods in drills[:number] for one in pods)], cronjobs)
+        memory = learn(from_json(to_json(memory)), runs, configured, {"drill": frozenset({"app", "blog"})})
+        now = START + 4 * HOUR
+        found = judge(cronjobs, runs, memory, configured, now=now, stale_after={}, zones={})
+        drilled = [one.drilled for one in found.databases]
+        seen.append((states(found), [one and (one.result, one.proved, one.restore_seconds) for one in drilled]))
+    one, two = START + HOUR, START + 2 * HOUR
+    assert seen == [
+        ({"app": OK, "blog": OK}, [None, None]),
+        ({"app": OK, "blog": OK}, [("proved", one, 12), ("none", None, None)]),
+        ({"app": FAILED, "blog": OK}, [("failed", one, 12), ("proved", two, None)]),
+        ({"app": FAILED, "blog": FAILED}, [("failed", one, 12), ("failed", two, None)]),
+        ({"app": OK, "blog": OK}, [("unknown", one, 12), ("unknown", two, None)]),
+    ]
