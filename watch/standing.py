@@ -148,6 +148,8 @@ def _database(
     state, why = _state(record, now, None if suspended else stale_after)
     if state in (OK, WARNING) and record is not None and unseen is not None and unseen > record.judged[0]:
         state, why = UNKNOWN, f"its run of {unseen:%Y-%m-%d %H:%M}Z is gone, and nobody has seen how it ended"
+    if state in (OK, WARNING) and cronjob is None:
+        state, why = UNKNOWN, f"CronJob {cronjob_name} does not exist"
     if state in (OK, WARNING) and drilled is not None and drilled.result == FAILED:
         state, why = FAILED, "its last drill failed"
     return Database(

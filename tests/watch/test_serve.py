@@ -1,0 +1,294 @@
+"""The watcher as it runs: against an API server over TLS, and its own port."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from retention.errors import ConfigError
+from retention.message import OK, Line
+from tests.lab import chart
+from tests.lab.conf import conf_text
+from tests.watch.histories import CRONJOB, HOUR, MINUTE, START, cronjob_object
+from tests.watch.test_metrics import databases_of, of, parse
+from tests.watch.test_standing import good, ran
+from watch.api import Api, ApiError
+from watch.serve import Watcher, read_settings
+from watch.server import Server
+
+NOW = START + 3 * HOUR
+
+
+class Cluster:
+    """An API server that keeps what it is asked, and can be broken."""
+
+    def __init__(self, folder: Path) -> None:
+        job, pod = ran("run-1", [good("app"), Line("blog", OK, START + MINUTE, "published", {"kept": 1})])
+        self.lists: dict[str, Any] = {"cronjobs": [cronjob_object()], "jobs": [job], "pods": [pod]}
+        self.memory: dict[str, str] | None = None
+        self.requests: list[tuple[str, str]] = []
+        self.tokens: set[str | None] = set()
+        self.status = self.patches = 200
+        self.body: bytes | None = None
+        authority = trustme.CA()
+        cluster = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                cluster.requests.append(("GET", self.path))
+                cluster.tokens.add(self.headers["Authorization"])
+                kind = path.rpartition("/")[2]
+                found: Any = {"data": cluster.memory} if "/configmaps/" in path else {"items": cluster.lists.get(kind)}
+                self._answer(json.dumps(found).encode())
+
+            def do_PATCH(self) -> None:
+                cluster.requests.append(("PATCH", self.path))
+                assert self.headers["Content-Type"] == "application/merge-patch+json"
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if cluster.patches == 200:
+                    cluster.memory = {**(cluster.memory or {}), **body["data"]}
+                self._answer(b"{}", cluster.patches)
+
+            def _answer(self, content: bytes, status: int | None = None) -> None:
+                self.send_response(status or cluster.status)
+                self.send_header("Location", "https://elsewhere.example")
+                self.end_headers()
+                self.wfile.write(content if cluster.body is None else cluster.body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        authority.cert_pem.write_to_path(str(folder / "ca.crt"))
+        trustme.CA().cert_pem.write_to_path(str(folder / "other.crt"))
+        (folder / "token").write_text("secret-1\n")
+        url = f"https://127.0.0.1:{self.server.server_port}"
+        self.api = Api(url, folder / "token", folder / "ca.crt", "default")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    folder = tmp_path / "config"
+    (folder / CRONJOB).mkdir(parents=True)
+    for name in ("app", "blog"):
+        (folder / CRONJOB / f"{name}.conf").write_text(conf_text(name, {}))
+    cronjob = {"component": "backup", "schedule": "0 */2 * * *", "timeZone": "Etc/UTC"}
+    document = {
+        "namespace": "default",
+        "release": "cnpg-backup",
+        "version": "0.1.0",
+        "memory": "cnpg-backup-status",
+        "cronjobs": {CRONJOB: {**cronjob, "startingDeadlineSeconds": 600, "staleAfter": None}},
+    }
+    (folder / "watch.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture
+def watcher(cluster: Cluster, config: Path) -> Watcher:
+    return Watcher(read_settings(config), cluster.api)
+
+
+def samples(watcher: Watcher) -> Any:
+    return parse(watcher.documents()["/metrics"].content.decode())
+
+
+def test_watcher_reads_three_lists_and_one_config_map_and_changes_nothing_else(
+    watcher: Watcher, cluster: Cluster
+) -> None:
+    watcher.step(NOW)
+    paths = [(method, path.partition("?")[0]) for method, path in cluster.requests]
+    memory = "/api/v1/namespaces/default/configmaps/cnpg-backup-status"
+    assert paths == [
+        ("GET", memory),
+        *(("GET", f"/apis/batch/v1/namespaces/default/{kind}") for kind in ("cronjobs", "jobs")),
+        ("GET", "/api/v1/namespaces/default/pods"),
+        ("PATCH", memory),
+    ]
+    assert all("labelSelector=" in path and "resourceVersion=0" in path for _, path in cluster.requests[1:4])
+    assert cluster.tokens == {"Bearer secret-1"}
+    found = samples(watcher)
+    assert databases_of(found, "database_info") == {"app", "blog"}
+    assert of(found, "stale_after_seconds", database="app") == [18600]
+    assert of(found, "last_run_result", database="app", result="ok") == [1]
+    cluster.requests.clear()
+    watcher.step(NOW + MINUTE)
+    assert not [one for one in cluster.requests if one[0] == "PATCH"], "nothing new was learned"
+
+
+def test_restart_changes_nothing_though_pods_and_jobs_are_gone(
+    watcher: Watcher, cluster: Cluster, config: Path
+) -> None:
+    watcher.step(NOW)
+    before = samples(watcher)
+    cluster.lists |= {"jobs": [], "pods": []}
+    again = Watcher(read_settings(config), cluster.api)
+    again.step(NOW)
+    after = samples(again)
+    assert {key for key in before if key[0] != "cronjob_last_job_result"} == set(after)
+    assert all(before[key] == after[key] for key in after)
+
+
+def test_before_the_first_look_nothing_is_said_of_any_database(watcher: Watcher, cluster: Cluster) -> None:
+    cluster.status = 503
+    with pytest.raises(ApiError, match="503"):
+        watcher.step(NOW)
+    assert {name for name, _ in samples(watcher)} == {"build_info"}
+    assert json.loads(watcher.documents()["/status.json"].content)["databases"] == []
+
+
+@pytest.mark.parametrize("fault", ["status", "redirect", "body", "null", "items", "gone", "authority", "token"])
+def test_api_server_that_cannot_be_read_is_not_an_empty_one(
+    watcher: Watcher, cluster: Cluster, fault: str, tmp_path: Path
+) -> None:
+    watcher.step(NOW)
+    before = samples(watcher)
+    if fault in ("status", "redirect"):
+        cluster.status = {"status": 500, "redirect": 302}[fault]
+    elif fault == "gone":
+        cluster.server.shutdown()
+        cluster.server.server_close()
+    elif fault == "authority":
+        (tmp_path / "ca.crt").write_bytes((tmp_path / "other.crt").read_bytes())
+    elif fault == "token":
+        (tmp_path / "token").unlink()
+    else:
+        cluster.body = {"body": b"{", "null": b"null", "items": b'{"items": 3}'}[fault]
+    with pytest.raises(ApiError):
+        watcher.step(NOW + HOUR)
+    assert samples(watcher) == before
+    assert of(before, "status_read_timestamp_seconds") == [NOW.timestamp()], "it gets older"
+
+
+def test_token_is_read_again_for_each_request(watcher: Watcher, cluster: Cluster, tmp_path: Path) -> None:
+    watcher.step(NOW)
+    (tmp_path / "token").write_text("secret-2")
+    watcher.step(NOW + timedelta(minutes=1))
+    assert cluster.tokens == {"Bearer secret-1", "Bearer secret-2"}
+
+
+def test_what_could_not_be_saved_is_saved_with_the_next_look(watcher: Watcher, cluster: Cluster) -> None:
+    cluster.patches = 403
+    with pytest.raises(ApiError, match="403"):
+        watcher.step(NOW)
+    assert of(samples(watcher), "backups", database="app") == [1], "what was read is served all the same"
+    assert cluster.memory is None
+    cluster.patches = 200
+    watcher.step(NOW + MINUTE)
+    assert cluster.memory
+
+
+@pytest.fixture
+def port(watcher: Watcher) -> Iterator[int]:
+    watcher.step(NOW)
+    server = Server(("127.0.0.1", 0), watcher.documents)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def ask(port: int, method: str, path: str) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    answer.content = answer.read()  # type: ignore[attr-defined]
+    connection.close()
+    return answer
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/status.json", "/healthz", "/metrics?x=1"])
+def test_documents_are_served_with_headers_that_let_nothing_run(port: int, path: str) -> None:
+    answer, head = ask(port, "GET", path), ask(port, "HEAD", path)
+    assert answer.status == head.status == 200
+    assert answer.content  # type: ignore[attr-defined]
+    assert not head.content  # type: ignore[attr-defined]
+    assert head.headers["Content-Length"] == answer.headers["Content-Length"]
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    if path == "/metrics":
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+@pytest.mark.parametrize("path", ["/../../etc/passwd", "//etc/passwd", "/%2e%2e/etc/passwd", "/metrics/", "/<script>"])
+def test_no_path_reaches_the_file_system(port: int, path: str) -> None:
+    answer = ask(port, "GET", path)
+    assert answer.status == 404
+    assert b"<script>" not in answer.content  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_nothing_can_be_changed(port: int, method: str) -> None:
+    assert ask(port, method, "/status.json").status == 501
+
+
+def test_clients_that_never_ask_do_not_keep_others_out_for_ever(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watch.server._Handler.timeout", 0.5)
+    idle = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(20)]
+    for one in idle:
+        # Answered, turned away, or its time is over: each of them ends.
+        assert one.recv(1) == b""
+        one.close()
+    assert ask(port, "GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _: "{",
+        lambda _: "[]",
+        lambda text: text.replace('"memory"', '"other"'),
+        lambda text: text.replace("0 */2 * * *", "every day"),
+        lambda text: text.replace('"staleAfter": null', '"staleAfter": "soon"'),
+    ],
+)
+def test_settings_that_are_wrong_are_one_clear_error(config: Path, change: Any) -> None:
+    (config / "watch.json").write_text(change((config / "watch.json").read_text()))
+    with pytest.raises(ConfigError):
+        read_settings(config)
+
+
+def test_stale_after_by_value_beats_the_schedule(config: Path) -> None:
+    text = (config / "watch.json").read_text().replace('"staleAfter": null', '"staleAfter": 60')
+    (config / "watch.json").write_text(text)
+    assert read_settings(config).stale_after == {CRONJOB: timedelta(seconds=60)}
+
+
+def test_configuration_that_the_chart_renders_is_understood(config: Path) -> None:
+    """The same ConfigMap that the pods of the CronJob mount."""
+    (rendered,) = [
+        one["data"]
+        for one in chart.render({})
+        if one["kind"] == "ConfigMap" and one["metadata"]["name"].startswith(f"{CRONJOB}-config-")
+    ]
+    for path in (config / CRONJOB).iterdir():
+        path.unlink()
+    for name, text in rendered.items():
+        (config / CRONJOB / name).write_text(text)
+    found = read_settings(config).configured[CRONJOB]
+    assert set(found.databases) == {"authelia", "kutt", "plausible"}
+    assert found.databases["kutt"]["cluster"] == "kutt-postgresql-cnpg"

@@ -1,0 +1,40 @@
+"""`python3 -m watch CONFIG`: watches a release until it is stopped."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from retention.errors import ConfigError
+from watch.api import Api
+from watch.serve import Watcher, read_settings
+from watch.server import Server
+
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PORT = 8080
+
+
+def main() -> int:
+    """Run; return the exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        settings = read_settings(Path(sys.argv[1] if len(sys.argv) > 1 else "/etc/cnpg-backup-watch"))
+    except (ConfigError, OSError) as error:
+        print(f"watch: {error}", file=sys.stderr)
+        return 2
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    account = Path(os.environ.get("WATCH_ACCOUNT", _ACCOUNT))
+    watcher = Watcher(settings, Api(url, account / "token", account / "ca.crt", settings.namespace))
+    server = Server(("", int(os.environ.get("WATCH_PORT", _PORT))), watcher.documents)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    watcher.run(stop)
+    server.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What the watcher serves: documents that are ready in memory, for GET and HEAD. No path reaches the file system."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socket import socket
+from socketserver import ThreadingMixIn
+from typing import Any
+
+_THREADS = 8
+_SECONDS = 10
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is served under a path."""
+
+    content: bytes
+    content_type: str
+
+
+Documents = Callable[[], Mapping[str, Document]]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: "Server"
+    timeout = _SECONDS
+    server_version, sys_version = "cnpg-backup", ""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self._answer(with_content=True)
+
+    def do_HEAD(self) -> None:
+        """Answer without the content."""
+        self._answer(with_content=False)
+
+    def _answer(self, *, with_content: bool) -> None:
+        found = self.server.documents().get(self.path.partition("?")[0])
+        if found is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", found.content_type)
+        self.send_header("Content-Length", str(len(found.content)))
+        self.end_headers()
+        if with_content:
+            self.wfile.write(found.content)
+
+    def end_headers(self) -> None:
+        """Add the headers that every answer has."""
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the name is inherited
+        """Write no log: probes and scrapes would fill it."""
+
+
+class Server(ThreadingMixIn, HTTPServer):
+    """Serves documents, to a few at a time; whoever comes while all threads are busy is turned away."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], documents: Documents) -> None:
+        super().__init__(address, _Handler)
+        self.documents = documents
+        self._free = threading.BoundedSemaphore(_THREADS)
+
+    def process_request(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        """Answer in a thread, if one is free."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+        """Answer."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Forget it: a client that went away is not an error of ours."""
