@@ -280,3 +280,15 @@ def test_drills_are_remembered_and_a_failed_one_is_not_ok() -> None:
         ({"app": FAILED, "blog": FAILED}, [("failed", one, 12), ("failed", two, None)]),
         ({"app": OK, "blog": OK}, [("unknown", one, 12), ("unknown", two, None)]),
     ]
+
+
+def test_words_that_are_read_late_do_not_replace_those_of_a_later_run() -> None:
+    first = ran("run-1", [good("app"), good("blog")])
+    broken = [Line("app", FAILED, START + MINUTE, "no password", {"kept": 1}), good("blog", START + 2 * HOUR + MINUTE)]
+    second = ran("run-2", broken, started=START + 2 * HOUR)
+    jobs = [first[0], second[0]]
+    memory, _ = look(Memory(), jobs, [second[1]], listed("app", "blog"))
+    late, standing = look(memory, jobs, [first[1], second[1]], listed("app", "blog"))
+    assert states(standing) == {"app": FAILED, "blog": OK}
+    assert late.records["blog"].newest == START + 2 * HOUR + MINUTE
+    assert late.records == memory.records
