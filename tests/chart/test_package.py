@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.chart.common import backups, of_kind, pod_specs, rendered
+from tests.chart.common import maps_of, of_kind, pod_specs, rendered
 from tests.lab import chart
 from tests.lab.chart import CHART, ROOT
 
@@ -36,7 +36,8 @@ def mounted(tmp_path: Path) -> Path:
     """The folder that the pod mounts at /opt/cnpg-backup, written from the rendered ConfigMap and its items."""
     manifests = rendered()
     maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind(manifests, "ConfigMap")}
-    ((_, _, spec),) = pod_specs(backups(manifests))
+    # Pods that back up lack what they never run; a restore has all of it.
+    (spec,) = (spec for owner, _, spec in pod_specs(manifests) if owner.endswith("-restore"))
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "scripts"]
     for item in volume["configMap"]["items"]:
         path = tmp_path / item["path"]
@@ -100,7 +101,7 @@ def test_the_rendered_configuration_is_what_the_package_reads(
         (folder / name).mkdir()
     everything = CHART / "ci" / "everything-on-values.yaml"
     databases = set()
-    for manifest in of_kind(rendered(everything), "ConfigMap"):
+    for manifest in maps_of(rendered(everything)):
         if "policy.json" not in manifest["data"] or "-restore-config-" in manifest["metadata"]["name"]:
             continue
         for name, text in manifest["data"].items():
@@ -188,7 +189,7 @@ def _comments_and_awk(text: str) -> set[str]:
 @pytest.fixture
 def copy_of_the_repository(tmp_path: Path) -> Path:
     """A copy of what sync-chart-files reads and writes."""
-    for name in ("retention", "chart/files", "scripts", "tools/sync-chart-files"):
+    for name in ("retention", "watch", "chart/files", "scripts", "tools/sync-chart-files"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
