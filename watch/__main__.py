@@ -1,4 +1,4 @@
-"""`python3 -m watch CONFIG`: watches a release until it is stopped."""
+"""`python3 -m watch FILE`: watches a release until it is stopped."""
 
 import os
 import signal
@@ -8,10 +8,11 @@ from pathlib import Path
 
 from retention.errors import ConfigError
 from watch.api import Api
-from watch.serve import Watcher, read_settings
+from watch.serve import Watcher
 from watch.server import Server
+from watch.settings import read
 
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_ACCOUNT = Path("/var/run/secrets/cnpg-backup")
 _PORT = 8080
 
 
@@ -21,7 +22,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        settings = read_settings(Path(sys.argv[1] if len(sys.argv) > 1 else "/etc/cnpg-backup-watch"))
+        settings = read(Path(sys.argv[1] if len(sys.argv) > 1 else "/opt/cnpg-backup/watch.json").read_text())
     except (ConfigError, OSError) as error:
         print(f"watch: {error}", file=sys.stderr)
         return 2

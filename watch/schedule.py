@@ -1,17 +1,14 @@
-"""Schedules of CronJobs: when they are due next, and the longest time between two runs.
+"""Schedules of CronJobs: when they are due next.
 
 The fields mean what they mean to Kubernetes, whose controller uses github.com/robfig/cron: a day matches if the day of
 the month or the weekday does where both are restricted; `*/2` restricts, `*` and `?` do not; `5/15` is `5-max/15`.
 """
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from itertools import pairwise
 
 _DAY = timedelta(days=1)
-_HOUR = timedelta(hours=1)
 
 _MACROS = {
     "@yearly": "0 0 1 1 *",
@@ -24,7 +21,7 @@ _MACROS = {
 }
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_FROM, _UNTIL = date(2024, 1, 1), date(2064, 1, 1)
+_LONGEST = timedelta(days=40 * 366)
 """Forty years, in which every date meets every weekday."""
 
 
@@ -128,7 +125,7 @@ class Schedule:
         A time that the clocks of a zone leave out is skipped, as Kubernetes does.
         """
         local = moment.astimezone(zone)
-        for day in _days(local.date(), _UNTIL - _FROM):
+        for day in _days(local.date(), _LONGEST):
             if not self.on(day):
                 continue
             for minutes in self.times:
@@ -137,26 +134,6 @@ class Schedule:
                 if due > moment and (back.hour, back.minute) == divmod(minutes, 60):
                     return due
         return None
-
-    def longest_gap(self, *, utc: bool = True) -> timedelta | None:
-        """Return the longest time between two due times that follow each other; None if it is due less than twice.
-
-        Args:
-            utc: Whether its zone has no daylight saving time; if it may have, a gap can be an hour longer.
-        """
-        gap = _longest_gap(self)
-        return gap if gap is None or utc else gap + _HOUR
-
-
-@functools.lru_cache(maxsize=256)
-def _longest_gap(schedule: Schedule) -> timedelta | None:
-    days = [day for day in _days(_FROM, _UNTIL - _FROM) if schedule.on(day)]
-    if len(days) < 2:
-        return None
-    first, last = schedule.times[0], schedule.times[-1]
-    within = max((later - earlier for earlier, later in pairwise(schedule.times)), default=0)
-    between = max(later - earlier for earlier, later in pairwise(days))
-    return max(timedelta(minutes=within), between + timedelta(minutes=first - last))
 
 
 def _days(first: date, length: timedelta) -> Iterator[date]:

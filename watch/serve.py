@@ -2,22 +2,21 @@
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
-from pathlib import Path
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from watch import metrics, status
 from watch.api import ApiError
 from watch.memory import Memory, from_json, learn, to_json
-from watch.objects import read_cronjobs, read_runs
+from watch.objects import CronJob, Run, read_cronjobs, read_runs
 from watch.server import Document
-from watch.settings import Settings, read
+from watch.settings import Settings
 from watch.standing import Standing, judge
 
-PERIOD_SECONDS = 30
+_PERIOD = timedelta(seconds=30)
 _KEY = "memory.json"
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
@@ -31,6 +30,16 @@ class Cluster(Protocol):
     def write_config_map(self, name: str, data: dict[str, str]) -> None: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the API server said when it was last read; `at` is None while it has not been."""
+
+    cronjobs: list[CronJob]
+    runs: list[Run]
+    memory: Memory
+    at: datetime | None
+
+
 @dataclass
 class Watcher:
     """Reads, remembers and answers.
@@ -38,14 +47,16 @@ class Watcher:
     Attributes:
         settings: What is watched.
         api: The API server.
+        clock: What tells the time, UTC.
     """
 
     settings: Settings
     api: Cluster
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _memory: Memory | None = None
     _saved: str = ""
     # One value, since another thread reads it.
-    _seen: tuple[Standing, datetime | None] = field(default_factory=lambda: (Standing((), ()), None))
+    _seen: "_Seen" = field(default_factory=lambda: _Seen([], [], Memory(), None))
 
     def step(self, now: datetime) -> None:
         """Look at the API server once; what cannot be read leaves everything as it was, and older.
@@ -64,16 +75,7 @@ class Watcher:
         jobs = self._list("apis/batch/v1", "jobs", selector)
         runs = read_runs(jobs, self._list("api/v1", "pods", selector), cronjobs)
         self._memory = learn(self._memory, runs, its.configured, its.drilled)
-        standing = judge(
-            cronjobs,
-            runs,
-            self._memory,
-            its.configured,
-            now=now,
-            stale_after=its.stale_after,
-            zones=_zones(its.zones),
-        )
-        self._seen = standing, now
+        self._seen = _Seen(cronjobs, runs, self._memory, now)
         text = to_json(self._memory)
         if text != self._saved:
             self.api.write_config_map(its.memory, {_KEY: text})
@@ -82,11 +84,29 @@ class Watcher:
     def _list(self, group: str, kind: str, selector: str) -> list[Mapping[str, object]]:
         return [item for item in self.api.list(group, kind, selector) if isinstance(item, Mapping)]
 
+    def standing(self, now: datetime) -> Standing:
+        """Return how the backups are at a moment, by what was last seen: what is seen no more still grows old."""
+        its, seen = self.settings, self._seen
+        return judge(
+            seen.cronjobs,
+            seen.runs,
+            seen.memory,
+            its.configured,
+            now=now,
+            stale_after=its.stale_after,
+            zones=_zones(its.zone),
+        )
+
     def documents(self) -> Mapping[str, Document]:
         """Return what is served, by path."""
-        its, (standing, at) = self.settings, self._seen
+        its, now = self.settings, self.clock()
+        # First when it was seen: a look between the two makes what follows newer, and not older than it says.
+        at = self._seen.at
+        standing = self.standing(now)
         text = metrics.render(standing, namespace=its.namespace, release=its.release, version=its.version, read=at)
-        found = status.document(standing, namespace=its.namespace, release=its.release, read=at)
+        found = status.document(
+            standing, namespace=its.namespace, release=its.release, read=at, now=now, period=_PERIOD
+        )
         return {
             "/metrics": Document(text.encode(errors="replace"), metrics.CONTENT_TYPE),
             "/status.json": Document(found.encode(errors="replace"), _JSON),
@@ -98,33 +118,15 @@ class Watcher:
         """Look at the API server until it is stopped."""
         while not stop.is_set():
             try:
-                self.step(datetime.now(UTC))
+                self.step(self.clock())
             except ApiError as error:
                 print(f"the API server could not be read: {error}", file=sys.stderr, flush=True)
-            stop.wait(PERIOD_SECONDS)
+            stop.wait(_PERIOD.total_seconds())
 
 
-def _zones(names: frozenset[str]) -> dict[str, tzinfo]:
-    found: dict[str, tzinfo] = {}
-    for name in names:
-        try:
-            found[name] = ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            # An image without time zones: nothing but the next run is missing.
-            continue
-    return found
-
-
-def read_settings(folder: Path) -> Settings:
-    """Return the settings in a folder: `watch.json`, and a folder for each CronJob.
-
-    Raises:
-        ConfigError: When they are not valid.
-        OSError: When they cannot be read.
-    """
-    files = {
-        path.name: {one.name: one.read_text() for one in sorted(path.iterdir()) if one.is_file()}
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
-    return read((folder / "watch.json").read_text(), files)
+def _zones(name: str) -> dict[str, tzinfo]:
+    try:
+        return {name: ZoneInfo(name)}
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        # An image without time zones: nothing but the next run is missing.
+        return {}

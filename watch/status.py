@@ -4,21 +4,43 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+from retention.text import format_age
 from watch.standing import Database, Standing, worst_first
 
 
-def document(standing: Standing, *, namespace: str, release: str, read: datetime | None) -> str:
-    """Return how a release's backups are, worst first; without a look at the API server, nothing is known."""
+def document(
+    standing: Standing, *, namespace: str, release: str, read: datetime | None, now: datetime, period: timedelta
+) -> str:
+    """Return how a release's backups are, worst first; without a look at the API server, nothing is known.
+
+    Args:
+        standing: How they are.
+        namespace: The release's namespace.
+        release: Its name.
+        read: When the API server was last read, UTC; None for never.
+        now: The moment, UTC.
+        period: How often it is read.
+    """
     return json.dumps(
         {
             "namespace": namespace,
             "release": release,
             "read": _text(read),
+            "out_of_date": out_of_date(read, now, period),
             "databases": [] if read is None else [_database(one) for one in worst_first(standing.databases)],
             "volume": dict(standing.volume) if read is not None and standing.volume else None,
         },
         indent=2,
     )
+
+
+def out_of_date(read: datetime | None, now: datetime, period: timedelta) -> str | None:
+    """Return that what is known is out of date, in words; None while it is not."""
+    if read is None:
+        return "the API server has not been read yet: nothing is known"
+    if now - read <= 2 * period:
+        return None
+    return f"the API server was last read {format_age(now - read)} ago: what has happened since is not known"
 
 
 def _database(one: Database) -> dict[str, Any]:

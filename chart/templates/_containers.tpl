@@ -13,7 +13,8 @@ capabilities:
 
 {{/*
 A container that runs the Python package, or `command` if there is one. It needs `root`, `name` and `mounts` (see
-cnpg-backup.mounts). `env` is YAML; `args`, `extraEnv` and `extraMounts` are lists.
+cnpg-backup.mounts). `env` is YAML; `args`, `extraEnv` and `extraMounts` are lists. `resources` are those of retention by default. With
+`port` it is ready while that port answers.
 */}}
 {{- define "cnpg-backup.pythonContainer" -}}
 {{- $retention := (required "cnpg-backup.pythonContainer needs root" .root).Values.retention -}}
@@ -44,7 +45,18 @@ env:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 resources:
-  {{- toYaml $retention.resources | nindent 2 }}
+  {{- toYaml (.resources | default $retention.resources) | nindent 2 }}
+{{- with .port }}
+ports:
+  - name: http
+    containerPort: {{ . }}
+    protocol: TCP
+readinessProbe:
+  # How the backups are is not how the watcher is: a bad night must not stop a rollout.
+  httpGet:
+    path: /healthz
+    port: http
+{{- end }}
 volumeMounts:
   {{- include "cnpg-backup.mounts" (dict "root" .root "mounts" (required "cnpg-backup.pythonContainer needs mounts" .mounts)) | nindent 2 }}
   {{- with .extraMounts }}
@@ -157,6 +169,8 @@ container may see and change is therefore one line in the pod that has it. Of th
   "backups" "/backups"
   "scripts" "/opt/cnpg-backup"
   "config" "/etc/cnpg-backup"
+  "watch" "/opt/cnpg-backup"
+  "account" "/var/run/secrets/cnpg-backup"
   "credentials" "/etc/cnpg-backup-credentials"
   "run" "/run/cnpg-backup"
   "results" "/run/cnpg-backup-results"
@@ -175,7 +189,10 @@ container may see and change is therefore one line in the pod that has it. Of th
 {{- end -}}
 {{- end -}}
 
-{{/* The volumes of every pod: the claim and the programs. `scripts` is the name of the programs' ConfigMap, hashed once. */}}
+{{/*
+The volumes of every pod: the claim and the programs, or those of the paths in `programs`. `scripts` is the name of the
+programs' ConfigMap, hashed once.
+*/}}
 {{- define "cnpg-backup.commonVolumes" -}}
 - name: backups
   persistentVolumeClaim:
@@ -185,7 +202,7 @@ container may see and change is therefore one line in the pod that has it. Of th
     name: {{ required "cnpg-backup.commonVolumes needs scripts" .scripts }}
     items:
       # A key holds no slash, so the path has dots in it there.
-      {{- range include "cnpg-backup.programs" .root | fromJsonArray }}
+      {{- range .programs | default (include "cnpg-backup.programs" .root | fromJsonArray) }}
       - {key: {{ . | replace "/" "." }}, path: {{ . }}}
       {{- end }}
 {{- end -}}

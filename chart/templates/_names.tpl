@@ -202,10 +202,10 @@ argocd.argoproj.io/ignore-healthcheck: "true"
 {{- end -}}
 
 {{/*
-Paths of the programs below `files/`, as a JSON list: the copies of the Python package and of the pod scripts. Without one of
-them the chart would install and never back up.
+Paths of all files below `files/`, as a JSON list: the copies of the Python packages and of the pod scripts. Without one of them the
+chart would install and never back up.
 */}}
-{{- define "cnpg-backup.programs" -}}
+{{- define "cnpg-backup.files" -}}
 {{- $paths := list -}}
 {{- range prepend (.Files.Lines "files/index") "index" -}}
   {{- if . -}}
@@ -216,6 +216,35 @@ them the chart would install and never back up.
   {{- end -}}
 {{- end -}}
 {{- rest $paths | toJson -}}
+{{- end -}}
+
+{{/* Paths of the programs of the pods that see backups: all of them but the watcher's. */}}
+{{- define "cnpg-backup.programs" -}}
+{{- $paths := list -}}
+{{- range include "cnpg-backup.files" . | fromJsonArray -}}
+  {{- if not (hasPrefix "watch/" .) -}}
+    {{- $paths = append $paths . -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $paths -}}
+{{- end -}}
+
+{{/*
+Those of a pod that backs up: all but the scripts that nothing runs there. With a CronJob for each of many databases, each further line
+counts: Helm keeps all of them in one Secret.
+*/}}
+{{- define "cnpg-backup.backupPrograms" -}}
+{{- $elsewhere := list
+  "adopt" "beside" "careful" "drill" "drill-rights" "drill-server" "extensions" "fresh-schemas" "in-place" "owners" "partial" "reassign"
+  "remedies" "restore" "rows" "selection" "settings" "tables" "target" -}}
+{{- $paths := list -}}
+{{- range include "cnpg-backup.programs" . | fromJsonArray -}}
+  {{- $script := trimPrefix "scripts/" . | trimSuffix ".sh" | trimSuffix ".sql" -}}
+  {{- if not (and (hasPrefix "scripts/" .) (has $script $elsewhere)) -}}
+    {{- $paths = append $paths . -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $paths -}}
 {{- end -}}
 
 {{/* Name of their ConfigMap. The hash is that of the files and not of their YAML, which would take twenty times as long. */}}

@@ -5,7 +5,14 @@ The rules of the release's NetworkPolicies. Their digests are in the record of t
 {{/* Names of the NetworkPolicies, as a JSON map to the templates of their rules; none where values want none. */}}
 {{- define "cnpg-backup.networkPolicies" -}}
 {{- $fullname := include "cnpg-backup.fullname" . -}}
-{{- ternary (dict $fullname "runs" (printf "%s-isolated" $fullname) "isolated") dict .Values.networkPolicy.enabled | toJson -}}
+{{- $policies := dict -}}
+{{- if .Values.networkPolicy.enabled -}}
+  {{- $policies = dict $fullname "runs" (printf "%s-isolated" $fullname) "isolated" -}}
+  {{- if include "cnpg-backup.watched" . -}}
+    {{- $_ := set $policies (include "cnpg-backup.watchName" .) "watch" -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $policies -}}
 {{- end -}}
 
 {{/*
@@ -45,18 +52,7 @@ policyTypes:
   - Egress
 ingress: []
 egress:
-  # Name servers.
-  - ports:
-      {{- range .Values.networkPolicy.dns.ports }}
-      - protocol: UDP
-        port: {{ int64 . }}
-      - protocol: TCP
-        port: {{ int64 . }}
-      {{- end }}
-    {{- with .Values.networkPolicy.dns.peers }}
-    to:
-      {{- toYaml . | nindent 6 }}
-    {{- end }}
+  {{- include "cnpg-backup.networkPolicy.nameServers" . | nindent 2 }}
   {{- /* One rule for each port, one peer for each cluster. */}}
   {{- $ports := dict }}
   {{- range $db := include "cnpg-backup.databases" . | fromJsonArray }}
@@ -107,4 +103,47 @@ policyTypes:
   - Egress
 ingress: []
 egress: []
+{{- end -}}
+
+{{- define "cnpg-backup.networkPolicy.nameServers" -}}
+# Name servers.
+- ports:
+    {{- range .Values.networkPolicy.dns.ports }}
+    - protocol: UDP
+      port: {{ int64 . }}
+    - protocol: TCP
+      port: {{ int64 . }}
+    {{- end }}
+  {{- with .Values.networkPolicy.dns.peers }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "cnpg-backup.networkPolicy.watch" -}}
+# The watcher answers, and reads the API server. It reaches no database.
+podSelector:
+  matchLabels:
+    {{- include "cnpg-backup.watchSelector" . | nindent 4 }}
+policyTypes:
+  - Ingress
+  - Egress
+ingress:
+  - from:
+      {{- toYaml .Values.monitoring.ingress.peers | nindent 6 }}
+    ports:
+      - protocol: TCP
+        port: 8080
+egress:
+  {{- include "cnpg-backup.networkPolicy.nameServers" . | nindent 2 }}
+  # The API server: networks see the address of its machine, which no label selects.
+  - ports:
+      {{- range .Values.monitoring.apiServer.ports }}
+      - protocol: TCP
+        port: {{ int64 . }}
+      {{- end }}
+    {{- with .Values.monitoring.apiServer.peers }}
+    to:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
 {{- end -}}

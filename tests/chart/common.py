@@ -119,6 +119,16 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
+def run_specs(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """The same of all pods but the watcher's, which sees no backups."""
+    return (found for found in pod_specs(manifests) if not found[0].startswith("Deployment "))
+
+
+def maps_of(manifests: list[Manifest]) -> list[Manifest]:
+    """The ConfigMaps, less the one that the watcher fills."""
+    return [manifest for manifest in of_kind(manifests, "ConfigMap") if "data" in manifest]
+
+
 def containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All containers of a pod, those that run first in front."""
     return [*spec.get("initContainers", []), *spec["containers"]]

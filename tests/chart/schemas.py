@@ -33,6 +33,11 @@ def of_kyverno(manifest: Manifest) -> bool:
     return str(manifest["apiVersion"].split("/")[0]).endswith("kyverno.io")
 
 
+def of_prometheus(manifest: Manifest) -> bool:
+    """Whether an object is one of Prometheus' operator."""
+    return str(manifest["apiVersion"]).startswith("monitoring.coreos.com/")
+
+
 def kyverno_problem_in(manifest: Manifest) -> str:
     """What makes an object invalid in the pinned Kyverno; empty if nothing does."""
     schema = _schema(manifest["kind"], manifest["apiVersion"].split("/")[1])

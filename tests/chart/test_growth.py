@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.common import KYVERNO, of_kind, title
+from tests.chart.common import KYVERNO, maps_of, title
 from tests.lab import chart
 from tests.lab.chart import CHART
 
@@ -72,7 +72,7 @@ def test_ten_times_the_databases_take_at_most_twelve_times_the_time_and_fit_wher
     many, text = rendered_in(values)
     assert many <= 12 * few, f"30 databases: {few:.2f} s, 300: {many:.2f} s"
     manifests = chart.parse(text)
-    maps = [manifest["data"] for manifest in of_kind(manifests, "ConfigMap")]
+    maps = [manifest["data"] for manifest in maps_of(manifests)]
     # Restores have another configuration, of all databases.
     runs = [data for data in maps if "policy.json" in data and "passwd" not in data]
     databases = [name for data in runs for name in data if name.endswith(".conf")]

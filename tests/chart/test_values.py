@@ -49,6 +49,10 @@ TOGETHER |= {("defaults", "roles")}
 """Settings that work only with each other."""
 
 
+WATCHED = {"monitoring": {"enabled": True, "monitor": {"enabled": True}}}
+"""Without a watcher, no setting of it changes anything."""
+
+
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
     """A schema node with its reference followed, and the parts of `allOf` laid together."""
     if "$ref" in node:
@@ -177,7 +181,12 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
     assert value != _get(VALUES, path), (
         f"everything-on leaves {'.'.join(path)} at its default; give another value in OTHER"
     )
-    assert chart.render_text(nested(path, value), api_versions=KYVERNO) != plain, f"no template reads {'.'.join(path)}"
+    before: dict[str, Any] = {}
+    if path[0] == "monitoring" and path != ("monitoring", "enabled"):
+        before = {"monitoring": {"enabled": True}} if path[-1] == "enabled" else WATCHED
+        plain = chart.render_text(before, api_versions=KYVERNO)
+    text = chart.render_text(chart.merge(before, nested(path, value)), api_versions=KYVERNO)
+    assert text != plain, f"no template reads {'.'.join(path)}"
 
 
 def test_further_volumes_reach_the_containers_that_mount_them() -> None:

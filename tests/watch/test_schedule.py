@@ -1,7 +1,6 @@
-"""When a schedule is due, and the longest gap between its runs: the thresholds of all alerts are made from it."""
+"""When a schedule is due."""
 
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from watch.schedule import Schedule, ScheduleError
 
 START = datetime(2026, 2, 27, 13, 7, 33, tzinfo=UTC)
-HOUR = timedelta(hours=1)
 
 
 def field(low: int, high: int, *, weekday: bool = False) -> st.SearchStrategy[str]:
@@ -51,50 +49,6 @@ def test_next_due_time_is_the_one_that_another_implementation_finds(expression: 
         assert moment is not None
         moment = Schedule.parse(expression).after(moment)
         assert moment == next(theirs), expression
-
-
-def check_gap(expression: str, zone: str) -> None:
-    longest = Schedule.parse(expression).longest_gap(utc=zone == "UTC")
-    assert longest is not None
-    simulated = CronSim(expression, START.astimezone(ZoneInfo(zone)))
-    moments = [next(simulated) for _ in range(300)]
-    widest = max(later.astimezone(UTC) - earlier.astimezone(UTC) for earlier, later in pairwise(moments))
-    assert widest <= longest, f"{expression} in {zone}"
-
-
-@settings(max_examples=60, deadline=None)
-@given(schedules, st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]))
-def test_no_gap_is_longer_than_the_longest_one(expression: str, zone: str) -> None:
-    check_gap(expression, zone)
-
-
-@pytest.mark.long
-@settings(max_examples=5000, deadline=None)
-@given(schedules, st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]))
-def test_no_gap_of_very_many_schedules_is_longer_than_the_longest_one(expression: str, zone: str) -> None:
-    check_gap(expression, zone)
-
-
-@pytest.mark.parametrize(
-    ("expression", "longest"),
-    [
-        ("0 */2 * * *", 2 * HOUR),
-        ("0 3 * * *", 24 * HOUR),
-        ("@daily", 24 * HOUR),
-        ("0 3 * * 0", 7 * 24 * HOUR),
-        ("0 3 * * MON-FRI", 3 * 24 * HOUR),
-        ("0 8-18/5 * * *", 14 * HOUR),
-        ("15,45 * * * *", HOUR / 2),
-        ("0 0 1 * *", 31 * 24 * HOUR),
-        ("0 0 31 * *", 61 * 24 * HOUR),
-        ("0 0 29 2 *", (4 * 365 + 1) * 24 * HOUR),
-        ("30 22 1 jan ?", 366 * 24 * HOUR),
-        ("0 0 13 * 5", 7 * 24 * HOUR),
-        ("0 0 30 2 *", None),
-    ],
-)
-def test_longest_gap_is_exact(expression: str, longest: timedelta | None) -> None:
-    assert Schedule.parse(expression).longest_gap() == longest
 
 
 def test_starred_step_restricts_days_as_it_does_to_kubernetes() -> None:

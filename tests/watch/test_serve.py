@@ -18,14 +18,13 @@ import trustme
 
 from retention.errors import ConfigError
 from retention.message import OK, Line
-from tests.lab import chart
-from tests.lab.conf import conf_text
 from tests.watch.histories import CRONJOB, HOUR, MINUTE, START, cronjob_object
 from tests.watch.test_metrics import databases_of, of, parse
 from tests.watch.test_standing import good, ran
 from watch.api import Api, ApiError
-from watch.serve import Watcher, read_settings
+from watch.serve import Watcher
 from watch.server import Server
+from watch.settings import read
 
 NOW = START + 3 * HOUR
 
@@ -90,27 +89,23 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.server.server_close()
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    folder = tmp_path / "config"
-    (folder / CRONJOB).mkdir(parents=True)
-    for name in ("app", "blog"):
-        (folder / CRONJOB / f"{name}.conf").write_text(conf_text(name, {}))
-    cronjob = {"component": "backup", "schedule": "0 */2 * * *", "timeZone": "Etc/UTC"}
+def settings_text(**changes: Any) -> str:
+    database = {"cluster": "c", "namespace": "default", "dbname": "d"}
+    cronjob = {"component": "backup", "databases": {"app": database, "blog": database}, "entries": {}}
     document = {
         "namespace": "default",
         "release": "cnpg-backup",
         "version": "0.1.0",
         "memory": "cnpg-backup-status",
-        "cronjobs": {CRONJOB: {**cronjob, "startingDeadlineSeconds": 600, "staleAfter": None}},
+        "timeZone": "Etc/UTC",
+        "cronjobs": {CRONJOB: {**cronjob, "staleAfter": 18600}},
     }
-    (folder / "watch.json").write_text(json.dumps(document))
-    return folder
+    return json.dumps({**document, **changes})
 
 
 @pytest.fixture
-def watcher(cluster: Cluster, config: Path) -> Watcher:
-    return Watcher(read_settings(config), cluster.api)
+def watcher(cluster: Cluster) -> Watcher:
+    return Watcher(read(settings_text()), cluster.api, clock=lambda: NOW)
 
 
 def samples(watcher: Watcher) -> Any:
@@ -140,13 +135,11 @@ def test_watcher_reads_three_lists_and_one_config_map_and_changes_nothing_else(
     assert not [one for one in cluster.requests if one[0] == "PATCH"], "nothing new was learned"
 
 
-def test_restart_changes_nothing_though_pods_and_jobs_are_gone(
-    watcher: Watcher, cluster: Cluster, config: Path
-) -> None:
+def test_restart_changes_nothing_though_pods_and_jobs_are_gone(watcher: Watcher, cluster: Cluster) -> None:
     watcher.step(NOW)
     before = samples(watcher)
     cluster.lists |= {"jobs": [], "pods": []}
-    again = Watcher(read_settings(config), cluster.api)
+    again = Watcher(read(settings_text()), cluster.api, clock=lambda: NOW)
     again.step(NOW)
     after = samples(again)
     assert {key for key in before if key[0] != "cronjob_last_job_result"} == set(after)
@@ -257,38 +250,33 @@ def test_clients_that_never_ask_do_not_keep_others_out_for_ever(port: int, monke
 
 
 @pytest.mark.parametrize(
-    "change",
+    "text",
     [
-        lambda _: "{",
-        lambda _: "[]",
-        lambda text: text.replace('"memory"', '"other"'),
-        lambda text: text.replace("0 */2 * * *", "every day"),
-        lambda text: text.replace('"staleAfter": null', '"staleAfter": "soon"'),
+        "{",
+        "[]",
+        settings_text().replace('"memory"', '"other"'),
+        settings_text().replace("18600", '"soon"'),
+        settings_text(cronjobs={"a": {"component": "backup", "databases": 3, "entries": {}, "staleAfter": 1}}),
+        settings_text(cronjobs=None),
     ],
 )
-def test_settings_that_are_wrong_are_one_clear_error(config: Path, change: Any) -> None:
-    (config / "watch.json").write_text(change((config / "watch.json").read_text()))
+def test_settings_that_are_wrong_are_one_clear_error(text: str) -> None:
     with pytest.raises(ConfigError):
-        read_settings(config)
+        read(text)
 
 
-def test_stale_after_by_value_beats_the_schedule(config: Path) -> None:
-    text = (config / "watch.json").read_text().replace('"staleAfter": null', '"staleAfter": 60')
-    (config / "watch.json").write_text(text)
-    assert read_settings(config).stale_after == {CRONJOB: timedelta(seconds=60)}
-
-
-def test_configuration_that_the_chart_renders_is_understood(config: Path) -> None:
-    """The same ConfigMap that the pods of the CronJob mount."""
-    (rendered,) = [
-        one["data"]
-        for one in chart.render({})
-        if one["kind"] == "ConfigMap" and one["metadata"]["name"].startswith(f"{CRONJOB}-config-")
-    ]
-    for path in (config / CRONJOB).iterdir():
-        path.unlink()
-    for name, text in rendered.items():
-        (config / CRONJOB / name).write_text(text)
-    found = read_settings(config).configured[CRONJOB]
-    assert set(found.databases) == {"authelia", "kutt", "plausible"}
-    assert found.databases["kutt"]["cluster"] == "kutt-postgresql-cnpg"
+def test_what_is_seen_no_more_grows_old_and_the_document_says_so(watcher: Watcher, cluster: Cluster) -> None:
+    """A checker that is stuck must not show green forever."""
+    watcher.step(NOW)
+    found = json.loads(watcher.documents()["/status.json"].content)
+    assert found["out_of_date"] is None
+    assert {one["state"] for one in found["databases"]} == {"ok"}
+    watcher.clock = lambda: NOW + MINUTE
+    assert json.loads(watcher.documents()["/status.json"].content)["out_of_date"] is None
+    cluster.status = 500
+    watcher.clock = lambda: NOW + 7 * HOUR
+    with pytest.raises(ApiError):
+        watcher.step(watcher.clock())
+    found = json.loads(watcher.documents()["/status.json"].content)
+    assert found["out_of_date"] == "the API server was last read 7h ago: what has happened since is not known"
+    assert {one["state"] for one in found["databases"]} == {"late"}

@@ -1,0 +1,105 @@
+{{/*
+The watcher: one small pod that reads the release's CronJobs, Jobs and pods, and says how its backups are. It must never carry the label
+`app` of the pods that back up: their NetworkPolicy, affinity and access policy go by it.
+*/}}
+
+{{- define "cnpg-backup.watchName" -}}
+{{- printf "%s-status" (include "cnpg-backup.fullname" .) -}}
+{{- end -}}
+
+{{/* Whether the cluster serves the API of Prometheus' operator; empty if not. */}}
+{{- define "cnpg-backup.prometheusSeen" -}}
+{{- $versions := .Capabilities.APIVersions -}}
+{{- if or ($versions.Has "monitoring.coreos.com/v1/PrometheusRule") ($versions.Has "monitoring.coreos.com/v1") -}}
+  {{- print "yes" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether `enabled`, true, false or auto, means yes: auto does where that API is served. Empty if not. */}}
+{{- define "cnpg-backup.monitoringWants" -}}
+{{- $enabled := toString .enabled -}}
+{{- if or (eq $enabled "true") (and (eq $enabled "auto") (include "cnpg-backup.prometheusSeen" .root)) -}}
+  {{- print "yes" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether there is a watcher; empty if not. */}}
+{{- define "cnpg-backup.watched" -}}
+{{- include "cnpg-backup.monitoringWants" (dict "root" . "enabled" .Values.monitoring.enabled) -}}
+{{- end -}}
+
+{{/* The label by which its pod is selected. Two releases of a parent chart have one instance, but two names. */}}
+{{- define "cnpg-backup.watchSelector" -}}
+cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
+{{- end -}}
+
+{{/* Labels of its pod. Neither podLabels nor commonLabels may add `app`. */}}
+{{- define "cnpg-backup.watchPodLabels" -}}
+{{- $own := dict
+  "app.kubernetes.io/name" "cnpg-backup"
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/component" "status" -}}
+{{- $own = merge $own (include "cnpg-backup.watchSelector" . | fromYaml) -}}
+{{- toYaml (merge $own (omit .Values.podLabels "app") (omit .Values.commonLabels "app")) -}}
+{{- end -}}
+
+{{/*
+Paths of its programs, as a JSON list: its own, and the ground of the package that runs next to the dumps. Without its `__init__`, which
+loads the rule, that package is one of namespaces.
+*/}}
+{{- define "cnpg-backup.watchPrograms" -}}
+{{- $ground := list "errors" "keyvalue" "message" "names" "text" -}}
+{{- $paths := list -}}
+{{- range include "cnpg-backup.files" . | fromJsonArray -}}
+  {{- $module := trimPrefix "retention/" . | trimSuffix ".py" -}}
+  {{- if or (hasPrefix "watch/" .) (and (hasPrefix "retention/" .) (has $module $ground)) -}}
+    {{- $paths = append $paths . -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $paths -}}
+{{- end -}}
+
+{{/* What it watches, as JSON: see watch/settings.py. */}}
+{{- define "cnpg-backup.watchSettings" -}}
+{{- $cronJobs := dict -}}
+{{- $thresholds := include "cnpg-backup.thresholdsBySchedule" . | fromJson -}}
+{{- range include "cnpg-backup.cronJobs" . | fromJsonArray -}}
+  {{- $its := dict "component" "backup" "staleAfter" (int64 (get $thresholds .schedule).staleAfter) -}}
+  {{- $_ := set $cronJobs .name (merge $its (include "cnpg-backup.watchDatabases" . | fromJson)) -}}
+{{- end -}}
+{{- if .Values.drill.enabled -}}
+  {{- range include "cnpg-backup.drills" . | fromJsonArray -}}
+    {{- $_ := set $cronJobs .drill (merge (dict "component" "drill") (include "cnpg-backup.watchDatabases" . | fromJson)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson (dict
+  "namespace" .Release.Namespace
+  "release" (include "cnpg-backup.fullname" .)
+  "version" .Chart.Version
+  "memory" (include "cnpg-backup.watchName" .)
+  "timeZone" .Values.timeZone
+  "cronjobs" $cronJobs) -}}
+{{- end -}}
+
+{{- define "cnpg-backup.watchDatabases" -}}
+{{- $found := dict "databases" dict "entries" dict -}}
+{{- range .databases -}}
+  {{- $kind := ternary "entries" "databases" (hasSuffix ".all" .file) -}}
+  {{- $_ := set (get $found $kind) .name (dict "cluster" .cluster "namespace" .namespace "dbname" .database) -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
+{{/* Data of its ConfigMap. */}}
+{{- define "cnpg-backup.watchData" -}}
+watch.json: {{ include "cnpg-backup.watchSettings" . | quote }}
+{{- range include "cnpg-backup.watchPrograms" . | fromJsonArray }}
+{{ replace "/" "." . }}: |
+  {{- $.Files.Get (printf "files/%s" .) | trimSuffix "\n" | nindent 2 | replace "  \n" "\n" }}
+{{- end }}
+{{- end -}}
+
+{{/* Name of that ConfigMap; a hash of its content, so that each change of it restarts the watcher. */}}
+{{- define "cnpg-backup.watchConfigName" -}}
+{{- printf "%s-%s" (include "cnpg-backup.watchName" .root) (sha256sum .data | trunc 10) -}}
+{{- end -}}
