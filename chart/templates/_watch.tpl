@@ -43,16 +43,11 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
 {{- toYaml (merge $own (omit .Values.podLabels "app") (omit .Values.commonLabels "app")) -}}
 {{- end -}}
 
-{{/*
-Paths of its programs, as a JSON list: its own, and the ground of the package that runs next to the dumps. Without its `__init__`, which
-loads the rule, that package is one of namespaces.
-*/}}
+{{/* Paths of its own programs, as a JSON list. */}}
 {{- define "cnpg-backup.watchPrograms" -}}
-{{- $ground := list "errors" "keyvalue" "message" "names" "text" -}}
 {{- $paths := list -}}
 {{- range include "cnpg-backup.files" . | fromJsonArray -}}
-  {{- $module := trimPrefix "retention/" . | trimSuffix ".py" -}}
-  {{- if or (hasPrefix "watch/" .) (and (hasPrefix "retention/" .) (has $module $ground)) -}}
+  {{- if hasPrefix "watch/" . -}}
     {{- $paths = append $paths . -}}
   {{- end -}}
 {{- end -}}

@@ -49,7 +49,7 @@ TOGETHER |= {("defaults", "roles")}
 """Settings that work only with each other."""
 
 
-WATCHED = {"monitoring": {"enabled": True, "monitor": {"enabled": True}}}
+WATCHED = {"monitoring": {"enabled": True, "monitor": {"enabled": True}, "rules": {"enabled": True}}}
 """Without a watcher, no setting of it changes anything."""
 
 

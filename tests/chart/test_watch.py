@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.common import KYVERNO, containers, of_kind, pod_specs, selects, title
+from tests.chart.common import KYVERNO, containers, maps_of, of_kind, pod_specs, selects, title
 from tests.chart.test_access import GRANTING, POLICIES, World
 from tests.lab import access, chart
 from tests.lab.chart import ROOT, Manifest
@@ -69,7 +69,7 @@ def test_watcher_mounts_its_programs_and_its_token_and_nothing_else(ci_file: Pat
     manifests = watched(ci_file)
     spec = watcher_of(manifests)["spec"]["template"]["spec"]
     assert {volume["name"]: set(volume) - {"name"} for volume in spec["volumes"]} == {
-        "watch": {"configMap"},
+        "watch": {"projected"},
         "account": {"projected"},
     }
     assert not re.search(r"secretKeyRef|secretName|persistentVolumeClaim|hostPath", json.dumps(spec))
@@ -117,12 +117,13 @@ def test_memory_has_no_data_in_the_chart_and_is_not_one_of_its_hashed_maps() -> 
 
 
 def programs_of(manifests: list[Manifest]) -> dict[str, str]:
-    maps = {one["metadata"]["name"]: one["data"] for one in of_kind(manifests, "ConfigMap") if "data" in one}
-    (volume,) = (one for one in watcher_of(manifests)["spec"]["template"]["spec"]["volumes"] if one["name"] == "watch")
-    data = maps[volume["configMap"]["name"]]
-    items = {item["path"]: data[item["key"]] for item in volume["configMap"]["items"]}
-    assert {item["key"] for item in volume["configMap"]["items"]} == set(data)
-    return items
+    """The files that the watcher mounts, by their paths."""
+    maps = {one["metadata"]["name"]: one["data"] for one in maps_of(manifests)}
+    volumes = watcher_of(manifests)["spec"]["template"]["spec"]["volumes"]
+    (volume,) = (one for one in volumes if one["name"] == "watch")
+    sources = [source["configMap"] for source in volume["projected"]["sources"]]
+    assert {item["key"] for item in sources[0]["items"]} == set(maps[sources[0]["name"]])
+    return {item["path"]: maps[source["name"]][item["key"]] for source in sources for item in source["items"]}
 
 
 def settings_of(manifests: list[Manifest]) -> Any:
@@ -264,3 +265,26 @@ def test_pods_that_back_up_mount_every_script_that_they_run() -> None:
             paths = {item["path"] for item in volume["configMap"]["items"]}
             assert needed <= paths, f"{owner} lacks {needed - paths}"
             assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "retention").rglob("*.py")} <= paths
+
+
+def test_rights_on_the_security_page_are_those_of_the_role() -> None:
+    text = (ROOT / "docs" / "security.md").read_text().split("\n## The watcher\n")[1].split("\n## ")[0]
+    listed = {
+        (verb, resource.split(".")[0])
+        for verbs, resource in re.findall(r"^\| (`[^|]*`) \| `([^`]+)`", text, re.MULTILINE)
+        for verb in re.findall(r"`(\w+)`", verbs)
+    }
+    held = {(verb, resource) for rule in RIGHTS for verb in rule["verbs"] for resource in rule["resources"]}
+    assert listed == held
+
+
+def test_metrics_and_alerts_on_the_monitoring_page_are_all_that_there_are() -> None:
+    text = (ROOT / "docs" / "monitoring.md").read_text()
+    table = text.split("\n## Metrics\n")[1]
+    listed = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    source = (ROOT / "watch" / "metrics.py").read_text()
+    named = set(re.findall(r'(?:_family\(\s*|_Metric\(\s*)"(\w+)"', source))
+    named |= set(re.findall(r'^    \("(volume_\w+)"', source, re.MULTILINE))
+    assert listed == named
+    alerts = set(re.findall(r"\]\(runbooks/(\w+)\.md\)", text))
+    assert alerts == {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}

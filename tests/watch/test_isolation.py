@@ -16,7 +16,7 @@ from tests.retention.world import REPOSITORY
 PACKAGE = REPOSITORY / "watch"
 SHELLS = {"watch.api", "watch.server", "watch.serve", "watch.__main__"}
 """What speaks to the world, and nothing else does."""
-OF_RETENTION = {"retention.message", "retention.names", "retention.text", "retention.keyvalue", "retention.errors"}
+OF_RETENTION = {"retention.message", "retention.names", "retention.text", "retention.errors"}
 """The ground of the package that runs beside dumps; nothing that touches a volume."""
 MODULES = {
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
