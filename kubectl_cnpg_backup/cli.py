@@ -10,6 +10,7 @@ from kubectl_cnpg_backup import interrupt
 from kubectl_cnpg_backup.commands import (
     adopt,
     describe,
+    discover,
     doctor,
     download,
     inspect,
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         new_cluster.add,
         run.add_drill,
         status.add,
+        discover.add,
         suspend.add,
         logs.add,
         listing.add,

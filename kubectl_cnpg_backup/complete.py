@@ -24,6 +24,7 @@ _OF_OPTION: Mapping[str, Callable[[Names], Sequence[str]]] = {
     "named": Names.databases,
     "backup": lambda names: [*_BACKUPS, *names.archives()],
     "output": lambda _: FORMS,
+    "exclude": Names.namespaces,
 }
 """What the value of an option may be, by its destination."""
 _OF_ARGUMENT: Mapping[str, Callable[[Names], Sequence[str]]] = {

@@ -58,10 +58,12 @@ class Session:
         """
         # The client of Kubernetes takes about two seconds to load: --help and completion do without it.
         from kubectl_cnpg_backup.cluster.api import Cluster
-        from kubectl_cnpg_backup.output.screen import NAME, Screen
+        from kubectl_cnpg_backup.output.screen import NAME, VALUES, Screen
 
         if options.output == NAME and not getattr(options, "has_names", False):
             raise UsageError(f"`{options.command}` has no names to print", "use another format than name with -o")
+        if options.output == VALUES and not getattr(options, "has_values", False):
+            raise UsageError(f"`{options.command}` has no values to print", "use another format than values with -o")
         impersonated = {"as": options.as_user, "as-groups": options.as_group, "as-uid": options.as_uid}
         screen = Screen(options.output, options.color, headers=not getattr(options, "no_headers", False))
         try:

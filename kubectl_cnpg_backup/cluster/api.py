@@ -202,6 +202,12 @@ class Cluster:
             found = self._ask(self._custom.get_cluster_custom_object, group, version, plural, name)
         return dict(found)
 
+    def customs(self, group: str, version: str, plural: str, *, everywhere: bool = False) -> list[dict[str, Any]]:
+        """Return the objects of a custom resource: of the namespace, or of all namespaces."""
+        if everywhere:
+            return self._list(self._custom.list_cluster_custom_object, group, version, plural)
+        return self._list(self._custom.list_namespaced_custom_object, group, version, self.namespace, plural)
+
     def version(self) -> str:
         """Return the API server's version, such as v1.34.1."""
         return str(self._ask(client.VersionApi(self._api).get_code)["gitVersion"])

@@ -32,6 +32,8 @@ NAMESPACE_VARIABLE, RELEASE_VARIABLE = "CNPG_BACKUP_NAMESPACE", "CNPG_BACKUP_REL
 FORMS = ("table", "wide", "name", "json", "yaml")
 """What `-o` accepts, in addition to a template of JSONPath."""
 JSONPATH = "jsonpath="
+VALUES = "values"
+"""What `-o` accepts in addition, for a command that prints values of the chart."""
 
 NOTHING_CHANGED = "nothing was changed"
 
@@ -109,7 +111,7 @@ def output_form(text: str) -> str:
             jsonpath.parse(text.removeprefix(JSONPATH))
         except UsageError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
-    elif text not in FORMS:
+    elif text not in (*FORMS, VALUES):
         raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(FORMS)}, {JSONPATH}…)")
     return text
 

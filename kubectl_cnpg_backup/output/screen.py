@@ -21,6 +21,7 @@ from retention.text import table as plain_table
 _ENDLESS = 10_000
 """Columns of a pipe."""
 TABLE, WIDE, NAME, JSON, YAML, JSONPATH = "table", "wide", "name", "json", "yaml", "jsonpath="
+VALUES = "values"
 
 
 class Screen:
