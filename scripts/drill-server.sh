@@ -1,10 +1,12 @@
 #!/bin/sh
 # The throwaway server of a drill: its settings, the libraries that it loads at its start, its beginning and its end. Sourced by
-# drill.sh; it does nothing on its own.
+# drill.sh and open.sh; it does nothing on its own.
 #
 # shellcheck disable=SC2034,SC2154 # variables are set for, or by, drill.sh and lib.sh
 
 server=''
+# What open.sh sets in addition: lines of postgresql.conf, all of pg_hba.conf, and an address in addition to the socket.
+server_settings='' server_logins='' server_address='' server_port=5432
 
 # Without durability, which is not needed here, and with shared memory in files: a pod's /dev/shm is small, and all its containers share
 # it. What the chart's value `drill.postgresql` sets comes last, and so applies; but nothing can open this server to others.
@@ -25,9 +27,11 @@ autovacuum = off
 maintenance_work_mem = 128MB
 include_if_exists = 'preload.conf'
 CONF
+  printf '%s\n' "$server_settings" >>"$data/postgresql.conf"
+  [ -z "$server_logins" ] || printf '%s\n' "$server_logins" >"$data/pg_hba.conf"
   [ ! -f "$BACKUP_CONFIG/drill.parameters" ] || cat "$BACKUP_CONFIG/drill.parameters" >>"$data/postgresql.conf"
   unset PGPASSFILE PGSSLMODE PGSSLROOTCERT PGSERVICE PGSERVICEFILE PGHOSTADDR PGOPTIONS PGTARGETSESSIONATTRS PGCLIENTENCODING
-  PGHOST=$BACKUP_RUN PGPORT=5432 PGUSER=postgres PGDATABASE=postgres PGAPPNAME=cnpg-backup-drill
+  PGHOST=$BACKUP_RUN PGPORT=$server_port PGUSER=postgres PGDATABASE=postgres PGAPPNAME=cnpg-backup-drill
   export PGHOST PGPORT PGUSER PGDATABASE PGAPPNAME
   start_postgres || fail "the throwaway server did not start: $(server_error)"
 }
@@ -40,7 +44,7 @@ server_error() {
 
 # Fails if the server ends before it answers.
 start_postgres() {
-  postgres -D "$data" -c listen_addresses= -c unix_socket_directories="$BACKUP_RUN" -c port=5432 -c ssl=off \
+  postgres -D "$data" -c listen_addresses="$server_address" -c unix_socket_directories="$BACKUP_RUN" -c port="$server_port" -c ssl=off \
     -c dynamic_shared_memory_type=mmap -c shared_memory_type=mmap \
     >"$DRILL_SCRATCH/log" 2>&1 &
   server=$!

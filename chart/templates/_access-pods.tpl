@@ -24,7 +24,7 @@ still the Job's controller.
 {{- range uniq $images -}}
   {{- $repositories = append $repositories (regexReplaceAll "(:[^/@]*)?(@.*)?$" . "") -}}
 {{- end -}}
-(dump|retention|check|choose|restore|inspect|record|(hand-over|drill)-[0-9]+) {{ include "cnpg-backup.anyOf" $repositories }}
+(dump|retention|check|choose|restore|inspect|record|open|hand-over(-[0-9]+)?|drill-[0-9]+) {{ include "cnpg-backup.anyOf" $repositories }}
 {{- end -}}
 
 {{/* The same for the containers that values allow in addition; empty if there are none. */}}
@@ -40,7 +40,7 @@ still the Job's controller.
 
 {{/* Regular expressions for what a container of the chart runs, as `command|arguments`, ... */}}
 {{- define "cnpg-backup.ownCommands" -}}
-sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup)?)|-c trap .exit 0. TERM; sleep [0-9]+ & wait)[|]|
+sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --backup)?)|-c trap .exit 0. TERM; sleep [0-9]+ & wait)[|]|
 {{- print "sh -c [[] -n \"[$][(]ls /run/cnpg-backup-results/first 2>/dev/null[)]\" []] [|][|] exit 0; " -}}
 {{- print "exec python3 -m retention finish " -}}
 {{- print "--config /run/cnpg-backup-results/first \"[$]@\" finish[|]--results /run/cnpg-backup-results " -}}
@@ -49,7 +49,7 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup
   "(finish --config (/etc/cnpg-backup|/run/cnpg-backup-results/config)|drill --config /etc/cnpg-backup) --results /run/cnpg-backup-results"
   (print "choose (--drill /etc/cnpg-backup --per-entry [0-9]+|--database=[$][(]RESTORE_DATABASE[)] --backup=[$][(]RESTORE_BACKUP[)]) "
     "--requests /run/cnpg-backup-results")
-  (print "hand-over --database=[a-z0-9._-]+ (--slot=[a-z0-9._-]+ )?--config /etc/cnpg-backup "
+  (print "hand-over --database=([a-z0-9._-]+ (--slot=[a-z0-9._-]+ )?|[$][(]RESTORE_DATABASE[)] --open )--config /etc/cnpg-backup "
     "--results /run/cnpg-backup-results --run /run/cnpg-backup --scratch /var/lib/cnpg-backup-drill "
     "--scratch-size [0-9A-Za-z.]+ --seconds [0-9]+"))
 }}) --termination-log /dev/termination-log /backups
@@ -57,7 +57,7 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup
 
 {{/* ... for variables that decide what programs run. */}}
 {{- define "cnpg-backup.loadedVariables" -}}
-(LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|BASH|OPENSSL|KRB5|GSS|GCONV).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
+(LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|OPEN_|BASH|OPENSSL|KRB5|GSS|GCONV).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
 {{- end -}}
 
 {{/* The variables that the chart sets, whose values are known, as `name=value`; and a regular expression for the others. */}}
@@ -78,7 +78,7 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore)[.]sh|first-run[.]sh( --backup
 {{- end -}}
 
 {{- define "cnpg-backup.otherVariables" -}}
-{{- $names := list "BACKUP_(PARALLEL|TIMEOUT|CHART_VERSION|POD|ONLY)" "DRILL_(TIMEOUT|IMAGE)" -}}
+{{- $names := list "BACKUP_(PARALLEL|TIMEOUT|CHART_VERSION|POD|ONLY)" "DRILL_(TIMEOUT|IMAGE)" "OPEN_(SECONDS|WRITE)" -}}
 {{- range concat .Values.dump.extraEnv .Values.retention.extraEnv -}}
   {{- $names = append $names .name -}}
 {{- end -}}
@@ -122,7 +122,7 @@ c.?volumeMounts.orValue([]).all(m,
   (m.name + ' ' + m.mountPath in {{ include "cnpg-backup.ownMounts" . | fromJsonArray | include "cnpg-backup.celList" }} ||
     m.mountPath.matches('^{{ include "cnpg-backup.otherMounts" . }}$')) &&
   (!(m.name in ['backups', 'config', 'credentials', 'run', 'results', 'scratch']) ||
-    !('/opt/cnpg-backup/scripts/drill.sh' in c.?command.orValue([])) ||
+    !c.?command.orValue([]).exists(w, w in ['/opt/cnpg-backup/scripts/drill.sh', '/opt/cnpg-backup/scripts/open.sh']) ||
     m.?subPath.orValue('') == 'passwd' || m.?subPath.orValue('').startsWith('databases/')))
 {{- end -}}
 

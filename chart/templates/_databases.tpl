@@ -128,8 +128,8 @@ them, so that manual runs still work. A name depends only on its own databases: 
 {{- end -}}
 
 {{/*
-The groups of databases that are restored, drilled and inspected together, as a JSON list of `restore`, `drill`, `inspect` (the
-names of their CronJobs), `image`, `pullPolicy` and `databases`. There is one group for each image, since the programs must be of
+The groups of databases that are restored, drilled and inspected together, as a JSON list of `restore`, `drill`, `inspect`, `open`
+(the names of their CronJobs), `image`, `pullPolicy` and `databases`. There is one group for each image, since the programs must be of
 the server's major version. Suspended databases are in them too: they may have to be restored. `name` is the prefix of their
 common configuration's name.
 */}}
@@ -141,7 +141,7 @@ common configuration's name.
 {{- range $db := $databases -}}
   {{- if not (hasKey $groups $db.image) -}}
     {{- $group := dict "image" $db.image "pullPolicy" $db.pullPolicy "databases" list -}}
-    {{- range $operation := list "restore" "drill" "inspect" -}}
+    {{- range $operation := list "restore" "drill" "inspect" "open" -}}
       {{- $suffix := printf "-%s%s" $operation (get $images $db.image) -}}
       {{- $_ := set $group $operation (include "cnpg-backup.operationName" (dict "root" $ "suffix" $suffix)) -}}
       {{- $_ := set $group (print $operation "Suffix") $suffix -}}
@@ -220,7 +220,7 @@ first container of the pod decides whose turn it is.
   {{- $names = append $names .name -}}
 {{- end -}}
 {{- range include "cnpg-backup.operations" . | fromJsonArray -}}
-  {{- $names = concat $names (list .restore .drill .inspect) -}}
+  {{- $names = concat $names (list .restore .drill .inspect .open) -}}
 {{- end -}}
 {{- range include "cnpg-backup.drills" . | fromJsonArray -}}
   {{- $names = append $names .drill -}}

@@ -46,6 +46,7 @@ podSelector:
       values:
         - drill
         - inspect
+        - open
         - first-run
 policyTypes:
   - Ingress
@@ -97,6 +98,7 @@ podSelector:
       values:
         - drill
         - inspect
+        - open
         - first-run
 policyTypes:
   - Ingress

@@ -18,6 +18,8 @@ from kubectl_cnpg_backup.model.objects import (
     killed_by,
     name_of,
     pods_of,
+    running_first,
+    termination_of,
     waits_for,
 )
 from kubectl_cnpg_backup.model.release import Run, run_that_vanished
@@ -197,12 +199,12 @@ def wait_ready(cluster: "Cluster", job: str, seconds: float, note: Callable[[str
             if condition(pod, "Ready") is not None:
                 return pod
             if dig(pod, "status").get("phase") in ("Succeeded", "Failed"):
-                why = killed_by(pod)
+                why = killed_by(pod) or " ".join(termination_of(pod)[1].splitlines())
                 raise PluginError(
                     f"the pod of job/{job} exited before it became ready{': ' if why else ''}{why}",
                     f"see `kubectl logs job/{job}`",
                 )
-            waiting = waits_for(pod)
+            waiting = waits_for(pod) or (f"container {first} is running" if (first := running_first(pod)) else "")
         if (pod is None or not waiting) and time.monotonic() >= asked:
             # The controller's and the node's own words, such as a quota, a webhook, or a volume that is attached
             # elsewhere: without a pod there is nothing else that says them.

@@ -115,6 +115,21 @@ def check_options(options: argparse.Namespace) -> None:
     Raises:
         UsageError: When the backup is not one of this database, or the options contradict each other.
     """
+    check_backup(options)
+    if options.jobs != "auto" and not (options.jobs.isdecimal() and int(options.jobs)):
+        raise UsageError(f"--jobs {options.jobs!r} is neither a whole number above 0 nor 'auto'", "leave it out")
+    if (options.table or options.schema) and not options.into:
+        raise UsageError(
+            "rows of some tables are restored only into a new database", "name it with --into, and copy them from there"
+        )
+
+
+def check_backup(options: argparse.Namespace) -> None:
+    """Check that `--backup` may name a backup of the database.
+
+    Raises:
+        UsageError: When it cannot.
+    """
     wanted, database = options.backup, options.database
     archive = database_of_archive(wanted)
     if archive is None and wanted not in ("newest", "pinned") and not wanted.startswith("newest before "):
@@ -127,12 +142,6 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError(
             f"archive {wanted} is a backup of database {archive!r}, not of {database!r}",
             f"restore {archive!r}, with --into for another target",
-        )
-    if options.jobs != "auto" and not (options.jobs.isdecimal() and int(options.jobs)):
-        raise UsageError(f"--jobs {options.jobs!r} is neither a whole number above 0 nor 'auto'", "leave it out")
-    if (options.table or options.schema) and not options.into:
-        raise UsageError(
-            "rows of some tables are restored only into a new database", "name it with --into, and copy them from there"
         )
 
 

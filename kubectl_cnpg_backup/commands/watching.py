@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from kubectl_cnpg_backup.errors import PluginError
-from kubectl_cnpg_backup.model.release import INSPECTOR
+from kubectl_cnpg_backup.model.release import INSPECTOR, OPEN
 from kubectl_cnpg_backup.session import Session
 
 _INTERVAL = 5.0
@@ -48,4 +48,4 @@ def watch(session: Session, essence: Callable[[Session], object], show: Callable
 
 def runs_of(session: Session) -> object:
     """Return the state of every run: what changes when one begins or ends. Pods that only look do not count."""
-    return [(run.job, run.state) for run in session.runs_and_others() if run.component != INSPECTOR]
+    return [(run.job, run.state) for run in session.runs_and_others() if run.component not in (INSPECTOR, OPEN)]

@@ -12,7 +12,7 @@ from kubectl_cnpg_backup.model.doctor_rights import wildcards
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
 from kubectl_cnpg_backup.model.objects import claim_problem, dig, labels, major_of, name_of, parse_time
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FIRST_RUN, INSPECTOR, CronJob, Release, entry_of
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FIRST_RUN, INSPECTOR, OPEN, CronJob, Release, entry_of
 from kubectl_cnpg_backup.model.schedule import assess
 from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
@@ -21,6 +21,7 @@ _LONGHORN_SOURCE = "recurring-job.longhorn.io/source"
 _LONGHORN_JOB = re.compile(r"recurring-job(-group)?\.longhorn\.io/.+")
 _OLDEST_KUBERNETES = (1, 30)
 _LONG_LOOK = timedelta(hours=1)
+_LOOKING = {INSPECTOR: "mounts the volume", OPEN: "has a copy of a database open"}
 """A look at the volume that lasts longer may be what a killed plugin has left."""
 
 
@@ -52,12 +53,13 @@ def _inspectors(facts: Facts) -> list[Finding]:
     found = []
     for run in facts.runs:
         lasts = None if run.started is None else facts.now - run.started
-        if run.component == INSPECTOR and run.state == "running" and lasts is not None and lasts > _LONG_LOOK:
+        what = _LOOKING.get(run.component)
+        if what and run.state == "running" and lasts is not None and lasts > _LONG_LOOK:
             found.append(
                 Finding(
                     Level.CAREFUL,
                     f"job/{run.job}",
-                    f"its pod mounts the volume and has been there for {format_age(lasts)}",
+                    f"its pod {what} and has been there for {format_age(lasts)}",
                     f"unless someone is at work in it: kubectl delete job {run.job}",
                 )
             )

@@ -142,6 +142,14 @@ def killed_by(pod: Object, own: Set[str] = frozenset()) -> str:
     return ""
 
 
+def running_first(pod: Object) -> str:
+    """Return the name of the init container that runs now; empty where none does."""
+    for state in dig(pod, "status").get("initContainerStatuses") or ():
+        if dig(state, "state", "running"):
+            return str(state.get("name") or "")
+    return ""
+
+
 def waits_for(pod: Object) -> str:
     """Return in a few words what a pod that has not started waits for; empty when it waits for nothing."""
     for entry in dig(pod, "status").get("conditions") or ():

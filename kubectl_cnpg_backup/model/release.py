@@ -35,6 +35,8 @@ SELECTOR = f"{NAME_LABEL}={CHART}"
 """Finds the objects of every release of the chart."""
 
 BACKUP, INSPECTOR, RESTORE, DRILL = "backup", "inspect", "restore", "drill"
+OPEN = "open"
+"""A backup that someone looks at, in a throwaway server."""
 FIRST_RUN = "first-run"
 """The Job that checks the volume when the release is installed; no CronJob makes it."""
 CONFIG_VOLUME = "config"

@@ -24,6 +24,8 @@ RIGHTS = (
     Right("get", "", "pods/log", "run, logs"),
     Right("get", "", "pods/exec", "every command that reads the volume"),
     Right("create", "", "pods/exec", "every command that reads the volume"),
+    Right("get", "", "pods/portforward", "open --port"),
+    Right("create", "", "pods/portforward", "open --port"),
     Right("get", "", "configmaps", "which databases a CronJob backs up"),
     Right("list", "", "events", "the reason why a pod does not start"),
     Right("get", "", "persistentvolumeclaims", "doctor"),

@@ -267,6 +267,11 @@ def _add_hand_over(commands: Commands) -> None:
     command.add_argument(
         "--slot", default="", metavar="NAME", help="the folder that the container sees, if NAME is an <entry>.all"
     )
+    command.add_argument(
+        "--open",
+        action="store_true",
+        help="for `open`: the container sees the folder `open`, and what cannot be handed over is an error",
+    )
     for option, text in (
         ("--config", "directory with <database>.conf"),
         ("--results", "directory with <base>.request; the container sees databases/NAME in it"),
@@ -298,7 +303,8 @@ def _hand_over(options: argparse.Namespace) -> int:
                 seconds=options.seconds,
             )
             log = Log(silent=False)
-            handover.hand_over(places, options.database, slot=options.slot, now=now_of(options), log=log)
+            hand_over = handover.hand_over_to_open if options.open else handover.hand_over
+            hand_over(places, options.database, slot=options.slot, now=now_of(options), log=log)
     except RetentionError as error:
         write_error_message(options, error)
         raise

@@ -30,6 +30,8 @@ NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "asserti
 
 FOLDERS = "databases"
 """Where each volume of the pod has a folder for each database: all that its container sees of that volume."""
+OPEN = "open"
+"""The folder that the container of `open` sees, whatever its database is called."""
 ARCHIVES, CONFIGURATION = "archives", "config"
 """What a database's folder on the scratch volume holds at first: its archives, and its part of the configuration."""
 
@@ -173,6 +175,26 @@ def hand_over(places: Places, database: str, *, slot: str = "", now: datetime, l
         text = {**request.values, "seconds": str(left)}
         _write(places.results / FOLDERS / seen, f"{base}{REQUEST_SUFFIX}", text)
         log(f"{database}: {file_name(base, Kind.ARCHIVE)} is handed over, {format_size(request.number('bytes') or 0)}")
+
+
+def hand_over_to_open(places: Places, database: str, *, slot: str, now: datetime, log: Callable[[str], None]) -> None:
+    """Hand over the one archive that someone wants to look at.
+
+    Raises:
+        RetentionError: When it is not handed over; nothing else would say why.
+    """
+    if slot:
+        raise ConfigError("--slot and --open exclude each other", "give one of them")
+    requests, _ = requested(places.results)
+    if not requests:
+        raise ConfigError(f"{places.results} has no request", "`choose` writes it; look at its log")
+    _write(places.results, f"{OPEN}{SLOT_SUFFIX}", {"database": database})
+    hand_over(places, database, slot=OPEN, now=now, log=log)
+    for base in requests:
+        refused = config.read_result(places.results / f"{base}{RESULT_SUFFIX}")
+        if refused is not None:
+            name = file_name(base, Kind.ARCHIVE)
+            raise RetentionError(f"{name}: {refused.text('error')}", refused.text("remedy"))
 
 
 def _nothing(base: str) -> KeyValues:

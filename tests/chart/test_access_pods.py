@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,41 @@ def test_code_of_a_databases_owner_gets_no_other_folder_of_a_drill(layer: str) -
     ]
     for mount, said in zip(mounts, world.answers([changed(mount) for mount in mounts]), strict=True):
         assert said, mount
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+def test_an_opened_backup_is_admitted_with_its_options_and_nothing_else(layer: str) -> None:
+    """What the plugin sets for `open`; and what a webhook might add to the container in which the owner's code runs."""
+    world, asked = run_pods({}, layer)
+    (opened,) = [request.body for _, request in asked if "scripts/open.sh" in str(request.body)]
+    assert opened
+    variables = {"RESTORE_DATABASE": "kutt", "RESTORE_BACKUP": "newest before 2026-11-29 12:00", "OPEN_WRITE": "yes"}
+
+    def changed(change: Callable[[dict[str, Any]], object], name: str = "open") -> tuple[str, Request]:
+        pod = copy.deepcopy(opened)
+        for container in containers(pod):
+            kept = [one for one in container.get("env", []) if one["name"] not in variables]
+            container["env"] = [*kept, *({"name": key, "value": value} for key, value in variables.items())]
+        change(next(one for one in containers(pod) if one["name"] == name))
+        return access.JOBS, access.create(world.place, pod)
+
+    assert world.answers([changed(lambda _: None)]) == [[]]
+    wrong: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+        "the claim": ("open", lambda c: c["volumeMounts"].append({"name": "backups", "mountPath": "/backups"})),
+        "the results of all": ("open", lambda c: [m.pop("subPath", None) for m in c["volumeMounts"]]),
+        "the configuration": (
+            "open",
+            lambda c: c["volumeMounts"].append({"name": "config", "mountPath": "/etc/cnpg-backup"}),
+        ),
+        "another command": ("open", lambda c: c.update(command=["sh", "-c", "id"])),
+        "arguments": ("open", lambda c: c.update(args=["--psql"])),
+        "another port": ("open", lambda c: c["env"].append({"name": "OPEN_PORT", "value": "1"})),
+        "another shell's start": ("open", lambda c: c["env"].append({"name": "ENV", "value": "/run/secrets/mine"})),
+        "a slot": ("hand-over", lambda c: c["args"].insert(3, "--slot=kutt")),
+        "another folder": ("hand-over", lambda c: c["args"].append("--slot=kutt")),
+    }
+    answers = world.answers([changed(change, name) for name, change in wrong.values()])
+    assert [text for text, said in zip(wrong, answers, strict=True) if not said] == []
 
 
 LATER: Mapping[str, tuple[str, Any]] = {

@@ -175,7 +175,7 @@ def test_selectors_find_the_pods_and_hold_no_version(ci_file: Path) -> None:
         found = [policy for policy in policies if selects(policy["spec"]["podSelector"], metadata["labels"])]
         assert len(found) == bool(policies), f"{owner} is selected by {[title(policy) for policy in found]}"
         selectors += [str(policy["spec"]["podSelector"]) for policy in found]
-        if found and metadata["labels"]["app.kubernetes.io/component"] in {"drill", "inspect"}:
+        if found and metadata["labels"]["app.kubernetes.io/component"] in {"drill", "inspect", "open"}:
             assert found[0]["spec"]["egress"] == [], f"{owner} needs no network and has one"
         for text in selectors:
             assert "helm.sh/chart" not in text, f"{owner}: a selector would break on upgrade"
@@ -297,7 +297,7 @@ def test_a_claim_and_an_account_that_pods_name_exist_or_were_promised(ci_file: P
 def test_credentials_are_optional_files_and_hold_no_private_key(ci_file: Path) -> None:
     for owner, metadata, spec in run_specs(rendered(ci_file)):
         component = metadata["labels"]["app.kubernetes.io/component"]
-        if component in {"drill", "inspect", "first-run"}:
+        if component in {"drill", "inspect", "open", "first-run"}:
             assert "secret" not in str(spec["volumes"]), f"{owner} needs no credentials"
             continue
         (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "credentials"]

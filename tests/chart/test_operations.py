@@ -12,7 +12,7 @@ from tests.lab import chart
 from tests.lab.chart import Manifest
 
 ROOT = chart.CHART.parent
-KINDS = ("restore", "drill", "inspect")
+KINDS = ("restore", "drill", "inspect", "open")
 
 
 def templates(values: dict[str, Any] | None = None, release: str = "cnpg-backup") -> dict[str, Manifest]:
@@ -35,8 +35,8 @@ def variables(container: dict[str, Any]) -> dict[str, str]:
 
 
 def test_names_are_short_for_the_worst_night() -> None:
-    assert set(templates()) == {"cnpg-backup-restore", "cnpg-backup-drill", "cnpg-backup-inspect"}
-    assert set(templates(release="cnpg")) == {"cnpg-restore", "cnpg-drill", "cnpg-inspect"}
+    assert set(templates()) == {f"cnpg-backup-{kind}" for kind in KINDS}
+    assert set(templates(release="cnpg")) == {f"cnpg-{kind}" for kind in KINDS}
 
 
 def test_each_image_has_its_own_and_each_database_is_in_one_of_them_even_if_suspended() -> None:
@@ -74,7 +74,7 @@ def test_only_drills_run_by_themselves_and_one_value_stops_them() -> None:
     def suspended(values: dict[str, Any] | None = None) -> dict[str, bool]:
         return {name: manifest["spec"]["suspend"] for name, manifest in templates(values).items()}
 
-    assert suspended() == {"cnpg-backup-restore": True, "cnpg-backup-drill": False, "cnpg-backup-inspect": True}
+    assert suspended() == {f"cnpg-backup-{kind}": kind != "drill" for kind in KINDS}
     assert all(suspended({"drill": {"enabled": False}}).values())
 
 
@@ -88,9 +88,10 @@ def test_only_cronjobs_that_never_run_by_themselves_have_no_health_for_argo_cd()
             if manifest["metadata"].get("annotations", {}).get("argocd.argoproj.io/ignore-healthcheck") == "true"
         }
 
-    assert ignored() == {"restore", "inspect"}
-    assert ignored({"drill": {"enabled": False}, "suspend": True}) == {"restore", "inspect", "drill"}
-    assert ignored({"commonAnnotations": {"argocd.argoproj.io/ignore-healthcheck": "false"}}) == {"restore", "inspect"}
+    never = {"restore", "inspect", "open"}
+    assert ignored() == never
+    assert ignored({"drill": {"enabled": False}, "suspend": True}) == {*never, "drill"}
+    assert ignored({"commonAnnotations": {"argocd.argoproj.io/ignore-healthcheck": "false"}}) == never
 
 
 def test_nothing_that_a_restore_runs_may_write_the_backups_but_what_pins_them() -> None:
@@ -98,11 +99,26 @@ def test_nothing_that_a_restore_runs_may_write_the_backups_but_what_pins_them() 
     for name, manifest in templates().items():
         for container in containers(pod(manifest)):
             mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "backups"]
-            if container["name"].startswith("drill-"):
+            if container["name"].startswith("drill-") or container["name"] == "open":
                 assert mounts == [], f"{name}: {container['name']} runs code of a database's owner"
                 continue
             (mount,) = mounts
             assert mount.get("readOnly", False) is (container["name"] not in writing), f"{name}: {container['name']}"
+
+
+def test_an_opened_backup_sees_its_own_folders_alone_and_ends_by_itself() -> None:
+    manifest = templates({"inspect": {"seconds": 600}, "drill": {"timeoutSeconds": 900}})["cnpg-backup-open"]
+    spec = pod(manifest)
+    (opened,) = spec["containers"]
+    seen = {mount["name"]: mount.get("subPath") for mount in opened["volumeMounts"]}
+    assert seen.pop("scripts", "none") is None
+    assert seen.pop("config") == "passwd"
+    assert set(seen.values()) == {"databases/open"}
+    assert variables(opened)["OPEN_WRITE"] == "no"
+    assert opened["terminationMessagePath"].startswith("/root/"), "only root may enter that folder"
+    assert spec["activeDeadlineSeconds"] == 1500
+    assert manifest["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 1560
+    assert "credentials" not in {volume["name"] for volume in spec["volumes"]}
 
 
 def test_each_database_is_drilled_in_a_container_of_its_own_that_sees_its_own_folders_alone() -> None:

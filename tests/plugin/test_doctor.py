@@ -189,7 +189,7 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
     "a stranger's policy": (
         {"policies": [*objects("NetworkPolicy"), STRANGER]},
         Level.CAREFUL,
-        "allow-all selects the backup, restore, drill, inspect pods as well",
+        "allow-all selects the backup, restore, drill, inspect, open pods as well",
         "selector",
     ),
     "a stranger's policy that calls itself the release's": (
@@ -206,7 +206,7 @@ BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
     "no network policy for drills": (
         {"policies": [one for one in objects("NetworkPolicy") if not one["metadata"]["name"].endswith("-isolated")]},
         Level.WRONG,
-        "selects the drill, inspect pods",
+        "selects the drill, inspect, open pods",
         "networkPolicy.enabled",
     ),
     "a stranger's policy for drills": (

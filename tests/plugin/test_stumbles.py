@@ -18,7 +18,7 @@ from kubectl_cnpg_backup.cluster.inspector import ROOT, Inspector
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, UsageError
 from kubectl_cnpg_backup.model.doctor import examine
 from kubectl_cnpg_backup.model.findings import Level
-from kubectl_cnpg_backup.model.release import INSPECTOR, Run, read_runs
+from kubectl_cnpg_backup.model.release import INSPECTOR, OPEN, Run, read_runs
 from kubectl_cnpg_backup.output.screen import Screen
 from kubectl_cnpg_backup.session import Session
 from tests.plugin.common import ago, job, objects
@@ -121,15 +121,16 @@ def test_a_namespace_without_a_release_is_said_with_those_that_have_one(cluster:
     assert str(caught.value).startswith(said), caught.value
 
 
-def looking(**length: float) -> Run:
-    started = job("look", "cnpg-backup-inspect", state="", started=ago(**length))
-    started["metadata"]["labels"]["app.kubernetes.io/component"] = INSPECTOR
+def looking(component: str, **length: float) -> Run:
+    started = job("look", f"cnpg-backup-{component}", state="", started=ago(**length))
+    started["metadata"]["labels"]["app.kubernetes.io/component"] = component
     return read_runs([started], [])[0]
 
 
-def test_a_pod_that_a_killed_plugin_has_left_is_found() -> None:
+@pytest.mark.parametrize("component", [INSPECTOR, OPEN])
+def test_a_pod_that_a_killed_plugin_has_left_is_found(component: str) -> None:
     facts = healthy()
-    short, long = (replace(facts, runs=[*facts.runs, looking(minutes=minutes)]) for minutes in (30, 125))
+    short, long = (replace(facts, runs=[*facts.runs, looking(component, minutes=minutes)]) for minutes in (30, 125))
     assert all(finding.level is Level.GOOD for finding in examine(short))
     (found,) = [finding for finding in examine(long) if finding.level is not Level.GOOD]
     assert (found.subject, found.level) == ("job/look", Level.CAREFUL)
