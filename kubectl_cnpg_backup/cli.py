@@ -10,6 +10,7 @@ from kubectl_cnpg_backup import interrupt
 from kubectl_cnpg_backup.commands import (
     adopt,
     describe,
+    diff,
     discover,
     doctor,
     download,
@@ -61,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         logs.add,
         listing.add,
         describe.add,
+        diff.add,
         opening.add,
         verify.add,
         adopt.add,

@@ -33,7 +33,7 @@ RIGHTS = (
     Right("get", "", "namespaces", "doctor"),
     Right("list", "networking.k8s.io", "networkpolicies", "doctor"),
     Right("patch", "batch", "cronjobs", "suspend, resume"),
-    Right("list", "postgresql.cnpg.io", "clusters", "discover"),
+    Right("list", "postgresql.cnpg.io", "clusters", "discover, diff"),
     Right("list", "postgresql.cnpg.io", "databases", "discover"),
 )
 """What the plugin needs, which the chart's Role grants with `accessPolicy.operatorRights`; Secrets are not included."""

@@ -159,6 +159,20 @@ def test_wrong_names_and_archives_are_refused(site: Site) -> None:
     assert site.run("open", "shop", "--dry-run").returncode == 0
 
 
+def test_a_backup_differs_from_the_database_by_what_was_done_since(site: Site) -> None:
+    began = time.monotonic()
+    same = site.run("diff", "shop", "--check")
+    assert same.returncode == 0, same.stdout + same.stderr
+    print(f"\na backup and the live database: {time.monotonic() - began:.1f} s")
+    sql(site.cluster, site.namespace, f"{CLUSTER}-1", "shop", "CREATE TABLE late (); DELETE FROM items WHERE id < 11")
+    found = site.document("diff", "shop", "--check", code=1)["changes"]
+    assert [(one["change"], one["name"], one["rows_before"], one["rows_after"]) for one in found] == [
+        ("rows", "items", ROWS, ROWS - 10), ("added", "late", None, 0),
+    ]  # fmt: skip
+    newest = site.backups("shop")[0]["name"]
+    assert site.document("diff", newest, "shop", "--check")["changes"] == []
+
+
 def test_databases_that_nobody_backs_up_are_found(site: Site) -> None:
     assert site.run("discover", "--check").returncode == 0
     sql(site.cluster, site.namespace, f"{CLUSTER}-1", "postgres", "CREATE DATABASE forgotten")

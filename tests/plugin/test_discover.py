@@ -237,7 +237,7 @@ def test_a_database_that_the_values_name_and_that_is_not_there_is_named(
 def test_a_server_outside_of_the_cluster_protects_no_cluster_of_its_name(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outside = {"name": "shop", "host": "10.0.0.7", "database": "app"}
+    outside: dict[str, Any] = {"name": "shop", "host": "10.0.0.7", "database": "app"}
     outside |= {key: {"name": "a-secret"} for key in ("secret", "ownerSecret", "superuserSecret", "caSecret")}
     world.values["default"]["databases"] += [outside]
     world.discover("-o", "json")

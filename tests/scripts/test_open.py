@@ -114,7 +114,7 @@ def fill(pod: OpenPod, server: Server, mine: str = "", database: str = "") -> st
         f"INSERT INTO t (v) SELECT md5(n::text) FROM generate_series(1, 500) n; {mine}",
         database or name,
     )
-    pod.add(name, user=name, **({"dbname": database} if database else {}))
+    pod.add(name, user=name, dbname=database or name)
     pod.run()
     return name
 
