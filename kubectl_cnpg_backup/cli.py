@@ -25,6 +25,7 @@ from kubectl_cnpg_backup.commands import (
     status,
     support_bundle,
     suspend,
+    undelete,
     verify,
     version,
 )
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (
         run.add,
         restore.add,
+        undelete.add,
         new_cluster.add,
         run.add_drill,
         status.add,

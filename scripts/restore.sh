@@ -51,6 +51,8 @@ export LC_ALL
 . "${0%/*}/every.sh"
 # shellcheck source=scripts/extensions.sh
 . "${0%/*}/extensions.sh"
+# shellcheck source=scripts/undelete.sh
+. "${0%/*}/undelete.sh"
 
 watcher='' feeder='' holder='' made='' roles_made='' target_state='' found_rows=''
 
@@ -179,7 +181,7 @@ begin() {
   read_options
   credentials_of="the owner's Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
   login_of_superuser=$BACKUP_CREDENTIALS/${conf_entry:-$database}/superuser
-  if [ -s "$login_of_superuser-password" ] || [ -s "$login_of_superuser-uri" ]; then
+  if [ -z "${RESTORE_UNDELETE:-}" ] && { [ -s "$login_of_superuser-password" ] || [ -s "$login_of_superuser-uri" ]; }; then
     credentials_of="the superuser's Secret of cluster $conf_cluster"
     set_credentials superuser-
   else
@@ -460,6 +462,10 @@ main() {
   begin
   look_at_server
   look_at_target
+  if [ -n "${RESTORE_UNDELETE:-}" ]; then
+    undelete
+    return
+  fi
   refuse_to_replace
   look_at_archive
   choose_way

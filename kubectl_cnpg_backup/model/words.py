@@ -20,6 +20,10 @@ _OPTIONS = {
     "RESTORE_ON_ERROR": "--on-error",
     "RESTORE_OWNER": "--owner",
     "RESTORE_JOBS": "--jobs",
+    "RESTORE_UNDELETE": "--table",
+    "RESTORE_WHERE": "--where",
+    "RESTORE_KEY": "--key",
+    "RESTORE_SHOW": "--show",
 }
 _FLAG = re.compile("|".join(rf"\b{flag}\b" for flag in _FLAGS))
 _OPTION = re.compile(r"\b(?P<name>RESTORE_[A-Z_]+)\b(?P<equals>=(?=\S))?")

@@ -134,7 +134,7 @@ def test_code_of_a_databases_owner_gets_no_other_folder_of_a_drill(layer: str) -
 def test_an_opened_backup_is_admitted_with_its_options_and_nothing_else(layer: str) -> None:
     """What the plugin sets for `open`; and what a webhook might add to the container in which the owner's code runs."""
     world, asked = run_pods({}, layer)
-    (opened,) = [request.body for _, request in asked if "scripts/open.sh" in str(request.body)]
+    (opened,) = [request.body for _, request in asked if "/opt/cnpg-backup/scripts/open.sh" in str(request.body)]
     assert opened
     variables = {"RESTORE_DATABASE": "kutt", "RESTORE_BACKUP": "newest before 2026-11-29 12:00", "OPEN_WRITE": "yes"}
 

@@ -173,6 +173,26 @@ def test_a_backup_differs_from_the_database_by_what_was_done_since(site: Site) -
     assert site.document("diff", newest, "shop", "--check")["changes"] == []
 
 
+def test_deleted_rows_come_back_and_changed_ones_stay(site: Site) -> None:
+    instance = f"{CLUSTER}-1"
+    sql(
+        site.cluster, site.namespace, instance, "shop",
+        "INSERT INTO items SELECT * FROM (VALUES (1, 'kept')) v ON CONFLICT (id) DO UPDATE SET name = 'kept';"
+        "DELETE FROM items WHERE id BETWEEN 500 AND 599",
+    )  # fmt: skip
+    trial = site.run("undelete", "shop", "--table", "items", "--dry-run")
+    assert trial.returncode == 0, trial.stdout + trial.stderr
+    assert re.search(r"shop: 1[01]\d rows would be copied back", trial.stdout), trial.stdout
+    began = time.monotonic()
+    done = site.run("undelete", "shop", "--table", "items", "--where", "id BETWEEN 550 AND 600", "--yes")
+    print(f"\nundelete: {time.monotonic() - began:.1f} s\n{done.stdout}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "50 rows copied back" in done.stdout
+    query = "SELECT count(*) FILTER (WHERE id BETWEEN 500 AND 599), max(name) FILTER (WHERE id = 1) FROM items"
+    assert sql(site.cluster, site.namespace, instance, "shop", query) == "50|kept"
+    assert site.run("undelete", "shop", "--table", "items").returncode == 3, "there is nobody to ask"
+
+
 def test_databases_that_nobody_backs_up_are_found(site: Site) -> None:
     assert site.run("discover", "--check").returncode == 0
     sql(site.cluster, site.namespace, f"{CLUSTER}-1", "postgres", "CREATE DATABASE forgotten")

@@ -1,0 +1,168 @@
+"""RESTORE_UNDELETE: rows that are gone come back, all others stay as they are, and an error changes nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.scripts.test_in_place import Make, Place, make, shell  # noqa: F401 # fixtures
+
+ITEMS = (
+    "CREATE TABLE items (id int PRIMARY KEY, code text UNIQUE, note text);"
+    "INSERT INTO items SELECT n, 'c' || n, 'old' FROM generate_series(1, 100000) n;"
+)
+
+
+def undelete(place: Place, table: str, expect: int = 0, /, **environment: str) -> str:
+    options = {"RESTORE_REPLACE": "no", "RESTORE_WAY": "auto", "RESTORE_UNDELETE": table, **environment}
+    # The superuser's Secret is there, and must not be used: the table's triggers would run as the superuser.
+    return place.restore(expect, superuser=True, **options)
+
+
+def state(place: Place, table: str = "items") -> str:
+    return place.sql(f"SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} t")
+
+
+@pytest.mark.sample(1)
+def test_rows_that_are_gone_come_back_and_conflicts_are_left_out_and_counted(make: Make) -> None:  # noqa: F811
+    place = make(ITEMS)
+    before = state(place)
+    place.sql(
+        "DELETE FROM items WHERE id <= 1000; UPDATE items SET note = 'new' WHERE id IN (2000, 2001);"
+        "INSERT INTO items SELECT n + 200000, 'c' || n, 'takes its code' FROM generate_series(1, 10) n"
+    )
+    changed = state(place)
+    log = undelete(place, "items", RESTORE_DRY_RUN="yes")
+    assert state(place) == changed, "a dry run changes nothing"
+    for line in (
+        'the archive has 100000 rows of "public"."items"; 1000 of them are gone from the table',
+        "2 rows have changed since; would be left as they are",
+        "10 rows conflict with another unique constraint, or a trigger kept them out; would be left out",
+        "990 rows would be copied back",
+        "nothing was changed, because RESTORE_DRY_RUN=yes",
+    ):
+        assert line in log, log
+    log = undelete(place, "items")
+    assert "990 rows copied back" in log
+    assert place.sql("SELECT count(*) FROM items WHERE id <= 1000") == "990\n"
+    assert place.sql("SELECT string_agg(note, ' ') FROM items WHERE id IN (2000, 2001)") == "new new\n"
+    place.sql("DELETE FROM items WHERE id > 200000; UPDATE items SET note = 'old'")
+    undelete(place, "items")
+    assert state(place) == before
+    assert "0 of them are gone" in undelete(place, "items"), "a second time copies nothing twice"
+
+
+def test_a_condition_says_which_rows(make: Make) -> None:  # noqa: F811
+    place = make(ITEMS)
+    place.sql("DELETE FROM items WHERE id <= 100")
+    log = undelete(place, "items", RESTORE_WHERE="id % 2 = 0 AND note ~ '^\\w+$' AND code LIKE 'c%'", RESTORE_SHOW="2")
+    assert "50000 of them meet the condition; 50 of them are gone" in log
+    assert "50 rows copied back" in log
+    assert re.findall(r"gone: (.*)", log) == ["(10)", "(100)"]
+    assert "gone: " not in undelete(place, "items", RESTORE_DRY_RUN="yes"), "logs hold no data unless you ask for them"
+    for wrong in ("true; DROP TABLE items", "true) IS NULL; COMMIT; --", "id = 1\nOR true"):
+        assert "one condition" in undelete(place, "items", 2, RESTORE_WHERE=wrong)
+    error = undelete(place, "items", 1, RESTORE_WHERE="nothing = 1")
+    assert 'column "nothing" does not exist' in error
+    assert "nothing was changed" in error
+
+
+ODD = '"Odd; ""schema"""."T able"'
+
+
+def test_every_kind_of_column_and_name_comes_back(make: Make) -> None:  # noqa: F811
+    place = make(
+        f'CREATE SCHEMA "Odd; ""schema"""; CREATE TABLE {ODD} ("K, 1" text, "k""2" int,'
+        "id int GENERATED ALWAYS AS IDENTITY,"
+        'twice int GENERATED ALWAYS AS ("k""2" * 2) STORED NOT NULL, j json, a int[], t timestamptz, '
+        'PRIMARY KEY ("K, 1", "k""2"));'
+        f"INSERT INTO {ODD} (\"K, 1\", \"k\"\"2\", j, a, t) VALUES (E'tab\\tline\\nend\\\\.', 1, '{{}}', '{{1,2}}',"
+        "now()),"
+        "('it''s', 2, 'null', NULL, NULL), ('', 3, NULL, '{}', 'infinity')"
+    )
+    before = state(place, ODD)
+    place.sql(f"DELETE FROM {ODD}; ALTER TABLE {ODD} ADD COLUMN late int DEFAULT 7")
+    undelete(place, ODD)
+    assert place.sql(f"SELECT DISTINCT late FROM {ODD}") == "7\n"
+    place.sql(f"ALTER TABLE {ODD} DROP COLUMN late")
+    assert state(place, ODD) == before
+
+
+def test_a_row_is_the_same_by_the_columns_of_a_key(make: Make) -> None:  # noqa: F811
+    place = make(
+        "CREATE TABLE plain (a int NOT NULL, b int NOT NULL, c int, UNIQUE (b, a));"
+        "INSERT INTO plain SELECT n, n, n FROM generate_series(1, 9) n;"
+        "CREATE TABLE none (a int); INSERT INTO none VALUES (1)"
+    )
+    place.sql("DELETE FROM plain WHERE a < 4")
+    assert "has no primary key" in undelete(place, "plain", 1)
+    assert "has no unique constraint on exactly the columns" in undelete(place, "plain", 1, RESTORE_KEY="a")
+    assert "has no primary key" in undelete(place, "none", 1)
+    assert "3 rows copied back" in undelete(place, "plain", RESTORE_KEY="a, b")
+
+
+def test_an_error_changes_nothing(make: Make) -> None:  # noqa: F811
+    place = make(
+        "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1), (2);"
+        "CREATE TABLE child (id int PRIMARY KEY, p int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);"
+        "INSERT INTO child VALUES (1, 1), (2, 2)"
+    )
+    place.sql("DELETE FROM child; DELETE FROM parent WHERE id = 2")
+    for dry in ("yes", "no"):
+        log = undelete(place, "child", 1, RESTORE_DRY_RUN=dry)
+        assert "violates foreign key constraint" in log
+        assert "nothing was changed" in log
+        assert place.sql("SELECT count(*) FROM child") == "0\n"
+    undelete(place, "parent")
+    undelete(place, "child")
+    assert place.sql("SELECT count(*) FROM child") == "2\n"
+
+
+def test_an_archive_that_ends_early_changes_nothing(make: Make) -> None:  # noqa: F811
+    place = make(
+        "CREATE TABLE items (id int PRIMARY KEY, v text);"
+        "INSERT INTO items SELECT n, md5(n::text) FROM generate_series(1, 90000) n"
+    )
+    place.sql("DELETE FROM items")
+    place.archive.write_bytes(place.archive.read_bytes()[:-400000])
+    undelete(place, "items", 1)
+    assert place.sql("SELECT count(*) FROM items") == "0\n"
+
+
+def test_triggers_run_as_the_owner_and_row_security_hides_nothing(make: Make) -> None:  # noqa: F811
+    place = make(
+        "CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items VALUES (1), (2);"
+        "CREATE TABLE seen (who text, super bool);"
+        "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO public.seen SELECT session_user, rolsuper FROM pg_roles WHERE rolname = session_user;"
+        "RETURN CASE WHEN NEW.id = 2 THEN NULL ELSE NEW END; END $$;"
+        "CREATE TRIGGER look BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION look()"
+    )
+    place.sql("DELETE FROM items")
+    log = undelete(place, "items")
+    assert "1 rows conflict with another unique constraint, or a trigger kept them out" in log
+    assert place.sql("SELECT DISTINCT super FROM seen") == "f\n"
+    assert place.sql("SELECT DISTINCT who FROM seen") == f"{place.name}\n"
+    place.sql(
+        "ALTER TABLE items ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+        "CREATE POLICY few ON items USING (id > 1)"
+    )
+    log = undelete(place, "items", 1)
+    assert "row-level security" in log, "a row that is only hidden is not gone"
+
+
+def test_what_cannot_be_done_is_said_before(make: Make) -> None:  # noqa: F811
+    place = make(
+        "CREATE TABLE items (id int PRIMARY KEY); INSERT INTO items VALUES (1);"
+        "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+        "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9);"
+        "INSERT INTO p VALUES (1), (2)"
+    )
+    assert "the archive has no rows of 'public.itms'" in undelete(place, "itms", 1)
+    assert "its partitions have them" in undelete(place, "p", 1)
+    place.sql("DELETE FROM p WHERE id = 1")
+    assert "1 rows copied back" in undelete(place, "p1")
+    assert "leave out RESTORE_INTO" in undelete(place, "items", 2, RESTORE_INTO="other")
+    place.sql("DROP TABLE items")
+    assert "has no table" in undelete(place, "items", 1)
