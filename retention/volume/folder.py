@@ -225,6 +225,30 @@ class Folder:
                 os.close(fd)
             os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
+    def create(self, name: str) -> int:
+        """Return a descriptor for writing a new file, in the place of one of that name; the caller syncs and closes it.
+
+        Raises:
+            VolumeError: When the system refuses.
+        """
+        with _volume_errors(self.path_of(name)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._fd)
+            return os.open(
+                name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._fd
+            )
+
+    def make_child(self, name: str) -> None:
+        """Make a directory inside this one, unless there is one.
+
+        Raises:
+            VolumeError: When the system refuses.
+        """
+        with _volume_errors(self.path_of(name)):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=self._fd)
+            os.fsync(self._fd)
+
     def append(self, name: str, content: bytes) -> None:
         """Append complete lines to a log; a line that a crash has cut off remains a line of its own."""
         with _volume_errors(self.path_of(name)):

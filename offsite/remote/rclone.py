@@ -1,0 +1,366 @@
+"""rclone over its unix socket: list, upload, read, delete. The only module that knows its remote control.
+
+What was found out about it, and what each line here answers, is in the tests of this module: uploads end in silence
+where the body has no file, an upload over an existing name replaces it, folders need a `/` at their end for errors that
+say what is wrong, and a check of sums succeeds where there are none.
+"""
+
+import http.client
+import json
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from offsite.remote.errors import CarrierError, MissingError, RemoteError, UnknownError, explain, shortened
+from offsite.rule.copies import Entry
+from offsite.rule.parts import Parts
+from retention.text import parse_moment
+
+LEAST_VERSION: Final = (1, 74)
+"""The first one with all that is used; older ones are refused."""
+
+_IDLE_SECONDS = 600.0
+"""How long a single answer, or the taking of a single piece, may last."""
+
+_ONCE: Final = {"UploadHeaders": [{"Key": "If-None-Match", "Value": "*"}]}
+_S3 = "s3"
+_START_AGAIN = "see the log of the container rclone; the next run tries again"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where copies go.
+
+    Attributes:
+        socket: The socket of `rclone rcd`.
+        type: rclone's type of the remote, such as `s3`.
+        path: Bucket and prefix, or a folder; without `/` at its end.
+        remote: The name of the remote in rclone's environment.
+        etags: For S3: whether the ETag of a large object is the sum of its parts' sums.
+        options: Further options of rclone for this remote, which hold for uploads alone.
+    """
+
+    socket: str
+    type: str
+    path: str
+    remote: str = "OFFSITE"
+    etags: bool = True
+    options: dict[str, str] = field(default_factory=dict)
+
+    def fs(self, **options: str) -> str:
+        """Return rclone's name of the remote and the path, with options of the remote."""
+        text = "".join(f",{key}={value}" for key, value in options.items())
+        return f"{self.remote}{text}:{self.path}/"
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP through a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object as the destination describes it: its size, its MD5 where it has one, and when it was written."""
+
+    size: int
+    md5: str
+    written: datetime | None
+
+
+class Rclone:
+    """The destination, by way of rclone."""
+
+    def __init__(self, destination: Destination, *, idle_seconds: float = _IDLE_SECONDS) -> None:
+        self.destination = destination
+        self._idle = idle_seconds
+
+    def wait(self, seconds: float) -> str:
+        """Wait until rclone answers, and return its version.
+
+        Raises:
+            CarrierError: When it does not answer in time, or is too old.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                found = self._call("core/version", {}, "asking rclone for its version")
+                break
+            except CarrierError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.1)
+        version = str(found.get("version", ""))
+        numbers = tuple(found.get("decomposed") or ())[:2]
+        if numbers < LEAST_VERSION:
+            raise CarrierError(
+                f"rclone is {shortened(version)}, and {'.'.join(map(str, LEAST_VERSION))} or newer is needed",
+                "set offsite.image to a newer one",
+            )
+        return version
+
+    def list(self, folder: str) -> list[Entry]:
+        """Return all objects below a folder, by their paths in it; none for a folder that does not exist.
+
+        Raises:
+            RemoteError: When the destination refuses, or has no such bucket.
+        """
+        options = {"recurse": True, "noMimeType": True, "filesOnly": True}
+        # Without the server's moment, S3 would be asked for each object one by one.
+        more = {"_config": {"UseServerModTime": True}}
+        what = f"listing {self._place(folder)}"
+        request = {"fs": self.destination.fs(), "remote": folder, "opt": options, **more}
+        try:
+            found = self._call("operations/list", request, what)
+        except MissingError:
+            if not folder or self._is_missing_bucket():
+                raise
+            return []
+        prefix = f"{folder}/" if folder else ""
+        return [
+            Entry(str(one["Path"]).removeprefix(prefix), int(one["Size"]), parse_moment(str(one.get("ModTime", ""))))
+            for one in found.get("list") or ()
+        ]
+
+    def _is_missing_bucket(self) -> bool:
+        """Return whether the destination lacks the bucket, rather than a folder in it."""
+        if self.destination.type != _S3:
+            return False
+        bucket = self.destination.path.partition("/")[0]
+        request = {"fs": f"{self.destination.remote}:{bucket}/", "remote": "", "opt": {"noMimeType": True}}
+        try:
+            self._call("operations/list", {**request, "_filter": {"MaxDepth": 1}}, "looking for the bucket")
+        except MissingError:
+            return True
+        return False
+
+    def look(self, path: str) -> Object | None:
+        """Return an object, or None if there is none."""
+        request = {"fs": self.destination.fs(), "remote": path, "opt": {"showHash": True, "noMimeType": True}}
+        request["_config"] = {"UseServerModTime": True}
+        try:
+            item = self._call("operations/stat", request, f"looking at {self._place(path)}").get("item")
+        except MissingError:
+            return None
+        if item is None or item.get("IsDir"):
+            return None
+        md5 = str((item.get("Hashes") or {}).get("md5") or "")
+        return Object(int(item["Size"]), md5, parse_moment(str(item.get("ModTime", ""))))
+
+    def upload(
+        self,
+        path: str,
+        pieces: Iterable[memoryview | bytes],
+        size: int,
+        parts: Parts,
+        *,
+        once: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write an object from a stream. An error in the stream, or in `check`, leaves no object.
+
+        Args:
+            path: Its path.
+            pieces: Its content.
+            size: How many bytes that is.
+            parts: How it is divided, where the destination divides objects.
+            once: Whether the destination is to refuse if the name is taken; not all can.
+            check: Called between pieces; may raise to end the upload.
+
+        Raises:
+            TakenError: With `once`, when the name is taken.
+            UnknownError: With `once`, when the destination cannot do that.
+            RemoteError: When the destination refuses.
+            CarrierError: When rclone does not answer.
+        """
+        folder, _, name = path.rpartition("/")
+        query = {"fs": self.destination.fs(**self._upload_options(parts)), "remote": folder}
+        if once:
+            query["_config"] = json.dumps(_ONCE)
+        boundary = secrets.token_hex(24)
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        what = f"writing {self._place(path)}"
+        with self._connection() as connection:
+            with _carried(what):
+                connection.putrequest("POST", f"/operations/uploadfile?{urlencode(query)}")
+                connection.putheader("Content-Type", f"multipart/form-data; boundary={boundary}")
+                connection.putheader("Content-Length", str(len(head) + size + len(tail)))
+                connection.endheaders(head)
+            sent = 0
+            for piece in pieces:
+                check()
+                sent += len(piece)
+                if not self._send(connection, piece, what):
+                    break
+            else:
+                if sent != size:
+                    raise RemoteError(f"{what}: {sent} bytes instead of {size}", "please report this")
+                check()
+                self._send(connection, tail, what)
+            with _carried(what):
+                answer = connection.getresponse()
+                content = answer.read(1 << 20)
+        if answer.status != http.client.OK:
+            raise explain(what, _reason(content))
+
+    def _upload_options(self, parts: Parts) -> dict[str, str]:
+        options = dict(self.destination.options)
+        if self.destination.type == _S3:
+            options["chunk_size"] = f"{parts.size}B"
+            options["upload_concurrency"] = str(parts.at_once)
+            options["use_multipart_etag"] = "true" if self.destination.etags else "false"
+        return options
+
+    def _send(self, connection: _Connection, piece: memoryview | bytes, what: str) -> bool:
+        """Send a piece; return False if rclone has answered before it had all of it."""
+        try:
+            connection.send(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        except OSError as error:
+            raise CarrierError(f"{what}: rclone takes nothing any more ({_os_reason(error)})", _START_AGAIN) from None
+        return True
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[tuple[Callable[[memoryview], int], int]]:
+        """Open an object: how to read it, and how many bytes it has. A stream that breaks off raises.
+
+        Raises:
+            MissingError: When there is no such object.
+            RemoteError: When the destination refuses, or the stream breaks off.
+        """
+        what = f"reading {self._place(path)}"
+        with self._connection() as connection:
+            with _carried(what):
+                place = f"[{self.destination.fs()}]/{path}"
+                connection.request("GET", f"/{quote(place, safe='/[]')}")
+                answer = connection.getresponse()
+                if answer.status != http.client.OK:
+                    content = answer.read(1 << 16)
+            if answer.status != http.client.OK:
+                raise explain(what, _reason(content) or f"StatusCode: {answer.status}")
+            size = answer.length or 0
+            left = size
+
+            def readinto(view: memoryview) -> int:
+                nonlocal left
+                with _carried(what):
+                    count = answer.readinto(view) if len(view) else 0
+                left -= count
+                if not count and left:
+                    raise RemoteError(f"{what}: it broke off {left} bytes before its end", _START_AGAIN)
+                return count
+
+            yield readinto, size
+
+    def read(self, path: str, most: int) -> bytes:
+        """Return the content of a small object.
+
+        Raises:
+            RemoteError: When the destination refuses, or it is larger.
+        """
+        with self.reading(path) as (readinto, size):
+            if size > most:
+                raise RemoteError(f"reading {self._place(path)}: it has {size} bytes, and at most {most} are expected")
+            content, filled = bytearray(size), 0
+            while filled < size and (count := readinto(memoryview(content)[filled:])):
+                filled += count
+        return bytes(content)
+
+    def delete(self, path: str) -> bool:
+        """Delete an object; return False if there was none.
+
+        Raises:
+            RemoteError: When the destination refuses.
+        """
+        request = {"fs": self.destination.fs(), "remote": path}
+        try:
+            self._call("operations/deletefile", request, f"deleting {self._place(path)}")
+        except MissingError:
+            return False
+        return True
+
+    def abort_pending(self, prefix: str, older_than: str) -> None:
+        """End uploads in parts that were interrupted: S3 keeps what it has of them, without a name, and charges for it.
+
+        Args:
+            prefix: What their paths begin with, to the letter: other folders may begin alike.
+            older_than: How old they have to be, such as `24h`.
+
+        Raises:
+            RemoteError: When the destination refuses.
+        """
+        if self.destination.type != _S3:
+            return
+        fs = f"{self.destination.remote}:{self.destination.path}/{prefix}"
+        request = {"command": "cleanup", "fs": fs, "opt": {"max-age": older_than}}
+        try:
+            self._call("backend/command", request, f"ending interrupted uploads in {self._place(prefix)}")
+        except UnknownError:
+            return
+
+    def _place(self, path: str) -> str:
+        return f"{self.destination.path}/{path}".rstrip("/")
+
+    def _call(self, method: str, parameters: dict[str, Any], what: str) -> dict[str, Any]:
+        with self._connection() as connection, _carried(what):
+            content = json.dumps(parameters).encode()
+            connection.request("POST", f"/{method}", content, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+        if answer.status != http.client.OK:
+            raise explain(what, _reason(content))
+        try:
+            document = json.loads(content)
+        except ValueError:
+            raise CarrierError(f"{what}: rclone's answer is not JSON", _START_AGAIN) from None
+        return document if isinstance(document, dict) else {}
+
+    @contextmanager
+    def _connection(self) -> Iterator[_Connection]:
+        connection = _Connection(self.destination.socket, self._idle)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _carried(what: str) -> Iterator[None]:
+    """Turn errors of the socket into one of ours."""
+    try:
+        yield
+    except TimeoutError:
+        raise CarrierError(f"{what}: rclone did not answer in time", _START_AGAIN) from None
+    except (http.client.HTTPException, OSError) as error:
+        raise CarrierError(f"{what}: rclone does not answer ({_os_reason(error)})", _START_AGAIN) from None
+
+
+def _os_reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else ""
+    return text or type(error).__name__
+
+
+def _reason(content: bytes) -> str:
+    """Return what rclone's answer says about an error."""
+    text = content.decode(errors="replace")
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return text
+    return str(document.get("error", "")) if isinstance(document, dict) else text

@@ -1,0 +1,431 @@
+"""A run: for each database, copy what the policy keeps, read back what is due, and delete what the policy deletes.
+
+Each database is independent: a problem with one never stops another. A run may be ended anywhere; the next one goes on.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from offsite.age import probe
+from offsite.remote.errors import CarrierError, DeniedError, MissingError, RemoteError
+from offsite.remote.rclone import Rclone
+from offsite.rule import names, plan
+from offsite.rule.copies import Copies, Copy, Entry, sort_out
+from offsite.rule.marker import Marker, MarkerError, parse_marker
+from offsite.rule.names import Part
+from offsite.rule.parts import parts_for
+from offsite.settings import Settings, read_policy
+from offsite.work.check import ChangedError, compare
+from offsite.work.owner import claim
+from offsite.work.source import DamagedError
+from offsite.work.upload import Upload
+from retention.errors import ExitCode, LockedError, RetentionError, StoppedError, VolumeError, unexpected
+from retention.names import DELETIONS, Kind
+from retention.rule.backup import Backup, Scan
+from retention.text import format_size
+from retention.volume import locks
+from retention.volume.folder import Folder, close_quietly
+from retention.volume.scan import scan, scan_root
+
+_MARKER_BYTES = 64 * 1024
+_LOG_BYTES = 64 * 1024 * 1024
+_GRACE = timedelta(days=1)
+"""How old a leftover has to be where nothing makes sure that no other run is at work."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended for one database.
+
+    Attributes:
+        database: Its name.
+        copied: Bases of the backups that were copied.
+        deleted: The bases that were deleted at the destination, and why.
+        checked: Bases of the copies that were read back, and are sound.
+        removed: Names of leftovers that were removed.
+        copies: The copies at the end; None if the destination could not be read.
+        problems: What went wrong.
+        warnings: What to know.
+        refused: Why a prune was refused; None if it was not.
+    """
+
+    database: str
+    copied: list[str] = field(default_factory=list)
+    deleted: list[tuple[str, str]] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    copies: Copies | None = None
+    problems: list[RetentionError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    refused: RetentionError | None = None
+
+    @property
+    def newest(self) -> Copy | None:
+        """The newest copy."""
+        return self.copies.complete[0] if self.copies and self.copies.complete else None
+
+
+def exit_code(outcomes: list[Outcome]) -> ExitCode:
+    """Return a run's exit code: a failure beats a refusal."""
+    if any(outcome.problems for outcome in outcomes):
+        return ExitCode.FAILED
+    return ExitCode.REFUSED if any(outcome.refused for outcome in outcomes) else ExitCode.DONE
+
+
+class Clock:
+    """The moment of a run, and its deadline."""
+
+    def __init__(self, now: datetime, seconds: float, stop: locks.Stop) -> None:
+        self._now = now
+        self._started = time.monotonic()
+        self._seconds = seconds
+        self._stop = stop
+
+    def __call__(self) -> datetime:
+        """Return the moment, UTC."""
+        return self._now + timedelta(seconds=time.monotonic() - self._started)
+
+    def check(self) -> None:
+        """Raise when the run has to end.
+
+        Raises:
+            StoppedError: After SIGTERM, or at the deadline.
+        """
+        self._stop.check()
+        if time.monotonic() - self._started > self._seconds:
+            raise DeadlineError(
+                f"the run has taken {round(self._seconds)} s, which is its deadline",
+                "the next run goes on; raise offsite.timeout or offsite.bandwidth if an archive never gets through",
+            )
+
+
+class DeadlineError(StoppedError):
+    """The run's time is over."""
+
+    exit_code = ExitCode.FAILED
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[bool]:
+    """Hold a lock of the volume, so that no other run is at work; yield whether the volume can do that.
+
+    The volume is mounted read-only: the lock is on its directory, which takes no file.
+
+    Raises:
+        LockedError: When another run holds it.
+    """
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+                raise LockedError(
+                    f"{root}: another run copies at this moment", "wait for it; this one does nothing"
+                ) from None
+            yield False
+            return
+        yield True
+    finally:
+        close_quietly(fd)
+
+
+class Run:
+    """One run."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        remote: Rclone,
+        root: Path,
+        config: Path,
+        clock: Clock,
+        log: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._remote = remote
+        self._root = root
+        self._config = config
+        self._clock = clock
+        self._log = log
+        self._alone = False
+        self._listed: dict[str, list[Entry]] = {}
+        self.warnings: list[str] = []
+
+    def run(self, wait_seconds: float) -> list[Outcome]:
+        """Do all that is due; return one outcome for each database of the volume and of the destination.
+
+        Raises:
+            RetentionError: When nothing can be done at all: the image cannot encrypt, rclone does not answer, the
+                destination refuses, or the folder there belongs to another release.
+        """
+        if self._settings.recipients:
+            probe()
+        self._remote.wait(wait_seconds)
+        with alone(self._root) as self._alone:
+            claim(self._remote, self._settings.cluster_id, self._settings.owner, now=self._clock())
+            self._list()
+            with Folder.open(self._root) as root:
+                here = scan_root(root).databases
+                outcomes = [Outcome(name) for name in sorted({*here, *self._listed})]
+                for outcome in outcomes:
+                    self._attempt(root, outcome, present=outcome.database in here)
+        return outcomes
+
+    def _list(self) -> None:
+        for entry in self._remote.list(self._settings.cluster_id):
+            place = names.database_of(entry.path)
+            if place is not None:
+                database, name = place
+                self._listed.setdefault(database, []).append(entry._replace(path=name))
+
+    def _attempt(self, root: Folder, outcome: Outcome, *, present: bool) -> None:
+        work = _Work(self._settings, self._remote, self._config, self._clock, self._log, outcome, alone=self._alone)
+        try:
+            self._clock.check()
+            work.run(root if present else None, self._listed.get(outcome.database, []))
+        except RetentionError as error:
+            work.fail(error)
+        except Exception as error:
+            work.fail(unexpected(error))
+
+
+class _Work:
+    """The work on one database."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        remote: Rclone,
+        config: Path,
+        clock: Clock,
+        log: Callable[[str], None],
+        outcome: Outcome,
+        *,
+        alone: bool,
+    ) -> None:
+        self._settings = settings
+        self._remote = remote
+        self._config = config
+        self._clock = clock
+        self._log = log
+        self._outcome = outcome
+        self._alone = alone
+        self._database = outcome.database
+        self._place = f"{settings.cluster_id}/{outcome.database}"
+        self._entries: dict[str, Entry] = {}
+        self._markers: dict[str, Marker | str] = {}
+        self._skew: float | None = None
+
+    def fail(self, error: RetentionError) -> None:
+        """Note a problem."""
+        self._outcome.problems.append(error)
+        self._log(f"{self._database}: {error}")
+
+    def run(self, root: Folder | None, entries: list[Entry]) -> None:
+        """Do the work."""
+        self._entries = {entry.path: entry for entry in entries}
+        self._read_markers()
+        copies = self._sort()
+        if root is None:
+            self._note_losses(copies, frozenset(), frozenset())
+            self._check_due(copies)
+            self._note_damaged()
+            return
+        with root.child(self._database) as folder:
+            found = scan(folder, self._database)
+            policy = read_policy(self._config, self._database)
+            self._clean(copies)
+            for backup in plan.to_upload(self._database, found.backups, copies, policy, now=self._clock()):
+                self._clock.check()
+                try:
+                    self._upload(folder, backup)
+                except (DamagedError, VolumeError) as error:
+                    # The fault of this archive alone: older ones may be sound.
+                    self.fail(error)
+            copies = self._sort()
+            losses = self._note_losses(copies, _bases(found), _deleted(folder))
+        self._check_due(copies)
+        self._note_damaged()
+        self._prune(self._sort(), losses)
+
+    def _read_markers(self) -> None:
+        for name in [*self._entries]:
+            parsed = names.parse(self._database, name)
+            if parsed is not None and parsed.part is Part.MARKER and name not in self._markers:
+                self._clock.check()
+                try:
+                    self._markers[name] = parse_marker(self._remote.read(f"{self._place}/{name}", _MARKER_BYTES), name)
+                except MarkerError as error:
+                    self._markers[name] = error.problem
+                except MissingError:
+                    del self._entries[name]
+
+    def _sort(self) -> Copies:
+        copies = sort_out(self._database, self._entries.values(), self._markers)
+        self._outcome.copies = copies
+        return copies
+
+    def _upload(self, folder: Folder, backup: Backup) -> None:
+        upload = Upload(self._settings, self._remote, folder, self._database, self._clock.check)
+        started = time.monotonic()
+        try:
+            done = upload.run(backup, self._clock)
+        except CarrierError:
+            raise
+        except RetentionError:
+            upload.remove(backup)
+            raise
+        marker = done.marker
+        self._skew = done.skew if done.skew is not None else self._skew
+        for stored in marker.objects.values():
+            self._entries[stored.name] = Entry(stored.name, stored.stored_bytes, None)
+        name = names.object_name(backup.base, marker.attempt, Part.MARKER)
+        self._entries[name] = Entry(name, 0, None)
+        self._markers[name] = marker
+        self._outcome.copied.append(backup.base)
+        seconds = max(time.monotonic() - started, 0.001)
+        size = format_size(marker.archive.stored_bytes)
+        self._log(f"{self._database}: copied {backup.name} ({size}, {seconds:.0f} s, verified by {marker.verified})")
+
+    def _clean(self, copies: Copies) -> None:
+        """Remove what interrupted runs have left; it belongs to no marker, and so has never counted."""
+        now = self._clock()
+        for entry in copies.leftover:
+            old = entry.written is not None and now - entry.written > _GRACE
+            if self._alone or old:
+                self._remove(entry.path)
+        # Where another run may be at work, what it uploads must stay. The base begins each of our names: a folder of
+        # another release may begin with the name of this one.
+        older_than = "0s" if self._alone else "24h"
+        try:
+            self._remote.abort_pending(f"{self._place}/{self._database}-", older_than)
+        except (DeniedError, MissingError) as error:
+            self._outcome.warnings.append(error.problem)
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._remote.delete(f"{self._place}/{name}")
+        except DeniedError as error:
+            self._outcome.warnings.append(f"{name} is left over and cannot be removed: {error.problem}")
+            return
+        del self._entries[name]
+        self._outcome.removed.append(name)
+        self._log(f"{self._database}: removed {name}, left over from an interrupted run")
+
+    def _note_losses(self, copies: Copies, local: frozenset[str], deleted: frozenset[str]) -> list[Copy]:
+        losses = plan.lost(local, copies, deleted, since=self._settings.accept_loss_until)
+        if losses and (found := plan.obstacle(copies, losses, now=self._clock(), skew=None)):
+            self._outcome.warnings.append(f"{found.reason}; {found.remedy}")
+        return losses
+
+    def _note_damaged(self) -> None:
+        """Report copies that have a marker and do not count: as problems unless the backup has another copy."""
+        copies = self._sort()
+        there = {copy.base for copy in copies.complete}
+        for finding in copies.damaged:
+            parsed = names.parse(self._database, finding.name)
+            error = RetentionError(f"{finding.name} does not count: {finding.reason}", finding.remedy)
+            if parsed is not None and parsed.base in there:
+                self._outcome.warnings.append(error.problem)
+            else:
+                self.fail(error)
+
+    def _check_due(self, copies: Copies) -> None:
+        """Read the newest copy back, if that is due."""
+        every = self._settings.readback_every
+        newest = copies.complete[0] if copies.complete else None
+        if every is None or newest is None:
+            return
+        if newest.checked is not None and self._clock() - newest.checked < every:
+            return
+        try:
+            for stored in newest.marker.objects.values():
+                compare(self._remote, f"{self._place}/{stored.name}", stored, self._clock.check)
+        except ChangedError as error:
+            self.fail(error)
+            self._disown(newest)
+            return
+        content = (json.dumps({"schema": 1, "result": "sound", "objects": len(newest.marker.objects)}) + "\n").encode()
+        name = names.check_name(newest.base, newest.marker.attempt, self._clock())
+        self._remote.upload(f"{self._place}/{name}", [content], len(content), parts_for(len(content)))
+        self._entries[name] = Entry(name, len(content), None)
+        self._outcome.checked.append(newest.base)
+        self._log(f"{self._database}: read {newest.base} back in full, it is what was sent")
+
+    def _disown(self, copy: Copy) -> None:
+        """Take the marker of a damaged copy away: it no longer counts, and the next run copies the backup again."""
+        name = copy.names[0]
+        try:
+            self._remote.delete(f"{self._place}/{name}")
+        except RemoteError as error:
+            self.fail(RetentionError(f"{name} still counts: {error.problem}", "delete that object"))
+            return
+        self._log(f"{self._database}: {copy.base} no longer counts")
+        for one in copy.names:
+            self._entries.pop(one, None)
+        self._sort()
+
+    def _prune(self, copies: Copies, losses: list[Copy]) -> None:
+        """Delete what the policy deletes, after this run has brought something new that was verified."""
+        if not self._settings.prune or self._outcome.problems:
+            return
+        policy = read_policy(self._config, self._database)
+        now = self._clock()
+        decision = plan.to_delete(
+            copies, policy, now=now, own=frozenset(self._outcome.copied), limits=self._settings.limits
+        )
+        if not decision.delete:
+            return
+        found = plan.obstacle(copies, losses, now=now, skew=self._skew)
+        shrunk = self._settings.allow_shrunk and found is not None and found.remedy.endswith("allowShrunk: true")
+        if found is not None and not shrunk:
+            self._outcome.warnings.append(f"nothing is deleted at the destination: {found.reason}; {found.remedy}")
+            return
+        if decision.refusal and not self._settings.allow_large_prune:
+            remedy = "if it is meant, set offsite.allowLargePrune: true for one run"
+            self._outcome.refused = RetentionError(decision.refusal, remedy)
+            self._log(f"{self._database}: refused: {decision.refusal}")
+            return
+        if not self._outcome.copied:
+            return
+        reasons = {gone.base: gone.reason for gone in decision.delete}
+        for copy in (*reversed(copies.complete), *copies.spare):
+            if copy.base in reasons:
+                self._clock.check()
+                self._delete(copy, reasons[copy.base])
+        self._sort()
+
+    def _delete(self, copy: Copy, reason: str) -> None:
+        """Delete a copy, its marker first: from then on it does not count, whatever ends this run."""
+        for name in copy.names:
+            self._remote.delete(f"{self._place}/{name}")
+            self._entries.pop(name, None)
+        self._outcome.deleted.append((copy.base, reason))
+        self._log(f"{self._database}: deleted the copy of {copy.base}: {reason}")
+
+
+def _bases(found: Scan) -> frozenset[str]:
+    """Return the bases of all archives in a directory, in whatever state."""
+    suffix = Kind.ARCHIVE.value
+    uncounted = {finding.name.removesuffix(suffix) for finding in (*found.damaged, *found.incomplete)}
+    return frozenset({*(backup.base for backup in found.backups), *found.bad, *found.staged, *uncounted})
+
+
+def _deleted(folder: Folder) -> frozenset[str]:
+    """Return the names of the archives that prune has deleted, by its log."""
+    deleted = set()
+    for line in (folder.read(DELETIONS, _LOG_BYTES) or b"").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                deleted.add(entry["name"])
+    return frozenset(deleted)
