@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from offsite.age import probe
@@ -24,14 +24,14 @@ from offsite.rule.names import Part
 from offsite.rule.parts import parts_for
 from offsite.settings import Settings, read_policy
 from offsite.work.check import ChangedError, compare
+from offsite.work.clock import Clock, wall
 from offsite.work.owner import claim
 from offsite.work.source import DamagedError
 from offsite.work.upload import Upload
-from retention.errors import ExitCode, LockedError, RetentionError, StoppedError, VolumeError, unexpected
+from retention.errors import ExitCode, LockedError, RetentionError, VolumeError, unexpected
 from retention.names import DELETIONS, Kind
 from retention.rule.backup import Backup, Scan
 from retention.text import format_size
-from retention.volume import locks
 from retention.volume.folder import Folder, close_quietly
 from retention.volume.scan import scan, scan_root
 
@@ -78,39 +78,6 @@ def exit_code(outcomes: list[Outcome]) -> ExitCode:
     if any(outcome.problems for outcome in outcomes):
         return ExitCode.FAILED
     return ExitCode.REFUSED if any(outcome.refused for outcome in outcomes) else ExitCode.DONE
-
-
-class Clock:
-    """The moment of a run, and its deadline."""
-
-    def __init__(self, now: datetime, seconds: float, stop: locks.Stop) -> None:
-        self._now = now
-        self._started = time.monotonic()
-        self._seconds = seconds
-        self._stop = stop
-
-    def __call__(self) -> datetime:
-        """Return the moment, UTC."""
-        return self._now + timedelta(seconds=time.monotonic() - self._started)
-
-    def check(self) -> None:
-        """Raise when the run has to end.
-
-        Raises:
-            StoppedError: After SIGTERM, or at the deadline.
-        """
-        self._stop.check()
-        if time.monotonic() - self._started > self._seconds:
-            raise DeadlineError(
-                f"the run has taken {round(self._seconds)} s, which is its deadline",
-                "the next run goes on; raise offsite.timeout or offsite.bandwidth if an archive never gets through",
-            )
-
-
-class DeadlineError(StoppedError):
-    """The run's time is over."""
-
-    exit_code = ExitCode.FAILED
 
 
 @contextlib.contextmanager
@@ -298,7 +265,7 @@ class _Work:
 
     def _clean(self, copies: Copies) -> None:
         """Remove what interrupted runs have left; it belongs to no marker, and so has never counted."""
-        now = self._clock()
+        now = wall()
         for entry in copies.leftover:
             old = entry.written is not None and now - entry.written > _GRACE
             if self._alone or old:

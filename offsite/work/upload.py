@@ -14,6 +14,7 @@ from offsite.rule.names import Part
 from offsite.rule.parts import Parts, parts_for
 from offsite.settings import Settings
 from offsite.work.check import compare
+from offsite.work.clock import wall
 from offsite.work.source import Archive, Small, Source
 from retention.errors import VolumeError
 from retention.names import Kind, file_name
@@ -75,7 +76,7 @@ class Upload:
                 objects[part.value] = self._send(backup, part, source, len(content), small)
         marker = self._marker(backup, objects, parts, clock())
         written = self._send_marker(marker)
-        return Uploaded(marker, None if written is None else (clock() - written).total_seconds())
+        return Uploaded(marker, None if written is None else (wall() - written).total_seconds())
 
     def _small(self, backup: Backup, kind: Kind) -> bytes | None:
         return self._folder.read_listed(file_name(backup.base, kind), _MOST_GLOBALS)

@@ -148,7 +148,7 @@ class Carrier:
 
 
 def carrier(top: Path, store: Store, *options: str, **changes: str) -> Carrier:
-    """rclone for a store; `changes` replace what it needs to know."""
+    """A sidecar for a store; `changes` replace what it needs to know."""
     path = top / "rc.sock"
     reach = {f"RCLONE_CONFIG_OFFSITE_{key}": value for key, value in {**store.environment, **changes}.items()}
     command = [

@@ -122,7 +122,7 @@ class World:
         return found
 
     def copied(self, database: str) -> set[str]:
-        """The bases of the copies that count; each is read, decrypted and compared here, by the marker and the volume."""
+        """The bases of the copies that count; each is read, decrypted, and compared with marker and volume."""
         objects, bases = self.objects(database), set()
         for base, marker in self.markers(database).items():
             for stored in marker.objects.values():
