@@ -84,7 +84,7 @@ class World:
 
     def run(self, command: str, *arguments: object, now: datetime = NOW) -> Ran:
         """Run a command of the room in this process."""
-        words = [command, "--config", self.config, "--socket", self.carrier.socket, "--wait", 20]
+        words = [command, "--config", self.config, "--socket", self.carrier.socket, "--wait", 5]
         words += ["--termination-log", self.top / "termination-log", "--now", now.isoformat(), *arguments]
         out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
         try:
