@@ -98,7 +98,8 @@ class Rclone:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                found = self._call("core/version", {}, "asking rclone for its version")
+                left = max(1.0, deadline - time.monotonic())
+                found = self._call("core/version", {}, "asking rclone for its version", left)
                 break
             except CarrierError:
                 if time.monotonic() >= deadline:
@@ -126,9 +127,14 @@ class Rclone:
         request = {"fs": self.destination.fs(), "remote": folder, "opt": options, **more}
         try:
             found = self._call("operations/list", request, what)
-        except MissingError:
-            if not folder or self._is_missing_bucket():
-                raise
+        except MissingError as error:
+            if self._is_missing_bucket():
+                bucket = self.destination.path.partition("/")[0]
+                # Some stores answer alike to a key that they do not know.
+                raise MissingError(
+                    f"{what}: there is no such bucket ({bucket}), or the store does not know the access key",
+                    "make the bucket, or correct offsite.path, and access_key_id in the Secret of offsite.secretName",
+                ) from error
             return []
         prefix = f"{folder}/" if folder else ""
         return [
@@ -247,8 +253,9 @@ class Rclone:
         what = f"reading {self._place(path)}"
         with self._connection() as connection:
             with _carried(what):
-                place = f"[{self.destination.fs()}]/{path}"
-                connection.request("GET", f"/{quote(place, safe='/[]')}")
+                # The path stays outside the brackets: rclone takes the first `]` for their end.
+                place = quote(f"{self.destination.path}/{path}", safe="/")
+                connection.request("GET", f"/[{self.destination.remote}:]/{place}")
                 answer = connection.getresponse()
                 if answer.status != http.client.OK:
                     content = answer.read(1 << 16)
@@ -317,8 +324,8 @@ class Rclone:
     def _place(self, path: str) -> str:
         return f"{self.destination.path}/{path}".rstrip("/")
 
-    def _call(self, method: str, parameters: dict[str, Any], what: str) -> dict[str, Any]:
-        with self._connection() as connection, _carried(what):
+    def _call(self, method: str, parameters: dict[str, Any], what: str, seconds: float | None = None) -> dict[str, Any]:
+        with self._connection(seconds) as connection, _carried(what):
             content = json.dumps(parameters).encode()
             connection.request("POST", f"/{method}", content, {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -332,8 +339,8 @@ class Rclone:
         return document if isinstance(document, dict) else {}
 
     @contextmanager
-    def _connection(self) -> Iterator[_Connection]:
-        connection = _Connection(self.destination.socket, self._idle)
+    def _connection(self, seconds: float | None = None) -> Iterator[_Connection]:
+        connection = _Connection(self.destination.socket, self._idle if seconds is None else seconds)
         try:
             yield connection
         finally:

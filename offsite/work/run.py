@@ -138,8 +138,9 @@ class Run:
             probe()
         self._remote.wait(wait_seconds)
         with alone(self._root) as self._alone:
-            claim(self._remote, self._settings.cluster_id, self._settings.owner, now=self._clock())
+            # First, since stores say more about wrong credentials when they are asked for a list.
             self._list()
+            claim(self._remote, self._settings.cluster_id, self._settings.owner, now=self._clock())
             with Folder.open(self._root) as root:
                 here = scan_root(root).databases
                 outcomes = [Outcome(name) for name in sorted({*here, *self._listed})]
