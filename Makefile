@@ -35,7 +35,7 @@ demo: venv ## Back up, prune, lose and restore three databases on embedded Postg
 	@$(PY) -m lab.demo $(ARGS)
 
 tools: ## Build or install the pinned tools that the tests call
-	@for tool in helm helm3 helm-unittest helm-docs ct policy-check kube-linter promtool; do tools/build $$tool >/dev/null || exit 1; done
+	@for tool in helm helm3 helm-unittest helm-docs ct policy-check kube-linter promtool age rclone versitygw; do tools/build $$tool >/dev/null || exit 1; done
 	@tools/venv checkov >/dev/null
 
 test: venv packages tools lint ## Run all linters, and every test except e2e

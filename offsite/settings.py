@@ -79,10 +79,12 @@ def read_settings(directory: Path, socket: str) -> Settings:
     cluster_id = _text(values, "cluster_id")
     if not names.is_cluster_id(cluster_id):
         raise ConfigError(f"{path}: cluster_id is {cluster_id!r}", "give small letters, digits and hyphens")
-    remote_path = _text(values, "path").strip("/")
-    if not remote_path:
-        raise ConfigError(f"{path}: path is empty", "give bucket and prefix, or a folder")
     kind, etags = _text(values, "type"), _etags(values)
+    # A server of files may have folders outside the user's home.
+    remote_path = _text(values, "path").rstrip("/")
+    remote_path = remote_path.lstrip("/") if kind in _STORE_SUMS else remote_path
+    if not remote_path or "]" in remote_path or not remote_path.isprintable():
+        raise ConfigError(f"{path}: path is {remote_path!r}", "give bucket and prefix, or a folder, without `]`")
     destination = Destination(socket, kind, remote_path, etags=etags)
     return Settings(
         destination=destination,

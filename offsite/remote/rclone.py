@@ -238,6 +238,8 @@ class Rclone:
             connection.send(piece)
         except (BrokenPipeError, ConnectionResetError):
             return False
+        except TimeoutError:
+            raise CarrierError(f"{what}: rclone did not take more in time", _START_AGAIN) from None
         except OSError as error:
             raise CarrierError(f"{what}: rclone takes nothing any more ({_os_reason(error)})", _START_AGAIN) from None
         return True
@@ -253,9 +255,8 @@ class Rclone:
         what = f"reading {self._place(path)}"
         with self._connection() as connection:
             with _carried(what):
-                # The path stays outside the brackets: rclone takes the first `]` for their end.
-                place = quote(f"{self.destination.path}/{path}", safe="/")
-                connection.request("GET", f"/[{self.destination.remote}:]/{place}")
+                # rclone takes the first `]` for the end of its name of the remote: no path has one.
+                connection.request("GET", f"/[{quote(self.destination.fs(), safe='/:')}]/{quote(path)}")
                 answer = connection.getresponse()
                 if answer.status != http.client.OK:
                     content = answer.read(1 << 16)

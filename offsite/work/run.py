@@ -217,6 +217,9 @@ class _Work:
                 try:
                     self._upload(folder, backup)
                 except (DamagedError, VolumeError) as error:
+                    if not folder.exists(backup.name) and not folder.lists(backup.name):
+                        self._log(f"{self._database}: {backup.name} was pruned before it could be copied")
+                        continue
                     # The fault of this archive alone: older ones may be sound.
                     self.fail(error)
             copies = self._sort()

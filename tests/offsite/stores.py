@@ -15,6 +15,9 @@ from tests.lab import tools
 
 KEY, SECRET = "key-of-tests", "secret-of-tests"
 BUCKET = "bucket"
+LIMITS = {"GOMEMLIMIT": "64MiB", "GOGC": "50"}
+"""They keep rclone below 80 MiB at any size of an archive."""
+
 _QUIET = {"RCLONE_CONFIG": "/dev/null", "PATH": "/usr/bin:/bin"}
 
 
@@ -153,9 +156,9 @@ def carrier(top: Path, store: Store, *options: str, **changes: str) -> Carrier:
     reach = {f"RCLONE_CONFIG_OFFSITE_{key}": value for key, value in {**store.environment, **changes}.items()}
     command = [
         tools.program("rclone"), "rcd", "--rc-serve", "--rc-addr", f"unix://{path}", "--rc-no-auth",
-        "--retries", "1", "--low-level-retries", "2", "--contimeout", "10s", *options,
+        "--retries", "1", "--low-level-retries", "2", "--contimeout", "10s", "--buffer-size", "0", *options,
     ]  # fmt: skip
-    return Carrier(path, Program(command, {**_QUIET, **reach}, top / "rclone.log"))
+    return Carrier(path, Program(command, {**_QUIET, **LIMITS, **reach}, top / "rclone.log"))
 
 
 @contextmanager

@@ -20,11 +20,15 @@ from offsite.rule import names
 from offsite.rule.parts import parts_for
 from offsite.settings import read_settings
 from offsite.work import clock as clocks
+from offsite.work import run as runs
 from offsite.work import upload as uploads
 from offsite.work.owner import OtherOwnerError, claim
 from retention.errors import ExitCode
 from retention.names import Grammar
+from retention.rule.backup import Scan
 from retention.rule.plan import plan
+from retention.volume.folder import Folder
+from retention.volume.scan import scan as real_scan
 from tests.lab import tools
 from tests.offsite import stores
 from tests.offsite.world import CLUSTER, NOW, REMOTE_POLICY, World, publish_days
@@ -129,6 +133,53 @@ def test_a_damaged_archive_is_never_copied_and_does_not_keep_others_from_it(worl
     assert world.copied("app") == set(older)
     assert not world.leftovers("app")
     assert not any(newest in name for name in world.objects("app"))
+
+
+def test_a_backup_that_is_pruned_meanwhile_is_no_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest, other = publish_days(world, "app", 2)
+
+    def scan(folder: Folder, database: str) -> Scan:
+        found = real_scan(folder, database)
+        for path in (world.volume.root / "app").glob(f"{other}.*"):
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(runs, "scan", scan)
+    ran = world.copy()
+    assert ran.code == ExitCode.DONE
+    assert f"{other}.dump was pruned before it could be copied" in ran.out
+    assert world.copied("app") == {newest}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"type": ""}, "type is empty"),
+        ({"path": "/"}, "path is ''"),
+        ({"path": "bucket/a]b"}, "without `]`"),
+        ({"cluster_id": "../other"}, "cluster_id is '../other'"),
+        ({"owner": ""}, "owner is empty"),
+        ({"encryption": "pgp"}, "give one of age, none"),
+        ({"encryption": "none"}, "leave one of them out"),
+        ({"recipients": "age1qqqq"}, "is too short"),
+        ({"verify": "believe"}, "give one of auto, etag, readback"),
+        ({"prune": "yes"}, "give true or false"),
+        ({"max_parts": "-1"}, "give a whole number"),
+        ({"timeout": "1h"}, "give a whole number"),
+        ({"readback_every": "weekly"}, "is not a duration"),
+        ({"accept_loss_until": "soon"}, "give a date"),
+        ({"large_prune_percent": "100"}, "give a whole number from 1 to 99"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_is_done(world: World, changes: dict[str, str], words: str) -> None:
+    publish_days(world, "app", 1)
+    world.configure(**changes)
+    ran = world.copy()
+    assert ran.code == ExitCode.USAGE
+    assert words in ran.err
+    assert "offsite.conf: " in ran.err
+    assert ran.err.count("\n") == 1
+    assert not world.store.files()
 
 
 def test_the_volume_is_only_read(world: World) -> None:

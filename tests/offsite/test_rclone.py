@@ -8,9 +8,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ from offsite.remote.errors import (
     explain,
 )
 from offsite.remote.rclone import Destination, Rclone
-from offsite.rule.parts import parts_for
+from offsite.rule.parts import Parts, parts_for
 from retention.errors import ExitCode, RetentionError
 from tests.lab import tools
 from tests.offsite import stores
@@ -239,6 +240,28 @@ def test_rclone_overwrites_in_silence_so_names_are_written_once(world: World) ->
         assert remote.read(path, size) == b"c" * size
 
 
+@pytest.mark.parametrize("lost", ["nothing arrives", "half arrives"])
+def test_an_upload_that_succeeds_without_arriving_does_not_count(
+    any_world: World, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As rclone answers where a request has no file."""
+    world, real = any_world, Rclone.upload
+    publish_days(world, "app", 1)
+
+    def upload(self: Rclone, path: str, pieces: Iterable[bytes], size: int, parts: Parts, **options: Any) -> None:
+        content = b"".join(map(bytes, pieces))
+        if lost == "half arrives" or not path.endswith(".dump.age"):
+            content = content if not path.endswith(".dump.age") else content[: size // 2]
+            real(self, path, [content], len(content), parts, **options)
+
+    monkeypatch.setattr(Rclone, "upload", upload)
+    ran = world.copy()
+    assert ran.code == ExitCode.FAILED
+    assert ("it is not there" if lost == "nothing arrives" else "and it has") in ran.out
+    assert not world.copied("app")
+    assert not world.leftovers("app")
+
+
 def test_an_upload_that_ends_early_leaves_no_object(any_world: World) -> None:
     remote = remote_of(any_world)
 
@@ -297,13 +320,27 @@ def test_a_stream_that_breaks_off_is_never_taken_for_an_end(tmp_path: Path) -> N
 
 
 def test_names_with_blanks_and_other_characters_go_both_ways(any_world: World) -> None:
-    any_world.store.path += "/with a blank & ünïcode, [x]=1"
+    any_world.store.path += "/with a blank & ünïcode, [x=1:2%41?#"
     remote = remote_of(any_world)
     upload(remote, "main/app/x", b"content")
     assert remote.read("main/app/x", 10) == b"content"
     assert [entry.path for entry in remote.list("main")] == ["app/x"]
     assert remote.delete("main/app/x")
     assert not remote.delete("main/app/x")
+
+
+def test_a_folder_outside_the_users_home_is_meant_as_it_is_written(tmp_path: Path) -> None:
+    store = stores.served(tmp_path / "store", "sftp")
+    store.path = "/elsewhere/deep"
+    world = World(tmp_path, store)
+    with stores.running(store, world.carrier):
+        (base,) = publish_days(world, "app", 1)
+        assert world.copy().code == ExitCode.DONE
+        assert (store.root / "elsewhere" / "deep" / "main" / "owner.json").exists()
+        new = world.top / "new"
+        new.mkdir()
+        assert world.fetch("app", root=new).code == ExitCode.DONE
+        assert (new / "app" / f"{base}.dump").exists()
 
 
 def test_a_bucket_that_keeps_versions_gets_only_marks_of_deletion(tmp_path: Path) -> None:
