@@ -27,6 +27,9 @@ _OTHER_ETAGS = frozenset(
 )  # fmt: skip
 """Providers whose ETags of large objects are not the sums of the parts, by rclone's own list (1.76)."""
 
+_MOST_DAYS = 3650
+"""A COMPLIANCE lock cannot be taken back by anyone: a mistyped number must not last for a century."""
+
 _STORE_SUMS = frozenset({"s3"})
 """Types whose stores compute sums themselves; all others are read back."""
 
@@ -85,7 +88,7 @@ def read_settings(directory: Path, socket: str) -> Settings:
     remote_path = remote_path.lstrip("/") if kind in _STORE_SUMS else remote_path
     if not remote_path or "]" in remote_path or not remote_path.isprintable():
         raise ConfigError(f"{path}: path is {remote_path!r}", "give bucket and prefix, or a folder, without `]`")
-    destination = Destination(socket, kind, remote_path, etags=etags)
+    destination = Destination(socket, kind, remote_path, etags=etags, lock=_lock(values))
     return Settings(
         destination=destination,
         cluster_id=cluster_id,
@@ -129,6 +132,22 @@ def _etags(values: KeyValues) -> bool:
         return wish == ETAG
     encrypted_there = values.text("server_side_encryption").startswith("aws:kms") or values.text("sse_customer_key_md5")
     return kind in _STORE_SUMS and provider not in _OTHER_ETAGS and not encrypted_there
+
+
+def _lock(values: KeyValues) -> dict[str, str]:
+    """Return rclone's options for the lock of what is written; nothing for none."""
+    mode, days = values.require("object_lock_mode", _RENDER_AGAIN), _number(values, "object_lock_days")
+    if not mode:
+        return {}
+    if mode not in ("GOVERNANCE", "COMPLIANCE"):
+        raise ConfigError(f"{values.source}: object_lock_mode is {mode!r}", "give one of GOVERNANCE, COMPLIANCE")
+    if values.text("type") not in _STORE_SUMS:
+        raise ConfigError(
+            f"{values.source}: a {values.text('type')} has no object lock", "leave offsite.objectLock out"
+        )
+    if not 1 <= days <= _MOST_DAYS:
+        raise ConfigError(f"{values.source}: object_lock_days is {days}", f"give 1 to {_MOST_DAYS}")
+    return {"object_lock_mode": mode, "object_lock_retain_until_date": f"{24 * days}h"}
 
 
 def _recipients(values: KeyValues) -> tuple[Recipient, ...]:

@@ -43,7 +43,7 @@ class Destination:
         path: Bucket and prefix, or a folder; without `/` at its end.
         remote: The name of the remote in rclone's environment.
         etags: For S3: whether the ETag of a large object is the sum of its parts' sums.
-        options: Further options of rclone for this remote, which hold for uploads alone.
+        lock: For S3: rclone's options for the lock of what is written; empty for no lock.
     """
 
     socket: str
@@ -51,7 +51,7 @@ class Destination:
     path: str
     remote: str = "OFFSITE"
     etags: bool = True
-    options: dict[str, str] = field(default_factory=dict)
+    lock: dict[str, str] = field(default_factory=dict)
 
     def fs(self, **options: str) -> str:
         """Return rclone's name of the remote and the path, with options of the remote."""
@@ -175,6 +175,7 @@ class Rclone:
         parts: Parts,
         *,
         once: bool = False,
+        locked: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """Write an object from a stream. An error in the stream, or in `check`, leaves no object.
@@ -185,6 +186,7 @@ class Rclone:
             size: How many bytes that is.
             parts: How it is divided, where the destination divides objects.
             once: Whether the destination is to refuse if the name is taken; not all can.
+            locked: Whether the destination is to lock it, as `Destination.lock` says.
             check: Called between pieces; may raise to end the upload.
 
         Raises:
@@ -194,7 +196,7 @@ class Rclone:
             CarrierError: When rclone does not answer.
         """
         folder, _, name = path.rpartition("/")
-        query = {"fs": self.destination.fs(**self._upload_options(parts)), "remote": folder}
+        query = {"fs": self.destination.fs(**self._upload_options(parts, locked=locked)), "remote": folder}
         if once:
             query["_config"] = json.dumps(_ONCE)
         boundary = secrets.token_hex(24)
@@ -224,13 +226,15 @@ class Rclone:
         if answer.status != http.client.OK:
             raise explain(what, _reason(content))
 
-    def _upload_options(self, parts: Parts) -> dict[str, str]:
-        options = dict(self.destination.options)
-        if self.destination.type == _S3:
-            options["chunk_size"] = f"{parts.size}B"
-            options["upload_concurrency"] = str(parts.at_once)
-            options["use_multipart_etag"] = "true" if self.destination.etags else "false"
-        return options
+    def _upload_options(self, parts: Parts, *, locked: bool) -> dict[str, str]:
+        if self.destination.type != _S3:
+            return {}
+        return {
+            "chunk_size": f"{parts.size}B",
+            "upload_concurrency": str(parts.at_once),
+            "use_multipart_etag": "true" if self.destination.etags else "false",
+            **(self.destination.lock if locked else {}),
+        }
 
     def _send(self, connection: _Connection, piece: memoryview | bytes, what: str) -> bool:
         """Send a piece; return False if rclone has answered before it had all of it."""

@@ -85,7 +85,7 @@ class Upload:
         recipients: tuple[Recipient, ...] = self._settings.recipients
         name = names.object_name(backup.base, self._attempt, part, encrypted=bool(recipients))
         path = f"{self._place}/{name}"
-        self._remote.upload(path, source.pieces(), source.size, parts, check=self._check)
+        self._remote.upload(path, source.pieces(), source.size, parts, locked=True, check=self._check)
         found = self._look(path, source.size)
         stored = Stored(name, size, source.content.hexdigest(), source.size, source.stored.hexdigest())
         if self._settings.reads_back:
@@ -116,7 +116,8 @@ class Upload:
         """Write the marker, and return when that was by the store's clock, if it says so."""
         content = format_marker(marker)
         path = f"{self._place}/{names.object_name(marker.base, marker.attempt, Part.MARKER)}"
-        self._remote.upload(path, [content], len(content), parts_for(len(content)), check=self._check)
+        parts = parts_for(len(content))
+        self._remote.upload(path, [content], len(content), parts, locked=True, check=self._check)
         if self._remote.read(path, len(content)) != content:
             raise RemoteError(f"{path} is not what was written", "the copy does not count; check the store")
         found = self._remote.look(path)

@@ -168,6 +168,9 @@ def test_a_backup_that_is_pruned_meanwhile_is_no_failure(world: World, monkeypat
         ({"timeout": "1h"}, "give a whole number"),
         ({"readback_every": "weekly"}, "is not a duration"),
         ({"accept_loss_until": "soon"}, "give a date"),
+        ({"object_lock_mode": "governance"}, "give one of GOVERNANCE, COMPLIANCE"),
+        ({"object_lock_mode": "COMPLIANCE", "object_lock_days": "36500"}, "give 1 to 3650"),
+        ({"object_lock_mode": "GOVERNANCE", "object_lock_days": "3", "type": "sftp"}, "has no object lock"),
         ({"large_prune_percent": "100"}, "give a whole number from 1 to 99"),
     ],
 )

@@ -102,7 +102,7 @@ MOST = 75
 """More requests than a run makes; those beyond end the test at once."""
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("moment", ["before", "after", "amid"])
 @pytest.mark.parametrize("number", range(1, MOST))
 def test_our_own_end_at_any_request(world: World, number: int, moment: str) -> None:
@@ -120,7 +120,7 @@ def test_our_own_end_at_any_request(world: World, number: int, moment: str) -> N
     assert_sound_afterwards(world, before)
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("moment", ["before", "after", "amid"])
 @pytest.mark.parametrize("number", range(1, MOST))
 def test_the_end_of_rclone_at_any_request(world: World, number: int, moment: str) -> None:
@@ -168,6 +168,7 @@ def test_the_end_of_rclone_amid_an_upload_leaves_nothing_that_counts(tmp_path: P
 # The way back.
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("number", range(1, 14))
 def test_a_fetch_that_ends_anywhere_leaves_no_backup_that_is_not_whole(world: World, number: int) -> None:
     (base,) = publish_days(world, "app", 1, size=300_000)

@@ -34,7 +34,7 @@ def test_a_simulated_month_keeps_what_the_rule_keeps_and_nothing_else(world: Wor
     world.configure(prune="true", readback_every="7d")
     chance, begin = random.Random(1), NOW - 40 * DAY
     kept: set[str] = set()
-    for hour in range(0, 32 * 24, 16):
+    for hour in range(0, 32 * 24, 22):
         now = begin + hour * HOUR
         time = now - chance.randrange(60) * HOUR / 60
         world.volume.publish("app", time.replace(microsecond=0), content=os.urandom(500))

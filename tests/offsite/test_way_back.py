@@ -58,6 +58,7 @@ def shell(server: Server, text: str, folder: Path, *arguments: object, **more: s
     assert done.returncode == 0, done.stderr.decode()
 
 
+@pytest.mark.sample(1)
 def test_all_databases_are_back_from_the_destination_and_the_key(any_world: World, server: Server) -> None:
     world = any_world
     good = {name: fingerprint(server, name) for name in DATABASES}

@@ -69,6 +69,8 @@ class World:
             "allow_shrunk": "false",
             "allow_large_prune": "false",
             "accept_loss_until": "",
+            "object_lock_mode": "",
+            "object_lock_days": "0",
             "large_prune_percent": "50",
             "timeout": "600",
             "chart_version": "0.1.0",
