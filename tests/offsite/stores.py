@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import http.client
+import json
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.lab import tools
@@ -96,15 +102,15 @@ class Store:
         return sum(1 for path in folder.glob("*/*") if path.is_dir()) if folder.exists() else 0
 
 
-def s3(top: Path, *options: str, versions: bool = False) -> Store:
-    """An S3 store, with one bucket."""
+def s3(top: Path, *options: str, versions: bool = False, iam: Path | None = None) -> Store:
+    """An S3 store, with one bucket; with a folder for users, if there are to be any."""
     data, port = top / "data", free_port()
     for folder in (data / BUCKET, top / "versions"):
         folder.mkdir(parents=True)
     more = ["--versioning-dir", str(top / "versions")] if versions else []
-    command = [
-        tools.program("versitygw"), "--quiet", "--port", f"127.0.0.1:{port}", "posix", *more, *options, str(data),
-    ]  # fmt: skip
+    users = ["--iam-dir", str(iam)] if iam else []
+    listen = ["--quiet", "--port", f"127.0.0.1:{port}", *users]
+    command = [tools.program("versitygw"), *listen, "posix", *more, *options, str(data)]
     environment = {"ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET, "PATH": "/usr/bin:/bin"}
     reach = {
         "TYPE": "s3",
@@ -117,6 +123,45 @@ def s3(top: Path, *options: str, versions: bool = False) -> Store:
     }
     program = Program(command, environment, top / "versitygw.log")
     return Store("s3", reach, f"{BUCKET}/prefix", data / BUCKET, program, port, {"provider": "Other"})
+
+
+def limit_rights(store: Store, actions: Sequence[str]) -> dict[str, str]:
+    """Make a user with some rights on the bucket alone; return what rclone needs to know about it."""
+    name = f"user-{uuid.uuid4().hex[:8]}"
+    endpoint = store.environment["ENDPOINT"]
+    command = [tools.program("versitygw"), "admin", "--access", KEY, "--secret", SECRET, "--endpoint-url", endpoint]
+    user = ["create-user", "--access", name, "--secret", SECRET, "--role", "user"]
+    subprocess.run([*command, *user], check=True, capture_output=True, timeout=60)
+    resources = [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
+    statements = [
+        {"Effect": "Allow", "Principal": {"AWS": [name]}, "Action": action, "Resource": resources["Object" in action]}
+        for action in actions
+    ]
+    _signed_put(store, "policy=", json.dumps({"Version": "2012-10-17", "Statement": statements}).encode())
+    return {"ACCESS_KEY_ID": name}
+
+
+def _signed_put(store: Store, query: str, content: bytes) -> None:
+    """A request that rclone cannot make, by the store's owner (AWS Signature, version 4)."""
+    host, moment = store.environment["ENDPOINT"].removeprefix("http://"), datetime.now(UTC)
+    stamp, day = f"{moment:%Y%m%dT%H%M%SZ}", f"{moment:%Y%m%d}"
+    digest, signed = hashlib.sha256(content).hexdigest(), "host;x-amz-content-sha256;x-amz-date"
+    headers = f"host:{host}\nx-amz-content-sha256:{digest}\nx-amz-date:{stamp}\n"
+    request = f"PUT\n/{BUCKET}\n{query}\n{headers}\n{signed}\n{digest}"
+    scope = f"{day}/us-east-1/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{SECRET}".encode()
+    for part in (day, "us-east-1", "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    connection = http.client.HTTPConnection(host, timeout=30)
+    authorization = f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={signed}, Signature={signature}"
+    sent = {"x-amz-content-sha256": digest, "x-amz-date": stamp, "Authorization": authorization}
+    connection.request("PUT", f"/{BUCKET}?{query.rstrip('=')}", content, sent)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert answer.status in (200, 204), text
 
 
 def served(top: Path, kind: str) -> Store:

@@ -109,6 +109,64 @@ def test_a_wrong_login_is_said_for_servers_of_files_too(tmp_path: Path, kind: st
     assert not world.store.files()
 
 
+LIST, GET, PUT = "s3:ListBucket", "s3:GetObject", "s3:PutObject"
+PENDING = "s3:ListBucketMultipartUploads"
+
+
+@pytest.fixture
+def owned(tmp_path: Path) -> Iterator[tuple[World, Store]]:
+    """A store with users, and a world whose backups were copied once by its owner."""
+    (tmp_path / "users").mkdir()
+    store = stores.s3(tmp_path / "store", iam=tmp_path / "users")
+    world = World(tmp_path, store)
+    with stores.running(store):
+        yield world, store
+
+
+@pytest.mark.parametrize(
+    ("rights", "words"),
+    [
+        ([], "lack the right"),
+        ([GET, PUT], "lack the right"),
+        ([LIST, GET], "lack the right"),
+        ([LIST, PUT], "lack the right"),
+    ],
+)
+def test_credentials_that_lack_a_right_copy_nothing_and_say_so(
+    owned: tuple[World, Store], rights: list[str], words: str
+) -> None:
+    world, store = owned
+    publish_days(world, "app", 2)
+    world.carrier = stores.carrier(world.top, store, **stores.limit_rights(store, [*rights, "s3:GetBucketAcl"]))
+    with stores.running(world.carrier):
+        ran = world.copy()
+    assert ran.code == ExitCode.FAILED
+    assert words in ran.out + ran.err
+    assert not world.copied("app")
+
+
+def test_credentials_that_may_not_delete_copy_all_and_delete_nothing(owned: tuple[World, Store]) -> None:
+    world, store = owned
+    publish_days(world, "app", 5)
+    world.carrier = stores.carrier(world.top, store, **stores.limit_rights(store, [LIST, GET, PUT, PENDING]))
+    with stores.running(world.carrier):
+        assert world.copy().code == ExitCode.DONE
+        assert len(world.copied("app")) == 5
+        marker = world.objects("app")[next(name for name in world.objects("app") if name.endswith("offsite.json"))]
+        marker.unlink()  # what a killed run leaves
+        ran = world.copy()
+        assert ran.code == ExitCode.DONE
+        assert "is left over and cannot be removed" in ran.out
+        assert len(world.copied("app")) == 5
+        (world.config / "policy.json").write_text('{"tiers": [{"name": "Few", "every": "24h", "keep": 2}]}')
+        world.configure(prune="true", allow_large_prune="true")
+        world.volume.publish("app", NOW)
+        ran = world.copy()
+        assert ran.code == ExitCode.FAILED
+        assert "lack the right" in ran.out
+        assert len(world.copied("app")) == 6
+
+
 # A store that is full, broken or slow.
 
 
