@@ -33,9 +33,9 @@ from retention.cli.common import (
     write_termination_message,
 )
 from retention.errors import ExitCode, RetentionError, UsageError, unexpected
+from retention.message import MOST_BYTES, fitting
 from retention.names import is_database
 from retention.pod.config import read_text
-from retention.pod.report import cut
 from retention.text import format_age, format_size, shown, table
 from retention.volume import locks
 from retention.volume.directory import Directory
@@ -174,7 +174,7 @@ def _message(outcomes: Sequence[Outcome], clock: Clock) -> bytes:
         newest = outcome.newest
         age = f"newest copy {format_age(clock() - newest.time)} old" if newest else "no copy"
         lines.append(f"{outcome.database} {_result(outcome)} ({age}): {_why(outcome)}")
-    return cut("\n".join(map(shown, lines)).encode(errors="replace"))
+    return "\n".join(fitting([*map(shown, lines)], MOST_BYTES)).encode(errors="replace")
 
 
 def _list(options: argparse.Namespace) -> int:

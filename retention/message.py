@@ -144,10 +144,10 @@ def write(
     for warning in map(shown, warnings):
         head.append(warning if len(warning) <= _WARNING_LENGTH else f"{warning[: _WARNING_LENGTH - 1]}…")
     # Whatever is wrong with the volume, there is room for databases.
-    head = _fitting(head, MOST_BYTES // 2)
+    head = fitting(head, MOST_BYTES // 2)
     room = MOST_BYTES - _size(head)
     body = _body(ranked, room)
-    return "\n".join(_fitting([*head, *body, *map(shown, more)], MOST_BYTES)).encode(errors="replace")
+    return "\n".join(fitting([*head, *body, *map(shown, more)], MOST_BYTES)).encode(errors="replace")
 
 
 def _body(ranked: Sequence[Line], room: int) -> list[str]:
@@ -176,7 +176,7 @@ def _shortened(wrong: Sequence[Line], room: int) -> list[str]:
 
         if _size(lines(least)) <= room:
             return lines(_largest(least, MOST_BYTES, lambda most: _size(lines(most)) <= room))
-    return _fitting([line.text(0, numbers=False) for line in wrong], room)
+    return fitting([line.text(0, numbers=False) for line in wrong], room)
 
 
 def _largest(least: int, most: int, fits: Callable[[int], bool]) -> int:
@@ -197,7 +197,7 @@ def _size(lines: Iterable[str]) -> int:
     return sum(len(line.encode(errors="replace")) + 1 for line in lines)
 
 
-def _fitting(lines: Sequence[str], room: int) -> list[str]:
+def fitting(lines: Sequence[str], room: int) -> list[str]:
     """Return the first of these lines, as many as there is room for."""
     fitting: list[str] = []
     for line in lines:
@@ -293,7 +293,7 @@ def write_drills(drills: Sequence[Drill]) -> bytes:
         body = lines(_largest(0, MOST_BYTES, lambda most: _size(lines(most)) <= room))
     else:
         # However many there are, three lines say how many are not named.
-        body = _fitting(lines(0), room - 3 * len("and 999999 more: proved\n"))
+        body = fitting(lines(0), room - 3 * len("and 999999 more: proved\n"))
         left = Counter(drill.result for drill in ranked[len(body) :])
         body += [f"and {left[result]} more: {result}" for result in DRILLS if left[result]]
     return "\n".join([*head, *body]).encode(errors="replace")

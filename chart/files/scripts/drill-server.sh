@@ -1,6 +1,7 @@
 #!/bin/sh
 # Comments are left out here; they are in scripts/drill-server.sh of the project.
 server=''
+server_settings='' server_logins='' server_address='' server_port=5432
 
 start_server() {
   rm -rf "$data"
@@ -19,9 +20,11 @@ autovacuum = off
 maintenance_work_mem = 128MB
 include_if_exists = 'preload.conf'
 CONF
+  printf '%s\n' "$server_settings" >>"$data/postgresql.conf"
+  [ -z "$server_logins" ] || printf '%s\n' "$server_logins" >"$data/pg_hba.conf"
   [ ! -f "$BACKUP_CONFIG/drill.parameters" ] || cat "$BACKUP_CONFIG/drill.parameters" >>"$data/postgresql.conf"
   unset PGPASSFILE PGSSLMODE PGSSLROOTCERT PGSERVICE PGSERVICEFILE PGHOSTADDR PGOPTIONS PGTARGETSESSIONATTRS PGCLIENTENCODING
-  PGHOST=$BACKUP_RUN PGPORT=5432 PGUSER=postgres PGDATABASE=postgres PGAPPNAME=cnpg-backup-drill
+  PGHOST=$BACKUP_RUN PGPORT=$server_port PGUSER=postgres PGDATABASE=postgres PGAPPNAME=cnpg-backup-drill
   export PGHOST PGPORT PGUSER PGDATABASE PGAPPNAME
   start_postgres || fail "the throwaway server did not start: $(server_error)"
 }
@@ -32,7 +35,7 @@ server_error() {
 }
 
 start_postgres() {
-  postgres -D "$data" -c listen_addresses= -c unix_socket_directories="$BACKUP_RUN" -c port=5432 -c ssl=off \
+  postgres -D "$data" -c listen_addresses="$server_address" -c unix_socket_directories="$BACKUP_RUN" -c port="$server_port" -c ssl=off \
     -c dynamic_shared_memory_type=mmap -c shared_memory_type=mmap \
     >"$DRILL_SCRATCH/log" 2>&1 &
   server=$!

@@ -21,6 +21,7 @@ export LC_ALL
 . "${0%/*}/settings.sh"
 . "${0%/*}/every.sh"
 . "${0%/*}/extensions.sh"
+. "${0%/*}/undelete.sh"
 
 watcher='' feeder='' holder='' made='' roles_made='' target_state='' found_rows=''
 
@@ -140,7 +141,7 @@ begin() {
   read_options
   credentials_of="the owner's Secret of cluster $conf_cluster" ca_of="the CA Secret of cluster $conf_cluster"
   login_of_superuser=$BACKUP_CREDENTIALS/${conf_entry:-$database}/superuser
-  if [ -s "$login_of_superuser-password" ] || [ -s "$login_of_superuser-uri" ]; then
+  if [ -z "${RESTORE_UNDELETE:-}" ] && { [ -s "$login_of_superuser-password" ] || [ -s "$login_of_superuser-uri" ]; }; then
     credentials_of="the superuser's Secret of cluster $conf_cluster"
     set_credentials superuser-
   else
@@ -403,6 +404,10 @@ main() {
   begin
   look_at_server
   look_at_target
+  if [ -n "${RESTORE_UNDELETE:-}" ]; then
+    undelete
+    return
+  fi
   refuse_to_replace
   look_at_archive
   choose_way

@@ -3,7 +3,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-
 from retention.cli.common import DIRECTORY, Commands, add_command, add_format, now_of, print_json, visit_databases
 from retention.cli.rules import UNCONFIGURED, Rules, add_rules, sparing_rules_of
 from retention.rule import sizing
@@ -12,109 +11,88 @@ from retention.rule.decide import Decision
 from retention.text import format_age, format_size, table
 from retention.volume.directory import Directory
 from retention.volume.sidecars import Evidence, read_evidence
-
-
 def add(commands: Commands) -> None:
-    command = add_command(
-        commands, "list", _list, "List all backups with age, size, tier and the reason why each is kept or deleted."
-    )
-    command.add_argument("path", metavar="PATH", help=DIRECTORY)
-    add_rules(command)
-    add_format(command, "text", "json", "names")
-
-
+ command = add_command(
+  commands, "list", _list, "List all backups with age, size, tier and the reason why each is kept or deleted."
+ )
+ command.add_argument("path", metavar="PATH", help=DIRECTORY)
+ add_rules(command)
+ add_format(command, "text", "json", "names")
 @dataclass(frozen=True, slots=True)
 class _Listed:
-
-    found: Scan
-    rules: Rules
-    decision: Decision
-    evidence: Sequence[Evidence]
-
-
+ found: Scan
+ rules: Rules
+ decision: Decision
+ evidence: Sequence[Evidence]
 def _list(options: argparse.Namespace) -> int:
-    rules, now = sparing_rules_of(options), now_of(options)
-
-    def work(directory: Directory) -> _Listed:
-        chosen, found = rules(directory.database), directory.scan()
-        evidence = (
-            [read_evidence(directory.folder, backup) for backup in found.backups] if options.format == "json" else []
-        )
-        return _Listed(found, chosen, chosen.decide(found, now), evidence)
-
-    visit = visit_databases(options, work)
-    if options.format == "json":
-        print_json(visit.shaped([_document(listed, now) for listed in visit.results]))
-    elif options.format == "names":
-        for listed in visit.results:
-            for backup in listed.found.backups:
-                print(backup.name)
-    else:
-        for listed in visit.results:
-            _print_list(listed.found, listed.decision, now)
-    return visit.code
-
-
+ rules, now = sparing_rules_of(options), now_of(options)
+ def work(directory: Directory) -> _Listed:
+  chosen, found = rules(directory.database), directory.scan()
+  evidence = (
+   [read_evidence(directory.folder, backup) for backup in found.backups] if options.format == "json" else []
+  )
+  return _Listed(found, chosen, chosen.decide(found, now), evidence)
+ visit = visit_databases(options, work)
+ if options.format == "json":
+  print_json(visit.shaped([_document(listed, now) for listed in visit.results]))
+ elif options.format == "names":
+  for listed in visit.results:
+   for backup in listed.found.backups:
+    print(backup.name)
+ else:
+  for listed in visit.results:
+   _print_list(listed.found, listed.decision, now)
+ return visit.code
 def _document(listed: _Listed, now: datetime) -> dict[str, object]:
-    found, ends = listed.found, fates(listed.decision)
-    return {
-        "database": found.database,
-        "full_bytes": _full_bytes(listed.rules, found, now),
-        "backups": [
-            backup_document(backup, ends[backup.name], evidence, now)
-            for backup, evidence in zip(found.backups, listed.evidence, strict=True)
-        ],
-        "ignored": [{"name": finding.name, "reason": finding.reason} for finding in found.not_counted()],
-    }
-
-
+ found, ends = listed.found, fates(listed.decision)
+ return {
+  "database": found.database,
+  "full_bytes": _full_bytes(listed.rules, found, now),
+  "backups": [
+   backup_document(backup, ends[backup.name], evidence, now)
+   for backup, evidence in zip(found.backups, listed.evidence, strict=True)
+  ],
+  "ignored": [{"name": finding.name, "reason": finding.reason} for finding in found.not_counted()],
+ }
 def backup_document(backup: Backup, fate: tuple[str, str], evidence: Evidence, now: datetime) -> dict[str, object]:
-    tier, reason = fate
-    return {
-        "name": backup.name,
-        "time": backup.time.isoformat(),
-        "age_seconds": (now - backup.time) // timedelta(seconds=1),
-        "bytes": backup.bytes,
-        "tables": backup.tables,
-        "sha256": backup.sha256,
-        "tier": None if tier == "-" else tier,
-        "reason": reason,
-        "verified": evidence.verified,
-        "drill": evidence.drill,
-        "pin": None if backup.pin is None else _pin_document(backup.pin, now),
-    }
-
-
+ tier, reason = fate
+ return {
+  "name": backup.name,
+  "time": backup.time.isoformat(),
+  "age_seconds": (now - backup.time) // timedelta(seconds=1),
+  "bytes": backup.bytes,
+  "tables": backup.tables,
+  "sha256": backup.sha256,
+  "tier": None if tier == "-" else tier,
+  "reason": reason,
+  "verified": evidence.verified,
+  "drill": evidence.drill,
+  "pin": None if backup.pin is None else _pin_document(backup.pin, now),
+ }
 def _pin_document(pin: Pin, now: datetime) -> dict[str, object]:
-    return {
-        "reason": pin.reason,
-        "expires": None if pin.expires is None else pin.expires.isoformat(),
-        "holds": pin.holds(now),
-    }
-
-
+ return {
+  "reason": pin.reason,
+  "expires": None if pin.expires is None else pin.expires.isoformat(),
+  "holds": pin.holds(now),
+ }
 def _full_bytes(rules: Rules, found: Scan, now: datetime) -> int:
-    newest = next((backup for backup in found.backups if backup.time <= now), None)
-    if newest is None or rules is UNCONFIGURED:
-        return sum(backup.bytes for backup in found.backups)
-    return sizing.of_database(newest.bytes, rules.policy, rules.limits)
-
-
+ newest = next((backup for backup in found.backups if backup.time <= now), None)
+ if newest is None or rules is UNCONFIGURED:
+  return sum(backup.bytes for backup in found.backups)
+ return sizing.of_database(newest.bytes, rules.policy, rules.limits)
 def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
-    ends = fates(decision)
-    total = format_size(sum(backup.bytes for backup in found.backups))
-    print(f"{found.database}: {len(found.backups)} backups, {total}")
-    rows = []
-    for backup in found.backups:
-        tier, reason = ends[backup.name]
-        rows.append((format_age(now - backup.time), format_size(backup.bytes), tier, backup.name, reason))
-    if rows:
-        print(table(("AGE", "SIZE", "TIER", "NAME", "WHY"), rows))
-    for finding in found.not_counted():
-        print(f"ignored {finding.name}: {finding.reason}")
-
-
+ ends = fates(decision)
+ total = format_size(sum(backup.bytes for backup in found.backups))
+ print(f"{found.database}: {len(found.backups)} backups, {total}")
+ rows = []
+ for backup in found.backups:
+  tier, reason = ends[backup.name]
+  rows.append((format_age(now - backup.time), format_size(backup.bytes), tier, backup.name, reason))
+ if rows:
+  print(table(("AGE", "SIZE", "TIER", "NAME", "WHY"), rows))
+ for finding in found.not_counted():
+  print(f"ignored {finding.name}: {finding.reason}")
 def fates(decision: Decision) -> dict[str, tuple[str, str]]:
-    fates = {kept.name: (kept.tier, kept.reason) for kept in decision.keep}
-    fates |= {gone.name: ("-", f"next prune deletes it: {gone.reason}") for gone in decision.delete}
-    return fates
+ fates = {kept.name: (kept.tier, kept.reason) for kept in decision.keep}
+ fates |= {gone.name: ("-", f"next prune deletes it: {gone.reason}") for gone in decision.delete}
+ return fates

@@ -1,57 +1,49 @@
 # Comments are left out here; they are in retention/cli/verify.py of the project.
 import argparse
-
 from retention.cli.common import (
-    ARCHIVE_OR_DIRECTORY,
-    Commands,
-    add_command,
-    add_format,
-    add_lock_timeout,
-    archive_or_directory,
-    print_json,
-    visit_databases,
+ ARCHIVE_OR_DIRECTORY,
+ Commands,
+ add_command,
+ add_format,
+ add_lock_timeout,
+ archive_or_directory,
+ print_json,
+ visit_databases,
 )
 from retention.errors import ExitCode
 from retention.text import shown
 from retention.volume import verify
 from retention.volume.directory import Directory
-
-
 def add(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "verify",
-        _verify,
-        "Re-read archives in full and compare checksums; damaged ones are renamed to .bad and ignored.",
-    )
-    command.add_argument("path", metavar="PATH", help=ARCHIVE_OR_DIRECTORY)
-    add_format(command, "text", "json", "names")
-    add_lock_timeout(command)
-
-
+ command = add_command(
+  commands,
+  "verify",
+  _verify,
+  "Re-read archives in full and compare checksums; damaged ones are renamed to .bad and ignored.",
+ )
+ command.add_argument("path", metavar="PATH", help=ARCHIVE_OR_DIRECTORY)
+ add_format(command, "text", "json", "names")
+ add_lock_timeout(command)
 def _verify(options: argparse.Namespace) -> int:
-    path, only = archive_or_directory(options.path)
-
-    def done(checked: verify.Checked) -> None:
-        if options.format == "text":
-            why = f": {checked.reason}" if checked.reason else ""
-            print(shown(f"{checked.name}: {checked.result}{why}"), flush=True)
-
-    def work(directory: Directory) -> tuple[str, list[verify.Checked]]:
-        return directory.database, verify.verify(directory, only, done=done)
-
-    visit = visit_databases(options, work, path)
-    wrong = [checked.name for _, checks in visit.results for checked in checks if checked.result in ("bad", "unread")]
-    if options.format == "json":
-        documents = [
-            {"database": database, "archives": [checked.to_dict() for checked in checks]}
-            for database, checks in visit.results
-        ]
-        print_json(visit.shaped(documents))
-    elif options.format == "names":
-        for name in wrong:
-            print(name)
-    else:
-        count = sum(len(checks) for _, checks in visit.results)
-        print(f"{count} archives read, {len(wrong)} bad or unreadable")
-    return ExitCode.FAILED if wrong else visit.code
+ path, only = archive_or_directory(options.path)
+ def done(checked: verify.Checked) -> None:
+  if options.format == "text":
+   why = f": {checked.reason}" if checked.reason else ""
+   print(shown(f"{checked.name}: {checked.result}{why}"), flush=True)
+ def work(directory: Directory) -> tuple[str, list[verify.Checked]]:
+  return directory.database, verify.verify(directory, only, done=done)
+ visit = visit_databases(options, work, path)
+ wrong = [checked.name for _, checks in visit.results for checked in checks if checked.result in ("bad", "unread")]
+ if options.format == "json":
+  documents = [
+   {"database": database, "archives": [checked.to_dict() for checked in checks]}
+   for database, checks in visit.results
+  ]
+  print_json(visit.shaped(documents))
+ elif options.format == "names":
+  for name in wrong:
+   print(name)
+ else:
+  count = sum(len(checks) for _, checks in visit.results)
+  print(f"{count} archives read, {len(wrong)} bad or unreadable")
+ return ExitCode.FAILED if wrong else visit.code

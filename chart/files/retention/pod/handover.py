@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-
 from retention.errors import ConfigError, RetentionError, VolumeError
 from retention.keyvalue import KeyValues, format_lines, parse
 from retention.names import Kind, database_of_archive, file_name, is_database
@@ -18,272 +17,237 @@ from retention.pod.choose import REQUEST_SUFFIX, SLOT_SUFFIX
 from retention.text import format_size, parse_size
 from retention.volume.checksum import digest
 from retention.volume.folder import Folder, volume_error
-
 RESULT_SUFFIX = ".drill"
 PROVED, FAILED, DAMAGED, GONE, UNPROVED, NOT_REACHED = "proved", "failed", "damaged", "gone", "unproved", "not-reached"
 NUMBERS = ("restore_seconds", "tables", "sequences", "rows", "indexes", "assertions")
-
 FOLDERS = "databases"
+OPEN = "open"
 ARCHIVES, CONFIGURATION = "archives", "config"
-
 _BEGAN, _PARAMETERS = "began", "drill.parameters"
 _SERVER_BYTES = 640 * 1024 * 1024
 _MOST_GLOBALS = 16 * 1024 * 1024
 _REPORTED = frozenset({PROVED, FAILED, UNPROVED, NOT_REACHED})
 _LONGEST, _MOST_WARNINGS = 800, 20
 _VERSION = re.compile(r"[0-9A-Za-z.]{1,20}")
-
-
 @dataclass(frozen=True, slots=True)
 class Places:
-
-    root: Folder
-    config: Path
-    results: Path
-    run: Path
-    scratch: Path
-    scratch_size: str
-    seconds: int
-
-
+ root: Folder
+ config: Path
+ results: Path
+ run: Path
+ scratch: Path
+ scratch_size: str
+ seconds: int
 class _NotHandedOverError(RetentionError):
-
-    def __init__(self, problem: str, remedy: str, state: str = FAILED) -> None:
-        super().__init__(problem, remedy)
-        self.state = state
-
-
+ def __init__(self, problem: str, remedy: str, state: str = FAILED) -> None:
+  super().__init__(problem, remedy)
+  self.state = state
 def requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
-    requests, strays = {}, []
-    for name in _names(results):
-        if not name.endswith(REQUEST_SUFFIX) or name.startswith("."):
-            continue
-        base = name.removesuffix(REQUEST_SUFFIX)
-        database = database_of_archive(f"{base}{Kind.ARCHIVE.value}")
-        if database is None:
-            strays.append(RetentionError(f"{results / name}: not the name of a request", "`choose` did not write it"))
-        else:
-            requests[base] = database
-    return requests, strays
-
-
+ requests, strays = {}, []
+ for name in _names(results):
+  if not name.endswith(REQUEST_SUFFIX) or name.startswith("."):
+   continue
+  base = name.removesuffix(REQUEST_SUFFIX)
+  database = database_of_archive(f"{base}{Kind.ARCHIVE.value}")
+  if database is None:
+   strays.append(RetentionError(f"{results / name}: not the name of a request", "`choose` did not write it"))
+  else:
+   requests[base] = database
+ return requests, strays
 def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except OSError as error:
-        return error.errno != errno.ENOENT
-    return True
-
-
+ try:
+  path.lstat()
+ except OSError as error:
+  return error.errno != errno.ENOENT
+ return True
 def _names(directory: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in directory.iterdir())
-    except OSError as error:
-        refusal = volume_error(error, str(directory))
-        raise ConfigError(refusal.problem, refusal.remedy) from None
-
-
+ try:
+  return sorted(path.name for path in directory.iterdir())
+ except OSError as error:
+  refusal = volume_error(error, str(directory))
+  raise ConfigError(refusal.problem, refusal.remedy) from None
 def slots(results: Path) -> dict[str, str]:
-    found = {}
-    for name in _names(results):
-        if name.endswith(SLOT_SUFFIX) and not name.startswith("."):
-            values = config.read_result(results / name)
-            if values is not None and is_database(database := values.text("database")):
-                found[name.removesuffix(SLOT_SUFFIX)] = database
-    return found
-
-
+ found = {}
+ for name in _names(results):
+  if name.endswith(SLOT_SUFFIX) and not name.startswith("."):
+   values = config.read_result(results / name)
+   if values is not None and is_database(database := values.text("database")):
+    found[name.removesuffix(SLOT_SUFFIX)] = database
+ return found
 def hand_over(places: Places, database: str, *, slot: str = "", now: datetime, log: Callable[[str], None]) -> None:
-    collect(places.results)
-    _clear(places, log)
-    seen = slot or database
-    if slot:
-        database = slots(places.results).get(slot, "")
-    own = places.scratch / FOLDERS / seen
-    try:
-        for folder in (places.results / FOLDERS / seen, places.run / FOLDERS / seen, own):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in (ARCHIVES, CONFIGURATION):
-            (own / name).mkdir(mode=0o700, exist_ok=True)
-        _copy_configuration(places, database, own / CONFIGURATION)
-        left = places.seconds - _elapsed(places.results)
-    except OSError as error:
-        refusal = volume_error(error, str(error.filename or own))
-        raise ConfigError(refusal.problem, refusal.remedy) from None
-    requests, _ = requested(places.results)
-    handed = 0
-    for base in sorted((base for base, owner in requests.items() if owner == database), reverse=True):
-        try:
-            request = config.read_result(places.results / f"{base}{REQUEST_SUFFIX}") or _nothing(base)
-            handed += _hand_over_one(places, own / ARCHIVES, request, base, handed, left)
-        except (RetentionError, OSError) as caught:
-            why = volume_error(caught, str(caught.filename or own)) if isinstance(caught, OSError) else caught
-            state = why.state if isinstance(why, _NotHandedOverError) else FAILED
-            log(f"{database}: FAILED: {file_name(base, Kind.ARCHIVE)}: {why}")
-            facts = {"state": state, "error": why.problem, "remedy": why.remedy}
-            moments = dict.fromkeys(("started", "finished"), str(int(now.timestamp())))
-            _write(places.results, f"{base}{RESULT_SUFFIX}", {"database": database, "base": base, **facts, **moments})
-            continue
-        text = {**request.values, "seconds": str(left)}
-        _write(places.results / FOLDERS / seen, f"{base}{REQUEST_SUFFIX}", text)
-        log(f"{database}: {file_name(base, Kind.ARCHIVE)} is handed over, {format_size(request.number('bytes') or 0)}")
-
-
+ collect(places.results)
+ _clear(places, log)
+ seen = slot or database
+ if slot:
+  database = slots(places.results).get(slot, "")
+ own = places.scratch / FOLDERS / seen
+ try:
+  for folder in (places.results / FOLDERS / seen, places.run / FOLDERS / seen, own):
+   folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+  for name in (ARCHIVES, CONFIGURATION):
+   (own / name).mkdir(mode=0o700, exist_ok=True)
+  _copy_configuration(places, database, own / CONFIGURATION)
+  left = places.seconds - _elapsed(places.results)
+ except OSError as error:
+  refusal = volume_error(error, str(error.filename or own))
+  raise ConfigError(refusal.problem, refusal.remedy) from None
+ requests, _ = requested(places.results)
+ handed = 0
+ for base in sorted((base for base, owner in requests.items() if owner == database), reverse=True):
+  try:
+   request = config.read_result(places.results / f"{base}{REQUEST_SUFFIX}") or _nothing(base)
+   handed += _hand_over_one(places, own / ARCHIVES, request, base, handed, left)
+  except (RetentionError, OSError) as caught:
+   why = volume_error(caught, str(caught.filename or own)) if isinstance(caught, OSError) else caught
+   state = why.state if isinstance(why, _NotHandedOverError) else FAILED
+   log(f"{database}: FAILED: {file_name(base, Kind.ARCHIVE)}: {why}")
+   facts = {"state": state, "error": why.problem, "remedy": why.remedy}
+   moments = dict.fromkeys(("started", "finished"), str(int(now.timestamp())))
+   _write(places.results, f"{base}{RESULT_SUFFIX}", {"database": database, "base": base, **facts, **moments})
+   continue
+  text = {**request.values, "seconds": str(left)}
+  _write(places.results / FOLDERS / seen, f"{base}{REQUEST_SUFFIX}", text)
+  log(f"{database}: {file_name(base, Kind.ARCHIVE)} is handed over, {format_size(request.number('bytes') or 0)}")
+def hand_over_to_open(places: Places, database: str, *, slot: str, now: datetime, log: Callable[[str], None]) -> None:
+ if slot:
+  raise ConfigError("--slot and --open exclude each other", "give one of them")
+ requests, _ = requested(places.results)
+ if not requests:
+  raise ConfigError(f"{places.results} has no request", "`choose` writes it; look at its log")
+ _write(places.results, f"{OPEN}{SLOT_SUFFIX}", {"database": database})
+ hand_over(places, database, slot=OPEN, now=now, log=log)
+ for base in requests:
+  refused = config.read_result(places.results / f"{base}{RESULT_SUFFIX}")
+  if refused is not None:
+   name = file_name(base, Kind.ARCHIVE)
+   raise RetentionError(f"{name}: {refused.text('error')}", refused.text("remedy"))
 def _nothing(base: str) -> KeyValues:
-    return KeyValues(f"{base}{REQUEST_SUFFIX}", {}, {})
-
-
+ return KeyValues(f"{base}{REQUEST_SUFFIX}", {}, {})
 def _write(directory: Path, name: str, values: Mapping[str, str], warnings: Iterable[str] = ()) -> None:
-    text = format_lines(values) + "".join(format_lines({"warning": warning}) for warning in warnings)
-    try:
-        with Folder.open(directory) as folder:
-            folder.write(name, text.encode(errors="replace"))
-    except VolumeError as error:
-        raise ConfigError(error.problem, error.remedy) from None
-
-
+ text = format_lines(values) + "".join(format_lines({"warning": warning}) for warning in warnings)
+ try:
+  with Folder.open(directory) as folder:
+   folder.write(name, text.encode(errors="replace"))
+ except VolumeError as error:
+  raise ConfigError(error.problem, error.remedy) from None
 def _uptime() -> int:
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME))
-
-
+ return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 def _elapsed(results: Path) -> int:
-    found = config.read_result(results / _BEGAN)
-    began = None if found is None else found.number(_BEGAN)
-    now = _uptime()
-    if began is None or began > now:
-        began = now
-        _write(results, _BEGAN, {_BEGAN: str(began)})
-    return now - began
-
-
+ found = config.read_result(results / _BEGAN)
+ began = None if found is None else found.number(_BEGAN)
+ now = _uptime()
+ if began is None or began > now:
+  began = now
+  _write(results, _BEGAN, {_BEGAN: str(began)})
+ return now - began
 def _copy_configuration(places: Places, database: str, target: Path) -> None:
-    assertions = places.config / f"{database}.assertions"
-    if not assertions.exists():
-        assertions = assertions.with_name(f"{config.entry_of(database)}.assertions")
-    for source, name in ((assertions, f"{database}.assertions"), (places.config / _PARAMETERS, _PARAMETERS)):
-        if database and source.exists():
-            shutil.copyfile(source, target / name)
-
-
+ assertions = places.config / f"{database}.assertions"
+ if not assertions.exists():
+  assertions = assertions.with_name(f"{config.entry_of(database)}.assertions")
+ for source, name in ((assertions, f"{database}.assertions"), (places.config / _PARAMETERS, _PARAMETERS)):
+  if database and source.exists():
+   shutil.copyfile(source, target / name)
 def _hand_over_one(places: Places, target: Path, request: KeyValues, base: str, handed: int, seconds: int) -> int:
-    if seconds <= 0:
-        limit = f"not reached within the {places.seconds} s of the drill"
-        raise _NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
-    name = file_name(base, Kind.ARCHIVE)
-    database = database_of_archive(name) or ""
-    with places.root.child(database) as folder:
-        if not folder.exists(name) and not folder.lists(name):
-            raise _NotHandedOverError("it was pruned before its turn came", "nothing needs to be done", GONE)
-        _check_space(places, request, handed)
-        try:
-            sha256, size = _copy(folder, name, target / name)
-        except VolumeError:
-            raise _NotHandedOverError("it cannot be read", "check the volume") from None
-        if sha256 != request.text("sha256"):
-            (target / name).unlink()
-            reason = "its sha256 differs from the one it was published with"
-            raise _NotHandedOverError(reason, "check the volume", DAMAGED)
-        _copy_roles(folder, base, target)
-    return size
-
-
+ if seconds <= 0:
+  limit = f"not reached within the {places.seconds} s of the drill"
+  raise _NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
+ name = file_name(base, Kind.ARCHIVE)
+ database = database_of_archive(name) or ""
+ with places.root.child(database) as folder:
+  if not folder.exists(name) and not folder.lists(name):
+   raise _NotHandedOverError("it was pruned before its turn came", "nothing needs to be done", GONE)
+  _check_space(places, request, handed)
+  try:
+   sha256, size = _copy(folder, name, target / name)
+  except VolumeError:
+   raise _NotHandedOverError("it cannot be read", "check the volume") from None
+  if sha256 != request.text("sha256"):
+   (target / name).unlink()
+   reason = "its sha256 differs from the one it was published with"
+   raise _NotHandedOverError(reason, "check the volume", DAMAGED)
+  _copy_roles(folder, base, target)
+ return size
 def _check_space(places: Places, request: KeyValues, handed: int) -> None:
-    archives = handed + (request.number("bytes") or 0)
-    needed = archives + (request.number("database_bytes") or 0) * 5 // 4 + _SERVER_BYTES
-    if needed > parse_size(places.scratch_size):
-        reason = f"it needs about {_mebibytes(needed)} of scratch space, and the limit is {places.scratch_size}"
-        raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit")
-    found = os.statvfs(places.scratch)
-    free = found.f_bavail * found.f_frsize
-    if needed - handed > free:
-        reason = f"it needs about {_mebibytes(needed)} of scratch space, and only {_mebibytes(free)} are free"
-        raise _NotHandedOverError(reason, "free space on the node")
-
-
+ archives = handed + (request.number("bytes") or 0)
+ needed = archives + (request.number("database_bytes") or 0) * 5 // 4 + _SERVER_BYTES
+ if needed > parse_size(places.scratch_size):
+  reason = f"it needs about {_mebibytes(needed)} of scratch space, and the limit is {places.scratch_size}"
+  raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit")
+ found = os.statvfs(places.scratch)
+ free = found.f_bavail * found.f_frsize
+ if needed - handed > free:
+  reason = f"it needs about {_mebibytes(needed)} of scratch space, and only {_mebibytes(free)} are free"
+  raise _NotHandedOverError(reason, "free space on the node")
 def _mebibytes(size: int) -> str:
-    return f"{-(-size // 1024**2)} MiB"
-
-
+ return f"{-(-size // 1024**2)} MiB"
 def _copy(folder: Folder, name: str, target: Path) -> tuple[str, int]:
-
-    def write(chunk: memoryview) -> None:
-        while chunk:
-            try:
-                chunk = chunk[os.write(fd, chunk) :]
-            except OSError as error:
-                reason = f"it cannot be copied for the drill: {os.strerror(error.errno or 0)}"
-                raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit, or free space on the node") from None
-
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        return digest(folder, name, lambda: None, write)
-    finally:
-        os.close(fd)
-
-
+ def write(chunk: memoryview) -> None:
+  while chunk:
+   try:
+    chunk = chunk[os.write(fd, chunk) :]
+   except OSError as error:
+    reason = f"it cannot be copied for the drill: {os.strerror(error.errno or 0)}"
+    raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit, or free space on the node") from None
+ fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+ try:
+  return digest(folder, name, lambda: None, write)
+ finally:
+  os.close(fd)
 def _copy_roles(folder: Folder, base: str, target: Path) -> None:
-    name = file_name(base, Kind.GLOBALS)
-    content = folder.read(name, _MOST_GLOBALS)
-    if content is not None:
-        lines = [line for line in content.splitlines(keepends=True) if line.startswith(b"CREATE ROLE ")]
-        (target / name).write_bytes(b"".join(lines))
-
-
+ name = file_name(base, Kind.GLOBALS)
+ content = folder.read(name, _MOST_GLOBALS)
+ if content is not None:
+  lines = [line for line in content.splitlines(keepends=True) if line.startswith(b"CREATE ROLE ")]
+  (target / name).write_bytes(b"".join(lines))
 def _clear(places: Places, log: Callable[[str], None]) -> None:
-    for folder in (places.results / FOLDERS, places.run / FOLDERS, places.scratch / FOLDERS):
-        for name in _names(folder) if _is_there(folder) else ():
-            path = folder / name
-            with contextlib.suppress(OSError, RecursionError):
-                _open_up(path)
-                shutil.rmtree(path)
-            if _is_there(path):
-                log(f"warning: {path}: what the drill of this database left there cannot be removed")
-
-
+ for folder in (places.results / FOLDERS, places.run / FOLDERS, places.scratch / FOLDERS):
+  for name in _names(folder) if _is_there(folder) else ():
+   path = folder / name
+   with contextlib.suppress(OSError, RecursionError):
+    _open_up(path)
+    shutil.rmtree(path)
+   if _is_there(path):
+    log(f"warning: {path}: what the drill of this database left there cannot be removed")
 def _open_up(path: Path) -> None:
-    path.chmod(0o700)
-    for top, directories, _ in os.walk(path):
-        for directory in directories:
-            inner = Path(top, directory)
-            if not inner.is_symlink():
-                inner.chmod(0o700)
-
-
+ path.chmod(0o700)
+ for top, directories, _ in os.walk(path):
+  for directory in directories:
+   inner = Path(top, directory)
+   if not inner.is_symlink():
+    inner.chmod(0o700)
 def collect(results: Path) -> None:
-    requests, _ = requested(results)
-    shown_as = {database: slot for slot, database in slots(results).items()}
-    for base, database in requests.items():
-        name = f"{base}{RESULT_SUFFIX}"
-        folder = results / FOLDERS / shown_as.get(database, database)
-        if _is_there(results / name) or not _is_there(folder):
-            continue
-        values, warnings = _checked(folder, name)
-        if values:
-            _write(results, name, {"database": database, "base": base, **values}, warnings)
-
-
+ requests, _ = requested(results)
+ shown_as = {database: slot for slot, database in slots(results).items()}
+ for base, database in requests.items():
+  name = f"{base}{RESULT_SUFFIX}"
+  folder = results / FOLDERS / shown_as.get(database, database)
+  if _is_there(results / name) or not _is_there(folder):
+   continue
+  values, warnings = _checked(folder, name)
+  if values:
+   _write(results, name, {"database": database, "base": base, **values}, warnings)
 def _checked(folder: Path, name: str) -> tuple[dict[str, str], list[str]]:
-    try:
-        with Folder.open(folder) as opened:
-            content = opened.read(name)
-        if content is None:
-            return {}, []
-        found = parse(content.decode(errors="replace"), name)
-    except (VolumeError, ConfigError) as error:
-        problem = f"the result of its drill cannot be read: {error.problem.removeprefix(f'{folder}/')}"
-        return {"state": FAILED, "error": problem, "remedy": "run the drill again"}, []
-    state = found.text("state")
-    if state not in _REPORTED:
-        problem = f"its drill reported the unknown state {state[:20]!r}"
-        return {"state": FAILED, "error": problem, "remedy": "run the drill again"}, []
-    values = {"state": state}
-    for key in ("started", "finished", *NUMBERS):
-        if (number := found.number(key)) is not None:
-            values[key] = str(number)
-    values["amcheck"] = "yes" if found.text("amcheck") == "yes" else "no"
-    if _VERSION.fullmatch(version := found.text("server_version")):
-        values["server_version"] = version
-    for key in ("error", "remedy"):
-        if state != PROVED and (text := found.text(key)):
-            values[key] = text[:_LONGEST]
-    return values, [warning[:_LONGEST] for warning in found.warnings[:_MOST_WARNINGS]]
+ try:
+  with Folder.open(folder) as opened:
+   content = opened.read(name)
+  if content is None:
+   return {}, []
+  found = parse(content.decode(errors="replace"), name)
+ except (VolumeError, ConfigError) as error:
+  problem = f"the result of its drill cannot be read: {error.problem.removeprefix(f'{folder}/')}"
+  return {"state": FAILED, "error": problem, "remedy": "run the drill again"}, []
+ state = found.text("state")
+ if state not in _REPORTED:
+  problem = f"its drill reported the unknown state {state[:20]!r}"
+  return {"state": FAILED, "error": problem, "remedy": "run the drill again"}, []
+ values = {"state": state}
+ for key in ("started", "finished", *NUMBERS):
+  if (number := found.number(key)) is not None:
+   values[key] = str(number)
+ values["amcheck"] = "yes" if found.text("amcheck") == "yes" else "no"
+ if _VERSION.fullmatch(version := found.text("server_version")):
+  values["server_version"] = version
+ for key in ("error", "remedy"):
+  if state != PROVED and (text := found.text(key)):
+   values[key] = text[:_LONGEST]
+ return values, [warning[:_LONGEST] for warning in found.warnings[:_MOST_WARNINGS]]

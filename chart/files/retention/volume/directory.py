@@ -1,23 +1,17 @@
 # Comments are left out here; they are in retention/volume/directory.py of the project.
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-
 from retention.names import LOCK
 from retention.rule.backup import Scan
 from retention.volume import locks, scan
 from retention.volume.folder import Folder
-
-
 @dataclass(frozen=True, slots=True)
 class Directory:
-
-    folder: Folder
-    database: str
-    holder: str
-    lock_seconds: float
-
-    def scan(self) -> Scan:
-        return scan.scan(self.folder, self.database)
-
-    def locked(self, stop: locks.Stop | None = None) -> AbstractContextManager[None]:
-        return locks.locked(self.folder, LOCK, seconds=self.lock_seconds, holder=self.holder, stop=stop)
+ folder: Folder
+ database: str
+ holder: str
+ lock_seconds: float
+ def scan(self) -> Scan:
+  return scan.scan(self.folder, self.database)
+ def locked(self, stop: locks.Stop | None = None) -> AbstractContextManager[None]:
+  return locks.locked(self.folder, LOCK, seconds=self.lock_seconds, holder=self.holder, stop=stop)

@@ -1,0 +1,242 @@
+# Comments are left out here; they are in watch/memory.py of the project.
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+from retention.message import DRILLS, FAILED, OK, PROVED, WORST_FIRST, Line
+from retention.names import is_database
+from watch.objects import BACKUP, DRILL, RUNNING, SUCCEEDED, Run
+UNKNOWN = "unknown"
+RESULTS = (*reversed(WORST_FIRST), UNKNOWN)
+_MOST_WHY = 300
+_SCHEMA = 1
+_LARGEST = 10**24
+Key = tuple[datetime, str, bool]
+@dataclass(frozen=True, slots=True)
+class Configured:
+ databases: Mapping[str, Mapping[str, str]]
+ entries: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+ def entry_of(self, database: str) -> str:
+  entry, dot, _ = database.partition(".")
+  return entry if dot and entry in self.entries and is_database(database) else ""
+@dataclass(frozen=True, slots=True)
+class Record:
+ judged: Key
+ result: str
+ why: str
+ looked: Key | None = None
+ newest: datetime | None = None
+ numbers: Mapping[str, float] = field(default_factory=dict)
+ success: datetime | None = None
+ seen: datetime | None = None
+@dataclass(frozen=True, slots=True)
+class Drilled:
+ judged: Key
+ result: str
+ proved: datetime | None = None
+ restore_seconds: int | None = None
+@dataclass(frozen=True, slots=True)
+class Memory:
+ records: Mapping[str, Record] = field(default_factory=dict)
+ complete: Mapping[str, datetime] = field(default_factory=dict)
+ runs: Mapping[str, bool] = field(default_factory=dict)
+ sized: Key | None = None
+ volume: Mapping[str, float] = field(default_factory=dict)
+ drills: Mapping[str, Drilled] = field(default_factory=dict)
+ def found(self, cronjob: str, configured: Configured) -> list[str]:
+  since = self.complete.get(cronjob)
+  current = [
+   name
+   for name, record in self.records.items()
+   if (configured.entry_of(name) or name in configured.entries)
+   and (since is None or (record.seen is not None and record.seen >= since))
+  ]
+  with_databases = {configured.entry_of(name) for name in current}
+  unlisted = [name for name in configured.entries if name not in current and name not in with_databases]
+  return sorted([*current, *unlisted])
+def learn(
+ memory: Memory,
+ runs: Iterable[Run],
+ configured: Mapping[str, Configured],
+ drilled: Mapping[str, frozenset[str]] | None = None,
+) -> Memory:
+ drilled = drilled or {}
+ there = list(runs)
+ for run in there:
+  informed = run.message is not None or run.drills is not None
+  known = memory.runs.get(run.uid)
+  if run.state == RUNNING or run.finished is None or not (known is None or (informed and not known)):
+   continue
+  key = (run.finished, run.uid, informed)
+  if run.component == BACKUP and run.cronjob in configured:
+   memory = _learn_one(memory, run, key, configured[run.cronjob])
+  elif run.component == DRILL and run.cronjob in drilled:
+   memory = _learn_drill(memory, run, key, drilled[run.cronjob])
+ return _forget(memory, {run.uid for run in there}, configured)
+def _learn_one(memory: Memory, run: Run, key: Key, configured: Configured) -> Memory:
+ found = memory.found(run.cronjob, configured)
+ scope = {*configured.databases, *(name for name in found if name not in configured.entries)}
+ if run.databases is not None:
+  scope &= run.databases
+ lines = {line.database: line for line in (run.message.lines if run.message else ())}
+ names = {name for name in lines if _ours(name, configured)}
+ left = sorted(scope - names)
+ records = dict(memory.records)
+ for name in names:
+  records[name] = _by_line(records.get(name), key, lines[name])
+ unnamed = run.message.unnamed() if run.message else None
+ if unnamed == (0, OK):
+  left = [name for name in left if name in configured.databases]
+ certain = unnamed is not None and unnamed[0] == len(left)
+ for name in left:
+  if certain and unnamed is not None:
+   records[name] = _by_conclusion(records.get(name), key, unnamed[1], run)
+  else:
+   records[name] = _by_job(records.get(name), key, run)
+ complete = dict(memory.complete)
+ if (certain or unnamed == (0, OK)) and run.databases is None:
+  complete[run.cronjob] = max(key[0], complete.get(run.cronjob, key[0]))
+ sized, volume = memory.sized, memory.volume
+ if run.message is not None and run.message.volume and (sized is None or sized <= key):
+  sized, volume = key, run.message.volume
+ runs = {**memory.runs, run.uid: run.message is not None}
+ return replace(memory, records=records, complete=complete, runs=runs, sized=sized, volume=volume)
+def _learn_drill(memory: Memory, run: Run, key: Key, names: frozenset[str]) -> Memory:
+ drills = dict(memory.drills)
+ if run.drills is not None:
+  for one in run.drills.drills:
+   proved = (key[0], one.restore_seconds) if one.result == PROVED else None
+   drills[one.database] = _drill(drills.get(one.database), key, one.result, proved)
+ else:
+  result = UNKNOWN if run.state == SUCCEEDED else FAILED
+  for name in names if run.databases is None else names & run.databases:
+   drills[name] = _drill(drills.get(name), key, result, None)
+ return replace(memory, drills=drills, runs={**memory.runs, run.uid: run.drills is not None})
+def _drill(before: Drilled | None, key: Key, result: str, proved: tuple[datetime, int | None] | None) -> Drilled:
+ last = Drilled(key, result) if before is None else before
+ if last.judged <= key:
+  last = replace(last, judged=key, result=result)
+ if proved is not None and (last.proved is None or last.proved <= proved[0]):
+  last = replace(last, proved=proved[0], restore_seconds=proved[1])
+ return last
+def _ours(name: str, configured: Configured) -> bool:
+ return name in configured.databases or name in configured.entries or bool(configured.entry_of(name))
+def _by_line(before: Record | None, key: Key, line: Line) -> Record:
+ record = _judged(before, key, line.result, line.why)
+ looked = "kept" in line.numbers or line.newest is not None or line.result != FAILED
+ if looked and (record.looked is None or record.looked <= key):
+  record = replace(record, looked=key, newest=line.newest, numbers=_complete(line))
+ return _seen(record, key, success=line.result != FAILED)
+def _complete(line: Line) -> dict[str, float]:
+ numbers = {name: value for name, value in line.numbers.items() if name != "newest"}
+ if "kept" in numbers or line.result != FAILED:
+  numbers = {"bad": 0, "refused": int(line.result == "refused"), **numbers}
+ return {"pinned": 0, **numbers} if "kept" in numbers else numbers
+def _by_conclusion(before: Record | None, key: Key, result: str, run: Run) -> Record:
+ record = _judged(before, key, result, "its line had no room in the termination message")
+ if result == OK and run.started is not None and (record.looked is None or record.looked <= key):
+  record = replace(record, looked=key, newest=run.started, numbers={"bad": 0, "refused": 0})
+ return _seen(record, key, success=result != FAILED)
+def _by_job(before: Record | None, key: Key, run: Run) -> Record:
+ if run.message is not None:
+  return _judged(before, key, UNKNOWN, f"job/{run.job} does not say how it ended for it")
+ if run.state == SUCCEEDED:
+  record = _judged(before, key, UNKNOWN, f"job/{run.job} succeeded, and its pod is gone with what it had to say")
+  return _seen(record, key, success=True)
+ return _judged(before, key, FAILED, run.reason or f"job/{run.job} failed and left no message")
+def _judged(before: Record | None, key: Key, result: str, why: str) -> Record:
+ why = why[:_MOST_WHY]
+ if before is None:
+  return Record(key, result, why)
+ return before if before.judged > key else replace(before, judged=key, result=result, why=why)
+def _seen(record: Record, key: Key, *, success: bool) -> Record:
+ at = key[0]
+ ended_well = max(at, record.success or at) if success else record.success
+ return replace(record, success=ended_well, seen=max(at, record.seen or at))
+def _forget(memory: Memory, there: set[str], configured: Mapping[str, Configured]) -> Memory:
+ current = {name for cronjob, its in configured.items() for name in (*its.databases, *memory.found(cronjob, its))}
+ return Memory(
+  {name: record for name, record in memory.records.items() if name in current},
+  {cronjob: at for cronjob, at in memory.complete.items() if cronjob in configured},
+  {uid: informed for uid, informed in memory.runs.items() if uid in there},
+  memory.sized,
+  memory.volume,
+  {name: drilled for name, drilled in memory.drills.items() if name in current},
+ )
+def to_json(memory: Memory) -> str:
+ records = [
+  {
+   "database": name,
+   "judged": _key(record.judged),
+   "result": record.result,
+   "why": record.why,
+   "looked": None if record.looked is None else _key(record.looked),
+   "newest": _text(record.newest),
+   "numbers": dict(sorted(record.numbers.items())),
+   "success": _text(record.success),
+   "seen": _text(record.seen),
+  }
+  for name, record in sorted(memory.records.items())
+ ]
+ drills = {
+  name: [_key(drilled.judged), drilled.result, _text(drilled.proved), drilled.restore_seconds]
+  for name, drilled in sorted(memory.drills.items())
+ }
+ document = {
+  "schema": _SCHEMA,
+  "complete": {cronjob: _text(at) for cronjob, at in sorted(memory.complete.items())},
+  "runs": dict(sorted(memory.runs.items())),
+  "sized": None if memory.sized is None else _key(memory.sized),
+  "volume": dict(sorted(memory.volume.items())),
+  "records": records,
+  "drills": drills,
+ }
+ return json.dumps(document, ensure_ascii=False, allow_nan=False)
+def from_json(text: str) -> Memory:
+ try:
+  document = json.loads(text)
+  if document["schema"] != _SCHEMA:
+   return Memory()
+  records = {str(one["database"]): _record(one) for one in document["records"]}
+  complete = {str(cronjob): _moment(at) for cronjob, at in document["complete"].items()}
+  runs = {str(uid): bool(informed) for uid, informed in document["runs"].items()}
+  sized = None if document["sized"] is None else _read_key(document["sized"])
+  volume = _read_numbers(document["volume"])
+  drills = {str(name): _read_drill(one) for name, one in document["drills"].items()}
+ except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+  return Memory()
+ return Memory(records, complete, runs, sized, volume, drills)
+def _read_drill(one: Any) -> Drilled:
+ judged, result, proved, took = one
+ if result not in (*DRILLS, UNKNOWN) or not (took is None or type(took) is int):
+  raise ValueError(one)
+ return Drilled(_read_key(judged), result, None if proved is None else _moment(proved), took)
+def _record(one: Any) -> Record:
+ if one["result"] not in RESULTS:
+  raise ValueError(one["result"])
+ return Record(
+  _read_key(one["judged"]),
+  str(one["result"]),
+  str(one["why"]),
+  None if one["looked"] is None else _read_key(one["looked"]),
+  None if one["newest"] is None else _moment(one["newest"]),
+  _read_numbers(one["numbers"]),
+  None if one["success"] is None else _moment(one["success"]),
+  None if one["seen"] is None else _moment(one["seen"]),
+ )
+def _read_numbers(found: Any) -> dict[str, float]:
+ if any(isinstance(value, bool) or not isinstance(value, int | float) for value in found.values()):
+  raise TypeError("numbers")
+ if not all(-_LARGEST < value < _LARGEST for value in found.values()):
+  raise ValueError("numbers")
+ return {str(name): value for name, value in found.items()}
+def _key(key: Key) -> list[Any]:
+ return [_text(key[0]), key[1], key[2]]
+def _read_key(found: Any) -> Key:
+ at, uid, informed = found
+ return _moment(at), str(uid), bool(informed)
+def _text(moment: datetime | None) -> str | None:
+ return None if moment is None else moment.isoformat()
+def _moment(text: str) -> datetime:
+ return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,0 +1,65 @@
+# Comments are left out here; they are in watch/server.py of the project.
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socket import socket
+from socketserver import ThreadingMixIn
+from typing import Any
+_THREADS = 8
+_SECONDS = 10
+_HEADERS = {
+ "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+ "X-Content-Type-Options": "nosniff",
+ "Referrer-Policy": "no-referrer",
+ "Cache-Control": "no-store",
+}
+@dataclass(frozen=True, slots=True)
+class Document:
+ content: bytes
+ content_type: str
+Documents = Callable[[], Mapping[str, Document]]
+class _Handler(BaseHTTPRequestHandler):
+ server: "Server"
+ timeout = _SECONDS
+ server_version, sys_version = "cnpg-backup", ""
+ def do_GET(self) -> None:
+  self._answer(with_content=True)
+ def do_HEAD(self) -> None:
+  self._answer(with_content=False)
+ def _answer(self, *, with_content: bool) -> None:
+  found = self.server.documents().get(self.path.partition("?")[0])
+  if found is None:
+   self.send_error(HTTPStatus.NOT_FOUND)
+   return
+  self.send_response(HTTPStatus.OK)
+  self.send_header("Content-Type", found.content_type)
+  self.send_header("Content-Length", str(len(found.content)))
+  self.end_headers()
+  if with_content:
+   self.wfile.write(found.content)
+ def end_headers(self) -> None:
+  for name, value in _HEADERS.items():
+   self.send_header(name, value)
+  super().end_headers()
+ def log_message(self, format: str, *_: object) -> None:
+  pass
+class Server(ThreadingMixIn, HTTPServer):
+ daemon_threads = True
+ def __init__(self, address: tuple[str, int], documents: Documents) -> None:
+  super().__init__(address, _Handler)
+  self.documents = documents
+  self._free = threading.BoundedSemaphore(_THREADS)
+ def process_request(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+  if self._free.acquire(blocking=False):
+   super().process_request(request, client_address)
+  else:
+   self.shutdown_request(request)
+ def process_request_thread(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+  try:
+   super().process_request_thread(request, client_address)
+  finally:
+   self._free.release()
+ def handle_error(self, request: Any, client_address: Any) -> None:
+  pass

@@ -1,0 +1,44 @@
+# Comments are left out here; they are in watch/settings.py of the project.
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from retention.errors import ConfigError
+from watch.memory import Configured
+_REMEDY = "upgrade the release: the chart writes this file"
+@dataclass(frozen=True, slots=True)
+class Settings:
+ namespace: str
+ release: str
+ version: str
+ memory: str
+ configured: Mapping[str, Configured]
+ drilled: Mapping[str, frozenset[str]]
+ stale_after: Mapping[str, timedelta]
+ zone: str
+def read(text: str) -> Settings:
+ try:
+  document = json.loads(text)
+  configured, drilled, stale_after = {}, {}, {}
+  for name, cronjob in dict(document["cronjobs"]).items():
+   found = Configured(_databases(cronjob["databases"]), _databases(cronjob["entries"]))
+   if cronjob["component"] == "drill":
+    drilled[name] = frozenset({*found.databases, *found.entries})
+   else:
+    configured[name] = found
+    stale_after[name] = timedelta(seconds=int(cronjob["staleAfter"]))
+  return Settings(
+   str(document["namespace"]),
+   str(document["release"]),
+   str(document["version"]),
+   str(document["memory"]),
+   configured,
+   drilled,
+   stale_after,
+   str(document["timeZone"]),
+  )
+ except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+  raise ConfigError(f"watch.json is not valid: {type(error).__name__}: {error}", _REMEDY) from None
+def _databases(found: Any) -> dict[str, Mapping[str, str]]:
+ return {str(name): {str(key): str(value) for key, value in its.items()} for name, its in found.items()}

@@ -1,0 +1,147 @@
+# Comments are left out here; they are in watch/standing.py of the project.
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from retention.message import FAILED, OK, WARNING
+from retention.text import format_age
+from watch.memory import UNKNOWN, Configured, Drilled, Memory, Record
+from watch.objects import BACKUP, RUNNING, CronJob, Run
+from watch.schedule import Schedule, ScheduleError
+LATE = "late"
+_AHEAD = timedelta(minutes=5)
+@dataclass(frozen=True, slots=True)
+class Database:
+ name: str
+ cronjob: str
+ cluster: str
+ cluster_namespace: str
+ dbname: str
+ suspended: bool
+ state: str
+ why: str
+ record: Record | None
+ drilled: Drilled | None
+ next_run: datetime | None
+ stale_after: timedelta | None
+@dataclass(frozen=True, slots=True)
+class Work:
+ cronjob: str
+ component: str
+ result: str
+ active: int
+@dataclass(frozen=True, slots=True)
+class Standing:
+ databases: tuple[Database, ...]
+ work: tuple[Work, ...]
+ volume: Mapping[str, float] = field(default_factory=dict)
+ claim: str = ""
+def judge(
+ cronjobs: Sequence[CronJob],
+ runs: Sequence[Run],
+ memory: Memory,
+ configured: Mapping[str, Configured],
+ *,
+ now: datetime,
+ stale_after: Mapping[str, timedelta],
+ zones: Mapping[str, tzinfo],
+) -> Standing:
+ by_name = {cronjob.name: cronjob for cronjob in cronjobs}
+ databases = []
+ for cronjob, its in configured.items():
+  unseen = _unseen(by_name.get(cronjob), runs)
+  for name in {*its.databases, *memory.found(cronjob, its)}:
+   settings = its.databases.get(name) or its.entries.get(its.entry_of(name) or name) or {}
+   databases.append(
+    _database(
+     name,
+     by_name.get(cronjob),
+     cronjob,
+     settings,
+     memory.records.get(name),
+     memory.drills.get(name),
+     now,
+     stale_after.get(cronjob),
+     zones,
+     found=name not in its.databases,
+     unseen=unseen,
+    )
+   )
+ work = [_work(cronjob, runs) for cronjob in cronjobs]
+ backups = [cronjob for cronjob in cronjobs if cronjob.component == BACKUP and cronjob.name in configured]
+ claim = next((cronjob.claim for cronjob in backups), "")
+ return Standing(tuple(sorted(databases, key=lambda one: one.name)), tuple(work), memory.volume, claim)
+def _database(
+ name: str,
+ cronjob: CronJob | None,
+ cronjob_name: str,
+ settings: Mapping[str, str],
+ record: Record | None,
+ drilled: Drilled | None,
+ now: datetime,
+ stale_after: timedelta | None,
+ zones: Mapping[str, tzinfo],
+ *,
+ found: bool,
+ unseen: datetime | None,
+) -> Database:
+ suspended = cronjob is not None and cronjob.suspended
+ state, why = _state(record, now, None if suspended else stale_after)
+ if state in (OK, WARNING) and record is not None and unseen is not None and unseen > record.judged[0]:
+  state, why = UNKNOWN, f"its run of {unseen:%Y-%m-%d %H:%M}Z is gone, and nobody has seen how it ended"
+ if state in (OK, WARNING) and cronjob is None:
+  state, why = UNKNOWN, f"CronJob {cronjob_name} does not exist"
+ if state in (OK, WARNING) and drilled is not None and drilled.result == FAILED:
+  state, why = FAILED, "its last drill failed"
+ return Database(
+  name,
+  cronjob_name,
+  settings.get("cluster", ""),
+  settings.get("namespace", ""),
+  "" if found else settings.get("dbname", ""),
+  suspended,
+  state,
+  why,
+  record,
+  drilled,
+  None if cronjob is None or suspended else next_run(cronjob, now, zones),
+  stale_after,
+ )
+def _unseen(cronjob: CronJob | None, runs: Sequence[Run]) -> datetime | None:
+ if cronjob is None or cronjob.last_schedule is None:
+  return None
+ there = (run.started for run in runs if run.cronjob == cronjob.name)
+ if any(started is None or started >= cronjob.last_schedule for started in there):
+  return None
+ return cronjob.last_schedule
+def _state(record: Record | None, now: datetime, stale_after: timedelta | None) -> tuple[str, str]:
+ if record is None:
+  return UNKNOWN, "no run of it has been seen"
+ state, why = record.result, record.why
+ if state not in (OK, WARNING, UNKNOWN) or record.looked is None:
+  return state, why
+ newest = record.newest
+ if newest is None:
+  return (LATE, "it has no backup") if state != UNKNOWN else (state, why)
+ if stale_after is not None and now - newest > stale_after:
+  return LATE, f"its newest backup is {format_age(now - newest)} old"
+ if state == OK and newest > now + _AHEAD:
+  return (
+   WARNING,
+   f"its newest backup is dated {format_age(newest - now)} after now; check the clocks of the nodes",
+  )
+ return state, why
+def next_run(cronjob: CronJob, now: datetime, zones: Mapping[str, tzinfo]) -> datetime | None:
+ zone = UTC if cronjob.time_zone in ("Etc/UTC", "UTC") else zones.get(cronjob.time_zone)
+ if zone is None:
+  return None
+ try:
+  return Schedule.parse(cronjob.schedule).after(now, zone)
+ except ScheduleError:
+  return None
+def _work(cronjob: CronJob, runs: Sequence[Run]) -> Work:
+ own = [run for run in runs if run.cronjob == cronjob.name]
+ ended = [run for run in own if run.state != RUNNING]
+ return Work(cronjob.name, cronjob.component, ended[-1].state if ended else "", len(own) - len(ended))
+def worst_first(databases: Sequence[Database]) -> list[Database]:
+ order = (FAILED, LATE, "refused", UNKNOWN, WARNING, OK)
+ return sorted(databases, key=lambda one: (order.index(one.state), one.name))
