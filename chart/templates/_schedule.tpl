@@ -76,44 +76,6 @@ fires on either.
 {{- $gap -}}
 {{- end -}}
 
-{{/* The widest distance between two of `days`, sorted numbers of a `cycle` of so many that begins again. */}}
-{{- define "cnpg-backup.widestStep" -}}
-{{- $widest := add .cycle (first .days) | sub (last .days) | mul -1 -}}
-{{- $before := first .days -}}
-{{- range .days -}}
-  {{- $widest = max $widest (sub . $before) -}}
-  {{- $before = . -}}
-{{- end -}}
-{{- $widest -}}
-{{- end -}}
-
-{{/*
-An upper bound of the days between two runs, and at least one, by `days` of the month and of the `week`, and `months`. With days of both
-kinds, it fires on either; a day after the 28th is not in every month.
-*/}}
-{{- define "cnpg-backup.longestGap" -}}
-{{- $every := "^[*?](/1)?$" -}}
-{{- $gap := 0 -}}
-{{- if not (regexMatch $every .weekField) -}}
-  {{- $gap = include "cnpg-backup.widestStep" (dict "days" .week "cycle" 7) | int64 -}}
-{{- end -}}
-{{- if not (regexMatch $every .dayField) -}}
-  {{- $always := list -}}
-  {{- range .days -}}
-    {{- if le . 28 -}}
-      {{- $always = append $always . -}}
-    {{- end -}}
-  {{- end -}}
-  {{- $ofMonth := 62 -}}
-  {{- if $always -}}
-    {{- $ofMonth = include "cnpg-backup.widestStep" (dict "days" $always "cycle" 31) | int64 -}}
-  {{- end -}}
-  {{- $gap = ternary (min $gap $ofMonth) $ofMonth (gt $gap 0) -}}
-{{- end -}}
-{{- $months := include "cnpg-backup.widestStep" (dict "days" .months "cycle" 12) | int64 -}}
-{{- add (max $gap 1) (mul 31 (sub $months 1)) -}}
-{{- end -}}
-
 {{/*
 What is known of a schedule without a calendar, as JSON: `interval`, a lower bound of the seconds between two runs as if it fired on
 every day; `gap`, the same with its days; `longest`, an upper bound of it in whole days; `runs`, how many there are on a day;
@@ -167,6 +129,11 @@ not: slots that move under existing backups could cost one of them.
 {{- else if $possible -}}
   {{- $gap = include "cnpg-backup.dayGap" $days | int64 | mul 1440 -}}
 {{- end -}}
+{{- $longest := 1 -}}
+{{- if $possible -}}
+  {{- $longest = dict "fields" $fields "days" (index $all 2) "months" (index $all 3) "week" (index $all 4)
+      | toJson | fromJson | include "cnpg-backup.longestDayGap" | int64 -}}
+{{- end -}}
 {{- $minutePhase := sub (mod $first 60) 15 -}}
 {{- $phase := $minutePhase -}}
 {{- if gt $interval 120 -}}
@@ -175,7 +142,7 @@ not: slots that move under existing backups could cost one of them.
 {{- toJson (dict
   "interval" (mul 60 $interval)
   "gap" (mul 60 $gap)
-  "longest" (ternary (include "cnpg-backup.longestGap" (set $days "months" (index $all 3)) | int64 | mul 86400) 86400 $possible)
+  "longest" (mul 86400 $longest)
   "runs" (mul (len (index $all 0)) (len (index $all 1)))
   "minutePhase" (mul 60 (ternary $minutePhase -15 $possible))
   "phase" (mul 60 (ternary $phase -15 $possible))

@@ -57,7 +57,7 @@ too low. A day matches if either the day of the month or the weekday does, where
 {{- end -}}
 
 {{/* The most seconds between two due times of a schedule, given `root` and `schedule`: never too few. */}}
-{{- define "cnpg-backup.longestGap" -}}
+{{- define "cnpg-backup.longestWait" -}}
 {{- $fields := include "cnpg-backup.cron" .schedule | splitList " " -}}
 {{- $weekdays := list "sun" "mon" "tue" "wed" "thu" "fri" "sat" -}}
 {{- $months := list "jan" "feb" "mar" "apr" "may" "jun" "jul" "aug" "sep" "oct" "nov" "dec" -}}
@@ -91,7 +91,7 @@ slack; `failingFor`, longer than one failed run and shorter than two; `lookback`
 longer than `staleAfter`. The caller gives `root` and `schedule`, and `staleAfter` if values have one.
 */}}
 {{- define "cnpg-backup.thresholds" -}}
-{{- $gap := include "cnpg-backup.longestGap" . | int64 -}}
+{{- $gap := include "cnpg-backup.longestWait" . | int64 -}}
 {{- $late := int64 .root.Values.startingDeadlineSeconds -}}
 {{- $stale := add (div (add (mul 5 $gap) 1) 2) $late -}}
 {{- $given := .staleAfter | default .root.Values.monitoring.staleAfter -}}
