@@ -42,7 +42,7 @@ def test_a_failed_job_outlives_the_longest_time_to_the_next_run(cron: str, toler
 def test_every_cronjobs_jobs_have_it_and_the_first_runs_does_not() -> None:
     manifests = chart.render({"ttlSecondsAfterFinished": 7 * DAY})
     cronjobs = [one for one in manifests if one["kind"] == "CronJob"]
-    assert len(cronjobs) == 4
+    assert len(cronjobs) == 5
     for one in cronjobs:
         assert one["spec"]["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 7 * DAY, one["metadata"]["name"]
     (job,) = [one for one in manifests if one["kind"] == "Job"]

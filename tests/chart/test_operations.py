@@ -182,10 +182,14 @@ def test_options_of_a_restore_are_those_that_the_script_reads_and_the_documents_
         "RESTORE_ON_ERROR": "stop",
         "RESTORE_OWNER": "",
         "RESTORE_JOBS": "auto",
+        "RESTORE_UNDELETE": "",
+        "RESTORE_WHERE": "",
+        "RESTORE_KEY": "",
+        "RESTORE_SHOW": "0",
         "RESTORE_DRY_RUN": "no",
         "RESTORE_TERMINATION_LOG": "/dev/termination-log",
     }
-    script = "".join((ROOT / "scripts" / name).read_text() for name in ("restore.sh", "partial.sh"))
+    script = "".join((ROOT / "scripts" / name).read_text() for name in ("restore.sh", "partial.sh", "undelete.sh"))
     read = set(re.findall(r"\$\{(RESTORE_[A-Z_]+):?-", script))
     assert options.keys() - {"RESTORE_DATABASE", "RESTORE_BACKUP"} <= read
     guide = (ROOT / "docs" / "restore.md").read_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 from copy import deepcopy
@@ -35,10 +34,6 @@ def database(name: str, of: str) -> dict[str, Any]:
     return {**version, "metadata": {"name": name}, "spec": {"name": name, "owner": "app", "cluster": {"name": of}}}
 
 
-def served(running: ApiServer, kind: str) -> bool:
-    return not running.try_kubectl("get", kind).returncode
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
     with apiserver.running() as running:
@@ -47,8 +42,11 @@ def server() -> Iterator[ApiServer]:
         assert done.returncode == 1
         assert "does not know the clusters of CloudNativePG; check that its operator is installed" in done.stderr
         running.apply(CRD, DATABASES)
-        for kind in ("clusters", "databases"):
-            wait_until(f"{kind} are served", functools.partial(served, running, kind), 60)
+
+        def served() -> bool:
+            return not running.try_kubectl("get", "clusters,databases").returncode
+
+        wait_until("clusters and databases are served", served, 60)
         running.apply(
             cluster("authelia-postgresql-cnpg", currentPrimary="authelia-postgresql-cnpg-1"),
             cluster("shop"),

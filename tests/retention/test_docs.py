@@ -120,7 +120,7 @@ def test_every_field_of_metadata_and_of_status_json_is_in_architecture(world: Wo
     base = world.stage("app", T0)
     assert world.finish(T0 + HOUR).code == 0
     metadata = json.loads((world.folder("app") / f"{base}.json").read_text())
-    assert fields_of("Metadata of an archive: `<base>.json`") - {"adopted"} == set(metadata)
+    assert fields_of("Metadata of an archive: `<base>.json`") - {"adopted", "fetched"} == set(metadata)
     status = json.loads((world.root / "status.json").read_text())
     assert fields_of("State of all databases: `status.json`") == set(status["databases"]["app"])
     assert set(status) == {"schema", "updated", "volume", "databases"}

@@ -121,7 +121,12 @@ def fill(pod: OpenPod, server: Server, mine: str = "", database: str = "") -> st
 
 @pytest.fixture
 def filled(pod: OpenPod, server: Server) -> Iterator[str]:
-    name = fill(pod, server, "ALTER TABLE t ENABLE ROW LEVEL SECURITY; SELECT lo_from_bytea(4711, 'seen')")
+    name = fill(
+        pod,
+        server,
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY; SELECT lo_from_bytea(4711, 'seen');"
+        "CREATE TABLE for_all (a int); GRANT ALL ON for_all TO PUBLIC",
+    )
     yield name
     drop_owner(server, name)
 
@@ -135,6 +140,7 @@ def test_a_copy_is_read_in_full_and_cannot_be_changed_or_taken_for_the_original(
         stamp = pod.archives(filled)[0].name.removeprefix(f"{filled}-").removesuffix(".dump").replace("-", "_")
         assert pod.sql("SELECT current_database()") == f"{filled}_copy_{stamp}"
         assert pod.sql("SHOW cluster_name") == f"copy of {pod.archives(filled)[0].stem}"
+        assert "read-only transaction" in pod.execute("--psql", "-c", "INSERT INTO for_all VALUES (1)").stderr
         for wrong in ("DELETE FROM t", "CREATE TABLE u (a int)", "SET transaction_read_only = off; DELETE FROM t"):
             done = pod.execute("--psql", "-c", wrong)
             assert done.returncode != 0, wrong
