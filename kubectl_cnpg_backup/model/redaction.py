@@ -41,9 +41,12 @@ _ANNOTATIONS = (
     "batch.kubernetes.io/cronjob-scheduled-timestamp",
 )
 """Annotations whose values may stay."""
-_CONTAINERS = re.compile(r"(check|dump|retention|choose|restore|inspect|record|(hand-over|drill)-\d+)")
+_CONTAINERS = re.compile(r"(check|dump|retention|choose|restore|inspect|record|open|hand-over(-\d+)?|drill-\d+)")
 """The chart's own containers; all others were injected by something."""
-_VARIABLE = re.compile(r"(BACKUP|RESTORE|DRILL|PYTHON)[A-Z_]*|HOME|TZ")
+_VARIABLE = re.compile(r"(?!RESTORE_WHERE$)(BACKUP|RESTORE|DRILL|OPEN|PYTHON)[A-Z_]*|HOME|TZ")
+"""Their values may stay; a condition of SQL holds data."""
+_KEYS = re.compile(r"^(\S+: gone: ).*", re.MULTILINE)
+"""What `undelete --show` prints of rows, if somebody asked for it."""
 _CONTAINER_FIELDS = ("name", "image", "imagePullPolicy", "resources", "volumeMounts", "securityContext")
 _OWN_FIELDS = ("command", "args")
 _POD_FIELDS = (
@@ -66,7 +69,7 @@ def text(found: str) -> str:
     """Return a text without what looks like a secret."""
     for pattern, replacement in _SCRUB:
         found = pattern.sub(replacement, found)
-    return found
+    return _KEYS.sub(rf"\1{LEFT_OUT}", found)
 
 
 def scrubbed(value: Any) -> Any:

@@ -282,6 +282,20 @@ def test_every_container_and_every_setting_of_the_chart_is_known() -> None:
     assert redaction.config_map({"data": {"a.conf": lines}})["data"]["a.conf"] == lines
 
 
+def test_conditions_and_keys_of_rows_are_left_out() -> None:
+    """What `undelete` was given and, if somebody asked for it, has printed of rows."""
+    container = {"name": "restore", "env": [
+        {"name": "RESTORE_WHERE", "value": "mail = 'a@b'"}, {"name": "RESTORE_UNDELETE", "value": "t"},
+    ]}  # fmt: skip
+    (pod,) = [redaction.pod({"spec": {"containers": [container]}})]
+    assert "a@b" not in json.dumps(pod)
+    assert '"RESTORE_UNDELETE", "value": "t"' in json.dumps(pod)
+    said = "shop: 2 of them are gone from the table\nshop.x: gone: (a@b,2)\nshop: 2 rows copied back"
+    assert redaction.text(said).splitlines() == [
+        "shop: 2 of them are gone from the table", f"shop.x: gone: {redaction.LEFT_OUT}", "shop: 2 rows copied back",
+    ]  # fmt: skip
+
+
 def pod_spec(manifest: dict[str, Any]) -> dict[str, Any]:
     """The spec of an object's pods."""
     spec = manifest.get("spec") or {}
