@@ -170,6 +170,7 @@ container may see and change is therefore one line in the pod that has it. Of th
   "scripts" "/opt/cnpg-backup"
   "config" "/etc/cnpg-backup"
   "watch" "/opt/cnpg-backup"
+  "notify" "/etc/cnpg-backup-notify"
   "account" "/var/run/secrets/cnpg-backup"
   "credentials" "/etc/cnpg-backup-credentials"
   "run" "/run/cnpg-backup"
@@ -201,7 +202,7 @@ programs' ConfigMap, hashed once.
   configMap:
     name: {{ required "cnpg-backup.commonVolumes needs scripts" .scripts }}
     items:
-      # A key holds no slash, so the path has dots in it there.
+      {{- /* A key holds no slash, so the path has dots in it there. */}}
       {{- range .programs | default (include "cnpg-backup.programs" .root | fromJsonArray) }}
       - {key: {{ . | replace "/" "." }}, path: {{ . }}}
       {{- end }}

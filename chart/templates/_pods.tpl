@@ -25,7 +25,7 @@ supplementalGroups:
   - {{ int64 . }}
   {{- end }}
 {{- end }}
-# The default would change the owner of every file on the volume at each run.
+{{- /* The default would change the owner of every file on the volume at each run. */}}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
@@ -71,10 +71,10 @@ affinity:
 {{- else }}
 affinity:
   {{- if has "ReadWriteMany" .root.Values.persistence.accessModes }}
-  # Several nodes mount the volume at once: the load of several CronJobs is spread over them.
+  {{- /* Several nodes mount the volume at once: the load of several CronJobs is spread over them. */}}
   podAntiAffinity:
   {{- else }}
-  # A volume of mode ReadWriteOnce is attached to one node: a pod elsewhere waits until it is detached.
+  {{- /* A volume of mode ReadWriteOnce is attached to one node: a pod elsewhere waits until it is detached. */}}
   podAffinity:
   {{- end }}
     preferredDuringSchedulingIgnoredDuringExecution:
@@ -105,12 +105,12 @@ ttlSecondsAfterFinished: {{ int64 .Values.ttlSecondsAfterFinished }}
 {{/* When a Job of a program is at its end, and when its pod is replaced. */}}
 {{- define "cnpg-backup.podFailurePolicy" -}}
 rules:
-  # The exit codes of the programs: a database failed, the configuration is wrong, a safety rule refused.
+  {{- /* The exit codes of the programs: a database failed, the configuration is wrong, a safety rule refused. */}}
   - action: FailJob
     onExitCodes:
       operator: In
       values: [1, 2, 3]
-  # A drained or preempted pod is replaced, and does not count as a failure.
+  {{- /* A drained or preempted pod is replaced, and does not count as a failure. */}}
   - action: Ignore
     onPodConditions:
       - type: DisruptionTarget
