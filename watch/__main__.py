@@ -13,6 +13,7 @@ from watch.server import Server
 from watch.settings import read
 
 _ACCOUNT = Path("/var/run/secrets/cnpg-backup")
+_SECRETS = Path("/etc/cnpg-backup-notify")
 _PORT = 8080
 
 
@@ -29,7 +30,7 @@ def main() -> int:
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
     url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     account = Path(os.environ.get("WATCH_ACCOUNT", _ACCOUNT))
-    watcher = Watcher(settings, Api(url, account / "token", account / "ca.crt", settings.namespace))
+    watcher = Watcher(settings, Api(url, account / "token", account / "ca.crt", settings.namespace), secrets=_SECRETS)
     server = Server(("", int(os.environ.get("WATCH_PORT", _PORT))), watcher.documents)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     watcher.run(stop)

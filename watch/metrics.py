@@ -113,6 +113,18 @@ def render(standing: Standing, *, namespace: str, release: str, version: str, re
     return "\n".join(lines) + "\n"
 
 
+def notifications(sent: Mapping[tuple[str, str], int], *, namespace: str, release: str) -> str:
+    """Return the metric of what was sent, and whether it arrived: by target and outcome."""
+    if not sent:
+        return ""
+    name = f"{_PREFIX}notifications_total"
+    lines = [f"# HELP {name} Notifications since the watcher began.", f"# TYPE {name} counter"]
+    for (target, outcome), count in sorted(sent.items()):
+        labels = {"namespace": namespace, "release": release, "target": target, "outcome": outcome}
+        lines.append(f"{name}{{{_labels(labels)}}} {count}")
+    return "\n".join(lines) + "\n"
+
+
 def _databases(standing: Standing, common: Mapping[str, str]) -> list[str]:
     labelled = [(database, {**common, "database": database.name}) for database in standing.databases]
     info = [

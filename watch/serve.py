@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -12,12 +13,15 @@ from watch import metrics, status
 from watch.api import ApiError
 from watch.memory import Memory, from_json, learn, to_json
 from watch.objects import CronJob, Run, read_cronjobs, read_runs
+from watch.ping import ping_for, url_of
+from watch.sender import SendError, read_url, send
 from watch.server import Document
 from watch.settings import Settings
 from watch.standing import Standing, judge
 
 _PERIOD = timedelta(seconds=30)
 _KEY = "memory.json"
+_PING = "healthchecks"
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -48,13 +52,17 @@ class Watcher:
         settings: What is watched.
         api: The API server.
         clock: What tells the time, UTC.
+        secrets: The folder with the URLs of those who are notified.
     """
 
     settings: Settings
     api: Cluster
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    secrets: Path = Path("/nonexistent")
     _memory: Memory | None = None
     _saved: str = ""
+    _pinged: tuple[datetime, bool] | None = None
+    _sent: dict[tuple[str, str], int] = field(default_factory=dict)
     # One value, since another thread reads it.
     _seen: "_Seen" = field(default_factory=lambda: _Seen([], [], Memory(), None))
 
@@ -81,6 +89,28 @@ class Watcher:
             self.api.write_config_map(its.memory, {_KEY: text})
             self._saved = text
 
+    def ping(self, now: datetime) -> None:
+        """Send the sign of life, if one is wanted and due: at once when it turns bad or well, else once a period."""
+        its = self.settings
+        if its.ping_every is None:
+            return
+        title = f"cnpg-backup {its.namespace}/{its.release}"
+        late = status.out_of_date(self._seen.at, now, _PERIOD)
+        found = ping_for(self.standing(now).databases, out_of_date=late, title=title)
+        if found is None:
+            return
+        if self._pinged is not None:
+            at, failed = self._pinged
+            if failed == found.failed and now - at < its.ping_every:
+                return
+        try:
+            send(url_of(read_url(self.secrets / _PING), failed=found.failed), found.body)
+            outcome, self._pinged = "ok", (now, found.failed)
+        except SendError as error:
+            outcome = "failed"
+            print(f"{_PING} was not notified: {error}", file=sys.stderr, flush=True)
+        self._sent[_PING, outcome] = self._sent.get((_PING, outcome), 0) + 1
+
     def _list(self, group: str, kind: str, selector: str) -> list[Mapping[str, object]]:
         return [item for item in self.api.list(group, kind, selector) if isinstance(item, Mapping)]
 
@@ -104,6 +134,7 @@ class Watcher:
         at = self._seen.at
         standing = self.standing(now)
         text = metrics.render(standing, namespace=its.namespace, release=its.release, version=its.version, read=at)
+        text += metrics.notifications(dict(self._sent), namespace=its.namespace, release=its.release)
         found = status.document(
             standing, namespace=its.namespace, release=its.release, read=at, now=now, period=_PERIOD
         )
@@ -121,6 +152,7 @@ class Watcher:
                 self.step(self.clock())
             except ApiError as error:
                 print(f"the API server could not be read: {error}", file=sys.stderr, flush=True)
+            self.ping(self.clock())
             stop.wait(_PERIOD.total_seconds())
 
 

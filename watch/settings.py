@@ -25,6 +25,7 @@ class Settings:
         drilled: The databases and entries that each CronJob of drills restores, by its name.
         stale_after: By CronJob, from which age a newest backup is too old.
         zone: The name of the time zone of the schedules.
+        ping_every: How often a sign of life is sent; None for never.
     """
 
     namespace: str
@@ -35,6 +36,7 @@ class Settings:
     drilled: Mapping[str, frozenset[str]]
     stale_after: Mapping[str, timedelta]
     zone: str
+    ping_every: timedelta | None = None
 
 
 def read(text: str) -> Settings:
@@ -43,7 +45,8 @@ def read(text: str) -> Settings:
     Args:
         text: `watch.json`: `namespace`, `release`, `version`, `memory`, `timeZone`, and `cronjobs`, by name with
             `component`, `databases` and `entries`, and for those that back up `staleAfter` in seconds. `databases` and
-            `entries` are by name, each with `cluster`, `namespace` and `dbname`.
+            `entries` are by name, each with `cluster`, `namespace` and `dbname`. `pingEvery` is in seconds, if it is
+            there.
 
     Raises:
         ConfigError: When it is not valid.
@@ -67,6 +70,7 @@ def read(text: str) -> Settings:
             drilled,
             stale_after,
             str(document["timeZone"]),
+            timedelta(seconds=int(document["pingEvery"])) if document.get("pingEvery") else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"watch.json is not valid: {type(error).__name__}: {error}", _REMEDY) from None

@@ -123,7 +123,7 @@ egress: []
 {{- end -}}
 
 {{- define "cnpg-backup.networkPolicy.watch" -}}
-# The watcher answers, and reads the API server. It reaches no database.
+# The watcher answers, reads the API server, and notifies whom values name. It reaches no database.
 podSelector:
   matchLabels:
     {{- include "cnpg-backup.watchSelector" . | nindent 4 }}
@@ -148,4 +148,7 @@ egress:
     to:
       {{- toYaml . | nindent 6 }}
     {{- end }}
+  {{- with .Values.notify.egress }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}

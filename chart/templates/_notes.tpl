@@ -7,6 +7,11 @@
 {{- if not .Values.networkPolicy.enabled -}}
   {{- $warnings = append $warnings "There is no NetworkPolicy: the pods can reach everything." -}}
 {{- end -}}
+{{- if and .Values.networkPolicy.enabled .Values.notify.healthchecks.secret.name (not .Values.notify.egress) -}}
+  {{- $warnings = append $warnings (cat
+    "notify.egress is empty: the NetworkPolicy of the watcher lets it reach only the ports of the API server,"
+    "so the sign of life arrives only if its URL has one of them and `monitoring.apiServer.peers` is empty.") -}}
+{{- end -}}
 {{- $warnings = concat $warnings (include "cnpg-backup.accessWarnings" . | fromJsonArray) -}}
 {{- $warnings = concat $warnings (include "cnpg-backup.volumeWarnings" . | fromJsonArray) -}}
 {{- $warnings = concat $warnings (include "cnpg-backup.secretWarnings" . | fromJsonArray) -}}

@@ -25,7 +25,12 @@ The watcher: one small pod that reads the release's CronJobs, Jobs and pods, and
 
 {{/* Whether there is a watcher; empty if not. */}}
 {{- define "cnpg-backup.watched" -}}
-{{- include "cnpg-backup.monitoringWants" (dict "root" . "enabled" .Values.monitoring.enabled) -}}
+{{- $enabled := .Values.monitoring.enabled -}}
+{{- /* Who is to be notified needs somebody who does it. */ -}}
+{{- if and (eq (toString $enabled) "auto") .Values.notify.healthchecks.secret.name -}}
+  {{- $enabled = true -}}
+{{- end -}}
+{{- include "cnpg-backup.monitoringWants" (dict "root" . "enabled" $enabled) -}}
 {{- end -}}
 
 {{/* The label by which its pod is selected. Two releases of a parent chart have one instance, but two names. */}}
@@ -67,7 +72,9 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
     {{- $_ := set $cronJobs .drill (merge (dict "component" "drill") (include "cnpg-backup.watchDatabases" . | fromJson)) -}}
   {{- end -}}
 {{- end -}}
+{{- $ping := ternary (int64 .Values.notify.healthchecks.every) 0 (empty .Values.notify.healthchecks.secret.name | not) -}}
 {{- toJson (dict
+  "pingEvery" $ping
   "namespace" .Release.Namespace
   "release" (include "cnpg-backup.fullname" .)
   "version" .Chart.Version
@@ -83,6 +90,24 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
   {{- $_ := set (get $found $kind) .name (dict "cluster" .cluster "namespace" .namespace "dbname" .database) -}}
 {{- end -}}
 {{- toJson $found -}}
+{{- end -}}
+
+{{/* The volume of the URLs of those who are notified, which are credentials; nothing if there are none. */}}
+{{- define "cnpg-backup.notifyVolume" -}}
+{{- with .Values.notify.healthchecks.secret -}}
+{{- if .name -}}
+- name: notify
+  projected:
+    sources:
+      - secret:
+          name: {{ .name | toYaml }}
+          # Without it the watcher still gives metrics, and says what is missing.
+          optional: true
+          items:
+            - key: {{ .key | toYaml }}
+              path: healthchecks
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Data of its ConfigMap. */}}

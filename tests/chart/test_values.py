@@ -185,6 +185,9 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
     if path[0] == "monitoring" and path != ("monitoring", "enabled"):
         before = {"monitoring": {"enabled": True}} if path[-1] == "enabled" else WATCHED
         plain = chart.render_text(before, api_versions=KYVERNO)
+    if path[0] == "notify" and path[-1] != "name":
+        before = {**WATCHED, "notify": {"healthchecks": {"secret": {"name": "check"}}}}
+        plain = chart.render_text(before, api_versions=KYVERNO)
     text = chart.render_text(chart.merge(before, nested(path, value)), api_versions=KYVERNO)
     assert text != plain, f"no template reads {'.'.join(path)}"
 

@@ -66,7 +66,7 @@ def label_selectors(tree: Any) -> list[dict[str, Any]]:
 
 
 def test_watcher_mounts_its_programs_and_its_token_and_nothing_else(ci_file: Path) -> None:
-    manifests = watched(ci_file)
+    manifests = watched(ci_file, notify={"healthchecks": {"secret": {"name": ""}}})
     spec = watcher_of(manifests)["spec"]["template"]["spec"]
     assert {volume["name"]: set(volume) - {"name"} for volume in spec["volumes"]} == {
         "watch": {"projected"},
@@ -216,6 +216,21 @@ def test_there_is_a_watcher_where_prometheus_operator_is_and_not_elsewhere() -> 
     assert not of_kind(plain, "PodMonitor"), "the API server would not know this kind"
 
 
+def test_sign_of_life_mounts_one_key_of_one_secret_and_opens_nothing_but_what_values_say() -> None:
+    rule = {"to": [{"ipBlock": {"cidr": "192.0.2.8/32"}}], "ports": [{"port": 8443}]}
+    notify = {"healthchecks": {"secret": {"name": "check", "key": "ping"}, "every": 600}, "egress": [rule]}
+    manifests = chart.render({"notify": notify})
+    (volume,) = (one for one in watcher_of(manifests)["spec"]["template"]["spec"]["volumes"] if one["name"] == "notify")
+    items = [{"key": "ping", "path": "healthchecks"}]
+    assert volume["projected"]["sources"] == [{"secret": {"name": "check", "optional": True, "items": items}}]
+    assert settings_of(manifests).ping_every.total_seconds() == 600
+    for policy in of_kind(manifests, "NetworkPolicy"):
+        assert (rule in policy["spec"]["egress"]) == policy["metadata"]["name"].endswith("-status"), title(policy)
+    for owner, _, spec in pod_specs(manifests):
+        assert ("notify" in str(spec["volumes"])) == owner.startswith("Deployment "), owner
+    assert settings_of(watched()).ping_every is None
+
+
 def test_every_object_of_the_watcher_is_gone_without_it() -> None:
     assert not [title(one) for one in chart.render() if one["metadata"]["name"].startswith("cnpg-backup-status")]
 
@@ -285,6 +300,6 @@ def test_metrics_and_alerts_on_the_monitoring_page_are_all_that_there_are() -> N
     source = (ROOT / "watch" / "metrics.py").read_text()
     named = set(re.findall(r'(?:_family\(\s*|_Metric\(\s*)"(\w+)"', source))
     named |= set(re.findall(r'^    \("(volume_\w+)"', source, re.MULTILINE))
-    assert listed == named
+    assert listed == named | {"notifications_total"}
     alerts = set(re.findall(r"\]\(runbooks/(\w+)\.md\)", text))
     assert alerts == {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}

@@ -35,7 +35,7 @@ def parse(text: str) -> Samples:
             assert family not in seen, f"{family} comes twice"
             seen.add(family)
         elif line.startswith("# TYPE "):
-            assert line == f"# TYPE {family} gauge"
+            assert line == f"# TYPE {family} {'counter' if family.endswith('_total') else 'gauge'}"
         else:
             match = SAMPLE.fullmatch(line)
             assert match, line
