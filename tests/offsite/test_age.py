@@ -208,7 +208,7 @@ def test_no_changed_byte_is_ever_read_as_sound(size: int) -> None:
     places = [*range(header + 32), *(chance.randrange(len(whole)) for _ in range(100)), len(whole) - 1]
     for place in places:
         if place < len(whole):
-            for bit in range(8):
+            for bit in chance.sample(range(8), 2):
                 changed = bytearray(whole)
                 changed[place] ^= 1 << bit
                 _assert_refused(bytes(changed), identity, content, f"bit {bit} of byte {place}")
@@ -253,7 +253,7 @@ def _assert_refused(changed: bytes, identity: Identity, content: bytes, what: st
         pytest.fail(f"{what}: read as sound")
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_any_header_whatsoever_is_an_error_in_one_line_or_the_content(seed: int) -> None:
     chance, identity = random.Random(seed), new_identity()
     whole = encrypt(b"dump", [identity.recipient, new_identity().recipient])
