@@ -321,6 +321,27 @@ def test_an_upload_that_succeeds_without_arriving_does_not_count(
     assert not world.leftovers("app")
 
 
+@pytest.mark.parametrize(("verify", "words"), [("etag", "has the MD5"), ("readback", "reads back as")])
+def test_an_object_that_changes_on_its_way_does_not_count(
+    world: World, verify: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Rclone.upload
+    publish_days(world, "app", 1)
+    world.configure(verify=verify)
+
+    def upload(self: Rclone, path: str, pieces: Iterable[bytes], size: int, parts: Parts, **options: Any) -> None:
+        content = bytearray(b"".join(map(bytes, pieces)))
+        content[size // 2] ^= 1 if path.endswith(".dump.age") else 0
+        real(self, path, [bytes(content)], size, parts, **options)
+
+    monkeypatch.setattr(Rclone, "upload", upload)
+    ran = world.copy()
+    assert ran.code == ExitCode.FAILED
+    assert words in ran.out
+    assert not world.copied("app")
+    assert not world.leftovers("app")
+
+
 def test_an_upload_that_ends_early_leaves_no_object(any_world: World) -> None:
     remote = remote_of(any_world)
 
