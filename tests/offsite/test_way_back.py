@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from retention.names import Kind, file_name
 from tests.lab import tools
 from tests.lab.data import authelia, fingerprint
 from tests.lab.postgres import Server
-from tests.offsite.world import CLUSTER, NOW, World, publish_days
+from tests.offsite.world import CLUSTER, NOW, World, publish_days, sum_of
 from tests.retention.world import DAY, HOUR, retention
 
 DATABASES = ("authelia", "paperless", "zoo")
@@ -80,6 +81,9 @@ def test_all_databases_are_back_from_the_destination_and_the_key(any_world: Worl
     for name in DATABASES:
         folder = new / name
         assert (folder / f"{name}-20260130-230000.globals.sql").read_text() == "CREATE ROLE app;\n"
+        metadata = json.loads((folder / f"{name}-20260130-230000.json").read_text())
+        assert set(metadata.pop("fetched")) == {"at", "from", "uploaded"}
+        assert metadata["sha256"] == sum_of((folder / f"{name}-20260130-230000.dump").read_bytes())
         assert folder.stat().st_mode & 0o777 == 0o700
         assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
         restored(server, name, folder / f"{name}-20260130-230000.dump")
