@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from offsite.age import probe
-from offsite.remote.errors import CarrierError, DeniedError, MissingError, RemoteError
+from offsite.remote.errors import CarrierError, MissingError, RemoteError
 from offsite.remote.rclone import Rclone
 from offsite.rule import names, plan
 from offsite.rule.copies import Copies, Copy, Entry, sort_out
@@ -279,13 +279,18 @@ class _Work:
         older_than = "0s" if self._alone else "24h"
         try:
             self._remote.abort_pending(f"{self._place}/{self._database}-", older_than)
-        except (DeniedError, MissingError) as error:
+        except CarrierError:
+            raise
+        except RemoteError as error:
+            # Tidying up must not keep a backup from being copied.
             self._outcome.warnings.append(error.problem)
 
     def _remove(self, name: str) -> None:
         try:
             self._remote.delete(f"{self._place}/{name}")
-        except DeniedError as error:
+        except CarrierError:
+            raise
+        except RemoteError as error:
             self._outcome.warnings.append(f"{name} is left over and cannot be removed: {error.problem}")
             return
         del self._entries[name]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from offsite.age import Recipient
-from offsite.remote.errors import CarrierError, RemoteError
+from offsite.remote.errors import RemoteError
 from offsite.remote.rclone import Object, Rclone
 from offsite.rule import names
 from offsite.rule.marker import AGE, ETAG, NONE, READBACK, Marker, Stored, format_marker
@@ -139,12 +139,12 @@ class Upload:
         )
 
     def remove(self, backup: Backup) -> None:
-        """Delete what a failed attempt has left, as far as that is possible."""
-        for part in names.CONTENT:
-            name = names.object_name(backup.base, self._attempt, part, encrypted=bool(self._settings.recipients))
+        """Delete what a failed attempt has left, if possible; the marker first, so that none is left alone."""
+        encrypted = bool(self._settings.recipients)
+        for part in (Part.MARKER, *names.CONTENT):
+            name = names.object_name(backup.base, self._attempt, part, encrypted=encrypted and part is not Part.MARKER)
             try:
                 self._remote.delete(f"{self._place}/{name}")
-            except CarrierError:
-                return
             except RemoteError:
-                continue
+                # The next run looks again.
+                return

@@ -284,6 +284,43 @@ def _end_amid(store: Store) -> None:
     store.program.end()
 
 
+def test_a_store_that_cannot_tidy_up_gets_its_copies_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_days(world, "app", 2)
+    assert world.copy().code == ExitCode.DONE
+    next(path for name, path in world.objects("app").items() if name.endswith("offsite.json")).unlink()
+
+    def refuse(*_: object) -> bool:
+        raise RemoteError("ending interrupted uploads: the destination has a fault")
+
+    monkeypatch.setattr(Rclone, "abort_pending", refuse)
+    monkeypatch.setattr(Rclone, "delete", refuse)
+    ran = world.copy()
+    assert ran.code == ExitCode.DONE
+    assert "the destination has a fault" in ran.out
+    assert len(world.copied("app")) == 2
+
+
+def test_a_marker_that_cannot_be_read_back_is_never_left_without_its_objects(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_days(world, "app", 1)
+    real = Rclone.read
+
+    def read(self: Rclone, path: str, most: int) -> bytes:
+        if path.endswith(".offsite.json"):
+            raise RemoteError(f"reading {path}: the destination has a fault")
+        return real(self, path, most)
+
+    monkeypatch.setattr(Rclone, "read", read)
+    assert world.copy().code == ExitCode.FAILED
+    assert not world.objects("app")
+    monkeypatch.undo()
+    assert world.copy().code == ExitCode.DONE
+    assert len(world.copied("app")) == 1
+
+
 # What rclone does without a word.
 
 
