@@ -1,4 +1,4 @@
-// age: reads and writes what offsite/age.py writes and reads. The published test vectors of the format come with it.
+// age: reads and writes what offsite/age/ writes and reads. The published test vectors of the format come with it.
 module tools/age
 
 go 1.26.0
