@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/__main__.py of the project.
+# Without comments: they are in the project's file of this name.
 import gc
 import os
 from retention.cli.main import main

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/message.py of the project.
+# Without comments: they are in the project's file of this name.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/text.py of the project.
+# Without comments: they are in the project's file of this name.
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta

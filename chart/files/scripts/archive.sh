@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/archive.sh of the project.
+# Without comments: they are in the project's file of this name.
 read_whole() {
   rows=
   if [ "${2-}" = true ] && count_rows "$1"; then return; fi

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/careful.sh of the project.
+# Without comments: they are in the project's file of this name.
 split_for_care() {
   awk -v to="$1." '
     BEGIN { for (n = 1; n <= 3; n++) printf "" >(to n) }

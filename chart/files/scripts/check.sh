@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/check.sh of the project.
+# Without comments: they are in the project's file of this name.
 check_readable() {
   compression=0 partial=/dev/null
   pg_dump_once --section=pre-data --no-sync || fail_with_stderr "pg_dump failed"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/drill-restore.sh of the project.
+# Without comments: they are in the project's file of this name.
 set_places() {
   read_request "$1"
   database=$req_database archive=$DRILL_SCRATCH/archives/$req_base.dump

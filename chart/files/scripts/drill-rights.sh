@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/drill-rights.sh of the project.
+# Without comments: they are in the project's file of this name.
 restorer=cnpg_backup_drill
 reader=postgres
 

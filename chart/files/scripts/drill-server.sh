@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/drill-server.sh of the project.
+# Without comments: they are in the project's file of this name.
 server=''
 server_settings='' server_logins='' server_address='' server_port=5432
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/dump-remedies.sh of the project.
+# Without comments: they are in the project's file of this name.
 remedy_for() {
   case $1 in
     *"row-level security"*) echo "let the backup role see all rows: ALTER ROLE ... BYPASSRLS, or use the tables' owner" ;;

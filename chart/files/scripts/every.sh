@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/every.sh of the project.
+# Without comments: they are in the project's file of this name.
 directory_of() {
   directory=$1.$2
   case $2 in

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/extensions.sh of the project.
+# Without comments: they are in the project's file of this name.
 read_extensions() {
   : >"$BACKUP_RUN/extension-schemas"
   [ -s "$BACKUP_RUN/extensions" ] || return 0

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/forbidden.sh of the project.
+# Without comments: they are in the project's file of this name.
 find_forbidden() {
   [ "$superuser" = f ] || return 0
   awk -v major="$major" "$forbidden_kinds" "$1" >>"$BACKUP_RUN/obstacles"

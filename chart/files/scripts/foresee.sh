@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/foresee.sh of the project.
+# Without comments: they are in the project's file of this name.
 foresee() {
   run psql -XAtqw -v ON_ERROR_STOP=1 -c "$preamble" -c "SET statement_timeout = '10s'" -f "${0%/*}/foresee.sql" >"$facts" || {
     log "$database" "whether its functions need a search_path is not known: $(first_error)"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/in-place.sh of the project.
+# Without comments: they are in the project's file of this name.
 set_aside_plan() { printf '(%s) plan' "$(cat "${0%/*}/set-aside.sql")"; }
 
 check_obstacles() {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/locks.sh of the project.
+# Without comments: they are in the project's file of this name.
 lock_settings="current_setting('max_locks_per_transaction'),
   current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint
     + coalesce(current_setting('autovacuum_worker_slots', true), current_setting('autovacuum_max_workers'))::bigint

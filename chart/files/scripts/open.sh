@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/open.sh of the project.
+# Without comments: they are in the project's file of this name.
 set -eu
 umask 077
 LC_ALL=C

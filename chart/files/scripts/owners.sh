@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/owners.sh of the project.
+# Without comments: they are in the project's file of this name.
 look_at_owners() {
   [ "$superuser" = t ] || return 0
   special_objects

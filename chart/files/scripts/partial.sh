@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/partial.sh of the project.
+# Without comments: they are in the project's file of this name.
 incomplete='' careful='' replace_rows='' path=''
 
 read_partial_options() {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/probe.sh of the project.
+# Without comments: they are in the project's file of this name.
 probe_folder() {
   probe=$1/$2
   for file in "$probe" "$probe.renamed"; do

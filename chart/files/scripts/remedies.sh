@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/remedies.sh of the project.
+# Without comments: they are in the project's file of this name.
 remedy_in_source() {
   case $1 in
     *" violates check constraint "*)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/rows.sh of the project.
+# Without comments: they are in the project's file of this name.
 rows_of_extensions() {
   awk '
     { rest = $0; sub(/^[0-9]+; [0-9]+ [0-9]+ /, "", rest) }

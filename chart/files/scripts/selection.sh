@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/selection.sh of the project.
+# Without comments: they are in the project's file of this name.
 name_reader='
   function quote(text) {
     gsub(/"/, "\"\"", text)

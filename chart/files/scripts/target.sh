@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/target.sh of the project.
+# Without comments: they are in the project's file of this name.
 look_at_target() {
   exists='' owner='' owns='' relations=0 target_tables='' accepts=t
   if ! IFS=$separator read -r owner owns accepts limit <"$BACKUP_RUN/server.target"; then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/undelete.sh of the project.
+# Without comments: they are in the project's file of this name.
 undelete() {
   where=${RESTORE_WHERE:-} show=${RESTORE_SHOW:-0}
   is_number "$show" || usage "RESTORE_SHOW='$show' is not a whole number"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/views.sh of the project.
+# Without comments: they are in the project's file of this name.
 find_own_views() {
   printf '' >"$facts" || return 1
   [ -s "$1" ] || return 0

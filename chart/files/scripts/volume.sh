@@ -1,5 +1,5 @@
 #!/bin/sh
-# Comments are left out here; they are in scripts/volume.sh of the project.
+# Without comments: they are in the project's file of this name.
 plain_or_free() {
   [ ! -L "$1" ] || return 1
   [ ! -e "$1" ] || { [ -f "$1" ] && [ "$(stat -c %h "$1")" = 1 ]; }

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/__main__.py of the project.
+# Without comments: they are in the project's file of this name.
 import os
 import signal
 import sys
@@ -10,6 +10,7 @@ from watch.serve import Watcher
 from watch.server import Server
 from watch.settings import read
 _ACCOUNT = Path("/var/run/secrets/cnpg-backup")
+_SECRETS = Path("/etc/cnpg-backup-notify")
 _PORT = 8080
 def main() -> int:
  stop = threading.Event()
@@ -23,7 +24,7 @@ def main() -> int:
  host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
  url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
  account = Path(os.environ.get("WATCH_ACCOUNT", _ACCOUNT))
- watcher = Watcher(settings, Api(url, account / "token", account / "ca.crt", settings.namespace))
+ watcher = Watcher(settings, Api(url, account / "token", account / "ca.crt", settings.namespace), secrets=_SECRETS)
  server = Server(("", int(os.environ.get("WATCH_PORT", _PORT))), watcher.documents)
  threading.Thread(target=server.serve_forever, daemon=True).start()
  watcher.run(stop)

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/api.py of the project.
+# Without comments: they are in the project's file of this name.
 import http.client
 import json
 import ssl
@@ -39,6 +39,7 @@ class Api:
    if body is not None:
     headers["Content-Type"] = _MERGE
    context = ssl.create_default_context(cafile=None if self.authority is None else str(self.authority))
+   context.verify_flags &= ~ssl.VERIFY_X509_STRICT
    connection = http.client.HTTPSConnection(host, timeout=_SECONDS, context=context)
    try:
     connection.request(method, path, body, headers)

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/memory.py of the project.
+# Without comments: they are in the project's file of this name.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

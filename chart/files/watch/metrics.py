@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/metrics.py of the project.
+# Without comments: they are in the project's file of this name.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -85,6 +85,15 @@ def render(standing: Standing, *, namespace: str, release: str, version: str, re
  of_volume = {**common, "claim": standing.claim}
  for name, text, key in _OF_VOLUME:
   lines += _family(name, text, [(of_volume, standing.volume[key])] if key in standing.volume else [])
+ return "\n".join(lines) + "\n"
+def notifications(sent: Mapping[tuple[str, str], int], *, namespace: str, release: str) -> str:
+ if not sent:
+  return ""
+ name = f"{_PREFIX}notifications_total"
+ lines = [f"# HELP {name} Notifications since the watcher began.", f"# TYPE {name} counter"]
+ for (target, outcome), count in sorted(sent.items()):
+  labels = {"namespace": namespace, "release": release, "target": target, "outcome": outcome}
+  lines.append(f"{name}{{{_labels(labels)}}} {count}")
  return "\n".join(lines) + "\n"
 def _databases(standing: Standing, common: Mapping[str, str]) -> list[str]:
  labelled = [(database, {**common, "database": database.name}) for database in standing.databases]

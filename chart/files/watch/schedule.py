@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/schedule.py of the project.
+# Without comments: they are in the project's file of this name.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo

@@ -1,20 +1,24 @@
-# Comments are left out here; they are in watch/serve.py of the project.
+# Without comments: they are in the project's file of this name.
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from watch import metrics, status
 from watch.api import ApiError
 from watch.memory import Memory, from_json, learn, to_json
 from watch.objects import CronJob, Run, read_cronjobs, read_runs
+from watch.ping import ping_for, url_of
+from watch.sender import SendError, read_url, send
 from watch.server import Document
 from watch.settings import Settings
 from watch.standing import Standing, judge
 _PERIOD = timedelta(seconds=30)
 _KEY = "memory.json"
+_PING = "healthchecks"
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 class Cluster(Protocol):
@@ -32,8 +36,11 @@ class Watcher:
  settings: Settings
  api: Cluster
  clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+ secrets: Path = Path("/nonexistent")
  _memory: Memory | None = None
  _saved: str = ""
+ _pinged: tuple[datetime, bool] | None = None
+ _sent: dict[tuple[str, str], int] = field(default_factory=dict)
  _seen: "_Seen" = field(default_factory=lambda: _Seen([], [], Memory(), None))
  def step(self, now: datetime) -> None:
   its = self.settings
@@ -50,6 +57,26 @@ class Watcher:
   if text != self._saved:
    self.api.write_config_map(its.memory, {_KEY: text})
    self._saved = text
+ def ping(self, now: datetime) -> None:
+  its = self.settings
+  if its.ping_every is None:
+   return
+  title = f"cnpg-backup {its.namespace}/{its.release}"
+  late = status.out_of_date(self._seen.at, now, _PERIOD)
+  found = ping_for(self.standing(now).databases, out_of_date=late, title=title)
+  if found is None:
+   return
+  if self._pinged is not None:
+   at, failed = self._pinged
+   if failed == found.failed and now - at < its.ping_every:
+    return
+  try:
+   send(url_of(read_url(self.secrets / _PING), failed=found.failed), found.body)
+   outcome, self._pinged = "ok", (now, found.failed)
+  except SendError as error:
+   outcome = "failed"
+   print(f"{_PING} was not notified: {error}", file=sys.stderr, flush=True)
+  self._sent[_PING, outcome] = self._sent.get((_PING, outcome), 0) + 1
  def _list(self, group: str, kind: str, selector: str) -> list[Mapping[str, object]]:
   return [item for item in self.api.list(group, kind, selector) if isinstance(item, Mapping)]
  def standing(self, now: datetime) -> Standing:
@@ -68,6 +95,7 @@ class Watcher:
   at = self._seen.at
   standing = self.standing(now)
   text = metrics.render(standing, namespace=its.namespace, release=its.release, version=its.version, read=at)
+  text += metrics.notifications(dict(self._sent), namespace=its.namespace, release=its.release)
   found = status.document(
    standing, namespace=its.namespace, release=its.release, read=at, now=now, period=_PERIOD
   )
@@ -82,6 +110,7 @@ class Watcher:
     self.step(self.clock())
    except ApiError as error:
     print(f"the API server could not be read: {error}", file=sys.stderr, flush=True)
+   self.ping(self.clock())
    stop.wait(_PERIOD.total_seconds())
 def _zones(name: str) -> dict[str, tzinfo]:
  try:

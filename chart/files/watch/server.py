@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/server.py of the project.
+# Without comments: they are in the project's file of this name.
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

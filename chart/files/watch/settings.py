@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/settings.py of the project.
+# Without comments: they are in the project's file of this name.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ class Settings:
  drilled: Mapping[str, frozenset[str]]
  stale_after: Mapping[str, timedelta]
  zone: str
+ ping_every: timedelta | None = None
 def read(text: str) -> Settings:
  try:
   document = json.loads(text)
@@ -37,6 +38,7 @@ def read(text: str) -> Settings:
    drilled,
    stale_after,
    str(document["timeZone"]),
+   timedelta(seconds=int(document["pingEvery"])) if document.get("pingEvery") else None,
   )
  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
   raise ConfigError(f"watch.json is not valid: {type(error).__name__}: {error}", _REMEDY) from None

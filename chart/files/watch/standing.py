@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/standing.py of the project.
+# Without comments: they are in the project's file of this name.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo

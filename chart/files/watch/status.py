@@ -1,4 +1,4 @@
-# Comments are left out here; they are in watch/status.py of the project.
+# Without comments: they are in the project's file of this name.
 import json
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,2 +1,2 @@
-# Comments are left out here; they are in retention/cli/__init__.py of the project.
+# Without comments: they are in the project's file of this name.
 pass

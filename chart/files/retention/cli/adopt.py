@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/cli/adopt.py of the project.
+# Without comments: they are in the project's file of this name.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path

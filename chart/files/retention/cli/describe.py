@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/cli/describe.py of the project.
+# Without comments: they are in the project's file of this name.
 import argparse
 from datetime import datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/cli/listing.py of the project.
+# Without comments: they are in the project's file of this name.
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/cli/main.py of the project.
+# Without comments: they are in the project's file of this name.
 import argparse
 import functools
 import sys

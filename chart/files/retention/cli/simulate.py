@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/cli/simulate.py of the project.
+# Without comments: they are in the project's file of this name.
 import argparse
 from datetime import UTC, datetime, timedelta
 from retention.cli.common import Commands, add_command, add_format, duration, moment, print_json, size

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/pod/finish.py of the project.
+# Without comments: they are in the project's file of this name.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

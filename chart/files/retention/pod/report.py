@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/pod/report.py of the project.
+# Without comments: they are in the project's file of this name.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

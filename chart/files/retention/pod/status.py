@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/pod/status.py of the project.
+# Without comments: they are in the project's file of this name.
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

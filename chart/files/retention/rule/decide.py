@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/rule/decide.py of the project.
+# Without comments: they are in the project's file of this name.
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime

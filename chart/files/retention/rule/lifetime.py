@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/rule/lifetime.py of the project.
+# Without comments: they are in the project's file of this name.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/rule/picture.py of the project.
+# Without comments: they are in the project's file of this name.
 from collections.abc import Iterator
 from datetime import timedelta
 from html import escape

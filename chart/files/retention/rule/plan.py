@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/rule/plan.py of the project.
+# Without comments: they are in the project's file of this name.
 import enum
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence

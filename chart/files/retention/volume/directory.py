@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/volume/directory.py of the project.
+# Without comments: they are in the project's file of this name.
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from retention.names import LOCK

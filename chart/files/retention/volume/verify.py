@@ -1,4 +1,4 @@
-# Comments are left out here; they are in retention/volume/verify.py of the project.
+# Without comments: they are in the project's file of this name.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from retention.errors import RetentionError, VolumeError
