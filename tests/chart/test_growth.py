@@ -62,8 +62,7 @@ def rendered_in(values: dict[str, Any]) -> tuple[float, str]:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before, text
 
 
-@pytest.mark.sample(1)
-@pytest.mark.parametrize("mode", [in_shards, one_by_one, in_one])
+@pytest.mark.parametrize("mode", [pytest.param(in_shards, marks=pytest.mark.long), one_by_one, in_one])
 def test_ten_times_the_databases_take_at_most_twelve_times_the_time_and_fit_where_they_are_kept(
     mode: Callable[[int], dict[str, Any]],
 ) -> None:
@@ -82,7 +81,7 @@ def test_ten_times_the_databases_take_at_most_twelve_times_the_time_and_fit_wher
         size = len(json.dumps(manifest).encode())
         assert size < LARGEST, f"{title(manifest)} has {size} bytes"
     # The rest is for what the chart and its values may still grow by.
-    assert len(_release(text, values)) < LARGEST * 9 / 10
+    assert len(_release(text, values)) < LARGEST * 19 / 20
 
 
 def _release(manifest: str, values: dict[str, Any]) -> bytes:

@@ -51,6 +51,11 @@ NARROWED: dict[str, Any] = {
     "selector": {"enum": [{}, {"matchLabels": {"purpose": "dumps"}}]},
     "peers": {"enum": [[], [{"ipBlock": {"cidr": "192.0.2.0/24"}}], [{"namespaceSelector": {}}]]},
     "extraEgress": {"enum": [[], [{"to": [{"podSelector": {}}], "ports": [{"port": 1}]}]]},
+    "ingress": {"enum": [{"peers": [{"namespaceSelector": {}}]}, {"peers": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]},
+    "severity": {"enum": [{}, {"CnpgBackupStale": "page", "CnpgBackupSuspended": "info"}]},
+    "egress": {"enum": [[], [{"to": [{"podSelector": {}}], "ports": [{"port": 1}]}]]},
+    "url": {"enum": ["", "https://backups.example.org"]},
+    "runbookUrl": {"enum": ["", "https://example.org/runbooks/"]},
     "extraEnv": {"enum": [[], [
         {"name": "A", "value": ""}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]]},
     "operators": {"enum": [[], [
@@ -147,7 +152,10 @@ def check(manifests: list[Manifest]) -> int:
     for manifest in own(manifests):
         assert all(len(value) <= 63 for value in manifest["metadata"]["labels"].values()), title(manifest)
     for owner, metadata, spec in pod_specs(manifests):
-        assert metadata["labels"]["app"] == own(manifests)[0]["metadata"]["labels"]["app"], owner
+        label = own(manifests)[0]["metadata"]["labels"]["app"]
+        # The watcher must be in nothing that selects the pods of backups.
+        watcher = metadata["labels"]["app.kubernetes.io/component"] == "status"
+        assert metadata["labels"].get("app") == (None if watcher else label), owner
         volumes = {volume["name"] for volume in spec["volumes"]}
         mounted = {mount["name"] for container in containers(spec) for mount in container["volumeMounts"]}
         assert mounted == volumes, owner
