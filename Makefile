@@ -35,13 +35,14 @@ demo: venv ## Back up, prune, lose and restore three databases on embedded Postg
 	@$(PY) -m lab.demo $(ARGS)
 
 tools: ## Build or install the pinned tools that the tests call
-	@for tool in helm helm3 helm-unittest helm-docs ct policy-check kube-linter promtool age rclone versitygw; do tools/build $$tool >/dev/null || exit 1; done
+	@for tool in helm helm3 helm-unittest helm-docs ct policy-check kube-linter promtool age; do tools/build $$tool >/dev/null || exit 1; done
 	@tools/venv checkov >/dev/null
 
 test: venv packages tools lint ## Run all linters, and every test except e2e
 	@$(PY) -m pytest -m 'not e2e and not long' -n 4 --dist worksteal
 
-test-long: venv packages tools ## Run the properties with many examples
+test-long: venv packages tools ## Run the properties with many examples, and copies to real object stores
+	@for tool in rclone versitygw; do tools/build $$tool >/dev/null || exit 1; done
 	@$(PY) -m pytest -m long -n 2 --dist worksteal
 
 matrix: venv packages ## Restore every kind of database in every way; writes docs/restore-matrix.md

@@ -34,6 +34,9 @@ from tests.offsite import stores
 from tests.offsite.world import CLUSTER, NOW, REMOTE_POLICY, World, publish_days
 from tests.retention.world import DAY, HOUR, REPOSITORY
 
+# rclone and a store take minutes to build, which nothing else of `make test` needs.
+pytestmark = pytest.mark.long
+
 
 def test_every_copy_is_what_the_volume_has_and_only_its_recipients_read_it(any_world: World) -> None:
     world = any_world

@@ -18,6 +18,9 @@ from tests.offsite import stores
 from tests.offsite.world import NOW, World, publish_days
 from tests.retention.world import HOUR, retention
 
+# rclone and a store take minutes to build, which nothing else of `make test` needs.
+pytestmark = pytest.mark.long
+
 CALLS = ("_call", "upload", "read", "reading")
 KILLED = 137
 

@@ -33,6 +33,9 @@ from tests.offsite import stores
 from tests.offsite.stores import Store
 from tests.offsite.world import NOW, World, publish_days, sum_of
 
+# rclone and a store take minutes to build, which nothing else of `make test` needs.
+pytestmark = pytest.mark.long
+
 
 def remote_of(world: World, *, etags: bool = True, idle_seconds: float = 60) -> Rclone:
     remote = Rclone(

@@ -19,6 +19,9 @@ from tests.lab.postgres import Server
 from tests.offsite.world import CLUSTER, NOW, World, publish_days, sum_of
 from tests.retention.world import DAY, HOUR, retention
 
+# rclone and a store take minutes to build, which nothing else of `make test` needs.
+pytestmark = pytest.mark.long
+
 DATABASES = ("authelia", "paperless", "zoo")
 
 
