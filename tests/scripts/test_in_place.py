@@ -468,3 +468,23 @@ def test_kitchen_sink_comes_back_on_the_newest_major(
     assert was - place.inventory(aside=True) == set()
     place.drop_old(log)
     assert differences(good, place.plain()) == []
+
+
+@pytest.mark.parametrize(
+    ("superuser", "way"),
+    [(False, "in-place"), (True, "in-place"), (True, "beside")],
+    ids=["owner", "superuser", "beside"],
+)
+def test_kitchen_sink_comes_back_on_the_major_of_the_default_image(
+    pod: Pod, default_server: Server, make: Make, superuser: bool, way: str
+) -> None:
+    pod.server = default_server
+    place = make(KITCHEN_SINK, sslmode="disable")
+    good = place.plain()
+    place.sql(WRECK)
+    was = {line for line in place.inventory() if "." in line}
+    log = place.restore(superuser=superuser, RESTORE_WAY=way)
+    if way == "in-place":
+        assert was - place.inventory(aside=True) == set()
+        place.drop_old(log)
+    assert differences(good, place.plain()) == []
