@@ -89,11 +89,14 @@ class World:
         words = [command, "--config", self.config, "--socket", self.carrier.socket, "--wait", 5]
         words += ["--termination-log", self.top / "termination-log", "--now", now.isoformat(), *arguments]
         out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+        umask = os.umask(0o022)  # the command changes that of its process
+        os.umask(umask)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = main([str(word) for word in words])
         finally:
             signal.signal(signal.SIGTERM, handler)
+            os.umask(umask)
         ran = Ran(code, out.getvalue(), err.getvalue())
         assert "Traceback" not in ran.out + ran.err
         return ran
