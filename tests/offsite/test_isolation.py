@@ -22,7 +22,7 @@ FOREIGN = {
     "work": {"retention.errors", "retention.names", "retention.text", "retention.rule", "retention.volume"},
     "cli": {
         "retention.errors", "retention.names", "retention.text", "retention.volume", "retention.cli.common",
-        "retention.pod.config", "retention.pod.report",
+        "retention.message", "retention.pod.config",
     },
 }  # fmt: skip
 """What each layer may take from the other room. That one takes nothing from this one."""
