@@ -6,11 +6,13 @@ import ast
 import gzip
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -273,3 +275,11 @@ def test_a_configmap_of_scripts_stays_below_its_limit() -> None:
     for manifest in of_kind(rendered(), "ConfigMap"):
         size = sum(len(key) + len(text.encode()) for key, text in manifest["data"].items())
         assert size < 700_000, f"{manifest['metadata']['name']}: {size} of 1048576 bytes"
+
+
+def test_no_two_templates_have_one_name() -> None:
+    """Helm would take one of them, and say nothing."""
+    texts = [path.read_text() for path in (CHART / "templates").rglob("*.*")]
+    names = Counter(name for text in texts for name in re.findall(r'\{\{-?\s*define\s+"([^"]+)"', text))
+    assert len(names) > 100
+    assert [name for name, count in names.items() if count > 1] == []
