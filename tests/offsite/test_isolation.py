@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.imports import imports
 from tests.retention.test_isolation import FORBIDDEN_NAMES, PURE_LIBRARY
 from tests.retention.world import REPOSITORY
 
@@ -43,14 +44,7 @@ def _layer(module: str) -> str:
 
 
 def _imports(path: Path, modules: dict[str, Path]) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in modules else str(node.module)
+    return imports(path, modules.__contains__)
 
 
 @pytest.mark.parametrize("module", INSIDE)

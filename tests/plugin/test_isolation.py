@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.imports import imports
+
 PACKAGE = Path(__file__).resolve().parents[2] / "kubectl_cnpg_backup"
 ALLOWED = {
     "ground": set[str](),
@@ -44,25 +46,18 @@ def layer(module: str) -> str:
     return "ground" if first in GROUND else "command line"
 
 
-def imports(path: Path, *, while_loading: bool = False) -> Iterator[str]:
+def _loaded(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what runs when a file is loaded: neither functions nor what is for types only."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        types_only = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not types_only and not isinstance(child, ast.FunctionDef):
+            yield from _loaded(child)
+
+
+def _imports(path: Path, *, while_loading: bool = False) -> Iterator[str]:
     """Yield what a file imports; with `while_loading` only what is loaded with the file itself."""
-
-    def walk(node: ast.AST) -> Iterator[ast.AST]:
-        yield node
-        for child in ast.iter_child_nodes(node):
-            types_only = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-            if while_loading and (types_only or isinstance(child, ast.FunctionDef)):
-                continue
-            yield from walk(child)
-
-    for node in walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if own(whole) in MODULES else str(node.module)
+    return imports(path, lambda name: own(name) in MODULES, _loaded if while_loading else ast.walk)
 
 
 def own(name: str) -> str:
@@ -73,14 +68,14 @@ def own(name: str) -> str:
 @pytest.mark.parametrize("module", sorted(MODULES.keys() - {""}))
 def test_no_module_imports_from_a_layer_that_its_own_must_not_know(module: str) -> None:
     allowed = {layer(module), *ALLOWED[layer(module)]}
-    for name in imports(MODULES[module]):
+    for name in _imports(MODULES[module]):
         if own(name) in MODULES:
             assert layer(own(name)) in allowed, f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if layer(name) in ("model", "ground")))
 def test_the_model_does_no_input_or_output_and_knows_no_clock(module: str) -> None:
-    outside = {name.split(".")[0] for name in imports(MODULES[module]) if own(name) not in MODULES}
+    outside = {name.split(".")[0] for name in _imports(MODULES[module]) if own(name) not in MODULES}
     assert outside <= PURE_LIBRARY | (
         {"signal", "threading", "contextlib", "types"} if module == "interrupt" else set()
     )
@@ -91,7 +86,7 @@ def test_the_model_does_no_input_or_output_and_knows_no_clock(module: str) -> No
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_nothing_heavy_is_loaded_before_a_cluster_is_opened(module: str) -> None:
-    loaded = set(imports(MODULES[module], while_loading=True))
+    loaded = set(_imports(MODULES[module], while_loading=True))
     assert module in HEAVY or not {own(name) for name in loaded} & HEAVY.keys(), (
         f"{module} loads the client or the screen"
     )

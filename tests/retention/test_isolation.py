@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.imports import imports
 from tests.retention.world import REPOSITORY
 
 PACKAGE = REPOSITORY / "retention"
@@ -36,15 +37,7 @@ def _layer(module: str) -> str:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Yield the full name of every module that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in MODULES else str(node.module)
+    return imports(path, MODULES.__contains__)
 
 
 PURE = sorted(name for name in MODULES if _layer(name) in ("ground", "rule") and name not in DOORS)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.imports import imports
 from tests.retention.test_isolation import FORBIDDEN_NAMES, PURE_LIBRARY
 from tests.retention.world import REPOSITORY
 
@@ -25,21 +26,13 @@ MODULES = {
 PURE = sorted(MODULES.keys() - SHELLS)
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                inside = whole in MODULES or (REPOSITORY / f"{whole.replace('.', '/')}.py").exists()
-                yield whole if inside else str(node.module)
+def _imports(path: Path) -> Iterator[str]:
+    return imports(path, lambda name: name in MODULES or (REPOSITORY / f"{name.replace('.', '/')}.py").exists())
 
 
 @pytest.mark.parametrize("module", PURE)
 def test_what_judges_does_no_io_and_knows_no_clock(module: str) -> None:
-    found = set(imports(MODULES[module]))
+    found = set(_imports(MODULES[module]))
     assert not found & SHELLS, f"{module} imports {found & SHELLS}"
     outside = {name for name in found if name.split(".")[0] not in ("watch", "retention")}
     assert outside <= PURE_LIBRARY | {"urllib.parse"}, f"{module} imports {outside - PURE_LIBRARY}"
@@ -51,7 +44,7 @@ def test_what_judges_does_no_io_and_knows_no_clock(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_watcher_imports_the_standard_library_and_the_ground_of_retention_alone(module: str) -> None:
-    for name in imports(MODULES[module]):
+    for name in _imports(MODULES[module]):
         if name.split(".")[0] == "retention":
             assert name in OF_RETENTION, f"{module} imports {name}"
         else:
@@ -65,7 +58,7 @@ def test_no_module_is_too_long_to_be_read_at_a_sitting() -> None:
 
 def test_nothing_beside_the_dumps_imports_the_watcher() -> None:
     for path in (REPOSITORY / "retention").rglob("*.py"):
-        assert not {name for name in imports(path) if name.split(".")[0] == "watch"}, path
+        assert not {name for name in _imports(path) if name.split(".")[0] == "watch"}, path
 
 
 def test_watcher_loads_without_site_packages() -> None:
