@@ -44,16 +44,18 @@ add_up_locks() {
   more_locks=$((lock_need * 2 / 3 / lock_slots + 1))
 }
 
-# Set `locks_to_make`: how many objects of an archive get locked: estimate_locks ARCHIVE FILE, which is for its own use. The table of
+# Set `locks_to_make`: how many objects of an archive get locked: estimate_locks ARCHIVE FILE, which is for its own use, as is
+# FILE.all; next to a dump, "all" stands before its ending ".partial", by which the next run knows what it may remove. The table of
 # contents shows that for most kinds; of many kinds, an object is locked only by a statement that names its owner or a comment.
 # PostgreSQL 18 takes one more for a relation, a type and a constraint. Large objects, and tables without a TOAST table, are counted in the
 # definitions.
 estimate_locks() {
-  pg_restore -l "$1" >"$2.all" || {
-    rm -f "$2.all"
+  case $2 in *.partial) every_entry=${2%.partial}.all.partial ;; *) every_entry=$2.all ;; esac
+  pg_restore -l "$1" >"$every_entry" || {
+    rm -f "$every_entry"
     return 1
   }
-  awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' "$2.all" >"$2"
+  awk '($4 == "TABLE" && $5 != "DATA" && $5 != "ATTACH") || $4 == "BLOB"' "$every_entry" >"$2"
   defined=$(pg_restore -L "$2" -f - "$1" | awk "$definitions_counter")
   locks_to_make=$(awk -v owners="${keep_owners-}" -v n="$defined" -v newer="$((server_num >= 180000))" '
     !/^[0-9]+; / { next }
@@ -67,8 +69,8 @@ estimate_locks() {
     owners && $4 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|TEXT|COLLATION|CONVERSION)$/ { n++ }
     $4 == "COMMENT" && owners && $6 ~ /^(FUNCTION|PROCEDURE|AGGREGATE|OPERATOR|TEXT|COLLATION|CONVERSION)$/ { next }
     $4 == "COMMENT" && $6 !~ /^(TABLE|COLUMN|VIEW|MATERIALIZED|INDEX|SEQUENCE|TYPE|SCHEMA|EXTENSION|STATISTICS|FOREIGN|LARGE)$/ { n++ }
-    END { print n + 0 }' "$2.all")
-  rm -f "$2" "$2.all"
+    END { print n + 0 }' "$every_entry")
+  rm -f "$2" "$every_entry"
 }
 
 # One lock for each large object; two less for a table without a TOAST table: a partitioned one, or one whose columns are all of a

@@ -624,6 +624,26 @@ def test_log_holds_only_the_first_line_of_an_error_never_data(pod: Pod, database
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_a_run_leaves_at_any_moment_has_a_name_that_the_next_run_removes_or_publishes(
+    pod: Pod, database: MakeDatabase, tmp_path: Path
+) -> None:
+    """Each program that a run starts first notes what lies in the directory: a node may die at any of these moments."""
+    name = database(rows=10)
+    pod.add(name)
+    folder, seen = tmp_path / "programs", tmp_path / "seen"
+    folder.mkdir()
+    for program in "pg_dump pg_restore psql awk sed sort rm mv sha256sum stat sync grep".split():
+        places = f"{pod.server.bin}:/usr/bin:/bin"
+        note = f"ls -A {pod.directory(name)} >>{seen} 2>&-"
+        (folder / program).write_text(f'#!/bin/sh\nPATH={places}\n{note}\nexec {program} "$@"\n')
+        (folder / program).chmod(0o755)
+    pod.dump(PATH=f"{folder}:{pod.environment()['PATH']}")
+    unfinished = {line for line in seen.read_text().splitlines() if line.startswith(f".{name}-")}
+    assert any(".list.all" in line or line.endswith(".all") for line in unfinished), "the look at locks was seen"
+    endings = (".partial", ".dump.staged", ".dump.staged.sha256", ".dump.staged.result", ".globals.sql.staged")
+    assert [line for line in unfinished if not line.endswith(endings)] == []
+
+
 def test_keys_of_another_reader_are_ignored(pod: Pod, database: MakeDatabase) -> None:
     name = database()
     pod.add(name)

@@ -1,0 +1,1 @@
+"""The real operator, API server and kubelet on a node of the tests' own."""

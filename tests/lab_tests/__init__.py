@@ -1,0 +1,1 @@
+"""The test lab itself: a wrong lab would prove nothing."""
