@@ -632,7 +632,20 @@ def test_what_a_run_leaves_at_any_moment_has_a_name_that_the_next_run_removes_or
     pod.add(name)
     folder, seen = tmp_path / "programs", tmp_path / "seen"
     folder.mkdir()
-    for program in "pg_dump pg_restore psql awk sed sort rm mv sha256sum stat sync grep".split():
+    for program in [
+        "pg_dump",
+        "pg_restore",
+        "psql",
+        "awk",
+        "sed",
+        "sort",
+        "rm",
+        "mv",
+        "sha256sum",
+        "stat",
+        "sync",
+        "grep",
+    ]:
         places = f"{pod.server.bin}:/usr/bin:/bin"
         note = f"ls -A {pod.directory(name)} >>{seen} 2>&-"
         (folder / program).write_text(f'#!/bin/sh\nPATH={places}\n{note}\nexec {program} "$@"\n')
