@@ -151,6 +151,7 @@ by which a Job adopts its pods. None of them is anybody's by these marks alone, 
 {{- define "cnpg-backup.celImitates" -}}
 {{- $users := .Values.accessPolicy.controllers -}}
 {{- $adopts := "metadata.?labels[?'batch.kubernetes.io/controller-uid'].orValue('')" -}}
+request.resource.resource in ['pods', 'jobs', 'cronjobs'] && request.?subResource.orValue('') == '' &&
 !(request.userInfo.username in (request.resource.resource == 'pods'
   ? {{ include "cnpg-backup.celList" $users.job }} : {{ include "cnpg-backup.celList" $users.cronJob }})) &&
 [[dyn(object), request.operation == 'UPDATE' ? dyn(oldObject) : dyn({})]].exists(p, request.resource.resource == 'pods'

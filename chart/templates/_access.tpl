@@ -34,7 +34,7 @@ for the group's version if it was given only versions.
 {{- $policies := list -}}
 {{- if and .Values.accessPolicy.enabled .Values.accessPolicy.builtin.enabled -}}
   {{- $byGrant := eq .Values.accessPolicy.mode "grant" -}}
-  {{- $policies = ternary (list "access" "storage" "runs" "connect" "volume") (list "access") $byGrant -}}
+  {{- $policies = ternary (list "access" "storage" "connect" "volume") (list "access") $byGrant -}}
 {{- end -}}
 {{- toJson $policies -}}
 {{- end -}}
@@ -45,7 +45,7 @@ for the group's version if it was given only versions.
 {{- with include "cnpg-backup.kyvernoKind" . -}}
   {{- $policies = list "access" -}}
   {{- if and (eq $.Values.accessPolicy.mode "grant") (eq . "ValidatingPolicy") -}}
-    {{- $policies = list "access" "storage" "runs" "connect" "volume" -}}
+    {{- $policies = list "access" "storage" "connect" "volume" -}}
     {{- /* Kyverno judges `exec` by asking for the pod: while Kyverno is down, no pod of the namespace could be entered. */ -}}
     {{- if $.Values.accessPolicy.builtin.enabled -}}
       {{- $policies = without $policies "connect" -}}
@@ -79,7 +79,7 @@ failed: its argument `otherwise` is the advice. Without a cluster nothing is loo
 
 {{/*
 The rule that asks for the grant, and its message for those who do not hold it. It needs `root`, `engine`, `what` (CEL for the
-name of the object) and `does` (a verb whose object is the claim). `variables` are further ones as YAML; `condition` is CEL and
+name of the object) and `does` (CEL for a verb whose object is the claim). `variables` are further ones as YAML; `condition` is CEL and
 replaces the grant alone; `advice` is CEL for a text to Kubernetes' own controllers, which the grant is not for.
 */}}
 {{- define "cnpg-backup.accessGrantRule" -}}
@@ -104,7 +104,7 @@ validations:
     messageExpression: >-
       request.userInfo.username + ' asks to ' + request.operation.lowerAscii() + ' ' + request.resource.resource +
       (request.?subResource.orValue('') == '' ? '' : '/' + request.subResource) + ' ' + {{ $what }} +
-      ', which {{ $does }} the claim {{ $claim }} in namespace {{ $namespace }} with its database backups. ' +
+      ', which ' + ({{ $does | nindent 6 | trim }}) + ' the claim {{ $claim }} in namespace {{ $namespace }} with its database backups. ' +
       'That needs the verb mount on the claim, which ' + (request.userInfo.username in {{ include "cnpg-backup.celList" $controllers }} ||
       request.userInfo.username.matches('^system:(kube-|node:|serviceaccount:kube-system:' +
         '(.*-controller|persistent-volume-binder|generic-garbage-collector)$)')
@@ -153,23 +153,29 @@ namespaceSelector:
   resources: [jobs, cronjobs]
 {{- end -}}
 
-{{/* Pods, and everything that pods are made of. */}}
+{{/*
+Pods, and everything that pods are made of: what mounts the claim, and what could be taken for a run of the release. Both are one policy
+with one condition, since an API server converts the pod anew for each policy that is asked about it: that costs more than the expression.
+*/}}
 {{- define "cnpg-backup.accessRules.access" -}}
+{{- $imitates := include "cnpg-backup.celImitates" .root -}}
 matchConstraints:
   {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
   resourceRules:
     {{- include "cnpg-backup.accessRuleResources" true | nindent 4 }}
 matchConditions:
-  - name: mounts-the-claim
+  - name: mounts-the-claim-or-passes-for-a-run
     expression: >-
-      {{- include "cnpg-backup.celMatch" .root | nindent 6 }}
-  - name: is-no-run-of-the-release
-    expression: >-
-      {{- include "cnpg-backup.celStranger" .root | nindent 6 }}
+      ((
+        {{- include "cnpg-backup.celMatch" .root | nindent 8 }}) &&
+      {{ include "cnpg-backup.celStranger" .root | nindent 6 | trim }}) || (
+      {{- $imitates | nindent 6 }})
 {{ include "cnpg-backup.accessGrantRule" (merge (dict
   "what" "dyn(object).metadata.name"
-  "does" "mounts"
-  "advice" (include "cnpg-backup.celControllerAdvice" .root)) .) }}
+  "variables" (printf "- name: imitates\n  expression: >-%s" ($imitates | nindent 4))
+  "does" "variables.imitates ? 'passes for a run on' : 'mounts'"
+  "advice" (printf "variables.imitates\n? 'Give it another name, without the labels and owners of the runs of backups.'\n: %s"
+    (include "cnpg-backup.celControllerAdvice" .root))) .) }}
 {{- end -}}
 
 {{/* The same requests judged by the label alone: the weak mode. */}}
@@ -230,27 +236,7 @@ matchConditions:
     expression: >-
       {{- include "cnpg-backup.celStorage" .root | nindent 6 }}
 {{- $name := "(request.operation == 'DELETE' ? dyn(oldObject) : dyn(object)).metadata.name" }}
-{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" $name "does" "is, copies or controls") .) }}
-{{- end -}}
-
-{{/* What could be taken for a run of the release and is none. */}}
-{{- define "cnpg-backup.accessRules.runs" -}}
-matchConstraints:
-  {{- include "cnpg-backup.accessRuleNamespace" .root | nindent 2 }}
-  resourceRules:
-    - apiGroups: [""]
-      apiVersions: [v1]
-      operations: [CREATE, UPDATE]
-      resources: [pods]
-    - apiGroups: [batch]
-      apiVersions: [v1]
-      operations: [CREATE, UPDATE]
-      resources: [jobs, cronjobs]
-matchConditions:
-  - name: passes-for-a-run
-    expression: >-
-      {{- include "cnpg-backup.celImitates" .root | nindent 6 }}
-{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" "dyn(object).metadata.name" "does" "passes for a run on") .) }}
+{{ include "cnpg-backup.accessGrantRule" (merge (dict "what" $name "does" "'is, copies or controls'") .) }}
 {{- end -}}
 
 {{/*
@@ -265,7 +251,7 @@ matchConstraints:
       apiVersions: [v1]
       operations: [CONNECT]
       resources: [pods/exec, pods/attach, pods/portforward, pods/proxy]
-{{- $rule := dict "what" "request.?name.orValue('')" "does" "reaches into a pod with" }}
+{{- $rule := dict "what" "request.?name.orValue('')" "does" "'reaches into a pod with'" }}
 {{- if eq .engine "builtin" }}
 matchConditions:
   # One condition, not two: it is evaluated for each pod of the namespace.
@@ -329,7 +315,7 @@ matchConditions:
         : true)
 {{- $rule := dict
   "what" "dyn(object).metadata.name"
-  "does" "hands out the volume of"
+  "does" "'hands out the volume of'"
   "variables" (include "cnpg-backup.volumeVariables" .)
   "condition" "variables.elsewhere || variables.granted" }}
 {{ include "cnpg-backup.accessGrantRule" (merge $rule .) }}

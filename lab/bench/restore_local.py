@@ -452,7 +452,7 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="bench-restore", description="Measure restores against bare pg_restore.")
     parser.add_argument("--rounds", type=int, default=7, help="paired rounds, at least 7 for a result (default 7)")
-    parser.add_argument("--megabytes", type=int, default=500, help="size of the database (default 500)")
+    parser.add_argument("--megabytes", type=int, default=2000, help="size of the database (default 2000)")
     parser.add_argument("--tables", type=int, default=20000, help="in the database of many tables; 0 for none")
     parser.add_argument("--objects", type=int, default=100000, help="in the database of large objects; 0 for none")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmark-restore.md", help="page to write")
