@@ -63,7 +63,7 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --b
 {{/* The variables that the chart sets, whose values are known, as `name=value`; and a regular expression for the others. */}}
 {{- define "cnpg-backup.ownVariables" -}}
 {{- toJson (list
-  "PYTHONPATH=/opt/cnpg-backup"
+  "PYTHONPATH=/opt/cnpg-backup/scripts"
   "PYTHONDONTWRITEBYTECODE=1"
   "PYTHONUNBUFFERED=1"
   "HOME=/run/cnpg-backup"
@@ -89,7 +89,7 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --b
 {{- define "cnpg-backup.ownMounts" -}}
 {{- $mounts := list
   "backups /backups"
-  "scripts /opt/cnpg-backup"
+  "scripts /opt/cnpg-backup/scripts"
   "config /etc/cnpg-backup"
   "config /etc/passwd"
   "credentials /etc/cnpg-backup-credentials"

@@ -29,7 +29,7 @@ args:
 {{- end }}
 env:
   - name: PYTHONPATH
-    value: /opt/cnpg-backup
+    value: /opt/cnpg-backup/scripts
   - name: PYTHONDONTWRITEBYTECODE
     value: "1"
   - name: PYTHONUNBUFFERED
@@ -167,9 +167,9 @@ container may see and change is therefore one line in the pod that has it. Of th
 {{- define "cnpg-backup.mounts" -}}
 {{- $paths := dict
   "backups" "/backups"
-  "scripts" "/opt/cnpg-backup"
+  "scripts" "/opt/cnpg-backup/scripts"
   "config" "/etc/cnpg-backup"
-  "watch" "/opt/cnpg-backup"
+  "watch" "/opt/cnpg-backup/scripts"
   "notify" "/etc/cnpg-backup-notify"
   "account" "/var/run/secrets/cnpg-backup"
   "credentials" "/etc/cnpg-backup-credentials"
@@ -190,10 +190,7 @@ container may see and change is therefore one line in the pod that has it. Of th
 {{- end -}}
 {{- end -}}
 
-{{/*
-The volumes of every pod: the claim and the programs, or those of the paths in `programs`. `scripts` is the name of the
-programs' ConfigMap, hashed once.
-*/}}
+{{/* The volumes of every pod: the claim and the programs. `scripts` is the name of the programs' ConfigMap, hashed once. */}}
 {{- define "cnpg-backup.commonVolumes" -}}
 - name: backups
   persistentVolumeClaim:
@@ -201,11 +198,6 @@ programs' ConfigMap, hashed once.
 - name: scripts
   configMap:
     name: {{ required "cnpg-backup.commonVolumes needs scripts" .scripts }}
-    items:
-      {{- /* A key holds no slash, so the path has dots in it there. */}}
-      {{- range .programs | default (include "cnpg-backup.programs" .root | fromJsonArray) }}
-      - {key: {{ . | replace "/" "." }}, path: {{ . }}}
-      {{- end }}
 {{- end -}}
 
 {{/* The volume of the configuration of one `group` of databases: a CronJob of backups, or the operations of one image. */}}

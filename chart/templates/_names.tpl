@@ -230,21 +230,11 @@ chart would install and never back up.
 {{- end -}}
 
 {{/*
-Those of a pod that backs up: all but the scripts that nothing runs there. With a CronJob for each of many databases, each further line
-counts: Helm keeps all of them in one Secret.
+The key of a program in a ConfigMap, and its name in the folder that a pod mounts. A key contains no slash, and a list of keys and paths
+in each of many CronJobs would not fit where Helm keeps a release; scripts/sitecustomize.py finds the modules by these names.
 */}}
-{{- define "cnpg-backup.backupPrograms" -}}
-{{- $elsewhere := list
-  "adopt" "beside" "careful" "drill" "drill-rights" "drill-server" "extensions" "fresh-schemas" "in-place" "owners" "partial" "reassign"
-  "remedies" "restore" "rows" "selection" "settings" "tables" "target" -}}
-{{- $paths := list -}}
-{{- range include "cnpg-backup.programs" . | fromJsonArray -}}
-  {{- $script := trimPrefix "scripts/" . | trimSuffix ".sh" | trimSuffix ".sql" -}}
-  {{- if not (and (hasPrefix "scripts/" .) (has $script $elsewhere)) -}}
-    {{- $paths = append $paths . -}}
-  {{- end -}}
-{{- end -}}
-{{- toJson $paths -}}
+{{- define "cnpg-backup.programKey" -}}
+{{- trimPrefix "scripts/" . | replace "/" "." -}}
 {{- end -}}
 
 {{/* Name of their ConfigMap. The hash is that of the files and not of their YAML, which would take twenty times as long. */}}

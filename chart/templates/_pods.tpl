@@ -122,7 +122,7 @@ Volumes of a pod that backs up the databases of `group`, or with `check` of the 
 with `first` the first run, read what all CronJobs of their image read.
 */}}
 {{- define "cnpg-backup.backupVolumes" -}}
-{{ include "cnpg-backup.commonVolumes" (merge (dict "programs" (include "cnpg-backup.backupPrograms" .root | fromJsonArray)) .) }}
+{{ include "cnpg-backup.commonVolumes" . }}
 {{- if or .check .first }}
 {{ include "cnpg-backup.configsVolume" (dict "root" .root "groups" .group.cronJobs "policies" .first) }}
 {{- else }}

@@ -114,7 +114,7 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
 {{- define "cnpg-backup.watchData" -}}
 watch.json: {{ include "cnpg-backup.watchSettings" . | quote }}
 {{- range include "cnpg-backup.watchPrograms" . | fromJsonArray }}
-{{ replace "/" "." . }}: |
+{{ include "cnpg-backup.programKey" . }}: |
   {{- $.Files.Get (printf "files/%s" .) | trimSuffix "\n" | nindent 2 | replace "  \n" "\n" }}
 {{- end }}
 {{- end -}}

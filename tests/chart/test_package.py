@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ import pytest
 from tests.chart.common import maps_of, of_kind, pod_specs, rendered
 from tests.lab import chart
 from tests.lab.chart import CHART, ROOT
+from tests.lab.pod import python_image
 
 SYNC = ROOT / "tools" / "sync-chart-files"
 STAMPS = [f"app-202601{day:02}-{hour:02}0000.dump" for day in range(1, 15) for hour in range(0, 24, 2)]
@@ -35,42 +36,62 @@ def sources() -> list[str]:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Path:
-    """The folder that the pod mounts at /opt/cnpg-backup, written from the rendered ConfigMap and its items."""
+    """The folder that all pods mount at /opt/cnpg-backup/scripts, written from the rendered ConfigMap."""
     manifests = rendered()
     maps = {manifest["metadata"]["name"]: manifest["data"] for manifest in of_kind(manifests, "ConfigMap")}
-    # Pods that back up lack what they never run; a restore has all of it.
-    (spec,) = (spec for owner, _, spec in pod_specs(manifests) if owner.endswith("-restore"))
-    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "scripts"]
-    for item in volume["configMap"]["items"]:
-        path = tmp_path / item["path"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(maps[volume["configMap"]["name"]][item["key"]].encode())
+    (source,) = {
+        json.dumps(volume["configMap"])
+        for _, _, spec in pod_specs(manifests)
+        for volume in spec["volumes"]
+        if volume["name"] == "scripts"
+    }
+    # As the kubelet does it: all keys in a folder that is seen through links.
+    (tmp_path / "..moment").mkdir()
+    (tmp_path / "..data").symlink_to("..moment")
+    for key, text in maps[json.loads(source)["name"]].items():
+        (tmp_path / "..moment" / key).write_bytes(text.encode())
+        (tmp_path / key).symlink_to(f"..data/{key}")
     return tmp_path
 
 
-def run_isolated(mounted: Path, *arguments: str, standard_input: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the mounted package as the pod does, by an interpreter without site-packages, user's site or environment."""
-    return subprocess.run(
-        [sys.executable, "-S", "-s", "-P", "-W", "error", "-m", "retention", *arguments],
-        input=standard_input,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd="/",
-        env={"PYTHONPATH": str(mounted), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/nonexistent"},
-    )
+@pytest.fixture
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python as in the image: nothing is installed, and it starts as it does for everyone."""
+    return python_image(tmp_path_factory.mktemp("python")) / "python3"
+
+
+@pytest.fixture
+def run_isolated(mounted: Path, python: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python as the pod does, with the mounted package and without site-packages or environment."""
+
+    def run(*arguments: str, standard_input: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [python, "-W", "error", *arguments],
+            input=standard_input,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            cwd="/",
+            env={"PYTHONPATH": str(mounted), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/nonexistent"},
+        )
+
+    return run
 
 
 def test_the_mounted_files_are_the_charts_copies_byte_for_byte(mounted: Path) -> None:
-    files = {str(path.relative_to(mounted)): path.read_bytes() for path in mounted.rglob("*") if path.is_file()}
-    assert set(files) == set(sources())
+    files = {path.name: path.read_bytes() for path in mounted.iterdir() if path.is_file()}
+    paths = {name.removeprefix("scripts/").replace("/", "."): name for name in sources()}
+    assert set(files) == set(paths)
     for name in files:
-        assert files[name] == (CHART / "files" / name).read_bytes()
+        assert files[name] == (CHART / "files" / paths[name]).read_bytes()
 
 
-def test_the_mounted_package_plans_without_any_other(mounted: Path) -> None:
-    done = run_isolated(mounted, "plan", "--format", "json", "-", standard_input="\n".join(STAMPS) + "\n")
+def test_the_mounted_package_plans_without_any_other(
+    run_isolated: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    plan = ("-m", "retention", "plan", "--format", "json", "-")
+    done = run_isolated(*plan, standard_input="\n".join(STAMPS) + "\n")
     assert done.returncode == 0, done.stderr
     kept: dict[str, int] = {}
     for entry in json.loads(done.stdout)["keep"]:
@@ -78,24 +99,45 @@ def test_the_mounted_package_plans_without_any_other(mounted: Path) -> None:
     assert kept == {"Hourly": 6, "12-Hourly": 4, "Daily": 5}
 
 
-def test_the_mounted_package_imports_nothing_but_itself_and_the_standard_library(mounted: Path) -> None:
-    paths = [path.relative_to(mounted).with_suffix("") for path in (mounted / "retention").rglob("[!_]*.py")]
-    modules = sorted(".".join(path.parts) for path in paths)
+def test_the_mounted_package_imports_nothing_but_itself_and_the_standard_library(
+    mounted: Path, run_isolated: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    modules = sorted(path.stem for path in mounted.glob("retention.*.py") if not path.stem.endswith("__"))
+    assert {"retention.names", "retention.cli.main"} <= set(modules)
     code = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-S", "-s", "-P", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": str(mounted), "PYTHONDONTWRITEBYTECODE": "1"},
-    )
+    done = run_isolated("-c", code)
     assert done.returncode == 0, done.stderr
-    strangers = set(done.stdout.split()) - set(sys.stdlib_module_names) - {"retention", "__main__"}
+    strangers = set(done.stdout.split()) - set(sys.stdlib_module_names) - {"retention", "sitecustomize", "__main__"}
     assert not strangers, f"the pod's Python has no {strangers}"
 
 
+def test_the_mounted_modules_are_found_as_in_folders(
+    mounted: Path, run_isolated: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """What the programs and their readers rely on: packages, one copy of each module, tracebacks with their lines."""
+    (mounted / "retention.new.__init__.py").write_text("from retention.new import below\nfrom .below import fail\n")
+    below = mounted / "retention.new.below.py"
+    below.write_text("import retention.names as N\ndef fail():\n raise OSError('here')\n")
+    code = """
+import sys, retention.cli.main, retention.new
+assert retention.__path__ == [] and retention.__package__ == "retention"
+assert retention.cli.main.__package__ == "retention.cli" and not hasattr(retention.cli.main, "__path__")
+assert retention.new.below.N is sys.modules["retention.names"]
+for missing in ("retention.nothing", "retention.cli.main.nothing", "sitecustomize.nothing", "nothing"):
+    try:
+        __import__(missing)
+    except ModuleNotFoundError as error:
+        assert error.name == missing
+retention.new.fail()
+"""
+    done = run_isolated("-c", code)
+    lines = f'File "{below}", line 3, in fail\n' + "    raise OSError('here')\n"
+    assert lines in done.stderr, done.stderr
+    assert done.stderr.endswith("OSError: here\n")
+
+
 def test_the_rendered_configuration_is_what_the_package_reads(
-    mounted: Path, tmp_path_factory: pytest.TempPathFactory
+    run_isolated: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """An empty volume and no results: `finish` must understand every file and fail each database for what is true."""
     folder = tmp_path_factory.mktemp("pod")
@@ -111,7 +153,7 @@ def test_the_rendered_configuration_is_what_the_package_reads(
             databases |= {name.removesuffix(".conf")} if name.endswith(".conf") else set()
     arguments = ["finish", "--config", folder / "config", "--results", folder / "results"]
     arguments += ["--termination-log", folder / "termination", folder / "backups"]
-    done = run_isolated(mounted, *map(str, arguments))
+    done = run_isolated("-m", "retention", *map(str, arguments))
     assert done.returncode == 1, f"{done.returncode}: {done.stdout}{done.stderr}"
     assert databases == {"app", "app-prod", "app_prod"}
     for database in databases:

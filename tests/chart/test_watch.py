@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.chart.common import KYVERNO, containers, maps_of, of_kind, pod_specs,
 from tests.chart.test_access import GRANTING, POLICIES, World
 from tests.lab import access, chart
 from tests.lab.chart import ROOT, Manifest
+from tests.lab.pod import python_image
 from watch.settings import read
 
 PROMETHEUS = ("monitoring.coreos.com/v1",)
@@ -117,13 +117,13 @@ def test_memory_has_no_data_in_the_chart_and_is_not_one_of_its_hashed_maps() -> 
 
 
 def programs_of(manifests: list[Manifest]) -> dict[str, str]:
-    """The files that the watcher mounts, by their paths."""
+    """The files that the watcher mounts, by their names."""
     maps = {one["metadata"]["name"]: one["data"] for one in maps_of(manifests)}
     volumes = watcher_of(manifests)["spec"]["template"]["spec"]["volumes"]
     (volume,) = (one for one in volumes if one["name"] == "watch")
-    sources = [source["configMap"] for source in volume["projected"]["sources"]]
-    assert {item["key"] for item in sources[0]["items"]} == set(maps[sources[0]["name"]])
-    return {item["path"]: maps[source["name"]][item["key"]] for source in sources for item in source["items"]}
+    own, common = (maps[source["configMap"]["name"]] for source in volume["projected"]["sources"])
+    assert not own.keys() & common.keys(), "one of them would hide the other"
+    return {**own, **common}
 
 
 def settings_of(manifests: list[Manifest]) -> Any:
@@ -131,21 +131,25 @@ def settings_of(manifests: list[Manifest]) -> Any:
 
 
 def test_watcher_starts_from_what_it_mounts(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
     for name, text in programs_of(watched()).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    modules = ["watch." + path.stem for path in (tmp_path / "watch").glob("[!_]*.py")]
+        (programs / name).write_text(text)
+    modules = [path.stem for path in programs.glob("watch.*.py") if not path.stem.endswith("__")]
     ended = subprocess.run(
-        [sys.executable, "-S", "-s", "-P", "-W", "error", "-c", f"import {', '.join(sorted(modules))}, watch.__main__"],
-        env={"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        [
+            python_image(tmp_path / "python") / "python3",
+            *("-W", "error", "-c", f"import {', '.join(sorted(modules))}, watch.__main__"),
+        ],
+        env={"PYTHONPATH": str(programs), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
+        cwd="/",
     )
     assert ended.returncode == 0, ended.stderr
-    loaded = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
-    assert {one for one in loaded if one.startswith("watch/")} == {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "watch").rglob("*.py")
+    assert {path.name for path in programs.glob("watch.*.py")} == {
+        path.relative_to(ROOT).as_posix().replace("/", ".") for path in (ROOT / "watch").rglob("*.py")
     }
 
 
@@ -261,25 +265,6 @@ def test_access_policies_admit_the_watchers_pod_and_refuse_it_the_claim(layer: s
         pod["spec"]["volumes"].append({"name": "backups", "persistentVolumeClaim": {"claimName": name}})
     (said,) = world.answers([(controller, access.create(world.place, pod))])
     assert bool(said) == claim, said
-
-
-def sourced(name: str) -> set[str]:
-    """All scripts that a script reads, and those that they read."""
-    text = (ROOT / "scripts" / name).read_text()
-    found = set(re.findall(r"\$\{0%/\*\}/([a-z-]+\.(?:sh|sql))", text))
-    return {name} | {more for one in found - {name} for more in (sourced(one) if one != name else {one})}
-
-
-def test_pods_that_back_up_mount_every_script_that_they_run() -> None:
-    needed = {f"scripts/{name}" for start in ("dump.sh", "first-run.sh") for name in sourced(start)}
-    assert "scripts/set-aside.sql" in needed, "what a text names as a file is needed too"
-    everything = {"firstRun": "backup"}
-    for owner, metadata, spec in pod_specs(chart.render(everything)):
-        if metadata["labels"]["app.kubernetes.io/component"] in {"backup", "test"}:
-            (volume,) = (one for one in spec["volumes"] if one["name"] == "scripts")
-            paths = {item["path"] for item in volume["configMap"]["items"]}
-            assert needed <= paths, f"{owner} lacks {needed - paths}"
-            assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "retention").rglob("*.py")} <= paths
 
 
 def test_rights_on_the_security_page_are_those_of_the_role() -> None:

@@ -159,10 +159,11 @@ def python_image(folder: Path) -> Path:
         folder: where to make it; it may exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # An environment without packages. As in the image, Python imports the sitecustomize that PYTHONPATH has.
+    (folder / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
     program = folder / "python3"
-    # -S: the environment's packages are no part of the image. PYTHONPATH, which the pod sets, still counts.
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
-    program.chmod(0o755)
+    program.unlink(missing_ok=True)
+    program.symlink_to(Path(sys.executable).resolve())
     return folder
 
 
