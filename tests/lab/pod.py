@@ -160,7 +160,8 @@ def python_image(folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     # An environment without packages. As in the image, Python imports the sitecustomize that PYTHONPATH has.
-    (folder / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    home = Path(sys.executable).resolve().parent
+    (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
     program = folder / "python3"
     program.unlink(missing_ok=True)
     program.symlink_to(Path(sys.executable).resolve())
