@@ -17,7 +17,7 @@ def main() -> int:
  for number in (signal.SIGTERM, signal.SIGINT):
   signal.signal(number, lambda *_: stop.set())
  try:
-  settings = read(Path(sys.argv[1] if len(sys.argv) > 1 else "/opt/cnpg-backup/watch.json").read_text())
+  settings = read(Path(sys.argv[1] if len(sys.argv) > 1 else "/opt/cnpg-backup/scripts/watch.json").read_text())
  except (ConfigError, OSError) as error:
   print(f"watch: {error}", file=sys.stderr)
   return 2
