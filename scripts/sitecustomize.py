@@ -27,4 +27,4 @@ class FlatFolder:
         return None
 
 
-sys.meta_path.append(FlatFolder)  # type: ignore[arg-type]
+sys.meta_path.append(FlatFolder)

@@ -60,10 +60,14 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --b
 (LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|OPEN_|BASH|OPENSSL|KRB5|GSS|GCONV).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
 {{- end -}}
 
-{{/* The variables that the chart sets, whose values are known, as `name=value`; and a regular expression for the others. */}}
+{{/*
+The variables that the chart sets, whose values are known, as `name=value`; and a regular expression for the others. Jobs of before an
+upgrade from 0.1.0 have the programs in folders, and still get their pods.
+*/}}
 {{- define "cnpg-backup.ownVariables" -}}
 {{- toJson (list
   "PYTHONPATH=/opt/cnpg-backup/scripts"
+  "PYTHONPATH=/opt/cnpg-backup"
   "PYTHONDONTWRITEBYTECODE=1"
   "PYTHONUNBUFFERED=1"
   "HOME=/run/cnpg-backup"
@@ -90,6 +94,7 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --b
 {{- $mounts := list
   "backups /backups"
   "scripts /opt/cnpg-backup/scripts"
+  "scripts /opt/cnpg-backup"
   "config /etc/cnpg-backup"
   "config /etc/passwd"
   "credentials /etc/cnpg-backup-credentials"
