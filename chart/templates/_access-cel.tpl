@@ -107,6 +107,9 @@ labels and annotations steer other tools. Helm finds its records by their labels
 {{- $role := include "cnpg-backup.roleName" . -}}
 {{- $objects := list (printf "roles/%s" $role) (printf "rolebindings/%s" $role) -}}
 {{- $objects = concat $objects (list (printf "networkpolicies/%s" $fullname) (printf "networkpolicies/%s-isolated" $fullname)) -}}
+{{- if .Values.offsite.enabled -}}
+  {{- $objects = append $objects (printf "networkpolicies/%s-offsite" $fullname) -}}
+{{- end -}}
 {{- if .Values.serviceAccount.create -}}
   {{- $objects = append $objects (printf "serviceaccounts/%s" (include "cnpg-backup.serviceAccountName" .)) -}}
 {{- end -}}

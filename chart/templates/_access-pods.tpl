@@ -20,11 +20,16 @@ still the Job's controller.
 {{- range concat (include "cnpg-backup.cronJobs" . | fromJsonArray) (include "cnpg-backup.operations" . | fromJsonArray) -}}
   {{- $images = append $images .image -}}
 {{- end -}}
+{{- $names := list -}}
+{{- if .Values.offsite.enabled -}}
+  {{- $images = append $images (include "cnpg-backup.image" (dict "root" . "image" .Values.offsite.image)) -}}
+  {{- $names = list "rclone" "copy" -}}
+{{- end -}}
 {{- $repositories := list -}}
 {{- range uniq $images -}}
   {{- $repositories = append $repositories (regexReplaceAll "(:[^/@]*)?(@.*)?$" . "") -}}
 {{- end -}}
-(dump|retention|check|choose|restore|inspect|record|open|hand-over(-[0-9]+)?|drill-[0-9]+) {{ include "cnpg-backup.anyOf" $repositories }}
+(dump|retention|check|choose|restore|inspect|record|open|hand-over(-[0-9]+)?|drill-[0-9]+{{ range $names }}|{{ . }}{{ end }}) {{ include "cnpg-backup.anyOf" $repositories }}
 {{- end -}}
 
 {{/* The same for the containers that values allow in addition; empty if there are none. */}}
@@ -53,11 +58,16 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --b
     "--results /run/cnpg-backup-results --run /run/cnpg-backup --scratch /var/lib/cnpg-backup-drill "
     "--scratch-size [0-9A-Za-z.]+ --seconds [0-9]+"))
 }}) --termination-log /dev/termination-log /backups
+{{- if .Values.offsite.enabled -}}
+  {{- $socket := "--config /etc/cnpg-backup --socket /run/cnpg-backup/rc[.]sock --termination-log /dev/termination-log" -}}
+  {{- printf "|python3 -m offsite[|]copy %s /backups" $socket -}}
+  {{- printf "|rclone[|]%s" (include "cnpg-backup.offsiteCommand" . | fromJsonArray | join " " | replace "." "[.]") -}}
+{{- end -}}
 {{- end -}}
 
 {{/* ... for variables that decide what programs run. */}}
 {{- define "cnpg-backup.loadedVariables" -}}
-(LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|OPEN_|BASH|OPENSSL|KRB5|GSS|GCONV).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
+(LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|OPEN_|BASH|OPENSSL|KRB5|GSS|GCONV{{ if .Values.offsite.enabled }}|RCLONE_{{ end }}).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
 {{- end -}}
 
 {{/*
@@ -65,7 +75,15 @@ The variables that the chart sets, whose values are known, as `name=value`; and 
 upgrade from 0.1.0 have the programs in folders, and still get their pods.
 */}}
 {{- define "cnpg-backup.ownVariables" -}}
-{{- toJson (list
+{{- $variables := list -}}
+{{- if .Values.offsite.enabled -}}
+  {{- range include "cnpg-backup.offsiteEnv" . | fromYamlArray -}}
+    {{- if hasPrefix "RCLONE_" .name -}}
+      {{- $variables = append $variables (printf "%s=%s" .name (.value | default "")) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- concat $variables (list
   "PYTHONPATH=/opt/cnpg-backup/scripts"
   "PYTHONPATH=/opt/cnpg-backup"
   "PYTHONDONTWRITEBYTECODE=1"
@@ -78,7 +96,7 @@ upgrade from 0.1.0 have the programs in folders, and still get their pods.
   "BACKUP_RUN=/run/cnpg-backup"
   "BACKUP_RESULTS=/run/cnpg-backup-results"
   "BACKUP_POD="
-  "DRILL_SCRATCH=/var/lib/cnpg-backup-drill") -}}
+  "DRILL_SCRATCH=/var/lib/cnpg-backup-drill") | toJson -}}
 {{- end -}}
 
 {{- define "cnpg-backup.otherVariables" -}}

@@ -277,12 +277,17 @@ All of them are optional: what is missing fails its own database, not the whole 
         path: {{ .name }}/ca.crt
 {{- end -}}
 
-{{/* What the containers of a pod write: `run` for themselves, in memory; `results` for each other, at most `results` large. */}}
-{{- define "cnpg-backup.workVolumes" -}}
+{{/* What a container writes for itself, in memory. */}}
+{{- define "cnpg-backup.runVolume" -}}
 - name: run
   emptyDir:
     medium: Memory
     sizeLimit: 16Mi
+{{- end -}}
+
+{{/* The same, and `results`, which the containers of a pod write for each other, at most `results` large. */}}
+{{- define "cnpg-backup.workVolumes" -}}
+{{ include "cnpg-backup.runVolume" . }}
 - name: results
   emptyDir:
     sizeLimit: {{ required "cnpg-backup.workVolumes needs results" .results }}

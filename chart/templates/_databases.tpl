@@ -225,6 +225,9 @@ first container of the pod decides whose turn it is.
 {{- range include "cnpg-backup.drills" . | fromJsonArray -}}
   {{- $names = append $names .drill -}}
 {{- end -}}
+{{- if .Values.offsite.enabled -}}
+  {{- $names = append $names (include "cnpg-backup.offsiteName" .) -}}
+{{- end -}}
 {{- $names = uniq $names -}}
 {{- toJson $names -}}
 {{- end -}}

@@ -218,11 +218,11 @@ chart would install and never back up.
 {{- rest $paths | toJson -}}
 {{- end -}}
 
-{{/* Paths of the programs of the pods that see backups: all of them but the watcher's. */}}
+{{/* Paths of the programs of the pods that see backups: all of them but the watcher's, and those of copies only if there are any. */}}
 {{- define "cnpg-backup.programs" -}}
 {{- $paths := list -}}
 {{- range include "cnpg-backup.files" . | fromJsonArray -}}
-  {{- if not (hasPrefix "watch/" .) -}}
+  {{- if not (or (hasPrefix "watch/" .) (and (hasPrefix "offsite/" .) (not $.Values.offsite.enabled))) -}}
     {{- $paths = append $paths . -}}
   {{- end -}}
 {{- end -}}

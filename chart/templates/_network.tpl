@@ -11,6 +11,9 @@ The rules of the release's NetworkPolicies. Their digests are in the record of t
   {{- if include "cnpg-backup.watched" . -}}
     {{- $_ := set $policies (include "cnpg-backup.watchName" .) "watch" -}}
   {{- end -}}
+  {{- if .Values.offsite.enabled -}}
+    {{- $_ := set $policies (printf "%s-offsite" $fullname) "offsite" -}}
+  {{- end -}}
 {{- end -}}
 {{- toJson $policies -}}
 {{- end -}}
@@ -48,6 +51,9 @@ podSelector:
         - inspect
         - open
         - first-run
+        {{- if .Values.offsite.enabled }}
+        - offsite
+        {{- end }}
 policyTypes:
   - Ingress
   - Egress
@@ -119,6 +125,23 @@ egress: []
   {{- with .Values.networkPolicy.dns.peers }}
   to:
     {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "cnpg-backup.networkPolicy.offsite" -}}
+# Copies go to the store alone, and to no database.
+podSelector:
+  matchLabels:
+    {{- include "cnpg-backup.selectorLabels" . | nindent 4 }}
+    app.kubernetes.io/component: offsite
+policyTypes:
+  - Ingress
+  - Egress
+ingress: []
+egress:
+  {{- include "cnpg-backup.networkPolicy.nameServers" . | nindent 2 }}
+  {{- with .Values.offsite.egress }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}
 

@@ -69,7 +69,8 @@ _KNOWN: Final[tuple[tuple[str, type[RemoteError], str, str], ...]] = (
         "AccessDenied|StatusCode: 403|Forbidden|permission denied|SSH_FX_PERMISSION_DENIED|401 Unauthorized",
         DeniedError,
         "the credentials lack the right to do this",
-        "see docs/offsite.md for the rights that they need",
+        "check that the Secret of offsite.secretName has all keys of offsite.secretKeys, with the rights that "
+        "docs/object-store.md lists",
     ),
     (
         "unable to authenticate|ssh: handshake failed",

@@ -17,6 +17,20 @@ from tests.lab import chart, pod
 from tests.lab.chart import CHART, Manifest
 
 CI_FILES = sorted((CHART / "ci").glob("*-values.yaml"))
+_RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+OFFSITE: dict[str, Any] = {
+    "offsite": {
+        "enabled": True,
+        "remote": {"type": "s3", "provider": "Other", "endpoint": "https://s3.example.org", "region": "eu-1"},
+        "path": "bucket/prefix",
+        "clusterId": "main",
+        "secretName": "store",
+        "encryption": {"recipients": [_RECIPIENT]},
+        "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 443}]}],
+    }
+}
+"""What copies outside need at least."""
+
 KYVERNO = ("policies.kyverno.io/v1/ValidatingPolicy", "kyverno.io/v1/ClusterPolicy")
 """What `--api-versions` says of a cluster that has Kyverno."""
 

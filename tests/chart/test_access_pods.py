@@ -13,7 +13,7 @@ import yaml
 
 from kubectl_cnpg_backup.model.jobs import job_from, only_databases
 from kubectl_cnpg_backup.model.release import BACKUP, DRILL, releases
-from tests.chart.common import KYVERNO, of_kind
+from tests.chart.common import KYVERNO, OFFSITE, of_kind
 from tests.chart.test_access import GRANTING, POLICIES, World
 from tests.lab import access, chart
 from tests.lab.access import Request
@@ -61,6 +61,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         ],
         "drill": {"perEntry": 25},
     },
+    "copies outside": OFFSITE,
     "account of the namespace": {"serviceAccount": {"create": False}},
     "first backup": {"firstRun": "backup", "persistence": {"subPath": "postgresql"}},
 }

@@ -1,126 +1,265 @@
-"""The values that docs/offsite.md shows: each tool that copies the volume is admitted by them, and nobody else."""
+"""Copies outside, as the chart renders them: off unless wanted, apart from databases and volume, and complete."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.chart.common import of_kind
-from tests.chart.test_access import World, check
-from tests.chart.test_recipes import DOCS, blocks
-from tests.lab import chart
-from tests.lab.access.altered import other_tool
-from tests.lab.access.model import CRONJOBS, DEV, JOBS, MOVER, Place, Request
-from tests.lab.access.objects import claim_object, create, new, pod_spec, source, workload
+from offsite.rule.marker import parse_marker
+from offsite.settings import read_policy, read_settings
+from retention.errors import ConfigError
+from tests.chart.common import KYVERNO, OFFSITE, containers, of_kind, pod_specs, selects
+from tests.chart.test_access import GRANTING
+from tests.chart.test_access_pods import run_pods
+from tests.lab import access, chart
+from tests.lab.access import Request
+from tests.lab.chart import Manifest
+from tests.lab.pod import LocalPod, PodEnded, python_image
+from tests.lab.tools import program
+from tests.offsite import stores
+from tests.retention.world import T0
+from tests.retention.world import World as Volume
 
-OFFSITE = blocks("offsite.md")
-VOLSYNC = "system:serviceaccount:volsync-system:volsync"
-KOPIUR = "system:serviceaccount:kopiur-system:kopiur-controller"
-VELERO = "system:serviceaccount:velero:velero-server"
-K8UP = "system:serviceaccount:k8up:k8up"
-OWN = "system:serviceaccount:default:dumps-offsite"
-
-
-def mover(place: Place, account: str) -> Iterator[tuple[str, Request]]:
-    """A Job that mounts the claim, by MOVER, and its pod, by the Job's controller."""
-    pod = other_tool(place, account)
-    yield MOVER, create(place, workload("jobs", "backup-1", pod["spec"]))
-    yield JOBS, create(place, pod)
+ON = OFFSITE
+(RECIPIENT,) = ON["offsite"]["encryption"]["recipients"]
+NAME = "cnpg-backup-offsite"
 
 
-def snapshot(place: Place) -> Iterator[tuple[str, Request]]:
-    """A snapshot of the claim, and a claim of it."""
-    body = {"source": {"persistentVolumeClaimName": place.claim}}
-    yield MOVER, create(place, new("volumesnapshots", "copy", spec=body))
-    restored = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "copy"}
-    yield MOVER, create(place, claim_object("copy-src", dataSource=restored))
+def with_offsite(**values: Any) -> dict[str, Any]:
+    return chart.merge(ON, {"offsite": values})
 
 
-def clone(place: Place) -> Iterator[tuple[str, Request]]:
-    yield MOVER, create(place, claim_object("copy-src", dataSource=source(place)))
-
-
-def own_cronjob(place: Place) -> Iterator[tuple[str, Request]]:
-    """The Job of a CronJob that values name, and its pod."""
-    pod = other_tool(place, "dumps-offsite")
-    job = workload("jobs", "dumps-offsite-29000000", pod["spec"])
-    owner = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "dumps-offsite", "uid": "1", "controller": True}
-    job["metadata"]["ownerReferences"] = [owner]
-    yield CRONJOBS, create(place, job)
-    yield JOBS, create(place, pod)
-
-
-def requests(name: str, place: Place) -> tuple[str, list[tuple[str, Request]]]:
-    """Who asks for what with a tool."""
-    tools: dict[str, Callable[[], tuple[str, list[tuple[str, Request]]]]] = {
-        "volsync-direct": lambda: (VOLSYNC, [*mover(place, "volsync-src-dumps")]),
-        "volsync-snapshot": lambda: (VOLSYNC, [*snapshot(place), *clone(place)]),
-        "kopiur-direct": lambda: (KOPIUR, [*mover(place, "kopiur-mover")]),
-        "kopiur-snapshot": lambda: (KOPIUR, [*snapshot(place), *clone(place)]),
-        "velero": lambda: (VELERO, [*snapshot(place), (MOVER, create(place, claim_object(place.claim)))]),
-        "own-cronjob": lambda: (OWN, [*own_cronjob(place)]),
-        "k8up": lambda: (K8UP, [*mover(place, "pod-executor")]),
-    }
-    return tools[name]()
-
-
-def refusals(world: World, user: str, asked: list[tuple[str, Request]]) -> list[list[str]]:
-    """What the policies say to each request, those of MOVER under the tool's own name."""
-    found = []
-    for who, request in asked:
-        questions = list(world.questions(who, request))
-        for question in questions:
-            question["user"] = user if who == MOVER else question["user"]
-        verdicts = check(world.policies, questions) if questions else []
-        assert not any(verdict["error"] for verdict in verdicts), verdicts
-        found.append([verdict["message"] for verdict in verdicts if not verdict["allowed"]])
+def spec_of(manifests: list[Manifest]) -> dict[str, Any]:
+    (cronjob,) = (one for one in of_kind(manifests, "CronJob") if one["metadata"]["name"] == NAME)
+    found: dict[str, Any] = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     return found
 
 
-LAYERS: dict[str, dict[str, Any]] = {
-    "builtin": {"kyverno": {"enabled": False}},
-    "kyverno": {"builtin": {"enabled": False}, "kyverno": {"enabled": True}},
+def config_of(manifests: list[Manifest], folder: Path) -> Path:
+    """The configuration as the pod mounts it."""
+    (volume,) = (one for one in spec_of(manifests)["volumes"] if one["name"] == "config")
+    maps = {one["metadata"]["name"]: one["data"] for one in of_kind(manifests, "ConfigMap") if "data" in one}
+    for name, text in maps[volume["configMap"]["name"]].items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_nothing_of_it_is_there_unless_it_is_wanted() -> None:
+    text = json.dumps(chart.render())
+    assert "offsite" not in text
+    assert "rclone" not in text
+
+
+def test_the_program_reads_the_rendered_settings_and_policy(tmp_path: Path) -> None:
+    settings = read_settings(config_of(chart.render(ON), tmp_path), "s")
+    assert (settings.destination.type, settings.destination.path) == ("s3", "bucket/prefix")
+    assert (settings.cluster_id, settings.owner, settings.seconds) == ("main", "default/cnpg-backup", 3000)
+    assert [str(one) for one in settings.recipients] == [RECIPIENT]
+    assert (settings.prune, settings.reads_back, settings.accept_loss_until) == (False, False, None)
+    tiers = read_policy(tmp_path, "app").tiers
+    assert [(tier.name, tier.keep) for tier in tiers] == [("Daily", 7), ("Weekly", 8)]
+
+
+def test_the_program_reads_every_value(tmp_path: Path) -> None:
+    everything = chart.render(chart.CHART / "ci" / "everything-on-values.yaml", api_versions=KYVERNO)
+    folder = tmp_path / "config"
+    folder.mkdir()
+    for one in of_kind(everything, "ConfigMap"):
+        if "-offsite-config-" in one["metadata"]["name"]:
+            for name, text in one["data"].items():
+                (folder / name).write_text(text)
+    settings = read_settings(folder, "s")
+    assert settings.destination.lock == {"object_lock_mode": "GOVERNANCE", "object_lock_retain_until_date": "168h"}
+    assert (settings.prune, settings.allow_shrunk, settings.allow_large_prune, settings.reads_back) == (True,) * 4
+    assert (settings.most_parts, settings.limits.large_percent, settings.seconds) == (1000, 30, 7200)
+    assert f"{settings.accept_loss_until:%Y-%m-%d}" == "2026-01-31"
+    assert [tier.name for tier in read_policy(folder, "app").tiers] == ["Daily", "Weekly"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kept"),
+    [
+        ("0 3 * * *", [("Daily", 7), ("Weekly", 8)]),
+        ("0 3 * * 0", [("Weekly", 8)]),
+        ("0 3 1 * *", [("Monthly", 6)]),
+        ("*/30 * * * *", [("Daily", 7), ("Weekly", 8)]),
+    ],
+)
+def test_what_is_kept_by_default_fits_the_schedule(tmp_path: Path, schedule: str, kept: list[tuple[str, int]]) -> None:
+    config = config_of(chart.render(ON | {"schedule": schedule}), tmp_path)
+    assert [(tier.name, tier.keep) for tier in read_policy(config, "app").tiers] == kept
+
+
+def test_what_holds_the_keys_of_the_store_sees_no_backup_and_what_sees_backups_holds_no_key() -> None:
+    spec = spec_of(chart.render(chart.merge(ON, {"offsite": {"caBundle": "-----BEGIN CERTIFICATE-----\nMII\n"}})))
+    assert spec["automountServiceAccountToken"] is False
+    by_name = {container["name"]: container for container in containers(spec)}
+    assert {*by_name} == {"rclone", "copy"}
+    mounts = {name: {m["name"]: m.get("readOnly") for m in c["volumeMounts"]} for name, c in by_name.items()}
+    assert mounts["copy"] == {"backups": True, "scripts": True, "config": True, "run": None}
+    assert mounts["rclone"] == {"config": True, "run": None}
+    assert "secretKeyRef" not in json.dumps(by_name["copy"])
+    assert "envFrom" not in json.dumps(spec)
+    assert '"store"' in json.dumps(by_name["rclone"]["env"])
+    assert not any("secret" in volume or "projected" in volume for volume in spec["volumes"]), "no database's password"
+    assert spec["initContainers"][0]["restartPolicy"] == "Always"
+
+
+def test_copies_reach_the_store_alone_and_runs_never_do() -> None:
+    manifests = chart.render(ON)
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(manifests, "NetworkPolicy")}
+    for owner, metadata, _ in pod_specs(manifests):
+        selecting = {name for name, spec in policies.items() if selects(spec["podSelector"], metadata["labels"])}
+        wanted = {NAME} if owner == f"CronJob {NAME}" else selecting - {NAME}
+        assert selecting == wanted, owner
+    rules = policies[NAME]["egress"]
+    assert rules[1:] == ON["offsite"]["egress"]
+    assert "192.0.2.0/24" not in json.dumps([spec for name, spec in policies.items() if name != NAME])
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no type": ({"remote": {"type": ""}}, "offsite.remote.type: it is missing"),
+    "a secret in values": (
+        {"remote": {"secret_access_key": "x"}, "secretKeys": ["access_key_id"]},
+        "offsite.remote.secret_access_key: a secret in values",
+    ),
+    "a password in values": ({"remote": {"pass": "x"}}, "offsite.remote.pass: a secret in values"),
+    "an option twice": ({"remote": {"access_key_id": "x"}}, "access_key_id: it is in offsite.secretKeys as well"),
+    "no path": ({"path": ""}, "offsite.path: it is empty"),
+    "no folder of its own": ({"clusterId": ""}, "offsite.clusterId: it is empty"),
+    "nobody who could decrypt": ({"encryption": {"recipients": []}}, "offsite.encryption.recipients: there is none"),
+    "recipients without encryption": ({"encryption": {"type": "none"}}, "with type none the recipients have no effect"),
+    "no way out": ({"egress": []}, "offsite.egress: it is empty"),
+    "a lock without an end": ({"objectLock": {"mode": "COMPLIANCE"}}, "offsite.objectLock: set both"),
+    "longer than the interval": ({"timeout": 3400}, "offsite.timeout: a run may take 3700 seconds"),
+    "never": ({"schedule": "0 25 * * *"}, 'offsite.schedule: "0 25 * * *" can never fire'),
+    "keep next to tiers": (
+        {"retention": {"keep": {"daily": 1}, "tiers": [{"name": "A", "every": "24h", "keep": 1}]}},
+        "offsite.retention: keep and tiers exclude each other",
+    ),
+    "a secret key as recipient": ({"encryption": {"recipients": ["AGE-SECRET-KEY-1QQ"]}}, "recipients"),
+    "a quote in an option": ({"remote": {"region": "it's"}}, "offsite"),
+    "a line break in an option": ({"remote": {"region": "a\nprune=true"}}, "offsite"),
+    "an unknown store of sums": ({"verify": "size"}, "verify"),
 }
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("name", sorted(set(OFFSITE) - {"longhorn"}))
-@pytest.mark.sample(8)
-def test_a_tool_that_copies_the_volume_is_admitted_by_its_values_alone(name: str, layer: str) -> None:
-    shown = OFFSITE[name]
-    open_world = World(layer, {**shown, "accessPolicy": {**shown["accessPolicy"], **LAYERS[layer]}})
-    user, asked = requests(name, open_world.place)
-    assert refusals(open_world, user, asked) == [[] for _ in asked]
-    closed = World(layer, {"accessPolicy": LAYERS[layer]})
-    before = refusals(closed, user, asked)
-    assert any(before), "the values are not needed"
-    if "jobAccounts" in shown["accessPolicy"]:
-        assert all(before), "one of the two values is not needed"
-    # Nobody else gains anything: neither people of the namespace, nor another account of the tool's namespace.
-    place = open_world.place
-    strangers = [
-        (DEV, create(place, workload("jobs", "stranger", pod_spec(place.claim)))),
-        *asked[: user != OWN],
-    ]
-    other = user.rpartition(":")[0] + ":other"
-    assert all(refusals(open_world, other, strangers))
-    assert all(refusals(open_world, other, [(JOBS, create(place, other_tool(place, "stranger")))]))
+@pytest.mark.parametrize("case", WRONG)
+def test_values_that_cannot_work_are_refused_and_named(case: str) -> None:
+    values, message = WRONG[case]
+    with pytest.raises(chart.ChartError) as caught:
+        chart.render(with_offsite(**values))
+    assert message in str(caught.value)
 
 
-def test_longhorn_needs_labels_and_no_exception() -> None:
-    assert "accessPolicy" not in OFFSITE["longhorn"]
-    (claim,) = of_kind(chart.render(OFFSITE["longhorn"]), "PersistentVolumeClaim")
-    labels = claim["metadata"]["labels"]
-    assert labels["recurring-job.longhorn.io/backup-nightly"] == "enabled"
-    assert labels["recurring-job.longhorn.io/source"] == "enabled"
+def test_without_a_network_policy_no_egress_is_needed() -> None:
+    chart.render(with_offsite(egress=[]) | {"networkPolicy": {"enabled": False}})
 
 
-def test_the_table_of_tools_names_what_the_blocks_have() -> None:
-    page = (DOCS / "offsite.md").read_text()
-    for name, shown in OFFSITE.items():
-        for account in shown.get("accessPolicy", {}).get("jobAccounts", []):
-            listed = account.replace("src-dumps", "src-<name>")
-            assert name == "own-cronjob" or f"| `{listed}` |" in page, f"{name}: {listed} is not in the table"
-    assert (DOCS / "longhorn.md").read_text().count("\n## Back\n") == 1
+def test_a_lock_that_no_store_of_files_has_is_refused_by_the_program(tmp_path: Path) -> None:
+    values = with_offsite(remote={"type": "sftp"}, objectLock={"mode": "COMPLIANCE", "days": 1})
+    with pytest.raises(ConfigError, match="has no object lock"):
+        read_settings(config_of(chart.render(values), tmp_path), "s")
+
+
+def _container(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in containers(pod["spec"]) if one["name"] == name)
+    return found
+
+
+ALTERED = {
+    "another endpoint": lambda p: _variable(p, "RCLONE_CONFIG_OFFSITE_ENDPOINT", "https://mine.example.org"),
+    "another bucket's type": lambda p: _variable(p, "RCLONE_CONFIG_OFFSITE_TYPE", "local"),
+    "a variable more": lambda p: _container(p, "rclone")["env"].append({"name": "RCLONE_RC_ADDR", "value": ":5572"}),
+    "a port": lambda p: _container(p, "rclone")["args"].extend(["--rc-addr", ":5572"]),
+    "no checks": lambda p: _container(p, "copy")["args"].insert(1, "--config=/run/cnpg-backup"),
+    "another command": lambda p: _container(p, "rclone").update(command=["sh"]),
+    "another image": lambda p: _container(p, "rclone").update(image="mine/rclone:1"),
+    "another configuration": lambda p: next(v for v in p["spec"]["volumes"] if v["name"] == "config")[
+        "configMap"
+    ].update(name="mine-config-0123456789"),
+    "a socket elsewhere": lambda p: p["spec"].update(
+        volumes=[v for v in p["spec"]["volumes"] if v["name"] != "run"]
+        + [{"name": "run", "persistentVolumeClaim": {"claimName": "mine"}}]
+    ),
+}
+"""What a webhook gives the pod."""
+
+
+def _variable(pod: dict[str, Any], name: str, value: str) -> None:
+    next(one for one in _container(pod, "rclone")["env"] if one["name"] == name)["value"] = value
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+def test_the_pod_is_admitted_as_the_chart_made_it_and_in_no_other_way(layer: str) -> None:
+    world, asked = run_pods(ON, layer)
+    (pod,) = (request.body for _, request in asked if '"rclone"' in json.dumps(request.body))
+
+    def changed(case: str) -> tuple[str, Request]:
+        body = json.loads(json.dumps(pod))
+        if case:
+            ALTERED[case](body)
+        return access.JOBS, access.create(world.place, body)
+
+    cases = ["", *ALTERED]
+    for case, said in zip(cases, world.answers([changed(case) for case in cases]), strict=True):
+        assert bool(said) == bool(case), (case, said)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path, since that of a socket has at most 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="cnpg"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def local_pod(manifests: list[Manifest], folder: Path, root: Path, secret: dict[str, str | bytes]) -> LocalPod:
+    programs = {"rclone": folder / "rclone", "copy": python_image(folder / "python")}
+    images = {container["image"]: (programs[container["name"]],) for container in containers(spec_of(manifests))}
+    programs["rclone"].mkdir(exist_ok=True)
+    (programs["rclone"] / "rclone").unlink(missing_ok=True)
+    (programs["rclone"] / "rclone").symlink_to(program("rclone"))
+    return LocalPod(manifests, NAME, folder / "p", {"cnpg-backups-pvc": root}, {"store": secret}, images, {})
+
+
+@pytest.mark.long
+def test_the_rendered_pod_copies_to_a_real_store_and_says_what_is_wrong(short: Path) -> None:
+    """With the real rclone and a real S3 server: a wrong key, a missing Secret, success."""
+    store = stores.s3(short / "s")
+    volume = Volume(short)
+    for database in ("app", "kutt", "plausible"):
+        volume.publish(database, T0, content=database.encode() * 1000)
+    remote = {key.lower(): value for key, value in store.environment.items() if "ACCESS_KEY" not in key}
+    manifests = chart.render(with_offsite(remote=remote, path=store.path))
+    right: dict[str, str | bytes] = {"access_key_id": stores.KEY, "secret_access_key": stores.SECRET}
+    with stores.running(store):
+
+        def run(secret: dict[str, str | bytes]) -> PodEnded:
+            return local_pod(manifests, short, volume.root, secret).run()
+
+        wrong = run(right | {"secret_access_key": "x"})
+        assert wrong.exit_code == 1, wrong.log
+        assert "check secret_access_key in the Secret of offsite.secretName" in wrong.message
+        assert not store.files()
+        missing = run({})
+        assert missing.exit_code == 1, missing.log
+        assert "Secret of offsite.secretName" in missing.message, missing.message
+        done = run(right)
+        assert done.exit_code == 0, done.log
+        assert done.message.splitlines()[0] == "3 databases copied"
+        markers = {name: path for name, path in store.files().items() if name.endswith(".offsite.json")}
+        assert sorted(name.split("/")[1] for name in markers) == ["app", "kutt", "plausible"]
+        for name, path in markers.items():
+            marker = parse_marker(path.read_bytes(), name)
+            assert (marker.verified, marker.encryption, marker.recipients) == ("etag", "age", (RECIPIENT,))
+        before = store.files().keys()
+        again = run(right)
+        assert again.exit_code == 0, again.log
+        assert store.files().keys() == before, "written once"

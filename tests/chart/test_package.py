@@ -233,7 +233,7 @@ def _comments_and_awk(text: str) -> set[str]:
 @pytest.fixture
 def copy_of_the_repository(tmp_path: Path) -> Path:
     """A copy of what sync-chart-files reads and writes."""
-    for name in ("retention", "watch", "chart/files", "scripts", "tools/sync-chart-files"):
+    for name in ("retention", "watch", "offsite", "chart/files", "scripts", "tools/sync-chart-files"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:

@@ -29,6 +29,17 @@ TIERS = [
 ]
 SCHEDULES = ["0 */2 * * *", "15,45 8-18 * * MON-FRI", "@daily", "59 23 1 */3 *", "7 * * * *"]
 ARGUMENTS = ["--no-owner", "--exclude-table=a b", "--role=reader", "--extension=x=y"]
+OFFSITE: dict[str, Any] = {
+    "enabled": True,
+    "remote": {"type": "sftp", "host": "nas.example.org", "port": 2222, "shell_type": "none"},
+    "path": "/volume1/dumps of all",
+    "clusterId": "a.b-1",
+    "secretName": "nas",
+    "secretKeys": ["pass"],
+    "encryption": {"type": "none", "recipients": []},
+    "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}],
+    "caBundle": "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----",
+}
 NARROWED: dict[str, Any] = {
     "schedule": {"enum": SCHEDULES},
     "tiers": {"enum": ["auto", *TIERS]},
@@ -54,6 +65,8 @@ NARROWED: dict[str, Any] = {
     "ingress": {"enum": [{"peers": [{"namespaceSelector": {}}]}, {"peers": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]},
     "severity": {"enum": [{}, {"CnpgBackupStale": "page", "CnpgBackupSuspended": "info"}]},
     "egress": {"enum": [[], [{"to": [{"podSelector": {}}], "ports": [{"port": 1}]}]]},
+    # Parts of it hardly ever fit each other.
+    "offsite": {"enum": [{}, {"bandwidth": "1M", "prune": True}, OFFSITE, OFFSITE | {"enabled": False}]},
     "url": {"enum": ["", "https://backups.example.org"]},
     "runbookUrl": {"enum": ["", "https://example.org/runbooks/"]},
     "extraEnv": {"enum": [[], [

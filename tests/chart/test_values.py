@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.chart import schemas
-from tests.chart.common import KYVERNO, VALUES, containers, leaves, nested, pod_specs, title
+from tests.chart.common import KYVERNO, OFFSITE, VALUES, containers, leaves, nested, pod_specs, title
 from tests.lab import chart
 from tests.lab.chart import CHART, ROOT
 
@@ -40,12 +40,15 @@ OTHER: dict[tuple[str, ...], object] = {
     ("defaults", "superuserSecret", "uriKey"): "uri",
     ("accessPolicy", "operatorRights"): True,
     ("accessPolicy", "newClusterRights"): True,
+    ("offsite", "timeout"): 1800,
+    ("offsite", "retention", "keep"): {"daily": 9},
 }
 """Another value for settings that everything-on leaves at their default, or that need others beside them."""
 
 TOGETHER = {("extraVolumes",), ("dump", "extraVolumeMounts"), ("retention", "extraVolumeMounts")}
 TOGETHER |= {("persistence", "nfs", key) for key in ("server", "path", "mountOptions")}
-TOGETHER |= {("defaults", "roles")}
+TOGETHER |= {("defaults", "roles"), ("offsite", "encryption", "type")}
+TOGETHER |= {("offsite", "objectLock", key) for key in ("mode", "days")}
 """Settings that work only with each other."""
 
 
@@ -187,6 +190,9 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
         plain = chart.render_text(before, api_versions=KYVERNO)
     if path[0] == "notify" and path[-1] != "name":
         before = {**WATCHED, "notify": {"healthchecks": {"secret": {"name": "check"}}}}
+        plain = chart.render_text(before, api_versions=KYVERNO)
+    if path[0] == "offsite":
+        before = chart.merge(OFFSITE, {"offsite": {"enabled": path[-1] != "enabled"}})
         plain = chart.render_text(before, api_versions=KYVERNO)
     text = chart.render_text(chart.merge(before, nested(path, value)), api_versions=KYVERNO)
     assert text != plain, f"no template reads {'.'.join(path)}"

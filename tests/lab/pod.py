@@ -235,13 +235,19 @@ class LocalPod:
             raise PodError(f"pod of {self.cronjob}: {len(last)} containers beside each other are not understood here")
         deadline = time.monotonic() + min(limits) if limits else None
         ended: dict[str, Ended] = {}
-        for container in (*first, *last):
-            process = self._container(container, volumes, folder, name)
-            ended[container["name"]] = process.run(deadline, grace, on_line)
-            _check_bounds(volumes, bounds)
-            _check_disk([volumes[name] for name in on_disk], ended.values(), disk)
-            if ended[container["name"]].exit_code != 0:
-                break
+        with contextlib.ExitStack() as sidecars:
+            for container in (*first, *last):
+                always = container.get("restartPolicy") == "Always"
+                plain = {key: value for key, value in container.items() if key != "restartPolicy" or not always}
+                process = self._container(plain, volumes, folder, name)
+                if always:
+                    sidecars.enter_context(process.beside(folder / f"{container['name']}.log", grace))
+                    continue
+                ended[container["name"]] = process.run(deadline, grace, on_line)
+                _check_bounds(volumes, bounds)
+                _check_disk([volumes[name] for name in on_disk], ended.values(), disk)
+                if ended[container["name"]].exit_code != 0:
+                    break
         return PodEnded(name, ended)
 
     def _object(self, kind: str, name: str) -> Manifest:
@@ -285,9 +291,9 @@ class LocalPod:
 
     def _mapped(self, path: str, text: str) -> str:
         """A configuration file, with the servers' addresses replaced by where they really are."""
-        if not path.endswith(".conf"):
-            return text
         lines = text.splitlines()
+        if not path.endswith(".conf") or not any(line.startswith("host=") for line in lines):
+            return text
         ports = set()
         for number, line in enumerate(lines):
             key, _, host = line.partition("=")
@@ -330,7 +336,8 @@ class LocalPod:
             message = folder / f"{name}.termination-log"
             mounts[fields.take("terminationMessagePath", _TERMINATION_LOG)] = message
             command = [*fields.take("command"), *fields.take("args", [])]
-            environment = dict(self._variable(entry, where, pod) for entry in fields.take("env", []))
+            variables = [self._variable(entry, where, pod) for entry in fields.take("env", [])]
+            environment = {key: value for key, value in variables if value is not None}
             policy = fields.take("terminationMessagePolicy", "File")
         if image not in self.images:
             raise PodError(f"{where}: nobody said which programs stand for the image {image}")
@@ -345,17 +352,28 @@ class LocalPod:
             fallback=policy == "FallbackToLogsOnError",
         )
 
-    def _variable(self, entry: Manifest, where: str, pod: str) -> tuple[str, str]:
+    def _variable(self, entry: Manifest, where: str, pod: str) -> tuple[str, str | None]:
         with _Fields(entry, f"{where}: env") as fields:
             name, source = fields.take("name"), fields.take("valueFrom", None)
             if source is None:
                 return name, fields.take("value", "")
+        if "secretKeyRef" in source:
+            return name, self._of_secret(source["secretKeyRef"], f"{where}: env {name}")
         known = {"metadata.name": pod, "metadata.namespace": self._namespace}
         with _Fields(source, f"{where}: env {name}") as fields, _Fields(fields.take("fieldRef"), fields.where) as ref:
             path = ref.take("fieldPath")
         if path not in known:
             raise PodError(f"{where}: env {name}: the field {path} is not understood here")
         return name, known[path]
+
+    def _of_secret(self, source: Manifest, where: str) -> str | None:
+        """Return the value of a variable; None if it is optional and there is none."""
+        with _Fields(source, where) as fields:
+            name, key, optional = fields.take("name"), fields.take("key"), fields.take("optional", False)
+        value = self.secrets.get(name, {}).get(key)
+        if value is None and not optional:
+            raise PodError(f"{where}: there is no key {key} of a secret {name}: the container would not start")
+        return None if value is None else _bytes(value).decode()
 
     @property
     def _namespace(self) -> str:
@@ -479,7 +497,7 @@ class _Translation:
     def __init__(self, mounts: Mapping[str, Path]) -> None:
         self._mounts = mounts
         longest_first = "|".join(re.escape(path) for path in sorted(mounts, key=len, reverse=True))
-        self._pattern = re.compile(rf"(?:(?<=[=:,])|^)({longest_first})(?=$|[/:,])")
+        self._pattern = re.compile(rf"(?:(?<=[=:,])|(?<=://)|^)({longest_first})(?=$|[/:,])")
 
     def __call__(self, word: str, where: str) -> str:
         # What Kubernetes would expand or unescape; `$(date +%s)` with a blank is no reference.
@@ -498,14 +516,40 @@ class _Process:
     message: Path
     fallback: bool
 
-    def run(self, deadline: float | None, grace: float, on_line: OnLine | None) -> Ended:
+    def _program(self) -> str:
         program = shutil.which(self.command[0], path=self.environment["PATH"])
         if program is None:
             raise PodError(f"container {self.name}: its image has no program {self.command[0]}")
+        return program
+
+    @contextlib.contextmanager
+    def beside(self, log: Path, grace: float) -> Iterator[None]:
+        """Run as long as the block does, as a sidecar does while its pod's containers run; none is started again."""
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                self.command,
+                executable=self._program(),
+                env=self.environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            ) as process,
+        ):
+            try:
+                yield
+                if process.poll() is not None:
+                    raise PodError(f"sidecar {self.name} ended with {process.returncode}: {log.read_text()}")
+            finally:
+                _end(process, grace)
+
+    def run(self, deadline: float | None, grace: float, on_line: OnLine | None) -> Ended:
         began = time.monotonic()
         with subprocess.Popen(
             self.command,
-            executable=program,
+            executable=self._program(),
             env=self.environment,
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -547,7 +591,7 @@ class _Process:
         return "".join(log.splitlines(keepends=True)[-_FALLBACK_LINES:])[-_FALLBACK_BYTES:]
 
 
-def _end(process: subprocess.Popen[str], grace: float) -> None:
+def _end(process: subprocess.Popen[Any], grace: float) -> None:
     """End a container as the kubelet does: ask its first process, then kill."""
     process.terminate()
     try:
@@ -564,6 +608,6 @@ def _sweep_after(process: subprocess.Popen[str]) -> None:
         _kill(process)
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def _kill(process: subprocess.Popen[Any]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
