@@ -20,16 +20,16 @@ still the Job's controller.
 {{- range concat (include "cnpg-backup.cronJobs" . | fromJsonArray) (include "cnpg-backup.operations" . | fromJsonArray) -}}
   {{- $images = append $images .image -}}
 {{- end -}}
-{{- $names := list -}}
+{{- $names := list "dump" "retention" "check" "choose" "restore" "inspect" "record" "open" "hand-over(-[0-9]+)?" "drill-[0-9]+" -}}
 {{- if .Values.offsite.enabled -}}
   {{- $images = append $images (include "cnpg-backup.image" (dict "root" . "image" .Values.offsite.image)) -}}
-  {{- $names = list "rclone" "copy" -}}
+  {{- $names = concat $names (list "rclone" "copy" "fetch") -}}
 {{- end -}}
 {{- $repositories := list -}}
 {{- range uniq $images -}}
   {{- $repositories = append $repositories (regexReplaceAll "(:[^/@]*)?(@.*)?$" . "") -}}
 {{- end -}}
-(dump|retention|check|choose|restore|inspect|record|open|hand-over(-[0-9]+)?|drill-[0-9]+{{ range $names }}|{{ . }}{{ end }}) {{ include "cnpg-backup.anyOf" $repositories }}
+({{ join "|" $names }}) {{ include "cnpg-backup.anyOf" $repositories }}
 {{- end -}}
 
 {{/* The same for the containers that values allow in addition; empty if there are none. */}}
@@ -60,7 +60,9 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --b
 }}) --termination-log /dev/termination-log /backups
 {{- if .Values.offsite.enabled -}}
   {{- $socket := "--config /etc/cnpg-backup --socket /run/cnpg-backup/rc[.]sock --termination-log /dev/termination-log" -}}
-  {{- printf "|python3 -m offsite[|]copy %s /backups" $socket -}}
+  {{- $fetch := print "fetch --database=[$][(]FETCH_DATABASE[)] --backup=[$][(]FETCH_BACKUP[)]"
+    "( --identity /etc/cnpg-backup-identity/key[.]txt)?" -}}
+  {{- printf "|python3 -m offsite[|]((copy|%s) %s /backups|list( --format json)? %s)" $fetch $socket $socket -}}
   {{- printf "|rclone[|]%s" (include "cnpg-backup.offsiteCommand" . | fromJsonArray | join " " | replace "." "[.]") -}}
 {{- end -}}
 {{- end -}}
@@ -119,6 +121,9 @@ upgrade from 0.1.0 have the programs in folders, and still get their pods.
   "run /run/cnpg-backup"
   "results /run/cnpg-backup-results"
   "scratch /var/lib/cnpg-backup-drill" -}}
+{{- if .Values.offsite.enabled -}}
+  {{- $mounts = append $mounts "identity /etc/cnpg-backup-identity" -}}
+{{- end -}}
 {{- range concat .Values.dump.extraVolumeMounts .Values.retention.extraVolumeMounts -}}
   {{- $mounts = append $mounts (printf "%s %s" .name .mountPath) -}}
 {{- end -}}
@@ -182,7 +187,8 @@ c.name.startsWith('drill-')
 {{- with include "cnpg-backup.sidecars" . -}}
 (c.name + ' ' + c.image).matches('^{{ . }}{{ include "cnpg-backup.anyTag" $ }}$') &&
 c.?volumeMounts.orValue([]).all(m,
-  !(m.name in ['backups', 'scripts', 'config', 'credentials', 'run', 'results', 'scratch']))
+  !(m.name in ['backups', 'scripts', 'config', 'credentials', 'run', 'results', 'scratch'
+    {{- if $.Values.offsite.enabled }}, 'identity'{{ end }}]))
 {{- else -}}
 false
 {{- end -}}

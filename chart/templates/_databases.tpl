@@ -226,7 +226,7 @@ first container of the pod decides whose turn it is.
   {{- $names = append $names .drill -}}
 {{- end -}}
 {{- if .Values.offsite.enabled -}}
-  {{- $names = append $names (include "cnpg-backup.offsiteName" .) -}}
+  {{- $names = concat $names (list (include "cnpg-backup.offsiteName" .) (include "cnpg-backup.fetchName" .)) -}}
 {{- end -}}
 {{- $names = uniq $names -}}
 {{- toJson $names -}}

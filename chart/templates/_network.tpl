@@ -53,6 +53,7 @@ podSelector:
         - first-run
         {{- if .Values.offsite.enabled }}
         - offsite
+        - fetch
         {{- end }}
 policyTypes:
   - Ingress
@@ -133,7 +134,12 @@ egress: []
 podSelector:
   matchLabels:
     {{- include "cnpg-backup.selectorLabels" . | nindent 4 }}
-    app.kubernetes.io/component: offsite
+  matchExpressions:
+    - key: app.kubernetes.io/component
+      operator: In
+      values:
+        - offsite
+        - fetch
 policyTypes:
   - Ingress
   - Egress

@@ -4,6 +4,14 @@
 {{- include "cnpg-backup.operationName" (dict "root" . "suffix" "-offsite") -}}
 {{- end -}}
 
+{{- define "cnpg-backup.fetchName" -}}
+{{- include "cnpg-backup.operationName" (dict "root" . "suffix" "-fetch") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.identitySecretName" -}}
+{{- .Values.offsite.identitySecretName | default (printf "%s-offsite-identity" (include "cnpg-backup.fullname" .)) -}}
+{{- end -}}
+
 {{/* Seconds that a run may take: to copy, as JSON with those of its pod and its Job, which end after that. */}}
 {{- define "cnpg-backup.offsiteDeadlines" -}}
 {{- $seconds := .Values.offsite.timeout -}}
@@ -148,7 +156,8 @@ env:
 resources:
   {{- toYaml .Values.offsite.resources | nindent 2 }}
 volumeMounts:
-  {{- include "cnpg-backup.mounts" (dict "root" . "mounts" (ternary (list "config:ro" "run") (list "run") (empty .Values.offsite.caBundle | not))) | nindent 2 }}
+  {{- $mounts := ternary (list "run") (list "config:ro" "run") (empty .Values.offsite.caBundle) }}
+  {{- include "cnpg-backup.mounts" (dict "root" . "mounts" $mounts) | nindent 2 }}
 securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
 {{- end -}}
@@ -167,7 +176,7 @@ securityContext:
     {{- if has $name $offsite.secretKeys -}}
       {{- $errors = append $errors (printf
         "offsite.remote.%s: it is in offsite.secretKeys as well; remove it from one of them" $name) -}}
-    {{- else if regexMatch "secret|pass|token|credentials$|^key$|key_pem|sas_url|connection_string" $name -}}
+    {{- else if regexMatch "secret|pass|token|credentials$|^key$|key_pem|customer_key|sas_url|connection_string" $name -}}
       {{- $errors = append $errors (printf
         (cat
           "offsite.remote.%s: a secret in values is in Helm's records and in the CronJob;"
@@ -180,8 +189,8 @@ securityContext:
   {{- end -}}
   {{- if not $offsite.clusterId -}}
     {{- $errors = append $errors (cat
-      "offsite.clusterId: it is empty; set it to a name of this release, which no other release, in no other cluster, uses below offsite.path:"
-      "its copies are in the folder of that name") -}}
+      "offsite.clusterId: it is empty; set it to a name of this release that no other release, in no other cluster, uses below"
+      "offsite.path: its copies are in the folder of that name") -}}
   {{- end -}}
   {{- $recipients := $offsite.encryption.recipients -}}
   {{- if and (eq $offsite.encryption.type "age") (not $recipients) -}}

@@ -41,9 +41,11 @@ _ANNOTATIONS = (
     "batch.kubernetes.io/cronjob-scheduled-timestamp",
 )
 """Annotations whose values may stay."""
-_CONTAINERS = re.compile(r"(check|dump|retention|choose|restore|inspect|record|open|hand-over(-\d+)?|drill-\d+)")
+_CONTAINERS = re.compile(
+    r"(check|dump|retention|choose|restore|inspect|record|open|hand-over(-\d+)?|drill-\d+|rclone|copy|fetch)"
+)
 """The chart's own containers; all others were injected by something."""
-_VARIABLE = re.compile(r"(?!RESTORE_WHERE$)(BACKUP|RESTORE|DRILL|OPEN|PYTHON)[A-Z_]*|HOME|TZ")
+_VARIABLE = re.compile(r"(?!RESTORE_WHERE$)(BACKUP|RESTORE|DRILL|OPEN|FETCH|PYTHON|RCLONE)[A-Z_]*|HOME|TZ")
 """Their values may stay; a condition of SQL holds data."""
 _KEYS = re.compile(r"^(\S+: gone: ).*", re.MULTILINE)
 """What `undelete --show` prints of rows, if somebody asked for it."""
@@ -199,9 +201,12 @@ _SETTINGS = frozenset(
         "dumps_as_owner", "compression", "timeout", "wait_timeout", "lock_timeout", "lock_wait_timeout", "retries",
         "roles", "allow_empty", "count_rows", "on_shrink", "allow_large_prune", "large_prune_percent", "max_bytes",
         "min_backups", "most_backups", "extra_arg",
+        "type", "provider", "server_side_encryption", "path", "cluster_id", "owner", "encryption", "recipients",
+        "verify", "max_parts", "readback_every", "prune", "allow_shrunk", "accept_loss_until", "object_lock_mode",
+        "object_lock_days", "chart_version",
     }
 )  # fmt: skip
-"""The settings of a database that may stay, as docs/architecture.md lists them."""
+"""The settings of a database, and of copies outside, that may stay, as docs/architecture.md lists them."""
 
 
 def config_map(item: Object) -> dict[str, Any]:

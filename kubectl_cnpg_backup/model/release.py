@@ -37,6 +37,8 @@ SELECTOR = f"{NAME_LABEL}={CHART}"
 BACKUP, INSPECTOR, RESTORE, DRILL = "backup", "inspect", "restore", "drill"
 OPEN = "open"
 """A backup that someone looks at, in a throwaway server."""
+OFFSITE, FETCH = "offsite", "fetch"
+"""Copies outside the cluster, and the way back."""
 FIRST_RUN = "first-run"
 """The Job that checks the volume when the release is installed; no CronJob makes it."""
 CONFIG_VOLUME = "config"
@@ -51,7 +53,7 @@ class CronJob:
 
     Attributes:
         name: Its name.
-        component: What its pods are for: `backup`, `inspect`, `restore`, `drill`.
+        component: What its pods are for: `backup`, `inspect`, `restore`, `drill`, `open`, `offsite`.
         schedule: The cron expression.
         time_zone: An IANA name; `Etc/UTC` where the object names none.
         suspended: Whether the schedule is off.

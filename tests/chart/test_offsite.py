@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from offsite.age import Identity
 from offsite.rule.marker import parse_marker
 from offsite.settings import read_policy, read_settings
 from retention.errors import ConfigError
@@ -23,20 +25,21 @@ from tests.lab.chart import Manifest
 from tests.lab.pod import LocalPod, PodEnded, python_image
 from tests.lab.tools import program
 from tests.offsite import stores
+from tests.offsite.world import text_of
 from tests.retention.world import T0
 from tests.retention.world import World as Volume
 
 ON = OFFSITE
 (RECIPIENT,) = ON["offsite"]["encryption"]["recipients"]
-NAME = "cnpg-backup-offsite"
+NAME, FETCH = "cnpg-backup-offsite", "cnpg-backup-fetch"
 
 
 def with_offsite(**values: Any) -> dict[str, Any]:
     return chart.merge(ON, {"offsite": values})
 
 
-def spec_of(manifests: list[Manifest]) -> dict[str, Any]:
-    (cronjob,) = (one for one in of_kind(manifests, "CronJob") if one["metadata"]["name"] == NAME)
+def spec_of(manifests: list[Manifest], name: str = NAME) -> dict[str, Any]:
+    (cronjob,) = (one for one in of_kind(manifests, "CronJob") if one["metadata"]["name"] == name)
     found: dict[str, Any] = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     return found
 
@@ -116,7 +119,7 @@ def test_copies_reach_the_store_alone_and_runs_never_do() -> None:
     policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(manifests, "NetworkPolicy")}
     for owner, metadata, _ in pod_specs(manifests):
         selecting = {name for name, spec in policies.items() if selects(spec["podSelector"], metadata["labels"])}
-        wanted = {NAME} if owner == f"CronJob {NAME}" else selecting - {NAME}
+        wanted = {NAME} if owner in (f"CronJob {NAME}", f"CronJob {FETCH}") else selecting - {NAME}
         assert selecting == wanted, owner
     rules = policies[NAME]["egress"]
     assert rules[1:] == ON["offsite"]["egress"]
@@ -220,13 +223,58 @@ def short() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def local_pod(manifests: list[Manifest], folder: Path, root: Path, secret: dict[str, str | bytes]) -> LocalPod:
-    programs = {"rclone": folder / "rclone", "copy": python_image(folder / "python")}
-    images = {container["image"]: (programs[container["name"]],) for container in containers(spec_of(manifests))}
-    programs["rclone"].mkdir(exist_ok=True)
-    (programs["rclone"] / "rclone").unlink(missing_ok=True)
-    (programs["rclone"] / "rclone").symlink_to(program("rclone"))
-    return LocalPod(manifests, NAME, folder / "p", {"cnpg-backups-pvc": root}, {"store": secret}, images, {})
+def local_pod(
+    manifests: list[Manifest],
+    folder: Path,
+    root: Path,
+    secret: dict[str, str | bytes],
+    name: str = NAME,
+    **more: dict[str, str | bytes],
+) -> LocalPod:
+    """The rendered pod of a CronJob on this machine, with the real rclone."""
+    carriers, python = folder / "rclone", python_image(folder / "python")
+    images = {
+        c["image"]: (carriers if c["name"] == "rclone" else python,) for c in containers(spec_of(manifests, name))
+    }
+    carriers.mkdir(exist_ok=True)
+    (carriers / "rclone").unlink(missing_ok=True)
+    (carriers / "rclone").symlink_to(program("rclone"))
+    return LocalPod(manifests, name, folder / "p", {"cnpg-backups-pvc": root}, {"store": secret, **more}, images, {})
+
+
+@pytest.mark.long
+def test_a_copy_comes_back_to_an_empty_volume_by_the_rendered_pods(short: Path) -> None:
+    """What is left is the bucket, the key and the chart; without the key, or with another one, nothing comes back."""
+    store, identity, other = stores.s3(short / "s"), Identity(os.urandom(32)), Identity(os.urandom(32))
+    volume = Volume(short)
+    base = volume.publish("app", T0, content=b"rows" * 5000)
+    remote = {key.lower(): value for key, value in store.environment.items() if "ACCESS_KEY" not in key}
+    values = with_offsite(remote=remote, path=store.path, encryption={"recipients": [str(identity.recipient)]})
+    manifests = chart.render(values)
+    secret: dict[str, str | bytes] = {"access_key_id": stores.KEY, "secret_access_key": stores.SECRET}
+    before = {path.name: path.read_bytes() for path in volume.folder("app").iterdir() if path.suffix != ".lock"}
+    empty = short / "empty"
+    empty.mkdir()
+    with stores.running(store):
+        assert local_pod(manifests, short, volume.root, secret).run().exit_code == 0
+        (variable,) = (
+            v for c in spec_of(manifests, FETCH)["containers"] for v in c["env"] if v["name"] == "FETCH_DATABASE"
+        )
+        variable["value"] = "app"
+
+        def fetch(**more: dict[str, str | bytes]) -> PodEnded:
+            return local_pod(manifests, short, empty, secret, FETCH, **more).run()
+
+        for held in ({}, {"cnpg-backup-offsite-identity": {"key.txt": text_of(other)}}):
+            refused = fetch(**held)  # type: ignore[arg-type]
+            assert refused.exit_code in (1, 2), refused.log
+            assert "Traceback" not in refused.log
+            assert not list(empty.rglob("*.dump"))
+        assert "key" in refused.message
+        done = fetch(**{"cnpg-backup-offsite-identity": {"key.txt": text_of(identity)}})
+        assert done.exit_code == 0, done.log
+    for name in (f"{base}.dump", f"{base}.dump.sha256", f"{base}.globals.sql"):
+        assert (empty / "app" / name).read_bytes() == before[name], name
 
 
 @pytest.mark.long

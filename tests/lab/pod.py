@@ -269,6 +269,9 @@ class LocalPod:
                 _project(path, *self._config_map(config))
             elif projected := fields.take("projected", None):
                 _project(path, *self._projected(projected))
+            elif secret := fields.take("secret", None):
+                renamed = {"name" if key == "secretName" else key: value for key, value in secret.items()}
+                _project(path, self._secret(renamed), 0o644)
             else:
                 raise PodError(f"volume {volume['name']}: its kind is not understood here")
         return path, None
@@ -346,7 +349,7 @@ class LocalPod:
         translate = _Translation(mounts)
         return _Process(
             name,
-            [translate(word, where) for word in command],
+            [translate(_expanded(word, environment), where) for word in command],
             {"PATH": path, "HOSTNAME": pod} | {key: translate(value, where) for key, value in environment.items()},
             message,
             fallback=policy == "FallbackToLogsOnError",
@@ -378,6 +381,11 @@ class LocalPod:
     @property
     def _namespace(self) -> str:
         return str(self._object("CronJob", self.cronjob)["metadata"].get("namespace", "default"))
+
+
+def _expanded(word: str, environment: Mapping[str, str]) -> str:
+    """A word of a command with the container's own variables in it, as `$(NAME)`."""
+    return re.sub(r"\$\(([\w.-]+)\)", lambda match: environment.get(match[1], match[0]), word)
 
 
 def _bytes(value: str | bytes) -> bytes:
@@ -500,7 +508,7 @@ class _Translation:
         self._pattern = re.compile(rf"(?:(?<=[=:,])|(?<=://)|^)({longest_first})(?=$|[/:,])")
 
     def __call__(self, word: str, where: str) -> str:
-        # What Kubernetes would expand or unescape; `$(date +%s)` with a blank is no reference.
+        # What Kubernetes would unescape, or leave as it is; `$(date +%s)` with a blank is no reference.
         if re.search(r"\$\$|\$\([\w.-]+\)", word):
             raise PodError(f"{where}: references to variables as in {word!r} are not understood here")
         return self._pattern.sub(lambda match: str(self._mounts[match[1]]), word)

@@ -22,6 +22,7 @@ from kubectl_cnpg_backup.model.release import read_runs, releases
 from kubectl_cnpg_backup.output.screen import Screen
 from kubectl_cnpg_backup.parser import parse
 from kubectl_cnpg_backup.session import Session
+from tests.chart.common import OFFSITE
 from tests.lab import chart
 from tests.plugin.common import ago, job, pod
 
@@ -271,7 +272,7 @@ def test_the_fake_cluster_is_a_release_with_a_run() -> None:
 def test_every_container_and_every_setting_of_the_chart_is_known() -> None:
     """What is not known is left out: a new one has to be looked at."""
     names, settings = set(), set()
-    for manifest in chart.render():
+    for manifest in chart.render(OFFSITE):
         spec = pod_spec(manifest)
         names |= {one["name"] for kind in ("initContainers", "containers") for one in spec.get(kind) or ()}
         for name, content in (manifest.get("data") or {}).items():
