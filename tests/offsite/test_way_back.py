@@ -15,6 +15,7 @@ from retention.errors import ExitCode
 from retention.names import Kind, file_name
 from tests.lab import tools
 from tests.lab.data import authelia, fingerprint
+from tests.lab.guide import block
 from tests.lab.postgres import Server
 from tests.offsite.world import CLUSTER, NOW, World, publish_days, sum_of
 from tests.retention.world import DAY, HOUR, retention
@@ -95,27 +96,21 @@ def test_all_databases_are_back_from_the_destination_and_the_key(any_world: Worl
 
 
 def test_without_our_tools_rclone_age_and_pg_restore_are_enough(world: World, server: Server, tmp_path: Path) -> None:
-    good = fingerprint(server, "zoo")
-    world.volume.publish("zoo", NOW - HOUR, content=dump(server, "zoo"))
+    """By the commands of docs/restore.md."""
+    good = fingerprint(server, "authelia")
+    world.volume.publish("authelia", NOW - HOUR, content=dump(server, "authelia"))
     assert world.copy().code == ExitCode.DONE
-    server.drop_database("zoo")
+    server.drop_database("authelia")
     reach = {f"RCLONE_CONFIG_OFFSITE_{key}": value for key, value in world.store.environment.items()}
     laptop = tmp_path / "laptop"
     laptop.mkdir()
-    shell(
-        server,
-        """
-        rclone copy "OFFSITE:$1/zoo/" . --include 'zoo-20260130-230000.*'
-        age -d -i "$2" zoo-20260130-230000.*.dump.age >zoo-20260130-230000.dump
-        createdb zoo && pg_restore --exit-on-error --no-owner -d zoo zoo-20260130-230000.dump
-        """,
-        laptop,
-        f"{world.store.path}/{CLUSTER}",
-        world.key_file,
-        RCLONE_CONFIG="/dev/null",
-        **reach,
-    )
-    found = fingerprint(server, "zoo")
+    shutil.copy(world.key_file, laptop / "key.txt")
+    commands = block("out-of-a-store").replace("20261122-140000", "20260130-230000")
+    place = f"OFFSITE:{world.store.path}/{CLUSTER}/authelia"
+    assert "OFFSITE:bucket/prefix/main/authelia" in commands
+    commands = commands.replace("OFFSITE:bucket/prefix/main/authelia", place)
+    shell(server, f"createdb authelia\n{commands}", laptop, RCLONE_CONFIG="/dev/null", **reach)
+    found = fingerprint(server, "authelia")
     assert (found.tables, found.sequences) == (good.tables, good.sequences)
 
 
