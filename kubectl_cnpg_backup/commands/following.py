@@ -9,7 +9,16 @@ from kubectl_cnpg_backup.interrupt import uninterrupted
 from kubectl_cnpg_backup.model.jobs import describe
 from kubectl_cnpg_backup.model.new_cluster import needs_network_policy, network_policy_for
 from kubectl_cnpg_backup.model.objects import labels, name_of
-from kubectl_cnpg_backup.model.release import BACKUP, COMPONENT_LABEL, DRILL, RESTORE, exit_code_of, worst
+from kubectl_cnpg_backup.model.release import (
+    BACKUP,
+    COMPONENT_LABEL,
+    DRILL,
+    FETCH,
+    OFFSITE,
+    RESTORE,
+    exit_code_of,
+    worst,
+)
 from kubectl_cnpg_backup.model.status import run_document
 from kubectl_cnpg_backup.model.words import in_options
 from kubectl_cnpg_backup.output import tables
@@ -20,6 +29,8 @@ _STOPPED = {
     BACKUP: "what it completed is kept, the next run cleans up the rest",
     RESTORE: "the database is as it was before, unless the log above says that it was replaced",
     DRILL: "no backup was changed, and this drill is not recorded",
+    OFFSITE: "what was copied in full counts, the next run cleans up the rest",
+    FETCH: "nothing was published, and the next run of the database cleans up",
 }
 """What is true after a Job of a component was deleted while it ran."""
 

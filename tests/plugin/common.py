@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubectl_cnpg_backup.model.release import Release, releases
+from tests.chart.common import OFFSITE
 from tests.lab import chart
 
 NOW = datetime(2026, 11, 22, 14, 30, tzinfo=UTC)
@@ -46,6 +47,7 @@ def _manifests(values: str, name: str) -> list[dict[str, Any]]:
         "two-images": TWO_IMAGES,
         "entries": ENTRIES,
         "suspended": {"suspend": True},
+        "offsite": OFFSITE,
         "uris": {"defaults": {name: {"uriKey": "URL"} for name in ("secret", "ownerSecret", "superuserSecret")}},
     }
     return chart.render(settings[values], release=name)

@@ -1,0 +1,66 @@
+"""`offsite`: copies outside the cluster."""
+
+import secrets
+
+from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run
+from kubectl_cnpg_backup.commands.following import carry_out, dry_run
+from kubectl_cnpg_backup.commands.restore import check_backup
+from kubectl_cnpg_backup.errors import NotFoundError, UsageError
+from kubectl_cnpg_backup.model.jobs import job_from
+from kubectl_cnpg_backup.model.offsite import fetching, identity_secret, listing
+from kubectl_cnpg_backup.model.release import FETCH, OFFSITE
+from kubectl_cnpg_backup.session import Session
+from retention.names import is_database
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "offsite",
+        "Copy backups out of the cluster now, list copies, or bring one back to the volume.",
+        run,
+    )
+    command.add_argument("action", choices=("run", "list", "fetch"), metavar="run|list|fetch", help="what to do")
+    command.add_argument("database", nargs="?", default="", metavar="DATABASE", help="fetch: whose copy")
+    command.add_argument(
+        "--backup",
+        default="newest",
+        metavar="WHICH",
+        help="fetch: newest (the default), 'newest before TIME', or an archive's name",
+    )
+    command.add_argument(
+        "--identity-secret",
+        default="",
+        metavar="NAME",
+        help="fetch: the Secret with the secret key, under key.txt (default: the one that the values name)",
+    )
+    add_dry_run(command)
+
+
+def run(session: Session) -> int:
+    """Do what is asked."""
+    options, release = session.options, session.release
+    component = FETCH if options.action == "fetch" else OFFSITE
+    cronjobs = release.of(component)
+    if not cronjobs:
+        raise NotFoundError(
+            f"release {release.name} in namespace {release.namespace} makes no copies outside the cluster",
+            "set offsite.enabled and the other values of docs/object-store.md",
+        )
+    job = job_from(cronjobs[0], f"{options.action}-{secrets.token_hex(3)}")
+    if component == FETCH:
+        if not is_database(options.database):
+            raise UsageError(
+                f"fetch needs the name of a database, not {options.database!r}",
+                "see: kubectl cnpg-backup offsite list",
+            )
+        check_backup(options)
+        job = fetching(job, options.database, options.backup, options.identity_secret)
+        if key := identity_secret(job):
+            session.screen.note(f"the key is read from the Secret {key}")
+    elif options.database or options.identity_secret:
+        raise UsageError(f"{options.action} is for all databases", "leave the database and --identity-secret out")
+    elif options.action == "list":
+        job = listing(job)
+    return dry_run(session, [job]) if options.dry_run else carry_out(session, [job])
