@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def _container(pod: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-ALTERED = {
+ALTERED: dict[str, Callable[[dict[str, Any]], object]] = {
     "another endpoint": lambda p: _variable(p, "RCLONE_CONFIG_OFFSITE_ENDPOINT", "https://mine.example.org"),
     "another bucket's type": lambda p: _variable(p, "RCLONE_CONFIG_OFFSITE_TYPE", "local"),
     "a variable more": lambda p: _container(p, "rclone")["env"].append({"name": "RCLONE_RC_ADDR", "value": ":5572"}),
@@ -271,7 +271,8 @@ def test_a_copy_comes_back_to_an_empty_volume_by_the_rendered_pods(short: Path) 
             assert "Traceback" not in refused.log
             assert not list(empty.rglob("*.dump"))
         assert "key" in refused.message
-        done = fetch(**{"cnpg-backup-offsite-identity": {"key.txt": text_of(identity)}})
+        right: dict[str, dict[str, str | bytes]] = {"cnpg-backup-offsite-identity": {"key.txt": text_of(identity)}}
+        done = fetch(**right)
         assert done.exit_code == 0, done.log
     for name in (f"{base}.dump", f"{base}.dump.sha256", f"{base}.globals.sql"):
         assert (empty / "app" / name).read_bytes() == before[name], name

@@ -102,6 +102,9 @@ CNPG = {"newest": "cnpg-operator", "previous": "cnpg-operator-previous"}
 CNPG_OPERATORS = {
     tool: Image(f"localhost/{tool}:test", "cnpg-operator", tool=tool, base=BUSYBOX) for tool in CNPG.values()
 }
+RCLONE = Image("localhost/rclone:1-test", "rclone", tool="rclone", base=BUSYBOX)
+VERSITYGW = Image("localhost/versitygw:test", "versitygw", tool="versitygw", base=BUSYBOX)
+"""A store for copies and what carries them there, which the tests that need them load."""
 KYVERNO = Image("localhost/kyverno:test", "kyverno", tool="kyverno", base=BUSYBOX)
 
 
