@@ -1,5 +1,6 @@
 """Whether an installation is in order: one finding for each thing checked, with its remedy."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,7 +13,17 @@ from kubectl_cnpg_backup.model.doctor_rights import wildcards
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.jobs import STARTED_BY
 from kubectl_cnpg_backup.model.objects import claim_problem, dig, labels, major_of, name_of, parse_time
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FIRST_RUN, INSPECTOR, OPEN, CronJob, Release, entry_of
+from kubectl_cnpg_backup.model.release import (
+    BACKUP,
+    DRILL,
+    FIRST_RUN,
+    INSPECTOR,
+    OFFSITE,
+    OPEN,
+    CronJob,
+    Release,
+    entry_of,
+)
 from kubectl_cnpg_backup.model.schedule import assess
 from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
@@ -32,6 +43,7 @@ def examine(facts: Facts) -> list[Finding]:
         *_rights(facts),
         *(_cronjob(cronjob, facts) for cronjob in facts.release.of(BACKUP)),
         *(finding for cronjob in facts.release.of(DRILL) for finding in _drill(cronjob, facts)),
+        *(_offsite(cronjob, facts) for cronjob in facts.release.of(OFFSITE)),
         *_strangers(facts),
         *_refusals(facts),
         *_inspectors(facts),
@@ -124,13 +136,31 @@ def _cronjob(cronjob: CronJob, facts: Facts) -> Finding:
             Level.CAREFUL,
             subject,
             "none of its runs is left" if cronjob.last_schedule else f"it has not run yet; next {when}",
-            "try one: kubectl cnpg-backup run",
+            f"try one: kubectl cnpg-backup {'offsite run' if cronjob.component == OFFSITE else 'run'}",
         )
     if (failure := found.failure()) is not None:
         return Finding(Level.WRONG, subject, failure.problem, failure.remedy)
     if (missing := found.missing()) is not None:
         return Finding(Level.WRONG, subject, missing.problem, missing.remedy)
     return Finding(Level.GOOD, subject, f"last run succeeded, next {when}")
+
+
+def _offsite(cronjob: CronJob, facts: Facts) -> Finding:
+    """Return how the last run went that copied backups out of the cluster, and how old the newest copies are."""
+    runs = [run for run in facts.runs if run.component == OFFSITE]
+    found = _cronjob(cronjob, dataclasses.replace(facts, runs=runs))
+    last = next((run for run in runs if run.state == "succeeded"), None)
+    if found.level != Level.GOOD or last is None or last.finished is None:
+        return found
+    # The message of the last run: a sentence, then a line for each database, what is not well first.
+    lines = last.message.splitlines()
+    ago = f"{format_age(facts.now - last.finished)} ago"
+    careful = [line for line in lines[1:] if " warning (" in line]
+    if careful:
+        return Finding(
+            Level.CAREFUL, found.subject, f"{ago}: {careful[0]}", f"see: kubectl cnpg-backup logs {last.job}"
+        )
+    return Finding(Level.GOOD, found.subject, f"{ago}: {'; '.join(lines[:2]) or 'copied'}")
 
 
 def _drill(cronjob: CronJob, facts: Facts) -> list[Finding]:

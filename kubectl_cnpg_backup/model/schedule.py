@@ -10,7 +10,7 @@ from cronsim import CronSim, CronSimError
 from kubectl_cnpg_backup.errors import PluginError
 from kubectl_cnpg_backup.model import suspension
 from kubectl_cnpg_backup.model.objects import dig, parse_time
-from kubectl_cnpg_backup.model.release import DRILL, CronJob, Run
+from kubectl_cnpg_backup.model.release import DRILL, OFFSITE, CronJob, Run
 from retention.text import format_age
 
 _MACROS = {
@@ -110,7 +110,7 @@ class Assessment:
         """Return that its last run did not start, None when it did."""
         if self.missed is None:
             return None
-        again = "drill" if self.cronjob.component == DRILL else "run"
+        again = {DRILL: "drill", OFFSITE: "offsite run"}.get(self.cronjob.component, "run")
         job = f"{self.cronjob.name}-{int(self.missed.timestamp()) // 60}"
         return PluginError(
             f"it was due {format_age(self.now - self.missed)} ago and did not start",

@@ -269,9 +269,6 @@ class LocalPod:
                 _project(path, *self._config_map(config))
             elif projected := fields.take("projected", None):
                 _project(path, *self._projected(projected))
-            elif secret := fields.take("secret", None):
-                renamed = {"name" if key == "secretName" else key: value for key, value in secret.items()}
-                _project(path, self._secret(renamed), 0o644)
             else:
                 raise PodError(f"volume {volume['name']}: its kind is not understood here")
         return path, None

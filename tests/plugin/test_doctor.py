@@ -550,3 +550,48 @@ def test_without_a_record_no_network_policy_is_called_changed(access: Any) -> No
 def test_a_finalizer_of_others_is_named(finalizers: list[str], named: bool, subject: str) -> None:
     found = [one for one in examine(replace(healthy(), finalizers={subject: finalizers})) if one.subject == subject]
     assert [(one.level, finalizers[-1] in one.found) for one in found] == [(Level.CAREFUL, True)] * named
+
+
+COPIES = "cnpg-backup-offsite"
+
+
+def copied(message: str, code: int = 0, **more: Any) -> Facts:
+    """A release that copies, whose last run ended like this."""
+    its = release("offsite", lastScheduleTime=ago(minutes=45))
+    jobs = [job("copy", COPIES, started=ago(minutes=45), finished=ago(minutes=40), **more)]
+    jobs[0]["metadata"]["labels"]["app.kubernetes.io/component"] = "offsite"
+    runs = read_runs(jobs, [pod("copy", code, message)])
+    return replace(healthy(), release=its, runs=[*healthy().runs, *runs], policies=objects("NetworkPolicy", "offsite"))
+
+
+def about_copies(facts: Facts) -> Any:
+    (found,) = (one for one in examine(facts) if one.subject == f"cronjob/{COPIES}")
+    return found
+
+
+def test_how_old_the_copies_outside_are_is_said() -> None:
+    found = about_copies(copied("1 databases copied\nkutt ok (newest copy 45m old): copied"))
+    assert found.level == Level.GOOD
+    assert "kutt ok (newest copy 45m old)" in found.found
+
+
+def test_a_warning_about_copies_outside_is_not_lost() -> None:
+    message = "2 databases copied\nkutt warning (newest copy 3d old): the volume has lost backups\napp ok (newest copy 45m old): x"
+    found = about_copies(copied(message))
+    assert found.level == Level.CAREFUL
+    assert "the volume has lost backups" in found.found
+
+
+def test_a_failed_copy_is_wrong_and_a_list_after_it_hides_nothing() -> None:
+    facts = copied("listing bucket: the store does not know the access key", 1, state="Failed")
+    listing = replace(facts.runs[-1], job="list", component="offsite-list", state="succeeded", exit_code=0, message="")
+    found = about_copies(replace(facts, runs=[listing, *facts.runs]))
+    assert found.level == Level.WRONG
+    assert "the store does not know the access key" in found.found
+
+
+def test_copies_that_never_ran_are_named_with_the_command_that_makes_them() -> None:
+    facts = copied("")
+    found = about_copies(replace(facts, release=release("offsite"), runs=healthy().runs))
+    assert found.level == Level.CAREFUL
+    assert found.remedy == "try one: kubectl cnpg-backup offsite run"
