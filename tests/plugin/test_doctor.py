@@ -576,7 +576,7 @@ def test_how_old_the_copies_outside_are_is_said() -> None:
 
 
 def test_a_warning_about_copies_outside_is_not_lost() -> None:
-    message = "2 databases copied\nkutt warning (newest copy 3d old): the volume has lost backups\napp ok (newest copy 45m old): x"
+    message = "2 databases copied\nkutt warning (newest copy 3d old): the volume has lost backups\napp ok: copied"
     found = about_copies(copied(message))
     assert found.level == Level.CAREFUL
     assert "the volume has lost backups" in found.found
