@@ -69,7 +69,8 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --b
 
 {{/* ... for variables that decide what programs run. */}}
 {{- define "cnpg-backup.loadedVariables" -}}
-(LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|OPEN_|BASH|OPENSSL|KRB5|GSS|GCONV{{ if .Values.offsite.enabled }}|RCLONE_{{ end }}).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
+{{- $rclone := ternary "|RCLONE_" "" .Values.offsite.enabled -}}
+(LD_|PYTHON|PG|PSQL|BACKUP_|DRILL_|OPEN_|BASH|OPENSSL|KRB5|GSS|GCONV{{ $rclone }}).*|PATH|HOME|ENV|IFS|PS4|SHELLOPTS
 {{- end -}}
 
 {{/*

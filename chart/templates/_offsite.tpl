@@ -138,30 +138,6 @@ chart_version={{ $.Chart.Version }}
 {{- end }}
 {{- end -}}
 
-{{/*
-The container that carries what is encrypted, and holds the keys of the store. It runs beside the others of its pod, and sees neither the
-volume nor the programs.
-*/}}
-{{- define "cnpg-backup.offsiteCarrier" -}}
-name: rclone
-image: {{ include "cnpg-backup.image" (dict "root" . "image" .Values.offsite.image) | toYaml }}
-imagePullPolicy: {{ .Values.offsite.image.pullPolicy }}
-restartPolicy: Always
-command:
-  - rclone
-args:
-  {{- include "cnpg-backup.offsiteCommand" . | fromJsonArray | toYaml | nindent 2 }}
-env:
-  {{- include "cnpg-backup.offsiteEnv" . | nindent 2 }}
-resources:
-  {{- toYaml .Values.offsite.resources | nindent 2 }}
-volumeMounts:
-  {{- $mounts := ternary (list "run") (list "config:ro" "run") (empty .Values.offsite.caBundle) }}
-  {{- include "cnpg-backup.mounts" (dict "root" . "mounts" $mounts) | nindent 2 }}
-securityContext:
-  {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
-{{- end -}}
-
 {{/* What is wrong with its values. */}}
 {{- define "cnpg-backup.offsiteErrors" -}}
 {{- $errors := list -}}

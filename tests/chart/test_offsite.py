@@ -202,7 +202,7 @@ def _variable(pod: dict[str, Any], name: str, value: str) -> None:
 @pytest.mark.parametrize("layer", GRANTING)
 def test_the_pod_is_admitted_as_the_chart_made_it_and_in_no_other_way(layer: str) -> None:
     world, asked = run_pods(ON, layer)
-    (pod,) = (request.body for _, request in asked if '"rclone"' in json.dumps(request.body))
+    (pod,) = (request.body for _, request in asked if '"name": "copy"' in json.dumps(request.body))
 
     def changed(case: str) -> tuple[str, Request]:
         body = json.loads(json.dumps(pod))

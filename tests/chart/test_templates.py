@@ -34,8 +34,8 @@ def test_exactly_one_template_makes_containers(path: Path) -> None:
     )
     made = re.findall(r'include "cnpg-backup\.containerSecurityContext"', path.read_text())
     if path.name == BUILDER:
-        assert (keys.count("image"), keys.count("volumeMounts"), len(made)) == (2, 2, 2), (
-            "one for Python, one for PostgreSQL"
+        assert (keys.count("image"), keys.count("volumeMounts"), len(made)) == (3, 3, 3), (
+            "one for Python, one for PostgreSQL, one for rclone"
         )
     else:
         assert not keys, f"{each(path)} writes {keys} itself; {BUILDER} does that"

@@ -293,7 +293,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), CHART / "README.md"
 def test_every_value_that_a_page_names_exists(path: Path) -> None:
     for name in re.findall(r"`((?:\w+\.)+\w+)(?:: [^`]*)?`", path.read_text()):
         tree: Any = VALUES
-        a_value = name.split(".")[0] in VALUES and not name.endswith(".sh")
+        a_value = name.split(".")[0] in VALUES and not name.endswith((".sh", ".conf"))
         for key in name.split(".") if a_value else []:
             assert isinstance(tree, dict), f"{path.name} names the value {name}"
             assert key in tree, f"{path.name} names the value {name}, which there is not"
