@@ -1,0 +1,2 @@
+# Without comments: they are in the project's file of this name.
+pass

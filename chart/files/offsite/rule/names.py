@@ -1,0 +1,52 @@
+# Without comments: they are in the project's file of this name.
+import enum
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from retention.names import Grammar, Kind, is_database, parse_stamp, stamp_of
+OWNER: Final = "owner.json"
+ENCRYPTED: Final = ".age"
+_CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
+_ATTEMPT = r"[0-9a-f]{8}"
+_REST = re.compile(rf"\.({_ATTEMPT})\.(.+)")
+_CHECK = re.compile(r"check-([0-9]{8}-[0-9]{6})\.json")
+class Part(enum.Enum):
+ ARCHIVE = "dump"
+ GLOBALS = "globals.sql"
+ METADATA = "json"
+ MARKER = "offsite.json"
+ CHECK = "check"
+ __hash__ = object.__hash__
+CONTENT: Final = (Part.ARCHIVE, Part.GLOBALS, Part.METADATA)
+@dataclass(frozen=True, slots=True)
+class RemoteName:
+ base: str
+ time: datetime
+ attempt: str
+ part: Part
+ checked: datetime | None = None
+def is_cluster_id(text: str) -> bool:
+ return _CLUSTER_ID.fullmatch(text) is not None and ".." not in text
+def parse(database: str, name: str) -> RemoteName | None:
+ grammar = Grammar(database)
+ base = name[: grammar.base_length]
+ owner = grammar.parse(f"{base}{Kind.ARCHIVE.value}")
+ rest = _REST.fullmatch(name[grammar.base_length :])
+ if owner is None or owner.base != base or rest is None:
+  return None
+ attempt, suffix = rest.groups()
+ if check := _CHECK.fullmatch(suffix):
+  moment = parse_stamp(check.group(1))
+  return None if moment is None else RemoteName(base, owner.time, attempt, Part.CHECK, moment)
+ for part in CONTENT:
+  if suffix in (part.value, part.value + ENCRYPTED):
+   return RemoteName(base, owner.time, attempt, part)
+ return RemoteName(base, owner.time, attempt, Part.MARKER) if suffix == Part.MARKER.value else None
+def object_name(base: str, attempt: str, part: Part, *, encrypted: bool = False) -> str:
+ return f"{base}.{attempt}.{part.value}{ENCRYPTED if encrypted else ''}"
+def check_name(base: str, attempt: str, checked: datetime) -> str:
+ return f"{base}.{attempt}.check-{stamp_of(checked)}.json"
+def database_of(path: str) -> tuple[str, str] | None:
+ database, slash, name = path.partition("/")
+ return (database, name) if slash and "/" not in name and is_database(database) else None

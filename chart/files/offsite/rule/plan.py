@@ -1,0 +1,67 @@
+# Without comments: they are in the project's file of this name.
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from datetime import datetime
+from offsite.rule.copies import Copies, Copy
+from retention.names import Kind, file_name
+from retention.rule.backup import Backup, dated_after
+from retention.rule.decide import Candidate, Decision, decide
+from retention.rule.policy import Limits, Policy
+_SHRINK = 2
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+ reason: str
+ remedy: str
+def to_upload(database: str, local: Iterable[Backup], copies: Copies, policy: Policy, *, now: datetime) -> list[Backup]:
+ here = {backup.base: backup for backup in local if backup.time <= now}
+ there = {copy.base for copy in copies.complete}
+ together = [*_candidates(copies.complete), *(_candidate(here[base]) for base in here if base not in there)]
+ kept = {keep.base for keep in decide(database, together, (), policy, now=now).keep}
+ wanted = [backup for base, backup in here.items() if base in kept and base not in there]
+ return sorted(wanted, key=lambda backup: backup.time, reverse=True)
+def to_delete(copies: Copies, policy: Policy, *, now: datetime, own: Set[str], limits: Limits) -> Decision:
+ return decide(copies.database, _candidates(copies.complete), (), policy, now=now, own=frozenset(own), limits=limits)
+def lost(local: Set[str], copies: Copies, deleted: Set[str], *, since: datetime | None = None) -> list[Copy]:
+ return [
+  copy
+  for copy in copies.complete
+  if copy.base not in local
+  and file_name(copy.base, Kind.ARCHIVE) not in deleted
+  and (since is None or copy.time > since)
+ ]
+def obstacle(copies: Copies, losses: Iterable[Copy], *, now: datetime, skew: float | None) -> Obstacle | None:
+ gone = list(losses)
+ if gone:
+  many = f"{len(gone)} backups" if len(gone) > 1 else "1 backup"
+  return Obstacle(
+   f"the volume has lost {many} that had been copied, the newest {gone[0].base}",
+   "bring back what you need with `kubectl cnpg-backup offsite fetch`; if the loss is meant, set "
+   "offsite.acceptLossUntil to today",
+  )
+ if skew is not None and abs(skew) > 300:
+  way = "ahead of" if skew > 0 else "behind"
+  return Obstacle(f"this node's clock is {round(abs(skew))} s {way} the store's", "set the clocks right")
+ if future := dated_after(_as_backups(copies.complete), now):
+  return Obstacle(future, "check the clocks of the nodes")
+ return _shrunk(copies)
+def _shrunk(copies: Copies) -> Obstacle | None:
+ if not copies.complete:
+  return None
+ newest, others = copies.complete[0], copies.complete[1:]
+ for unit, values, own in (
+  ("bytes", [copy.bytes for copy in others], newest.bytes),
+  ("tables", [copy.marker.tables for copy in others], newest.marker.tables),
+ ):
+  most = max((value for value in values if value is not None), default=0)
+  if own is not None and _SHRINK * own < most:
+   return Obstacle(
+    f"the newest copy, {newest.base}, has {own} {unit}, an older one {most}",
+    "look whether data was lost; if the database is meant to be smaller, set offsite.allowShrunk: true",
+   )
+ return None
+def _candidates(copies: Iterable[Copy]) -> list[Candidate]:
+ return [Candidate(file_name(copy.base, Kind.ARCHIVE), copy.base, copy.time, None, copy.bytes) for copy in copies]
+def _candidate(backup: Backup) -> Candidate:
+ return Candidate(backup.name, backup.base, backup.time, None, backup.bytes)
+def _as_backups(copies: Iterable[Copy]) -> list[Backup]:
+ return [Backup(copy.base, copy.time, copy.bytes, copy.marker.archive.sha256, None, "", None) for copy in copies]
