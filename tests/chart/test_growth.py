@@ -85,7 +85,7 @@ def test_ten_times_the_databases_take_at_most_twelve_times_the_time_and_fit_wher
 
 
 def _release(manifest: str, values: dict[str, Any]) -> bytes:
-    """What Helm stores for a release, as it stores it: files of the chart, its values, those that were given, the objects."""
+    """What Helm stores for a release, as it stores it: the chart and its values, the given ones, the objects."""
     files = [{"name": str(path.relative_to(CHART)), "data": _encoded(path)} for path in _packed()]
     plain = yaml.safe_load((CHART / "values.yaml").read_text())
     release = {"chart": {"files": files, "values": plain}, "config": values, "manifest": manifest}
