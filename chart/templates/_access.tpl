@@ -89,6 +89,7 @@ replaces the grant alone; `advice` is CEL for a text to Kubernetes' own controll
 {{- $claim := include "cnpg-backup.claimName" .root -}}
 {{- $namespace := .root.Release.Namespace -}}
 {{- $users := .root.Values.accessPolicy.controllers -}}
+{{- $advice := printf "'See %s'" (include "cnpg-backup.page" (dict "root" .root "page" "security.md")) -}}
 {{- $controllers := concat $users.job $users.cronJob $users.namespace $users.volumeBinder | uniq -}}
 variables:
   - name: granted
@@ -108,7 +109,7 @@ validations:
       'That needs the verb mount on the claim, which ' + (request.userInfo.username in {{ include "cnpg-backup.celList" $controllers }} ||
       request.userInfo.username.matches('^system:(kube-|node:|serviceaccount:kube-system:' +
         '(.*-controller|persistent-volume-binder|generic-garbage-collector)$)')
-      ? 'Kubernetes itself must never get. ' + ({{ .advice | default "'See docs/security.md.'" | nindent 6 | trim }})
+      ? 'Kubernetes itself must never get. ' + ({{ .advice | default $advice | nindent 6 | trim }})
       : 'a cluster administrator grants: kubectl create rolebinding NAME --namespace={{ $namespace }} --role={{ $role }} --user=' +
       request.userInfo.username)
     {{- if eq .engine "builtin" }}

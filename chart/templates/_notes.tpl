@@ -62,7 +62,7 @@
   {{- $warnings = append $warnings (cat
     "Longhorn skips a detached volume without a message, and this one is attached only during runs: switch on Longhorn's setting"
     "allow-recurring-job-while-volume-detached, let its jobs start between two runs,"
-    "and check in Longhorn that they do run (docs/longhorn.md).") -}}
+    "and check in Longhorn that they do run:" (include "cnpg-backup.page" (dict "root" . "page" "longhorn.md"))) -}}
 {{- end -}}
 {{- $labels := .Values.persistence.labels -}}
 {{- $byHand := regexMatch "recurring-job(-group)?[.]longhorn[.]io/" (toJson $labels) -}}

@@ -36,11 +36,10 @@ of two watchers. docs/runbooks has a page for each.
   {{- with .schedule -}}
     {{- $_ := set $labels "schedule" . -}}
   {{- end -}}
-  {{- $page := printf "docs/runbooks/%s.md" .alert -}}
-  {{- $annotations := dict "summary" .summary "description" (printf "%s\nRunbook: %s" .description $page) -}}
-  {{- with $rules.runbookUrl -}}
-    {{- $_ := set $annotations "runbook_url" (printf "%s/%s.md" (trimSuffix "/" .) $.alert) -}}
-  {{- end -}}
+  {{- $runbooks := $rules.runbookUrl | default (include "cnpg-backup.page" (dict "root" $root "page" "runbooks")) -}}
+  {{- $page := printf "%s/%s.md" (trimSuffix "/" $runbooks) .alert -}}
+  {{- $annotations := dict
+    "summary" .summary "description" (printf "%s\nRunbook: %s" .description $page) "runbook_url" $page -}}
   {{- toJson (dict
     "alert" .alert "expr" .expr "for" (printf "%ds" (int64 .lasting))
     "labels" (merge $labels $rules.alertLabels) "annotations" $annotations) -}}

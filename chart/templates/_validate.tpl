@@ -143,7 +143,8 @@
 {{- end -}}
 {{- if and $claim (include "cnpg-backup.longhornLabels" . | fromJson) -}}
   {{- $errors = append $errors (printf
-    "persistence.longhorn: the chart does not label an existing claim; label %s yourself, see docs/longhorn.md" $claim) -}}
+    "persistence.longhorn: the chart does not label an existing claim; label %s yourself, see %s"
+    $claim (include "cnpg-backup.page" (dict "root" . "page" "longhorn.md"))) -}}
 {{- end -}}
 {{- $errors = concat $errors (include "cnpg-backup.storageErrors" .Values.persistence | fromJsonArray) -}}
 {{- if has "source" .Values.persistence.longhorn.recurringJobs -}}

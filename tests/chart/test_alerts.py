@@ -424,11 +424,12 @@ def test_few_alerts_page_and_each_says_what_to_do_next() -> None:
     assert {rule["alert"] for rule in rules if rule["labels"]["severity"] == "critical"} == PAGING
     assert len(rules) == 12
     for rule in rules:
-        assert set(rule["annotations"]) == {"summary", "description"}, "no runbookUrl is set"
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
         assert "Next: kubectl " in rule["annotations"]["description"], rule["alert"]
         assert "in namespace default" in rule["annotations"]["description"], rule["alert"]
         last = rule["annotations"]["description"].splitlines()[-1]
-        assert last == f"Runbook: docs/runbooks/{rule['alert']}.md"
+        assert last == f"Runbook: {rule['annotations']['runbook_url']}"
+        assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks/{rule['alert']}.md")
 
 
 def test_without_a_watcher_there_is_the_base_set_and_it_needs_no_pod_of_ours() -> None:
