@@ -70,6 +70,41 @@ def test_an_upgrade_with_the_same_values_renames_nothing_and_changes_nothing_imm
     assert not (found := differences(older["objects"], after)), "\n".join(found)
 
 
+PACKAGES = sorted((Path(__file__).parent / "upgrade" / "packages").glob("*.tgz"))
+"""Every package that was released, as it was published; a new release adds its own."""
+
+SEVERAL = {
+    "databases": [
+        {"name": "app", "cluster": "app"},
+        {"name": "other", "cluster": "other", "image": {"tag": "17-alpine"}},
+    ],
+    "persistence": {"size": "40Gi", "storageClassName": "longhorn", "accessModes": ["ReadWriteMany"]},
+    "networkPolicy": {"extraEgress": [{"ports": [{"port": 443}]}]},
+}
+"""Values that each version so far has understood."""
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("values", [{}, SEVERAL, {"cronJob": {"perDatabase": True}}], ids=["none", "several", "each"])
+@pytest.mark.parametrize("release", ["cnpg-backup", "nightly"])
+def test_an_upgrade_of_each_released_package_keeps_what_it_had_made(
+    path: Path, values: dict[str, Any], release: str
+) -> None:
+    before = [one for one in chart.render(values, release, chart=path) if one["kind"] != "ConfigMap"]
+    # The pods of `helm test` are gone when it has ended.
+    before = [one for one in before if "helm.sh/hook" not in one["metadata"].get("annotations", {})]
+    assert before
+    assert not (found := differences(before, chart.render(values, release))), "\n".join(found)
+
+
+def test_the_release_that_is_in_the_changelog_has_its_package_here() -> None:
+    """Except the one that is being made."""
+    released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    now = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    kept = {path.stem.removeprefix("cnpg-backup-") for path in PACKAGES}
+    assert kept >= {"0.1.0", *released} - ({now} - kept)
+
+
 CHANGED = {"cnpg-pg-dump-backup", "cnpg-backups-pvc", "cnpg-backup"}
 """The objects that the test below changes, one of each kind."""
 

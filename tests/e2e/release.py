@@ -233,6 +233,7 @@ class Release:
     name: str = "cnpg-backup"
     helm: str = "helm"
     own_schedule: bool = False
+    chart: Path = CHART
     values: dict[str, Any] = field(default_factory=dict)
     _count: int = 0
     _inspector: str = ""
@@ -308,13 +309,13 @@ class Release:
             schedule["schedule"] = far_off()
         self.values = chart.merge(IMAGES, schedule, values or {})
         with self._values_file(self.values) as file:
-            return self.run_helm("install", self.name, str(CHART), "-f", file, *arguments, seconds=seconds)
+            return self.run_helm("install", self.name, str(self.chart), "-f", file, *arguments, seconds=seconds)
 
     def upgrade(self, values: Mapping[str, Any], *arguments: str, seconds: float = 180) -> str:
         """`helm upgrade` with values on top of those of the install."""
         self.values = chart.merge(self.values, values)
         with self._values_file(self.values) as file:
-            return self.run_helm("upgrade", self.name, str(CHART), "-f", file, *arguments, seconds=seconds)
+            return self.run_helm("upgrade", self.name, str(self.chart), "-f", file, *arguments, seconds=seconds)
 
     def uninstall(self) -> str:
         """`helm uninstall`."""
