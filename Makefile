@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long matrix lint format sync man single-file bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long matrix lint format sync man single-file package release-check release-version publish site kind-test bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -54,8 +54,9 @@ lint: venv ## Types, style, shell, YAML, and drift of generated files
 format: venv ## Format Python and shell
 	@ruff format . && ruff check --fix -q . && shfmt -w $$(tools/lint --list-shell)
 
-sync: ## Write the generated files: the copies in chart/files, and chart/README.md
+sync: venv ## Write the generated files: the copies in chart/files, addresses, annotations, and chart/README.md
 	@$(PYTHON) tools/sync-chart-files
+	@$(PY) tools/release-metadata
 	@tools/chart-readme
 
 man: venv ## Write the plugin's man pages into build/man
@@ -63,6 +64,25 @@ man: venv ## Write the plugin's man pages into build/man
 
 single-file: ## Write the plugin as one executable file, build/kubectl-cnpg_backup
 	@tools/single-file
+
+package: venv ## Make all files of a release in build/release, the same bytes for the same commit
+	@$(PY) -m lab.release.package $(ARGS)
+
+release-check: venv ## Make a release twice, publish it to a registry on this machine, verify and install it, and forge it
+	@tools/need-packages git:git gpg:gnupg
+	@$(PY) -m lab.release.check $(ARGS)
+
+release-version: venv ## Check that this commit can be published: make release-version TAG=v1.0.0
+	@$(PY) -m lab.release.publish --check --tag "$(TAG)"
+
+publish: venv ## Publish the tag that is checked out; only its workflow has what this needs
+	@$(PY) -m lab.release.publish
+
+site: venv ## Build the documentation as a site in build/site
+	@$(PY) -m lab.site $(ARGS)
+
+kind-test: ## Try the chart on kind with the real operator; KUBERNETES=v1.34.0 OPERATOR=latest; needs Docker
+	@tools/kind-test
 
 bench: venv ## Measure against bare pg_dump; writes docs/benchmark.md
 	@$(PY) -m lab.bench.dump $(ARGS)

@@ -1,0 +1,19 @@
+// An OCI registry that keeps its images in a folder: registry serve CONFIG.yaml.
+//
+// It is the registry of the distribution project without its drivers for clouds and without ways to log in.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/distribution/distribution/v3/registry"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+)
+
+func main() {
+	if err := registry.RootCmd.Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
