@@ -38,6 +38,9 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The pages by section, in the order of the menu. Others come last, so that a new page is never missing."""
 
+TITLES = {"chart/README.md": "The chart and its values"}
+"""What the menu calls a page whose heading says too little there."""
+
 _LINK = re.compile(r"`[^`\n]*`|(!?\[[^\]]*\]\()([^)\s]+)(\))")
 """A link, or a piece of code, in which nothing is one."""
 
@@ -60,7 +63,7 @@ def menu(root: Path) -> list[dict[str, object]]:
         chosen = [path for pattern in patterns for path in list(left) if Path(path).match(pattern)]
         for path in chosen:
             left.pop(path)
-        found.append({title: chosen})
+        found.append({title: [{TITLES[path]: path} if path in TITLES else path for path in chosen]})
     return [*found, {"More": list(left)}] if left else found
 
 
@@ -206,6 +209,8 @@ def configuration(root: Path, folder: Path, out: Path, project: Project) -> dict
         },
         "markdown_extensions": [
             "tables",
+            # A list that goes on after a block of code keeps its numbers.
+            "sane_lists",
             "md_in_html",
             "pymdownx.superfences",
             "pymdownx.highlight",

@@ -116,6 +116,7 @@ def make_twice(root: Path, work: Path, who: Signer, ring: Path) -> Path:
     elsewhere = copied(root, work / "a copy of the repository" / "cnpg-backup")
     (work / "public.asc").write_text(key)
     command = [sys.executable, "-m", "lab.release.package", work / "second", "--sign-key", who.fingerprint]
+    command += ["--sign-name", who.name]
     command += ["--keyring", who.keyring, "--passphrase-file", who.passphrase, "--public-key", work / "public.asc"]
     other = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "PYTHONPATH": str(elsewhere)}
     masked = ["sh", "-c", 'umask 077; exec "$@"', "sh", *command]

@@ -34,8 +34,9 @@ PLUGIN = "kubectl-cnpg_backup"
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs the chart: a key of GnuPG, by its fingerprint, in a key ring that holds the secret key."""
+    """Who signs the chart: a key of GnuPG by its user's name, which Helm asks for, in a ring with the secret key."""
 
+    name: str
     fingerprint: str
     keyring: Path
     passphrase: Path
@@ -131,7 +132,7 @@ def make_chart(root: Path, out: Path, signer: Signer | None = None) -> Path:
         settle(folder, time)
         signing: list[object] = []
         if signer:
-            signing = ["--sign", "--key", signer.fingerprint, "--keyring", signer.keyring]
+            signing = ["--sign", "--key", signer.name, "--keyring", signer.keyring]
             signing += ["--passphrase-file", signer.passphrase]
         run([tool("helm"), "package", folder / "chart", "--destination", out, *signing])
     return out / f"cnpg-backup-{project.version}.tgz"
@@ -237,13 +238,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make all files of a release.")
     parser.add_argument("folder", type=Path, nargs="?", default=ROOT / "build" / "release")
     parser.add_argument("--sign-key", metavar="FINGERPRINT", help="sign the chart with this key of GnuPG")
+    parser.add_argument("--sign-name", metavar="NAME", help="the name of that key's user")
     parser.add_argument("--keyring", type=Path, help="file with the secret key, of `gpg --export-secret-keys`")
     parser.add_argument("--passphrase-file", type=Path, default=Path("/dev/null"))
     parser.add_argument("--public-key", type=Path, help="file with the public key, which becomes part of the release")
     options = parser.parse_args()
-    if bool(options.sign_key) != bool(options.keyring):
-        parser.error("--sign-key and --keyring belong together")
-    signer = Signer(options.sign_key, options.keyring, options.passphrase_file) if options.sign_key else None
+    signing = (options.sign_name, options.sign_key, options.keyring)
+    if any(signing) and not all(signing):
+        parser.error("--sign-key, --sign-name and --keyring belong together")
+    signer = Signer(*signing, options.passphrase_file) if all(signing) else None
     try:
         shutil.rmtree(options.folder, ignore_errors=True)
         make_all(ROOT, options.folder.resolve(), signer, options.public_key.read_text() if options.public_key else "")

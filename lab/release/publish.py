@@ -82,18 +82,20 @@ def signer(home: Path, key: str, passphrase: str) -> Signer:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = home / "passphrase"
     secret.touch(mode=0o600)
-    secret.write_text(passphrase)
+    # Helm takes an empty file for one that has ended too soon.
+    secret.write_text(f"{passphrase}\n")
     gpg = ["gpg", "--homedir", str(home), "--batch", "--pinentry-mode", "loopback", "--passphrase-file", str(secret)]
     done = subprocess.run([*gpg, "--import"], input=key.encode(), capture_output=True, check=False)
     if done.returncode:
         raise ReleaseError(f"gpg cannot import the signing key: {done.stderr.decode(errors='replace').strip()}")
     listed = run([*gpg, "--list-secret-keys", "--with-colons"])
     fingerprint = re.search(r"^fpr:+([0-9A-F]{40}):", listed, re.MULTILINE)
-    if not fingerprint:
+    name = re.search(r"^uid:(?:[^:]*:){8}([^:]+):", listed, re.MULTILINE)
+    if not fingerprint or not name:
         raise ReleaseError("the signing key holds no secret key; give what `gpg --armor --export-secret-keys` prints")
     ring = home / "secret.gpg"
     run([*gpg, "--output", str(ring), "--export-secret-keys", fingerprint[1]])
-    return Signer(fingerprint[1], ring, secret)
+    return Signer(name[1], fingerprint[1], ring, secret)
 
 
 def public_key(home: Path) -> str:
