@@ -278,9 +278,9 @@ def python_package(release: Release) -> None:
     home = release.work / "pipx"
     environment = {"PIPX_HOME": str(home), "PIPX_BIN_DIR": str(home / "bin"), "PIPX_MAN_DIR": str(home / "man")}
     pipx = [tool("python-build", "python"), "-m", "pipx"]
-    constraint = f"--constraint={ROOT / 'constraints.txt'}"
+    constraint = f"--pip-args=--constraint={ROOT / 'constraints.txt'}"
     run(
-        [*pipx, "install", "--quiet", "--python", sys.executable, "--pip-args", constraint, release.wheel],
+        [*pipx, "install", "--quiet", "--python", sys.executable, constraint, release.wheel],
         environment=environment,
     )
     version = run([home / "bin" / PLUGIN, "--version"]).strip()
@@ -372,7 +372,9 @@ def krew_index(release: Release) -> None:
         other = other_python()
         if other:
             run([other, release.folder / PLUGIN, "--version"], environment=bare)
-            shown(f"the single file runs with {other.parent.parent.name}, another Python than it was made with")
+            shown(
+                f"the single file runs with another Python than it was made with: {run([other, '--version']).strip()}"
+            )
         content = archive.read_bytes()
         archive.write_bytes(content + b"\0")
         run([krew_program, "uninstall", "cnpg-backup"], environment=environment)
@@ -386,13 +388,15 @@ def krew_index(release: Release) -> None:
 
 
 def other_python() -> Path | None:
-    """Return a Python of another version than this one, if the machine has one."""
-    for minor in range(sys.version_info.minor + 3, 10, -1):
-        if minor != sys.version_info.minor and (found := shutil.which(f"python3.{minor}")):
-            return Path(found)
-    versions = sorted((Path.home() / ".pyenv" / "versions").glob("3.*/bin/python3"))
-    newer = [path for path in versions if int(path.parent.parent.name.split(".")[1]) > sys.version_info.minor]
-    return newer[-1] if newer else None
+    """Return a newer Python than this one, if the machine has one."""
+    minors = range(sys.version_info.minor + 1, sys.version_info.minor + 5)
+    candidates = [Path(found) for minor in minors if (found := shutil.which(f"python3.{minor}"))]
+    candidates += [one for minor in minors for one in Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3")]
+    for candidate in candidates:
+        # What pyenv puts on PATH may be a name without a program.
+        if subprocess.run([candidate, "--version"], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
 
 
 CHECKS: tuple[Callable[[Release], None], ...] = (provenance, from_registry, checksums, python_package, krew_index)

@@ -52,6 +52,7 @@ def run(command: Sequence[object], *, cwd: Path = ROOT, environment: Mapping[str
         [str(word) for word in command],
         cwd=cwd,
         env={**os.environ, **(environment or {})},
+        umask=0o022,  # a wheel holds the rights of its files
         capture_output=True,
         text=True,
         check=False,
