@@ -89,10 +89,10 @@ def refused(what: str, command: Sequence[object], *words: str, environment: Mapp
     )
     said = done.stdout + done.stderr
     if done.returncode == 0:
-        raise ReleaseError(f"{what} was accepted by {Path(str(command[0])).name} {command[1]}:\n{said}")
+        raise ReleaseError(f"{what} was accepted by {by}:\n{said}")
     if not any(word.lower() in said.lower() for word in words):
-        raise ReleaseError(f"{what} was refused for another reason than {' or '.join(words)}:\n{said}")
-    shown(f"{what} is refused by {Path(str(command[0])).name} {command[1]}")
+        raise ReleaseError(f"{what} was refused by {by} for another reason than {' or '.join(words)}:\n{said}")
+    shown(f"{what} is refused by {by}")
 
 
 def copied(root: Path, target: Path) -> Path:
@@ -150,10 +150,20 @@ def provenance(release: Release) -> None:
     shown("helm verify accepts the package")
     forged = tampered_chart(release.chart, release.work / "forged" / release.chart.name)
     shutil.copy(f"{release.chart}.prov", f"{forged}.prov")
-    refused("a changed package", [helm, "verify", forged, "--keyring", release.ring], "sha256 sum does not match")
+    refused(
+        "a changed package",
+        "helm verify",
+        [helm, "verify", forged, "--keyring", release.ring],
+        "sha256 sum does not match",
+    )
     stranger = signer(release.work / "stranger", new_key(release.work / "stranger-made"), "")
     ring = public_ring(stranger.keyring.parent)
-    refused("a package by another key", [helm, "verify", release.chart, "--keyring", ring], "signature made by unknown")
+    refused(
+        "a package by another key",
+        "helm verify",
+        [helm, "verify", release.chart, "--keyring", ring],
+        "signature made by unknown",
+    )
 
 
 def new_key(home: Path) -> str:
@@ -241,10 +251,16 @@ def from_registry(release: Release) -> None:
         tampered_chart(release.chart, stolen / release.chart.name)
         shutil.copy(f"{release.chart}.prov", stolen)
         push_chart(stolen, release.project, address, plain_http=True)
-        refused("a chart that replaced it in the registry", [*verify, by_tag], "no signatures found", "no matching")
+        refused(
+            "a chart that replaced it in the registry",
+            "cosign verify",
+            [*verify, by_tag],
+            "no signatures found",
+            "no matching",
+        )
         elsewhere = release.work / "pulled-again"
         elsewhere.mkdir()
-        refused("the same chart", [*pull, elsewhere], "sha256 sum does not match")
+        refused("the same chart", "helm pull --verify", [*pull, elsewhere], "sha256 sum does not match")
 
 
 def checksums(release: Release) -> None:
@@ -261,6 +277,7 @@ def checksums(release: Release) -> None:
         plugin.write(b"\0")
     refused(
         "a changed plugin",
+        "sha256sum --check",
         ["sh", "-c", f"cd {str(folder)!r} && sha256sum --check --strict {SUMS}"],
         f"{PLUGIN}: FAILED",
     )
@@ -270,7 +287,13 @@ def checksums(release: Release) -> None:
         "".join(f"{digest}  {PLUGIN}\n" if line.endswith(f" {PLUGIN}\n") else line for line in lines)
     )
     run(["sha256sum", "--check", "--strict", "--quiet", SUMS], cwd=folder)
-    refused("a list that fits the changed plugin", [*verify, folder / SUMS], "invalid signature", "failed to verify")
+    refused(
+        "a list that fits the changed plugin",
+        "cosign verify-blob",
+        [*verify, folder / SUMS],
+        "invalid signature",
+        "failed to verify",
+    )
 
 
 def python_package(release: Release) -> None:
@@ -309,7 +332,7 @@ def python_package(release: Release) -> None:
         "--target",
         release.work / "none",
     ]
-    refused("a changed wheel", [*install, "--requirement", wanted], "do not match the hashes")
+    refused("a changed wheel", "pip --require-hashes", [*install, "--requirement", wanted], "do not match the hashes")
 
 
 def kubectl_path() -> Path | None:
@@ -380,6 +403,7 @@ def krew_index(release: Release) -> None:
         run([krew_program, "uninstall", "cnpg-backup"], environment=environment)
         refused(
             "a changed archive",
+            "krew install",
             [krew_program, "install", "ours/cnpg-backup"],
             "checksum does not match",
             environment=environment,
