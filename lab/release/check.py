@@ -74,7 +74,9 @@ def shown(promise: str) -> None:
     print(f"ok  {promise}", flush=True)
 
 
-def refused(what: str, command: Sequence[object], *words: str, environment: Mapping[str, str] | None = None) -> None:
+def refused(
+    what: str, by: str, command: Sequence[object], *words: str, environment: Mapping[str, str] | None = None
+) -> None:
     """Run a command that must fail, and say why with these words.
 
     Raises:
