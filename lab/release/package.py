@@ -71,21 +71,13 @@ def tool(name: str, program: str = "") -> Path:
     return Path(run([ROOT / "tools" / maker, name]).strip()) / (program or name)
 
 
-def stage(root: Path, target: Path, paths: Sequence[str], time: int) -> None:
-    """Copy the files that git knows below some paths, all with one time and without execute bits."""
+def stage(root: Path, target: Path, paths: Sequence[str]) -> None:
+    """Copy the files that git knows below some paths."""
     listed = run(["git", "ls-files", "-co", "--exclude-standard", "-z", "--", *paths], cwd=root)
     for name in sorted(filter(None, listed.split("\0"))):
         if (root / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes((root / name).read_bytes())
-    settle(target, time)
-
-
-def settle(folder: Path, time: int) -> None:
-    """Give all files of a folder one time and the same rights."""
-    for path in sorted(folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-        os.utime(path, (time, time))
 
 
 def packed(files: Mapping[str, tuple[bytes, int]], time: int) -> bytes:
@@ -128,14 +120,14 @@ def make_chart(root: Path, out: Path, signer: Signer | None = None) -> Path:
     project, time = read(root), epoch(root)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        stage(root, folder, ["chart"], time)
+        stage(root, folder, ["chart"])
         (folder / "chart" / "Chart.yaml").write_text(chart_yaml(root, project, signer))
-        settle(folder, time)
         signing: list[object] = []
         if signer:
             signing = ["--sign", "--key", signer.name, "--keyring", signer.keyring]
             signing += ["--passphrase-file", signer.passphrase]
-        run([tool("helm"), "package", folder / "chart", "--destination", out, *signing])
+        command = [tool("helm"), "package", folder / "chart", "--destination", out, *signing]
+        run(command, environment={"SOURCE_DATE_EPOCH": str(time)})
     return out / f"cnpg-backup-{project.version}.tgz"
 
 
@@ -164,10 +156,9 @@ def make_python(root: Path, out: Path) -> list[Path]:
     version = project.version.replace("-rc.", "rc").replace("-beta.", "b").replace("-alpha.", "a")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        stage(root, folder / "source", ["pyproject.toml", "README.md", "LICENSE", *folders], time)
+        stage(root, folder / "source", ["pyproject.toml", "README.md", "LICENSE", *folders])
         readme = folder / "source" / "README.md"
         readme.write_text(absolute_links(readme.read_text(), root, project))
-        settle(folder / "source", time)
         build = [python, "-m", "build", "--no-isolation", "--outdir", folder / "dist"]
         run([*build, "--sdist", folder / "source"], environment={"SOURCE_DATE_EPOCH": str(time)})
         sdist = folder / "dist" / f"cnpg_backup-{version}.tar.gz"

@@ -102,7 +102,8 @@ def copy(tmp_path: Path) -> Path:
 def test_two_packages_of_the_chart_are_the_same_bytes(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    monkeypatch.setattr(package, "epoch", lambda _: 1767225600)
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     one = package.make_chart(ROOT, tmp_path / "one")
@@ -121,7 +122,8 @@ def test_two_packages_of_the_chart_are_the_same_bytes(
 def test_the_package_of_the_chart_has_license_and_changes_and_renders_as_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    monkeypatch.setattr(package, "epoch", lambda _: 1767225600)
     made = package.make_chart(ROOT, tmp_path)
     with tarfile.open(made) as archive:
         opened = {member.name: archive.extractfile(member) for member in archive.getmembers()}
@@ -172,7 +174,7 @@ def test_the_readme_that_leaves_the_repository_has_no_link_into_it() -> None:
 
 def test_addresses_follow_from_one_place(copy: Path) -> None:
     """Whoever publishes it elsewhere changes `home`, and `make sync` all the rest."""
-    check = [ROOT / "tools" / "release-metadata", "--root", copy]
+    check: list[str | Path] = [ROOT / "tools" / "release-metadata", "--root", copy]
     assert subprocess.run([*check, "--check"], check=False).returncode == 0
     before = project.read(copy).home
     path = copy / "chart" / "Chart.yaml"
@@ -207,7 +209,7 @@ def test_no_program_names_the_repository() -> None:
 def test_a_changed_value_of_an_image_is_drift(copy: Path) -> None:
     path = copy / "chart" / "values.yaml"
     path.write_text(path.read_text().replace("tag: 16-alpine\n", "tag: 19-alpine\n", 1))
-    check = [ROOT / "tools" / "release-metadata", "--root", copy, "--check"]
+    check: list[str | Path] = [ROOT / "tools" / "release-metadata", "--root", copy, "--check"]
     said = subprocess.run(check, capture_output=True, text=True, check=False)
     assert said.returncode == 1
     assert "+      image: docker.io/postgres:19-alpine" in said.stdout
@@ -253,5 +255,5 @@ def test_a_tag_that_does_not_fit_the_commit_is_not_published(copy: Path) -> None
 
 def test_a_copy_of_the_license_that_differs_is_drift(copy: Path) -> None:
     shutil.copy(copy / "README.md", copy / "chart" / "LICENSE")
-    check = [ROOT / "tools" / "release-metadata", "--root", copy, "--check"]
+    check: list[str | Path] = [ROOT / "tools" / "release-metadata", "--root", copy, "--check"]
     assert subprocess.run(check, capture_output=True, check=False).returncode == 1
