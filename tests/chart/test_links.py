@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ HOME = yaml.safe_load((CHART / "Chart.yaml").read_text())["home"]
 PAGES = re.compile(rf"{re.escape(HOME)}/blob/v[^/]+/([\w/.-]+\.md)")
 
 
-def notes(tools: dict[str, Path], tmp_path: Path, values: dict[str, object]) -> str:
+def notes(tools: dict[str, Path], tmp_path: Path, values: Mapping[str, object]) -> str:
     """What `helm install` prints, without a cluster."""
     (tmp_path / "values.json").write_text(json.dumps(values))
     command = [str(tools["helm"]), "install", "cnpg-backup", str(CHART), "--namespace", "default", "--dry-run=client"]
