@@ -146,7 +146,7 @@ chart_version={{ $.Chart.Version }}
   {{- if not $offsite.remote.type -}}
     {{- $errors = append $errors (cat
       "offsite.remote.type: it is missing; set it to the kind of store as rclone calls it, such as s3, azureblob, gcs, sftp or webdav,"
-      "next to the other options of that kind (docs/object-store.md)") -}}
+      "next to the other options of that kind; see" (include "cnpg-backup.page" (dict "root" $ "page" "object-store.md"))) -}}
   {{- end -}}
   {{- range $name, $_ := $offsite.remote -}}
     {{- if has $name $offsite.secretKeys -}}
@@ -192,7 +192,8 @@ chart_version={{ $.Chart.Version }}
   {{- $job := (include "cnpg-backup.offsiteDeadlines" . | fromJson).job | int64 -}}
   {{- if not $schedule.possible -}}
     {{- $errors = append $errors (printf
-      "offsite.schedule: %q can never fire; see the ranges of its fields in docs/retention.md" $offsite.schedule) -}}
+      "offsite.schedule: %q can never fire; see the ranges of its fields in %s"
+      $offsite.schedule (include "cnpg-backup.page" (dict "root" $ "page" "retention.md"))) -}}
   {{- else if ge $job (int64 $schedule.interval) -}}
     {{- $errors = append $errors (printf
       "offsite.timeout: a run may take %d seconds, but offsite.schedule %q starts one every %d; set a lower timeout, or copy less often"

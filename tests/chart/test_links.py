@@ -85,3 +85,13 @@ def test_the_readme_of_the_package_has_no_link_into_the_repository() -> None:
 
 def test_a_page_without_its_address_is_found() -> None:
     assert BARE.findall("see docs/security.md and https://x/docs/y.md") == ["docs/security.md"]
+
+
+def test_no_template_prints_a_page_without_its_address() -> None:
+    """Also what only some errors print: outside of comments, pages are named by `cnpg-backup.page`."""
+    found = []
+    for path in sorted(CHART.glob("templates/**/*.*")):
+        text = re.sub(r"\{\{-?\s*/\*.*?\*/\s*-?\}\}", "", path.read_text(), flags=re.DOTALL)
+        lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+        found += [f"{path.name}: {line.strip()}" for line in lines if BARE.search(line)]
+    assert found == []
