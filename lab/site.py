@@ -25,7 +25,7 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
     "Every day": ("docs/plugin.md", "docs/monitoring.md", "docs/retention.md"),
     "Set up": (
         "chart/README.md", "docs/set-ups.md", "docs/coming-from.md", "docs/all-databases.md", "docs/namespaces.md",
-        "docs/nfs.md", "docs/longhorn.md", "docs/offsite.md", "docs/upgrading.md",
+        "docs/nfs.md", "docs/longhorn.md", "docs/offsite.md", "docs/object-store.md", "docs/upgrading.md",
     ),
     "Background": (
         "docs/choosing.md", "docs/security.md", "docs/architecture.md", "docs/seed.md", "docs/benchmark.md",
