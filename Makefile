@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .PHONY: help venv packages tools demo test test-long matrix lint format sync man single-file package release-check release-version publish site kind-test bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 venv: $(VENV)/.complete ## Install the Python environment (into the cache) and print where it is
 	@echo $(VENV)

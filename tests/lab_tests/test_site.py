@@ -55,6 +55,12 @@ def test_links_out_of_the_pages_lead_to_the_repository() -> None:
     assert report == f"[x]({HERE.home}/security/advisories/new)"
 
 
+@pytest.mark.parametrize("page", site.sources(ROOT))
+def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
+    """The site's own build, in the long tests, also looks at the parts of pages."""
+    site.linked((ROOT / page).read_text(), page, ROOT, HERE)
+
+
 def test_dead_links_and_requests_to_other_servers_are_found(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "index.html").write_text(
