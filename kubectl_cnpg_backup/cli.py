@@ -18,6 +18,7 @@ from kubectl_cnpg_backup.commands import (
     listing,
     logs,
     new_cluster,
+    notify,
     offsite,
     opening,
     pin,
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         download.add,
         inspect.add,
         doctor.add,
+        notify.add,
         support_bundle.add,
         version.add,
     ):

@@ -1,11 +1,14 @@
 """Sends to services outside: bounded in time, certificates checked, and never to another host than the given one."""
 
 import http.client
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
+
+from watch.targets import Post
 
 _SECONDS = 10
 
@@ -49,19 +52,37 @@ def read_url(path: Path) -> str:
     return url
 
 
-def send(url: str, body: bytes) -> None:
-    """Post a text.
+def send(post: Post, authority: Path | None = None) -> None:
+    """Send a request.
+
+    Args:
+        post: The request.
+        authority: A file with certificates that are trusted in addition to those of the system; None for no others.
 
     Raises:
         SendError: When it was not accepted.
     """
     try:
-        request = urllib.request.Request(url, body, {"Content-Type": "text/plain; charset=utf-8"})  # noqa: S310 - checked
-        with urllib.request.build_opener(_SameHost).open(request, timeout=_SECONDS) as answer:
+        opener = urllib.request.build_opener(_SameHost, *_verified(post.url, authority))
+        request = urllib.request.Request(post.url, post.body, dict(post.headers))  # noqa: S310 - checked by read_url
+        with opener.open(request, timeout=_SECONDS) as answer:
             answer.read(1024)
     except urllib.error.HTTPError as error:
         raise SendError(f"it answered {error.code}") from None
+    except ssl.SSLError as error:
+        raise SendError(f"its certificate is not trusted, or TLS failed: {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         # The reason of a URLError is an error of the network; other texts could hold the URL.
         reason = getattr(error, "reason", None)
         raise SendError(f"it was not reached: {reason or type(error).__name__}") from None
+
+
+def _verified(url: str, authority: Path | None) -> list[urllib.request.BaseHandler]:
+    """Return what verifies certificates; to load those of the system takes long, so only where they are needed."""
+    if urlsplit(url).scheme != "https":
+        return []
+    context = ssl.create_default_context()
+    if authority is not None:
+        context.load_verify_locations(authority)
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return [urllib.request.HTTPSHandler(context=context)]

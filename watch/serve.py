@@ -1,5 +1,7 @@
 """The watcher itself: reads the API server every half minute, remembers, and serves what it knows."""
 
+import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -9,21 +11,26 @@ from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from watch import metrics, status
+from watch import metrics, page, problems, status
 from watch.api import ApiError
+from watch.couriers import Couriers, Now
 from watch.memory import Memory, from_json, learn, to_json
 from watch.objects import CronJob, Run, read_cronjobs, read_runs
-from watch.ping import ping_for, url_of
-from watch.sender import SendError, read_url, send
+from watch.ping import ping_for
 from watch.server import Document
 from watch.settings import Settings
 from watch.standing import Standing, judge
 
 _PERIOD = timedelta(seconds=30)
 _KEY = "memory.json"
-_PING = "healthchecks"
+_NOTIFIED = "notified.json"
+TEST, TESTED = "notify-test", "notify-tested.json"
+"""Keys of the ConfigMap: what `kubectl cnpg-backup notify --test` asks for, and what became of it."""
+_TEST_ID = re.compile(r"[0-9a-f]{8,64}")
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
+_LIVE = f"/{page.LIVE}"
+_HTML = "text/html; charset=utf-8"
 
 
 class Cluster(Protocol):
@@ -60,11 +67,15 @@ class Watcher:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     secrets: Path = Path("/nonexistent")
     _memory: Memory | None = None
-    _saved: str = ""
-    _pinged: tuple[datetime, bool] | None = None
-    _sent: dict[tuple[str, str], int] = field(default_factory=dict)
+    _saved: dict[str, str] = field(default_factory=dict)
+    _now: Now | None = None
+    _tested: str = ""
     # One value, since another thread reads it.
     _seen: "_Seen" = field(default_factory=lambda: _Seen([], [], Memory(), None))
+
+    def __post_init__(self) -> None:
+        its = self.settings
+        self.couriers = Couriers(its.place, self.secrets, its.targets, its.remind_after, its.ping_every)
 
     def step(self, now: datetime) -> None:
         """Look at the API server once; what cannot be read leaves everything as it was, and older.
@@ -74,42 +85,66 @@ class Watcher:
         """
         its = self.settings
         selector = f"app.kubernetes.io/name=cnpg-backup,app={its.release}"
-        if self._memory is None:
-            # Without it, what is remembered would be overwritten with less.
-            self._saved = self.api.read_config_map(its.memory).get(_KEY, "")
-            self._memory = from_json(self._saved)
+        self._read(self.api.read_config_map(its.memory), now)
         cronjobs = read_cronjobs(self._list("apis/batch/v1", "cronjobs", selector))
         # Pods after their Jobs: a Job that has ended has its pod's message, if the pod is still there.
         jobs = self._list("apis/batch/v1", "jobs", selector)
         runs = read_runs(jobs, self._list("api/v1", "pods", selector), cronjobs)
-        self._memory = learn(self._memory, runs, its.configured, its.drilled)
+        self._memory = learn(self._memory or Memory(), runs, its.configured, its.drilled)
         self._seen = _Seen(cronjobs, runs, self._memory, now)
-        text = to_json(self._memory)
-        if text != self._saved:
-            self.api.write_config_map(its.memory, {_KEY: text})
-            self._saved = text
+        self._save()
 
-    def ping(self, now: datetime) -> None:
-        """Send the sign of life, if one is wanted and due: at once when it turns bad or well, else once a period."""
-        its = self.settings
-        if its.ping_every is None:
-            return
-        title = f"cnpg-backup {its.namespace}/{its.release}"
-        late = status.out_of_date(self._seen.at, now, _PERIOD)
-        found = ping_for(self.standing(now).databases, out_of_date=late, title=title)
-        if found is None:
-            return
-        if self._pinged is not None:
-            at, failed = self._pinged
-            if failed == found.failed and now - at < its.ping_every:
-                return
+    def _read(self, found: Mapping[str, str], now: datetime) -> None:
+        """Take up what the ConfigMap has: at the start the memory, later only whether somebody asks for a test."""
+        if self._memory is None:
+            # Without it, what is remembered would be overwritten with less.
+            self._saved = {key: found.get(key, "") for key in (_KEY, _NOTIFIED)}
+            self._memory = from_json(self._saved[_KEY])
+            self.couriers.remember(_parsed(self._saved[_NOTIFIED]))
+            done = _parsed(found.get(TESTED, ""))
+            self._tested = str(done.get("id", "")) if isinstance(done, dict) else ""
+        wanted = found.get(TEST, "")
+        if wanted != self._tested and _TEST_ID.fullmatch(wanted):
+            self._tested = wanted
+            threading.Thread(target=self._test, args=(wanted, self.look(now)), daemon=True).start()
+
+    def _test(self, wanted: str, now: Now) -> None:
+        outcome = json.dumps({"id": wanted, "targets": self.couriers.test(now)})
         try:
-            send(url_of(read_url(self.secrets / _PING), failed=found.failed), found.body)
-            outcome, self._pinged = "ok", (now, found.failed)
-        except SendError as error:
-            outcome = "failed"
-            print(f"{_PING} was not notified: {error}", file=sys.stderr, flush=True)
-        self._sent[_PING, outcome] = self._sent.get((_PING, outcome), 0) + 1
+            self.api.write_config_map(self.settings.memory, {TESTED: outcome})
+        except ApiError as error:
+            print(f"the outcome of a test could not be saved: {error}", file=sys.stderr, flush=True)
+
+    def _save(self) -> None:
+        if self._memory is None:
+            return
+        texts = {_KEY: to_json(self._memory)}
+        if self.couriers.names:
+            texts[_NOTIFIED] = json.dumps(self.couriers.memory(), ensure_ascii=False)
+        changed = {key: text for key, text in texts.items() if text != self._saved.get(key)}
+        if changed:
+            self.api.write_config_map(self.settings.memory, changed)
+            self._saved |= changed
+
+    def look(self, now: datetime) -> Now:
+        """Return how things are, for those who notify; at most half a period old."""
+        before, seen = self._now, self._seen
+        if before is not None and now - before.at < _PERIOD / 2 and before.read == seen.at:
+            return before
+        its, standing = self.settings, self.standing(now)
+        late = status.out_of_date(seen.at, now, _PERIOD)
+        found = problems.problems_of(standing, out_of_date=late, read=seen.at, now=now)
+        names = frozenset({*(one.name for one in standing.databases), problems.VOLUME, problems.WATCHER})
+        title = f"cnpg-backup {its.namespace}/{its.release}"
+        self._now = Now(
+            now,
+            seen.at,
+            found,
+            None if seen.at is None else names,
+            problems.summary(standing, found),
+            ping_for(standing.databases, out_of_date=late, title=title),
+        )
+        return self._now
 
     def _list(self, group: str, kind: str, selector: str) -> list[Mapping[str, object]]:
         return [item for item in self.api.list(group, kind, selector) if isinstance(item, Mapping)]
@@ -127,33 +162,60 @@ class Watcher:
             zones=_zones(its.zone),
         )
 
-    def documents(self) -> Mapping[str, Document]:
-        """Return what is served, by path."""
+    def document(self, path: str) -> Document | None:
+        """Return what is served under a path; None for nothing."""
+        if path == "/healthz":
+            # The port answers: how the backups are is not how the watcher is.
+            return Document(b"ok\n", _TEXT)
+        if path not in ("/", _LIVE, "/metrics", "/status.json"):
+            return None
         its, now = self.settings, self.clock()
         # First when it was seen: a look between the two makes what follows newer, and not older than it says.
         at = self._seen.at
         standing = self.standing(now)
-        text = metrics.render(standing, namespace=its.namespace, release=its.release, version=its.version, read=at)
-        text += metrics.notifications(dict(self._sent), namespace=its.namespace, release=its.release)
-        found = status.document(
-            standing, namespace=its.namespace, release=its.release, read=at, now=now, period=_PERIOD
-        )
-        return {
-            "/metrics": Document(text.encode(errors="replace"), metrics.CONTENT_TYPE),
-            "/status.json": Document(found.encode(errors="replace"), _JSON),
-            # The port answers: how the backups are is not how the watcher is.
-            "/healthz": Document(b"ok\n", _TEXT),
-        }
+        kind, release = _TEXT, {"namespace": its.namespace, "release": its.release}
+        if path == "/metrics":
+            kind = metrics.CONTENT_TYPE
+            text = metrics.render(standing, **release, version=its.version, read=at)
+            text += metrics.notifications(self.couriers.sent(), **release)
+        elif path == "/status.json":
+            kind, text = _JSON, status.document(standing, **release, read=at, now=now, period=_PERIOD)
+        else:
+            late = status.out_of_date(at, now, _PERIOD)
+            found = problems.problems_of(standing, out_of_date=late, read=at, now=now)
+            kind, text = (
+                _HTML,
+                page.render(
+                    page.Page(
+                        its.place,
+                        now,
+                        at,
+                        standing.databases,
+                        found,
+                        standing.volume,
+                        standing.claim,
+                        late,
+                        live=path == _LIVE,
+                        version=its.version,
+                    )
+                ),
+            )
+        return Document(text.encode(errors="replace"), kind)
 
     def run(self, stop: threading.Event) -> None:
         """Look at the API server until it is stopped."""
+        self.couriers.start(lambda: self.look(self.clock()), stop, _PERIOD)
         while not stop.is_set():
             try:
                 self.step(self.clock())
             except ApiError as error:
                 print(f"the API server could not be read: {error}", file=sys.stderr, flush=True)
-            self.ping(self.clock())
             stop.wait(_PERIOD.total_seconds())
+        try:
+            # What was sent since the last look would be sent again after the restart.
+            self._save()
+        except ApiError as error:
+            print(f"what was sent could not be saved: {error}", file=sys.stderr, flush=True)
 
 
 def _zones(name: str) -> dict[str, tzinfo]:
@@ -162,3 +224,10 @@ def _zones(name: str) -> dict[str, tzinfo]:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         # An image without time zones: nothing but the next run is missing.
         return {}
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

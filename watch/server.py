@@ -1,7 +1,7 @@
 """What the watcher serves: documents that are ready in memory, for GET and HEAD. No path reaches the file system."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -27,7 +27,8 @@ class Document:
     content_type: str
 
 
-Documents = Callable[[], Mapping[str, Document]]
+Documents = Callable[[str], Document | None]
+"""Returns what is served under a path; None for nothing."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -44,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_content=False)
 
     def _answer(self, *, with_content: bool) -> None:
-        found = self.server.documents().get(self.path.partition("?")[0])
+        found = self.server.documents(self.path.partition("?")[0])
         if found is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return

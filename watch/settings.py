@@ -8,6 +8,8 @@ from typing import Any
 
 from retention.errors import ConfigError
 from watch.memory import Configured
+from watch.notices import Place
+from watch.targets import TARGETS
 
 _REMEDY = "upgrade the release: the chart writes this file"
 
@@ -25,6 +27,9 @@ class Settings:
         drilled: The databases and entries that each CronJob of drills restores, by its name.
         stale_after: By CronJob, from which age a newest backup is too old.
         zone: The name of the time zone of the schedules.
+        place: Which release it is, for messages.
+        targets: Who is notified of problems.
+        remind_after: How long after a notice of a problem another one is sent.
         ping_every: How often a sign of life is sent; None for never.
     """
 
@@ -36,6 +41,9 @@ class Settings:
     drilled: Mapping[str, frozenset[str]]
     stale_after: Mapping[str, timedelta]
     zone: str
+    place: Place
+    targets: tuple[str, ...]
+    remind_after: timedelta
     ping_every: timedelta | None = None
 
 
@@ -45,8 +53,8 @@ def read(text: str) -> Settings:
     Args:
         text: `watch.json`: `namespace`, `release`, `version`, `memory`, `timeZone`, and `cronjobs`, by name with
             `component`, `databases` and `entries`, and for those that back up `staleAfter` in seconds. `databases` and
-            `entries` are by name, each with `cluster`, `namespace` and `dbname`. `pingEvery` is in seconds, if it is
-            there.
+            `entries` are by name, each with `cluster`, `namespace` and `dbname`. If they are there: `pingEvery` and
+            `remindAfter` in seconds, `targets`, `clusterName`, `url`, `runbookUrl`.
 
     Raises:
         ConfigError: When it is not valid.
@@ -61,6 +69,12 @@ def read(text: str) -> Settings:
             else:
                 configured[name] = found
                 stale_after[name] = timedelta(seconds=int(cronjob["staleAfter"]))
+        place = Place(
+            str(document["namespace"]),
+            str(document["release"]),
+            *(str(document.get(key) or "") for key in ("clusterName", "url", "runbookUrl")),
+        )
+        wanted = list(document.get("targets") or ())
         return Settings(
             str(document["namespace"]),
             str(document["release"]),
@@ -70,6 +84,9 @@ def read(text: str) -> Settings:
             drilled,
             stale_after,
             str(document["timeZone"]),
+            place,
+            tuple(target for target in TARGETS if target in wanted),
+            timedelta(seconds=int(document.get("remindAfter") or 86400)),
             timedelta(seconds=int(document["pingEvery"])) if document.get("pingEvery") else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -7,10 +7,11 @@
 {{- if not .Values.networkPolicy.enabled -}}
   {{- $warnings = append $warnings "There is no NetworkPolicy: the pods can reach everything." -}}
 {{- end -}}
-{{- if and .Values.networkPolicy.enabled .Values.notify.healthchecks.secret.name (not .Values.notify.egress) -}}
+{{- $notified := include "cnpg-backup.notified" . | fromJsonArray -}}
+{{- if and .Values.networkPolicy.enabled $notified (not .Values.notify.egress) -}}
   {{- $warnings = append $warnings (cat
-    "notify.egress is empty: the NetworkPolicy of the watcher lets it reach only the ports of the API server,"
-    "so the sign of life arrives only if its URL has one of them and `monitoring.apiServer.peers` is empty.") -}}
+    "notify.egress is empty: the NetworkPolicy of the watcher lets it reach only the ports of the API server, so what it sends arrives"
+    "only if its URL has one of them and `monitoring.apiServer.peers` is empty. Try it: kubectl cnpg-backup notify --test") -}}
 {{- end -}}
 {{- $warnings = concat $warnings (include "cnpg-backup.accessWarnings" . | fromJsonArray) -}}
 {{- $warnings = concat $warnings (include "cnpg-backup.volumeWarnings" . | fromJsonArray) -}}
@@ -144,4 +145,13 @@
   {{- end -}}
 {{- end -}}
 {{- toJson $warnings -}}
+{{- end -}}
+
+{{/* Who will not hear of it when backups stop, as a sentence; nothing once a sign of life is expected outside of the cluster. */}}
+{{- define "cnpg-backup.unwatchedNote" -}}
+{{- if not (include "cnpg-backup.watched" .) -}}
+Nobody is notified when backups stop. Set monitoring.enabled: true, and in notify who is to be notified (docs/monitoring.md).
+{{- else if not (has "healthchecks" (include "cnpg-backup.notified" . | fromJsonArray)) -}}
+If the whole cluster or its monitoring is down, nobody is notified. Set notify.healthchecks (docs/monitoring.md).
+{{- end -}}
 {{- end -}}

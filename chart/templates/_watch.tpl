@@ -23,11 +23,22 @@ The watcher: one small pod that reads the release's CronJobs, Jobs and pods, and
 {{- end -}}
 {{- end -}}
 
+{{/* Whom the watcher notifies, as a JSON list; healthchecks is the sign of life. */}}
+{{- define "cnpg-backup.notified" -}}
+{{- $found := list -}}
+{{- range list "healthchecks" "webhook" "ntfy" "slack" "alertmanager" -}}
+  {{- if (get $.Values.notify .).secret.name -}}
+    {{- $found = append $found . -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
 {{/* Whether there is a watcher; empty if not. */}}
 {{- define "cnpg-backup.watched" -}}
 {{- $enabled := .Values.monitoring.enabled -}}
 {{- /* Who is to be notified needs somebody who does it. */ -}}
-{{- if and (eq (toString $enabled) "auto") .Values.notify.healthchecks.secret.name -}}
+{{- if and (eq (toString $enabled) "auto") (include "cnpg-backup.notified" . | fromJsonArray) -}}
   {{- $enabled = true -}}
 {{- end -}}
 {{- include "cnpg-backup.monitoringWants" (dict "root" . "enabled" $enabled) -}}
@@ -75,6 +86,11 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
 {{- $ping := ternary (int64 .Values.notify.healthchecks.every) 0 (empty .Values.notify.healthchecks.secret.name | not) -}}
 {{- toJson (dict
   "pingEvery" $ping
+  "targets" (without (include "cnpg-backup.notified" . | fromJsonArray) "healthchecks")
+  "remindAfter" (int64 .Values.notify.remindAfter)
+  "clusterName" .Values.monitoring.clusterName
+  "url" .Values.monitoring.url
+  "runbookUrl" .Values.monitoring.rules.runbookUrl
   "namespace" .Release.Namespace
   "release" (include "cnpg-backup.fullname" .)
   "version" .Chart.Version
@@ -94,19 +110,30 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
 
 {{/* The volume of the URLs of those who are notified, which are credentials; nothing if there are none. */}}
 {{- define "cnpg-backup.notifyVolume" -}}
-{{- with .Values.notify.healthchecks.secret -}}
-{{- if .name -}}
+{{- with include "cnpg-backup.notified" . | fromJsonArray -}}
 - name: notify
   projected:
     sources:
+      {{- range . }}
+      {{- $secret := (get $.Values.notify .).secret }}
       - secret:
-          name: {{ .name | toYaml }}
+          name: {{ $secret.name | toYaml }}
           # Without it the watcher still gives metrics, and says what is missing.
           optional: true
           items:
+            - key: {{ $secret.key | toYaml }}
+              path: {{ . }}
+      {{- end }}
+      {{- with $.Values.notify.caSecret }}
+      {{- if .name }}
+      - secret:
+          name: {{ .name | toYaml }}
+          optional: true
+          items:
             - key: {{ .key | toYaml }}
-              path: healthchecks
-{{- end -}}
+              path: ca.crt
+      {{- end }}
+      {{- end }}
 {{- end -}}
 {{- end -}}
 

@@ -152,6 +152,17 @@ class Cluster:
         """Return a ConfigMap."""
         return dict(self._ask(self._core.read_namespaced_config_map, name, self.namespace))
 
+    def patch_config_map(self, name: str, data: Mapping[str, str]) -> None:
+        """Change keys of a ConfigMap; the others stay."""
+        self._ask(
+            self._core.patch_namespaced_config_map,
+            name,
+            self.namespace,
+            {"data": dict(data)},
+            field_manager=MANAGER,
+            _content_type="application/merge-patch+json",
+        )
+
     def claim(self, name: str) -> dict[str, Any]:
         """Return a PersistentVolumeClaim."""
         return dict(self._ask(self._core.read_namespaced_persistent_volume_claim, name, self.namespace))

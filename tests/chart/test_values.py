@@ -188,8 +188,10 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
     if path[0] == "monitoring" and path != ("monitoring", "enabled"):
         before = {"monitoring": {"enabled": True}} if path[-1] == "enabled" else WATCHED
         plain = chart.render_text(before, api_versions=KYVERNO)
-    if path[0] == "notify" and path[-1] != "name":
-        before = {**WATCHED, "notify": {"healthchecks": {"secret": {"name": "check"}}}}
+    if path[0] == "notify":
+        targets = ("healthchecks", "webhook", "ntfy", "slack", "alertmanager")
+        named = {target: {"secret": {"name": "check"}} for target in targets}
+        before = {**WATCHED, "notify": {**named, "caSecret": {"name": "check"}}}
         plain = chart.render_text(before, api_versions=KYVERNO)
     if path[0] == "offsite":
         before = chart.merge(OFFSITE, {"offsite": {"enabled": path[-1] != "enabled"}})

@@ -20,6 +20,9 @@ from watch.settings import read
 
 PROMETHEUS = ("monitoring.coreos.com/v1",)
 ON = {"monitoring": {"enabled": True}}
+TARGETS = ("healthchecks", "webhook", "ntfy", "slack", "alertmanager")
+NOBODY = {target: {"secret": {"name": ""}} for target in TARGETS}
+"""Values by which nobody is notified."""
 
 
 def watched(path: Path | None = None, **values: Any) -> list[Manifest]:
@@ -66,7 +69,7 @@ def label_selectors(tree: Any) -> list[dict[str, Any]]:
 
 
 def test_watcher_mounts_its_programs_and_its_token_and_nothing_else(ci_file: Path) -> None:
-    manifests = watched(ci_file, notify={"healthchecks": {"secret": {"name": ""}}})
+    manifests = watched(ci_file, notify=NOBODY)
     spec = watcher_of(manifests)["spec"]["template"]["spec"]
     assert {volume["name"]: set(volume) - {"name"} for volume in spec["volumes"]} == {
         "watch": {"projected"},
@@ -233,6 +236,30 @@ def test_sign_of_life_mounts_one_key_of_one_secret_and_opens_nothing_but_what_va
     for owner, _, spec in pod_specs(manifests):
         assert ("notify" in str(spec["volumes"])) == owner.startswith("Deployment "), owner
     assert settings_of(watched()).ping_every is None
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_target_is_one_key_of_a_secret_in_the_watcher_alone(target: str) -> None:
+    notify = {target: {"secret": {"name": "s", "key": "k"}}, "caSecret": {"name": "ca", "key": "tls.crt"}}
+    manifests = chart.render({"notify": notify})
+    (volume,) = (one for one in watcher_of(manifests)["spec"]["template"]["spec"]["volumes"] if one["name"] == "notify")
+    assert volume["projected"]["sources"] == [
+        {"secret": {"name": "s", "optional": True, "items": [{"key": "k", "path": target}]}},
+        {"secret": {"name": "ca", "optional": True, "items": [{"key": "tls.crt", "path": "ca.crt"}]}},
+    ]
+    found = settings_of(manifests)
+    assert found.targets == (() if target == "healthchecks" else (target,))
+    assert (found.ping_every is None) == (target != "healthchecks")
+    assert found.remind_after.total_seconds() == 86400
+    for owner, _, spec in pod_specs(manifests):
+        assert ("notify" in str(spec["volumes"])) == owner.startswith("Deployment "), owner
+
+
+def test_messages_name_the_release_as_values_do() -> None:
+    values = {"url": "https://b.example", "clusterName": "prod", "rules": {"runbookUrl": "https://wiki.example"}}
+    place = settings_of(watched(monitoring={"enabled": True, **values})).place
+    assert (place.namespace, place.release, place.cluster) == ("default", "cnpg-backup", "prod")
+    assert (place.url, place.runbooks) == ("https://b.example", "https://wiki.example")
 
 
 def test_every_object_of_the_watcher_is_gone_without_it() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +10,18 @@ import pytest
 
 from retention.message import FAILED, OK, REFUSED, WARNING
 from tests.watch.histories import HOUR, MINUTE
+from tests.watch.sink import Sink, sink  # noqa: F401 - a fixture
 from tests.watch.test_metrics import of, parse
-from tests.watch.test_serve import NOW, Cluster, cluster, settings_text  # noqa: F401 - a fixture
+from tests.watch.test_serve import NOW, Cluster, cluster, served, settings_text  # noqa: F401 - a fixture
 from watch.api import ApiError
+from watch.couriers import HEALTHCHECKS
 from watch.memory import UNKNOWN
 from watch.ping import ping_for, url_of
 from watch.sender import SendError, send
 from watch.serve import Watcher
 from watch.settings import read
 from watch.standing import LATE, Database
+from watch.targets import Post
 
 
 def database(state: str, *, suspended: bool = False, name: str = "app") -> Database:
@@ -71,60 +71,33 @@ def test_url_keeps_its_query() -> None:
     assert url_of("https://hc.example/uuid/\n", failed=False) == "https://hc.example/uuid"
 
 
-class Sink:
-    """A check that speaks the protocol."""
-
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-        self.bodies: list[bytes] = []
-        self.status, self.location = 200, ""
-        sink = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                sink.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-                sink.paths.append(self.path)
-                self.send_response(sink.status)
-                if sink.location:
-                    self.send_header("Location", sink.location)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/secret-uuid"
-
-
 @pytest.fixture
-def sink() -> Iterator[Sink]:
-    made = Sink()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-
-
-@pytest.fixture
-def watcher(cluster: Cluster, tmp_path: Path, sink: Sink) -> Watcher:  # noqa: F811 - the fixture
+def watcher(cluster: Cluster, tmp_path: Path, sink: Sink) -> Watcher:  # noqa: F811 - the fixtures
     (tmp_path / "healthchecks").write_text(f"{sink.url}\n")
     return Watcher(read(settings_text(pingEvery=300)), cluster.api, clock=lambda: NOW, secrets=tmp_path)
 
 
+def ping(watcher: Watcher, now: datetime) -> None:
+    watcher.couriers.notify(HEALTHCHECKS, watcher.look(now))
+
+
 def counted(watcher: Watcher) -> dict[str, list[Any]]:
-    found = parse(watcher.documents()["/metrics"].content.decode())
+    found = parse(served(watcher, "/metrics"))
     return {outcome: of(found, "notifications_total", outcome=outcome) for outcome in ("ok", "failed")}
 
 
-def test_sign_of_life_comes_once_a_period_and_at_once_when_something_turns(watcher: Watcher, sink: Sink) -> None:
+def test_sign_of_life_comes_once_a_period_and_at_once_when_something_turns(
+    watcher: Watcher,
+    sink: Sink,  # noqa: F811 - the fixture
+) -> None:
     watcher.step(NOW)
     for minutes in (0, 1, 4, 5, 6):
         watcher.step(NOW + minutes * MINUTE)
-        watcher.ping(NOW + minutes * MINUTE)
+        ping(watcher, NOW + minutes * MINUTE)
     assert sink.paths == ["/secret-uuid", "/secret-uuid"]
     late = NOW + 7 * HOUR
     watcher.step(late)
-    watcher.ping(late)
+    ping(watcher, late)
     assert sink.paths[2:] == ["/secret-uuid/fail"]
     assert b"late" in sink.bodies[-1]
     assert counted(watcher) == {"ok": [3], "failed": []}
@@ -132,49 +105,51 @@ def test_sign_of_life_comes_once_a_period_and_at_once_when_something_turns(watch
 
 def test_sign_of_life_stays_away_when_the_api_server_cannot_be_read(
     watcher: Watcher,
-    sink: Sink,
+    sink: Sink,  # noqa: F811 - the fixture
     cluster: Cluster,  # noqa: F811 - the fixture
 ) -> None:
-    watcher.ping(NOW)
+    ping(watcher, NOW)
     assert sink.paths == [], "nothing is known yet"
     watcher.step(NOW)
-    watcher.ping(NOW)
+    ping(watcher, NOW)
     cluster.status = 500
     with pytest.raises(ApiError):
         watcher.step(NOW + 10 * MINUTE)
-    watcher.ping(NOW + 10 * MINUTE)
+    ping(watcher, NOW + 10 * MINUTE)
     assert sink.paths == ["/secret-uuid"]
 
 
 def test_a_sign_of_life_that_did_not_arrive_is_sent_again_and_its_url_never_logged(
-    watcher: Watcher, sink: Sink, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    watcher: Watcher,
+    sink: Sink,  # noqa: F811 - the fixture
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     watcher.step(NOW)
     sink.status = 503
-    watcher.ping(NOW)
+    ping(watcher, NOW)
     (tmp_path / "healthchecks").rename(tmp_path / "elsewhere")
-    watcher.ping(NOW + timedelta(seconds=30))
+    ping(watcher, NOW + timedelta(seconds=30))
     (tmp_path / "healthchecks").write_text("secret-but-no-url")
-    watcher.ping(NOW + timedelta(seconds=40))
+    ping(watcher, NOW + timedelta(seconds=40))
     (tmp_path / "elsewhere").rename(tmp_path / "healthchecks")
     sink.status = 200
-    watcher.ping(NOW + timedelta(seconds=50))
+    ping(watcher, NOW + timedelta(seconds=50))
     assert counted(watcher) == {"ok": [1], "failed": [3]}
     logged = capsys.readouterr().err
     assert "healthchecks was not notified: it answered 503" in logged
     assert "create the Secret" in logged
     assert "secret-" not in logged
-    assert "secret-" not in watcher.documents()["/metrics"].content.decode()
+    assert "secret-" not in served(watcher, "/metrics")
 
 
-def test_nothing_is_sent_to_another_host(sink: Sink) -> None:
+def test_nothing_is_sent_to_another_host(sink: Sink) -> None:  # noqa: F811 - the fixture
     other = Sink()
     sink.status, sink.location = 302, other.url
     with pytest.raises(SendError, match="another host"):
-        send(sink.url, b"x")
+        send(Post(sink.url, b"x"))
     assert other.paths == []
-    other.server.shutdown()
-    other.server.server_close()
+    other.close()
 
 
 @pytest.mark.parametrize(
@@ -182,5 +157,5 @@ def test_nothing_is_sent_to_another_host(sink: Sink) -> None:
 )
 def test_a_target_that_cannot_be_reached_is_one_clear_error(url: str) -> None:
     with pytest.raises(SendError) as caught:
-        send(url, b"x")
+        send(Post(url, b"x"))
     assert "secret" not in str(caught.value)

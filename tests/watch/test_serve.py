@@ -108,8 +108,14 @@ def watcher(cluster: Cluster) -> Watcher:
     return Watcher(read(settings_text()), cluster.api, clock=lambda: NOW)
 
 
+def served(watcher: Watcher, path: str) -> str:
+    found = watcher.document(path)
+    assert found is not None, path
+    return found.content.decode()
+
+
 def samples(watcher: Watcher) -> Any:
-    return parse(watcher.documents()["/metrics"].content.decode())
+    return parse(served(watcher, "/metrics"))
 
 
 def test_watcher_reads_three_lists_and_one_config_map_and_changes_nothing_else(
@@ -151,7 +157,7 @@ def test_before_the_first_look_nothing_is_said_of_any_database(watcher: Watcher,
     with pytest.raises(ApiError, match="503"):
         watcher.step(NOW)
     assert {name for name, _ in samples(watcher)} == {"build_info"}
-    assert json.loads(watcher.documents()["/status.json"].content)["databases"] == []
+    assert json.loads(served(watcher, "/status.json"))["databases"] == []
 
 
 @pytest.mark.parametrize("fault", ["status", "redirect", "body", "null", "items", "gone", "authority", "token"])
@@ -198,7 +204,7 @@ def test_what_could_not_be_saved_is_saved_with_the_next_look(watcher: Watcher, c
 @pytest.fixture
 def port(watcher: Watcher) -> Iterator[int]:
     watcher.step(NOW)
-    server = Server(("127.0.0.1", 0), watcher.documents)
+    server = Server(("127.0.0.1", 0), watcher.document)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
     server.shutdown()
@@ -214,7 +220,7 @@ def ask(port: int, method: str, path: str) -> http.client.HTTPResponse:
     return answer
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/status.json", "/healthz", "/metrics?x=1"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/status.json", "/healthz", "/metrics?x=1"])
 def test_documents_are_served_with_headers_that_let_nothing_run(port: int, path: str) -> None:
     answer, head = ask(port, "GET", path), ask(port, "HEAD", path)
     assert answer.status == head.status == 200
@@ -268,15 +274,15 @@ def test_settings_that_are_wrong_are_one_clear_error(text: str) -> None:
 def test_what_is_seen_no_more_grows_old_and_the_document_says_so(watcher: Watcher, cluster: Cluster) -> None:
     """A checker that is stuck must not show green forever."""
     watcher.step(NOW)
-    found = json.loads(watcher.documents()["/status.json"].content)
+    found = json.loads(served(watcher, "/status.json"))
     assert found["out_of_date"] is None
     assert {one["state"] for one in found["databases"]} == {"ok"}
     watcher.clock = lambda: NOW + MINUTE
-    assert json.loads(watcher.documents()["/status.json"].content)["out_of_date"] is None
+    assert json.loads(served(watcher, "/status.json"))["out_of_date"] is None
     cluster.status = 500
     watcher.clock = lambda: NOW + 7 * HOUR
     with pytest.raises(ApiError):
         watcher.step(watcher.clock())
-    found = json.loads(watcher.documents()["/status.json"].content)
+    found = json.loads(served(watcher, "/status.json"))
     assert found["out_of_date"] == "the API server was last read 7h ago: what has happened since is not known"
     assert {one["state"] for one in found["databases"]} == {"late"}

@@ -1,0 +1,170 @@
+"""What is wrong with a release's backups, in words that someone understands who knows nothing else about them.
+
+A database has at most one problem, the worst; each problem has the name of the alert whose runbook helps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from retention.message import FAILED, OK, REFUSED, WARNING
+from retention.text import format_age, format_size
+from watch.memory import UNKNOWN
+from watch.standing import Database, Standing
+
+CRITICAL, SERIOUS, INFO = "critical", "warning", "info"
+
+VOLUME, WATCHER = "the volume", "the watcher"
+"""Subjects that are not databases: no name of a database has a blank."""
+
+SEVERITY = {
+    "CnpgBackupStatusDown": SERIOUS,
+    "CnpgBackupBadArchive": CRITICAL,
+    "CnpgBackupNone": CRITICAL,
+    "CnpgBackupStale": CRITICAL,
+    "CnpgBackupFailing": SERIOUS,
+    "CnpgBackupPruneRefused": SERIOUS,
+    "CnpgBackupVolumeFull": SERIOUS,
+    "CnpgBackupDrillFailed": SERIOUS,
+    "CnpgBackupSuspended": INFO,
+}
+"""How bad each problem is, the worst first."""
+
+RANK = {alert: number for number, alert in enumerate(SEVERITY)}
+_DAY = timedelta(days=1)
+_UNREADABLE = timedelta(minutes=15)
+_WEEK_SECONDS = 7 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong.
+
+    Attributes:
+        subject: The database, VOLUME or WATCHER.
+        alert: The name of the alert, and of its runbook.
+        what: What is wrong, as the end of a sentence that begins with the subject.
+        facts: What else helps to judge it, as sentences.
+        after: How long it must last until someone is notified.
+    """
+
+    subject: str
+    alert: str
+    what: str
+    facts: tuple[str, ...] = ()
+    after: timedelta = timedelta(0)
+
+    @property
+    def severity(self) -> str:
+        """How bad it is: critical, warning or info."""
+        return SEVERITY[self.alert]
+
+    @property
+    def rank(self) -> int:
+        """Where it goes: the lower, the worse."""
+        return RANK[self.alert]
+
+
+def problems_of(standing: Standing, *, out_of_date: str | None, read: datetime | None, now: datetime) -> list[Problem]:
+    """Return what is wrong, the worst first.
+
+    Args:
+        standing: How the backups are.
+        out_of_date: That what is known is out of date, in words; None while it is not.
+        read: When the API server was last read, UTC; None for never: then nothing is known about any database.
+        now: The moment, UTC.
+    """
+    found = []
+    if out_of_date is not None:
+        found.append(Problem(WATCHER, "CnpgBackupStatusDown", f"knows nothing new: {out_of_date}", after=_UNREADABLE))
+    if read is not None:
+        found += [problem for one in standing.databases if (problem := problem_of(one, now)) is not None]
+        volume = _of_volume(standing)
+        found += [volume] if volume is not None else []
+    return sorted(found, key=lambda one: (one.rank, one.subject))
+
+
+def certain(problems: Sequence[Problem]) -> list[Problem]:
+    """Return those that are known to be there: what has only not been seen yet, as after an installation, is not."""
+    return [one for one in problems if not (one.after and one.severity == CRITICAL)]
+
+
+def problem_of(one: Database, now: datetime) -> Problem | None:
+    """Return what is wrong with a database, the worst; None for nothing."""
+    record, facts = one.record, _facts(one, now)
+    numbers = record.numbers if record is not None else {}
+    last = record.result if record is not None else UNKNOWN
+    because = f"; the last run failed: {one.why}" if last == FAILED and record is not None and record.why else ""
+    if bad := int(numbers.get("bad", 0)):
+        text = "1 archive on the volume is" if bad == 1 else f"{bad} archives on the volume are"
+        return Problem(one.name, "CnpgBackupBadArchive", f"{text} bad or damaged", facts)
+    if one.suspended:
+        what = "is not backed up: its schedule is suspended"
+        return Problem(one.name, "CnpgBackupSuspended", what, facts, after=_DAY)
+    if record is not None and record.looked is not None and record.newest is None:
+        return Problem(one.name, "CnpgBackupNone", f"has no backup{because}", facts)
+    if record is not None and record.newest is not None and one.stale_after is not None:
+        age = now - record.newest
+        if age > one.stale_after:
+            what = f"has no new backup: the newest is {format_age(age)} old{because}"
+            return Problem(one.name, "CnpgBackupStale", what, facts)
+    if last == FAILED:
+        return Problem(one.name, "CnpgBackupFailing", f"was not backed up: {one.why}", facts)
+    if last == REFUSED:
+        what = f"has a new backup, but old ones are not deleted: {one.why}"
+        return Problem(one.name, "CnpgBackupPruneRefused", what, facts)
+    if one.drilled is not None and one.drilled.result == FAILED:
+        return Problem(one.name, "CnpgBackupDrillFailed", "could not be restored by its last drill", facts)
+    if one.state not in (OK, WARNING):
+        # What is not known for as long as a backup may be old is as bad as no backup.
+        lasting = one.stale_after or _DAY
+        return Problem(one.name, "CnpgBackupNone", f"may have no backup: {one.why}", facts, after=lasting)
+    return None
+
+
+def _facts(one: Database, now: datetime) -> tuple[str, ...]:
+    facts = []
+    record = one.record
+    if one.cluster:
+        name = f", database {one.dbname}" if one.dbname and one.dbname != one.name else ""
+        facts.append(f"Cluster: {one.cluster_namespace}/{one.cluster}{name}.")
+    if record is not None and record.newest is not None:
+        age = format_age(max(now - record.newest, timedelta(0)))
+        limit = f"; more than {format_age(one.stale_after)} is too old" if one.stale_after is not None else ""
+        facts.append(f"Newest good backup: {moment(record.newest)}, {age} old{limit}.")
+    elif record is not None and record.looked is not None:
+        facts.append("Newest good backup: none.")
+    else:
+        facts.append("Newest good backup: not known.")
+    if one.next_run is not None:
+        facts.append(f"Next run: {moment(one.next_run)}.")
+    return tuple(facts)
+
+
+def _of_volume(standing: Standing) -> Problem | None:
+    volume = standing.volume
+    needed, capacity, growth = volume.get("full"), volume.get("capacity"), volume.get("growth", 0)
+    if needed is None or capacity is None:
+        return None
+    facts = (f"Claim {standing.claim}: {format_size(int(capacity))}; all backups need {format_size(int(needed))}.",)
+    if needed > capacity:
+        return Problem(VOLUME, "CnpgBackupVolumeFull", "is too small for all backups that are kept", facts)
+    if growth > 0 and (capacity - needed) / growth < _WEEK_SECONDS:
+        return Problem(VOLUME, "CnpgBackupVolumeFull", "will be full within a week", facts)
+    return None
+
+
+def moment(at: datetime) -> str:
+    """Return a moment for people."""
+    return f"{at:%Y-%m-%d %H:%M}Z"
+
+
+def summary(standing: Standing, problems: Sequence[Problem]) -> str:
+    """Return one sentence about all databases, for a title."""
+    named = {one.name for one in standing.databases}
+    wrong = sum(problem.subject in named for problem in problems)
+    count = len(standing.databases)
+    noun = "database" if count == 1 else "databases"
+    if not wrong:
+        return f"{count} {noun}, no problem"
+    return f"{wrong} of {count} {noun} {'has' if wrong == 1 else 'have'} a problem"
