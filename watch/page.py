@@ -57,6 +57,7 @@ class Page:
         served: Whether it is served, and so of the moment; else it is a file.
         live: Whether it renews itself. Only on demand: that disturbs those who have it read to them.
         archives: HTML about the archives of a database, by its name.
+        note: How to read them.
         version: The version of what made it.
     """
 
@@ -71,6 +72,7 @@ class Page:
     served: bool = True
     live: bool = False
     archives: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
     version: str = ""
 
 
@@ -132,7 +134,7 @@ def render(page: Page) -> str:
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
             f'{refresh}<link rel="icon" href="data:image/svg+xml,{escape(_quoted(icon))}">',
-            f"<title>{title}</title><style>{_style()}</style></head><body>",
+            f"<title>{title}</title><style>{_style()}{_ARCHIVES if page.archives else ''}</style></head><body>",
             # Fill rules: the hole of a shape stays one.
             f'<svg width="0" height="0" aria-hidden="true" class="d">{symbols}</svg><main>',
             f"<h1>{_mark(state)} {text(headline(page))}</h1>",
@@ -182,11 +184,12 @@ def _problems(page: Page) -> list[str]:
     lines = ["<h2>What is wrong</h2><ul>"]
     for problem in page.problems[:_MOST_PROBLEMS]:
         runbook = page.place.runbook(problem.alert)
-        link = (
-            f'<a href="{text(runbook)}">{text(problem.alert)}</a>'
-            if page.place.runbooks
-            else f"<code>{text(runbook)}</code>"
-        )
+        if problem.remedy:
+            link = f"{text(problem.remedy)}."
+        elif page.place.runbooks:
+            link = f'<a href="{text(runbook)}">{text(problem.alert)}</a>'
+        else:
+            link = f"<code>{text(runbook)}</code>"
         facts = text(" ".join(problem.facts))
         lines.append(f"<li><b>{text(problem.subject)}</b> {text(problem.what)}. {facts} What to do: {link}</li>")
     more = len(page.problems) - _MOST_PROBLEMS
@@ -207,6 +210,7 @@ def _table(page: Page) -> list[str]:
         f"<tr role=row>{head}</thead><tbody role=rowgroup>",
         *rows,
         "</tbody></table>",
+        *([f"<p><small>{text(page.note)}</small></p>"] if page.note else ()),
     ]
 
 
@@ -335,6 +339,15 @@ def _style() -> str:
         f"@media(prefers-color-scheme:dark){{:root{{{colours(DARK)}}}}}{states}{_RULES}"
     )
 
+
+_ARCHIVES = """
+.t{display:block;width:100%;max-width:44rem;height:24px;overflow:visible}
+.t path{fill:none;stroke:var(--ink);stroke-width:9}
+.t .g{stroke:var(--line);stroke-width:1}.t .r{stroke-linecap:round}.t .q{stroke-linecap:square}
+.t .v{stroke:var(--ok);stroke-width:3}.t .h{stroke-width:2}
+.a li{color:var(--faint)}
+""".strip().replace("\n", "")
+"""Of the timeline of archives, which only the file has."""
 
 _RULES = (
     """

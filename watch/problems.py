@@ -46,6 +46,7 @@ class Problem:
         what: What is wrong, as the end of a sentence that begins with the subject.
         facts: What else helps to judge it, as sentences.
         after: How long it must last until someone is notified.
+        remedy: What to do, if it is not what the runbook says.
     """
 
     subject: str
@@ -53,6 +54,7 @@ class Problem:
     what: str
     facts: tuple[str, ...] = ()
     after: timedelta = timedelta(0)
+    remedy: str = ""
 
     @property
     def severity(self) -> str:
@@ -162,7 +164,7 @@ def moment(at: datetime) -> str:
 def summary(standing: Standing, problems: Sequence[Problem]) -> str:
     """Return one sentence about all databases, for a title."""
     named = {one.name for one in standing.databases}
-    wrong = sum(problem.subject in named for problem in problems)
+    wrong = sum(problem.subject in named for problem in certain(problems))
     count = len(standing.databases)
     noun = "database" if count == 1 else "databases"
     if not wrong:

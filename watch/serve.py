@@ -191,7 +191,7 @@ class Watcher:
                         now,
                         at,
                         standing.databases,
-                        found,
+                        problems.certain(found),
                         standing.volume,
                         standing.claim,
                         late,

@@ -154,14 +154,8 @@ class Cluster:
 
     def patch_config_map(self, name: str, data: Mapping[str, str]) -> None:
         """Change keys of a ConfigMap; the others stay."""
-        self._ask(
-            self._core.patch_namespaced_config_map,
-            name,
-            self.namespace,
-            {"data": dict(data)},
-            field_manager=MANAGER,
-            _content_type="application/merge-patch+json",
-        )
+        form = {"field_manager": MANAGER, "_content_type": "application/merge-patch+json"}
+        self._ask(self._core.patch_namespaced_config_map, name, self.namespace, {"data": dict(data)}, **form)
 
     def claim(self, name: str) -> dict[str, Any]:
         """Return a PersistentVolumeClaim."""

@@ -186,6 +186,9 @@ def test_a_list_tells_of_each_backup_and_a_plan_deletes_nothing_that_is_new(site
     assert newest["verified"]
     assert newest["age_seconds"] < 3600
     assert all(plan["delete"] == [] for plan in site.document("plan"))
+    page = site.run("page", "-").stdout
+    assert "Timeline of 1 backup of authelia" in page
+    assert f"the worst: {SLEEPER}" in page
     text = site.run("list", "authelia").stdout
     assert re.search(rf"Hourly .*{newest['name']}", text), text
 

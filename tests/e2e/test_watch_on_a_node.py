@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.e2e.node import Cluster, wait_until
 from tests.e2e.release import Release
+from tests.lab.chart import ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -21,7 +24,14 @@ NAME = "cnpg-backup-status"
 def release(node: Cluster, namespace: str) -> Iterator[Release]:
     """A watched release whose databases do not exist, so that its runs fail."""
     found = Release(node, namespace)
-    values = {"monitoring": {"enabled": True}, "persistence": {"keep": False}, "defaults": {"waitTimeout": 1}}
+    values = {
+        "monitoring": {"enabled": True},
+        "persistence": {"keep": False},
+        "defaults": {"waitTimeout": 1},
+        "notify": {"webhook": {"secret": {"name": "backup-webhook"}}, "slack": {"secret": {"name": "not-made"}}},
+    }
+    url = "--from-literal=url=http://127.0.0.1:8080/"
+    node.kubectl("create", "secret", "generic", "backup-webhook", url, "-n", namespace)
     found.install(values, "--wait", "--timeout", "3m", seconds=240)
     yield found
     found.uninstall()
@@ -60,6 +70,27 @@ def test_watcher_comes_up_sees_a_run_fail_and_remembers_it(release: Release) -> 
     release.upgrade({"podAnnotations": {"example.org/new": "yes"}}, "--wait", "--timeout", "3m", seconds=240)
     memory = release.cluster.get("configmap", NAME, "-n", release.namespace)
     assert "memory.json" in memory["data"]
+
+
+def test_test_message_goes_from_the_watchers_pod_and_its_outcome_comes_back(release: Release) -> None:
+    """The webhook is the watcher's own port, which takes no messages: so its answer shows that the message came."""
+    wait_until("the API server was read", lambda: status(release)["read"] is not None, 60)
+    command = [sys.executable, "-m", "kubectl_cnpg_backup", "notify", "--test", "-n", release.namespace, "-o", "json"]
+    done = subprocess.run(
+        command, env=release.cluster.environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert {one["target"]: one["why"] for one in json.loads(done.stdout)} == {
+        "webhook": "it answered 501",
+        "slack": "its URL cannot be read; create the Secret that notify names",
+    }
+
+
+def test_page_is_served_and_says_that_nothing_is_known_yet_of_databases_without_a_run(release: Release) -> None:
+    wait_until("the API server was read", lambda: status(release)["read"] is not None, 60)
+    text = served(release, "/")
+    assert "it is not known how their backups are" in text
+    assert "<script" not in text
 
 
 def test_watcher_may_do_what_the_security_page_lists(release: Release) -> None:

@@ -42,7 +42,7 @@ def test_every_command_is_run_on_a_cluster_by_a_test() -> None:
     text = "".join(path.read_text() for path in sorted((ROOT / "tests" / "e2e").glob("test_*.py")))
     names = list(commands_of(build_parser()))
     assert {"drill", "plan", "unpin"} <= set(names)
-    called = r'(cnpg-backup |(run|document|plugin)\((server, )?"){}[ "]'
+    called = r'(cnpg-backup |kubectl_cnpg_backup", "|(run|document|plugin)\((server, )?"){}[ "]'
     assert [name for name in names if not re.search(called.format(name), text)] == []
 
 

@@ -27,7 +27,7 @@ from watch.api import ApiError
 from watch.memory import UNKNOWN, Drilled, Record
 from watch.notices import Place
 from watch.page import DARK, LIGHT, STATES, Page, headline, render
-from watch.problems import problems_of
+from watch.problems import certain, problems_of
 from watch.serve import Watcher
 from watch.settings import read
 from watch.standing import LATE, Database, Standing
@@ -39,7 +39,7 @@ VOLUME = {"capacity": 100 * GIB, "used": 40 * GIB, "full": 70 * GIB, "growth": 1
 def page(*databases: Database, **changes: Any) -> Page:
     late = changes.get("out_of_date")
     found = problems_of(Standing(databases, (), VOLUME, "claim"), out_of_date=late, read=NOW, now=NOW)
-    return replace(Page(PLACE, NOW, NOW, databases, found, VOLUME, "claim", version="0.1.0"), **changes)
+    return replace(Page(PLACE, NOW, NOW, databases, certain(found), VOLUME, "claim", version="0.1.0"), **changes)
 
 
 def full(name: str, number: int) -> Database:
@@ -75,7 +75,7 @@ EVERY_STATE = (
         (page(), "No database is known"),
         (page(read=None), "Nothing is known yet"),
         (
-            replace(page(database(record=None, state=UNKNOWN)), problems=()),
+            page(database(record=None, state=UNKNOWN)),
             "Of 1 of 1 databases it is not known how their backups are",
         ),
     ],
