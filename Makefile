@@ -36,7 +36,7 @@ demo: venv ## Back up, prune, lose and restore three databases on embedded Postg
 
 tools: ## Build or install the pinned tools that the tests call
 	@for tool in helm helm3 helm-unittest helm-docs ct policy-check kube-linter promtool age; do tools/build $$tool >/dev/null || exit 1; done
-	@tools/venv checkov >/dev/null
+	@for tool in checkov browser; do tools/venv $$tool >/dev/null || exit 1; done
 
 test: venv packages tools lint ## Run all linters, and every test except e2e
 	@$(PY) -m pytest -m 'not e2e and not long' -n 4 --dist worksteal

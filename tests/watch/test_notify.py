@@ -205,6 +205,14 @@ To see more: kubectl cnpg-backup status -n apps --release cnpg-backup
 Page: https://backups.example.org"""
 
 
+def test_monitoring_page_shows_a_message_as_it_is() -> None:
+    place = Place("apps", "cnpg-backup", "production", "https://backups.example.org")
+    (problem,) = [problem_of(database(result=FAILED), NOW)]
+    assert problem is not None
+    shown = notices.text(Notice(BEGUN, [(problem, NOW)], summary="1 of 2 databases has a problem"), place, 4000)
+    assert f"```text\n{shown}\n```" in (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+
+
 def noticed(*found: Database, at: datetime = NOW) -> Notice:
     problems = [one for one in (problem_of(database, at) for database in found) if one is not None]
     notice, _, _ = tick({}, problems, at)
