@@ -52,7 +52,14 @@ TOGETHER |= {("offsite", "objectLock", key) for key in ("mode", "days")}
 """Settings that work only with each other."""
 
 
-WATCHED = {"monitoring": {"enabled": True, "monitor": {"enabled": True}, "rules": {"enabled": True}}}
+WATCHED = {
+    "monitoring": {
+        "enabled": True,
+        "monitor": {"enabled": True},
+        "rules": {"enabled": True},
+        "dashboard": {"enabled": True},
+    }
+}
 """Without a watcher, no setting of it changes anything."""
 
 
