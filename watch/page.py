@@ -312,13 +312,12 @@ def _bottom(page: Page) -> list[str]:
         f"<p><code>kubectl cnpg-backup restore {text(example)} {text(where)}</code></p>",
         "<p>It says what it will do, and asks before it does it. docs/restore.md has more.</p>",
         f"<h2>States</h2><ul class=k>{legend}</ul>",
-        f"<p><small>cnpg-backup {text(page.version)}. What this page says is a report of the runs, and not a proof: ",
-        "<code>kubectl cnpg-backup status</code> reads the volume.</small></p>"
-        if page.served
-        else "the volume may have changed since then.</small></p>",
+        f"<p><small>cnpg-backup {text(page.version)}. {_SERVED if page.served else _FILE}</small></p>",
     ]
 
 
+_SERVED = "This is a report of the runs, and not a proof: <code>kubectl cnpg-backup status</code> reads the volume."
+_FILE = "It was read from the volume, which may have changed since then."
 _LEGEND = (
     ("ok", "ok: backed up, and read back"),
     ("warning", "warning: backed up, and something deserves a look"),
@@ -341,7 +340,7 @@ def _style() -> str:
 
 
 _ARCHIVES = """
-.t{display:block;width:100%;max-width:44rem;height:24px;overflow:visible}
+.t{display:block;width:100%;max-width:600px;height:24px;overflow:visible}
 .t path{fill:none;stroke:var(--ink);stroke-width:9}
 .t .g{stroke:var(--line);stroke-width:1}.t .r{stroke-linecap:round}.t .q{stroke-linecap:square}
 .t .v{stroke:var(--ok);stroke-width:3}.t .h{stroke-width:2}
@@ -370,7 +369,7 @@ th{color:var(--faint);font-weight:600;border:0}
 .a td{border:0;padding-top:0}
 .b{display:block;width:90px;height:8px;fill:var(--ok);background:var(--line);margin-top:.3rem}
 .b.x{fill:var(--failed)}.b.w{width:100%%;max-width:30rem;height:12px}
-.l{stroke:var(--ink);stroke-width:1.5}
+.l{stroke:var(--ink);stroke-width:1.5;vector-effect:non-scaling-stroke}
 summary{cursor:pointer;color:var(--link)}
 :focus-visible{outline:3px solid var(--link);outline-offset:2px}
 @media(max-width:720px){thead{position:absolute;clip-path:inset(50%%);width:1px;height:1px;overflow:hidden}

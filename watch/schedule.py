@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 
 _DAY = timedelta(days=1)
 
-_MACROS = {
+MACROS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
     "@monthly": "0 0 1 * *",
@@ -103,7 +103,7 @@ class Schedule:
         Raises:
             ScheduleError: When it is not valid.
         """
-        fields = _MACROS.get(expression.strip().lower(), expression).split()
+        fields = MACROS.get(expression.strip().lower(), expression).split()
         if len(fields) != len(_FIELDS):
             raise ScheduleError("it does not have five fields")
         (minutes, _), (hours, _), (days, any_day), (months, _), (weekdays, any_weekday) = (

@@ -6,18 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubectl_cnpg_backup.errors import PluginError
+from watch.objects import dig as dig
 
 Object = Mapping[str, Any]
 
 _SIGNALLED, _SIGTERM = 128, 15
 """A container that a signal ended has 128 and its number as exit code. After SIGTERM the programs end by themselves."""
-
-
-def dig(item: Any, *path: str) -> Object:
-    """Return the map below a path, empty where there is none."""
-    for step in path:
-        item = (item or {}).get(step)
-    return item if isinstance(item, Mapping) else {}
 
 
 def name_of(item: Object) -> str:

@@ -12,16 +12,8 @@ from kubectl_cnpg_backup.model import suspension
 from kubectl_cnpg_backup.model.objects import dig, parse_time
 from kubectl_cnpg_backup.model.release import DRILL, OFFSITE, CronJob, Run
 from retention.text import format_age
+from watch.schedule import MACROS
 
-_MACROS = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
 EARLY = timedelta(minutes=15)
 """How much earlier than its due time a backup may begin; the retention rule of the chart allows the same."""
 
@@ -33,7 +25,7 @@ def _simulate(expression: str, zone: str, moment: datetime, *, reverse: bool) ->
     try:
         local = moment.astimezone(ZoneInfo(zone))
         # To Kubernetes a question mark is an asterisk.
-        return CronSim(_MACROS.get(expression.strip(), expression).replace("?", "*"), local, reverse=reverse)
+        return CronSim(MACROS.get(expression.strip(), expression).replace("?", "*"), local, reverse=reverse)
     except (CronSimError, ZoneInfoNotFoundError, ValueError) as error:
         raise PluginError(f"schedule {expression!r} in {zone}: {error}", "correct schedule and timeZone") from None
 

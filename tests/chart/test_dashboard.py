@@ -16,7 +16,8 @@ from tests.chart.test_alerts import promtool
 from tests.lab import chart
 from tests.watch.test_page import VOLUME, full
 from watch import metrics
-from watch.standing import BACKUP, Standing, Work
+from watch.objects import BACKUP
+from watch.standing import Standing, Work
 
 DASHBOARD: dict[str, Any] = json.loads((chart.CHART / "dashboard.json").read_text())
 FILLED = {"$namespace": "apps", "$release": "cnpg-backup", "$database": ".*"}

@@ -29,7 +29,7 @@ HEAVY = {"cluster.api": CLIENT | {"yaml"}, "cluster.refusals": CLIENT, "output.s
 """The modules that take long to load, and the libraries that they alone import."""
 PURE_LIBRARY = {
     "collections", "copy", "cronsim", "dataclasses", "datetime", "difflib", "enum", "hashlib", "json", "re",
-    "retention", "typing", "zoneinfo",
+    "retention", "typing", "watch", "zoneinfo",
 }  # fmt: skip
 """What the model may import: nothing that does input or output."""
 

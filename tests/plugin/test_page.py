@@ -21,8 +21,8 @@ from kubectl_cnpg_backup.parser import parse
 from kubectl_cnpg_backup.session import Session
 from tests.plugin.common import NOW, THREE, release
 from tests.plugin.test_status import GOOD, described, entry
-from tests.watch.test_page import parsed
-from watch.page import render
+from tests.watch.test_page import looked_at, parsed
+from watch.page import Page, render
 
 GIB = 1024**3
 
@@ -45,9 +45,13 @@ BACKUPS = [
 LISTING = [{"database": "authelia", "full_bytes": 20 * GIB, "backups": BACKUPS, "ignored": []}]
 
 
-def made(**changes: Any) -> str:
+def page_of(**changes: Any) -> Page:
     report = VolumeReport([entry(**changes)], LISTING, 100 * GIB, 40 * GIB)
-    return render(command.made_of(described(GOOD, report=report), report, {"authelia": "apps/pg"}, NOW))
+    return command.made_of(described(GOOD, report=report), report, {"authelia": "apps/pg"}, NOW)
+
+
+def made(**changes: Any) -> str:
+    return render(page_of(**changes))
 
 
 def test_page_shows_every_archive_in_a_picture_and_in_a_list() -> None:
@@ -100,6 +104,16 @@ def test_three_hundred_databases_with_fifteen_archives_each_are_under_500_kb() -
     report = VolumeReport([entry(name) for name in names], listing, 100 * GIB, 40 * GIB)
     status = describe(release(), {"cnpg-pg-dump-backup": names}, [], report, NOW)
     assert len(render(command.made_of(status, report, {}, NOW)).encode()) < 500_000
+
+
+@pytest.mark.long
+def test_file_in_a_browser_has_no_barrier_and_no_overflow_and_its_lists_open_by_keyboard(tmp_path: Path) -> None:
+    found = looked_at(tmp_path, {"good": page_of(), "bad": page_of(bad=["x.bad"], result="failed")})
+    for name, one in found.items():
+        assert not one["violations"], name
+        assert not one["overflow"], name
+        assert one["requests"] == [(tmp_path / f"{name}.html").as_uri()] * 2
+        assert one["focus"] == 1, "the list of the one database with archives"
 
 
 class _Pod:
