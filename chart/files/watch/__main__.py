@@ -25,7 +25,7 @@ def main() -> int:
  url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
  account = Path(os.environ.get("WATCH_ACCOUNT", _ACCOUNT))
  watcher = Watcher(settings, Api(url, account / "token", account / "ca.crt", settings.namespace), secrets=_SECRETS)
- server = Server(("", int(os.environ.get("WATCH_PORT", _PORT))), watcher.documents)
+ server = Server(("", int(os.environ.get("WATCH_PORT", _PORT))), watcher.document)
  threading.Thread(target=server.serve_forever, daemon=True).start()
  watcher.run(stop)
  server.shutdown()

@@ -43,6 +43,7 @@ class Page:
  served: bool = True
  live: bool = False
  archives: Mapping[str, str] = field(default_factory=dict)
+ note: str = ""
  version: str = ""
 def text(found: object) -> str:
  return escape(shown(str(found)))
@@ -90,7 +91,7 @@ def render(page: Page) -> str:
    '<meta name="viewport" content="width=device-width,initial-scale=1">',
    '<meta name="color-scheme" content="light dark">',
    f'{refresh}<link rel="icon" href="data:image/svg+xml,{escape(_quoted(icon))}">',
-   f"<title>{title}</title><style>{_style()}</style></head><body>",
+   f"<title>{title}</title><style>{_style()}{_ARCHIVES if page.archives else ''}</style></head><body>",
    f'<svg width="0" height="0" aria-hidden="true" class="d">{symbols}</svg><main>',
    f"<h1>{_mark(state)} {text(headline(page))}</h1>",
    *_top(page),
@@ -130,11 +131,12 @@ def _problems(page: Page) -> list[str]:
  lines = ["<h2>What is wrong</h2><ul>"]
  for problem in page.problems[:_MOST_PROBLEMS]:
   runbook = page.place.runbook(problem.alert)
-  link = (
-   f'<a href="{text(runbook)}">{text(problem.alert)}</a>'
-   if page.place.runbooks
-   else f"<code>{text(runbook)}</code>"
-  )
+  if problem.remedy:
+   link = f"{text(problem.remedy)}."
+  elif page.place.runbooks:
+   link = f'<a href="{text(runbook)}">{text(problem.alert)}</a>'
+  else:
+   link = f"<code>{text(runbook)}</code>"
   facts = text(" ".join(problem.facts))
   lines.append(f"<li><b>{text(problem.subject)}</b> {text(problem.what)}. {facts} What to do: {link}</li>")
  more = len(page.problems) - _MOST_PROBLEMS
@@ -151,6 +153,7 @@ def _table(page: Page) -> list[str]:
   f"<tr role=row>{head}</thead><tbody role=rowgroup>",
   *rows,
   "</tbody></table>",
+  *([f"<p><small>{text(page.note)}</small></p>"] if page.note else ()),
  ]
 def _row(one: Database, page: Page) -> str:
  state = _known(one.state)
@@ -241,11 +244,10 @@ def _bottom(page: Page) -> list[str]:
   f"<p><code>kubectl cnpg-backup restore {text(example)} {text(where)}</code></p>",
   "<p>It says what it will do, and asks before it does it. docs/restore.md has more.</p>",
   f"<h2>States</h2><ul class=k>{legend}</ul>",
-  f"<p><small>cnpg-backup {text(page.version)}. What this page says is a report of the runs, and not a proof: ",
-  "<code>kubectl cnpg-backup status</code> reads the volume.</small></p>"
-  if page.served
-  else "the volume may have changed since then.</small></p>",
+  f"<p><small>cnpg-backup {text(page.version)}. {_SERVED if page.served else _FILE}</small></p>",
  ]
+_SERVED = "This is a report of the runs, and not a proof: <code>kubectl cnpg-backup status</code> reads the volume."
+_FILE = "It was read from the volume, which may have changed since then."
 _LEGEND = (
  ("ok", "ok: backed up, and read back"),
  ("warning", "warning: backed up, and something deserves a look"),
@@ -262,6 +264,13 @@ def _style() -> str:
   f":root{{color-scheme:light dark;{colours(LIGHT)}}}"
   f"@media(prefers-color-scheme:dark){{:root{{{colours(DARK)}}}}}{states}{_RULES}"
  )
+_ARCHIVES = """
+.t{display:block;width:100%;max-width:600px;height:24px;overflow:visible}
+.t path{fill:none;stroke:var(--ink);stroke-width:9}
+.t .g{stroke:var(--line);stroke-width:1}.t .r{stroke-linecap:round}.t .q{stroke-linecap:square}
+.t .v{stroke:var(--ok);stroke-width:3}.t .h{stroke-width:2}
+.a li{color:var(--faint)}
+""".strip().replace("\n", "")
 _RULES = (
  """
 *{box-sizing:border-box}
@@ -283,7 +292,7 @@ th{color:var(--faint);font-weight:600;border:0}
 .a td{border:0;padding-top:0}
 .b{display:block;width:90px;height:8px;fill:var(--ok);background:var(--line);margin-top:.3rem}
 .b.x{fill:var(--failed)}.b.w{width:100%%;max-width:30rem;height:12px}
-.l{stroke:var(--ink);stroke-width:1.5}
+.l{stroke:var(--ink);stroke-width:1.5;vector-effect:non-scaling-stroke}
 summary{cursor:pointer;color:var(--link)}
 :focus-visible{outline:3px solid var(--link);outline-offset:2px}
 @media(max-width:720px){thead{position:absolute;clip-path:inset(50%%);width:1px;height:1px;overflow:hidden}

@@ -30,6 +30,7 @@ class Problem:
  what: str
  facts: tuple[str, ...] = ()
  after: timedelta = timedelta(0)
+ remedy: str = ""
  @property
  def severity(self) -> str:
   return SEVERITY[self.alert]
@@ -45,6 +46,8 @@ def problems_of(standing: Standing, *, out_of_date: str | None, read: datetime |
   volume = _of_volume(standing)
   found += [volume] if volume is not None else []
  return sorted(found, key=lambda one: (one.rank, one.subject))
+def certain(problems: Sequence[Problem]) -> list[Problem]:
+ return [one for one in problems if not (one.after and one.severity == CRITICAL)]
 def problem_of(one: Database, now: datetime) -> Problem | None:
  record, facts = one.record, _facts(one, now)
  numbers = record.numbers if record is not None else {}
@@ -106,7 +109,7 @@ def moment(at: datetime) -> str:
  return f"{at:%Y-%m-%d %H:%M}Z"
 def summary(standing: Standing, problems: Sequence[Problem]) -> str:
  named = {one.name for one in standing.databases}
- wrong = sum(problem.subject in named for problem in problems)
+ wrong = sum(problem.subject in named for problem in certain(problems))
  count = len(standing.databases)
  noun = "database" if count == 1 else "databases"
  if not wrong:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 _DAY = timedelta(days=1)
-_MACROS = {
+MACROS = {
  "@yearly": "0 0 1 1 *",
  "@annually": "0 0 1 1 *",
  "@monthly": "0 0 1 * *",
@@ -66,7 +66,7 @@ class Schedule:
  either: bool
  @classmethod
  def parse(cls, expression: str) -> "Schedule":
-  fields = _MACROS.get(expression.strip().lower(), expression).split()
+  fields = MACROS.get(expression.strip().lower(), expression).split()
   if len(fields) != len(_FIELDS):
    raise ScheduleError("it does not have five fields")
   (minutes, _), (hours, _), (days, any_day), (months, _), (weekdays, any_weekday) = (

@@ -1,4 +1,6 @@
 # Without comments: they are in the project's file of this name.
+import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -7,20 +9,24 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-from watch import metrics, status
+from watch import metrics, page, problems, status
 from watch.api import ApiError
+from watch.couriers import Couriers, Now
 from watch.memory import Memory, from_json, learn, to_json
 from watch.objects import CronJob, Run, read_cronjobs, read_runs
-from watch.ping import ping_for, url_of
-from watch.sender import SendError, read_url, send
+from watch.ping import ping_for
 from watch.server import Document
 from watch.settings import Settings
 from watch.standing import Standing, judge
 _PERIOD = timedelta(seconds=30)
 _KEY = "memory.json"
-_PING = "healthchecks"
+_NOTIFIED = "notified.json"
+TEST, TESTED = "notify-test", "notify-tested.json"
+_TEST_ID = re.compile(r"[0-9a-f]{8,64}")
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
+_LIVE = f"/{page.LIVE}"
+_HTML = "text/html; charset=utf-8"
 class Cluster(Protocol):
  def list(self, group: str, kind: str, selector: str) -> list[object]: ...
  def read_config_map(self, name: str) -> dict[str, str]: ...
@@ -38,45 +44,68 @@ class Watcher:
  clock: Callable[[], datetime] = lambda: datetime.now(UTC)
  secrets: Path = Path("/nonexistent")
  _memory: Memory | None = None
- _saved: str = ""
- _pinged: tuple[datetime, bool] | None = None
- _sent: dict[tuple[str, str], int] = field(default_factory=dict)
+ _saved: dict[str, str] = field(default_factory=dict)
+ _now: Now | None = None
+ _tested: str = ""
  _seen: "_Seen" = field(default_factory=lambda: _Seen([], [], Memory(), None))
+ def __post_init__(self) -> None:
+  its = self.settings
+  self.couriers = Couriers(its.place, self.secrets, its.targets, its.remind_after, its.ping_every)
  def step(self, now: datetime) -> None:
   its = self.settings
   selector = f"app.kubernetes.io/name=cnpg-backup,app={its.release}"
-  if self._memory is None:
-   self._saved = self.api.read_config_map(its.memory).get(_KEY, "")
-   self._memory = from_json(self._saved)
+  self._read(self.api.read_config_map(its.memory), now)
   cronjobs = read_cronjobs(self._list("apis/batch/v1", "cronjobs", selector))
   jobs = self._list("apis/batch/v1", "jobs", selector)
   runs = read_runs(jobs, self._list("api/v1", "pods", selector), cronjobs)
-  self._memory = learn(self._memory, runs, its.configured, its.drilled)
+  self._memory = learn(self._memory or Memory(), runs, its.configured, its.drilled)
   self._seen = _Seen(cronjobs, runs, self._memory, now)
-  text = to_json(self._memory)
-  if text != self._saved:
-   self.api.write_config_map(its.memory, {_KEY: text})
-   self._saved = text
- def ping(self, now: datetime) -> None:
-  its = self.settings
-  if its.ping_every is None:
-   return
-  title = f"cnpg-backup {its.namespace}/{its.release}"
-  late = status.out_of_date(self._seen.at, now, _PERIOD)
-  found = ping_for(self.standing(now).databases, out_of_date=late, title=title)
-  if found is None:
-   return
-  if self._pinged is not None:
-   at, failed = self._pinged
-   if failed == found.failed and now - at < its.ping_every:
-    return
+  self._save()
+ def _read(self, found: Mapping[str, str], now: datetime) -> None:
+  if self._memory is None:
+   self._saved = {key: found.get(key, "") for key in (_KEY, _NOTIFIED)}
+   self._memory = from_json(self._saved[_KEY])
+   self.couriers.remember(_parsed(self._saved[_NOTIFIED]))
+   done = _parsed(found.get(TESTED, ""))
+   self._tested = str(done.get("id", "")) if isinstance(done, dict) else ""
+  wanted = found.get(TEST, "")
+  if wanted != self._tested and _TEST_ID.fullmatch(wanted):
+   self._tested = wanted
+   threading.Thread(target=self._test, args=(wanted, self.look(now)), daemon=True).start()
+ def _test(self, wanted: str, now: Now) -> None:
+  outcome = json.dumps({"id": wanted, "targets": self.couriers.test(now)})
   try:
-   send(url_of(read_url(self.secrets / _PING), failed=found.failed), found.body)
-   outcome, self._pinged = "ok", (now, found.failed)
-  except SendError as error:
-   outcome = "failed"
-   print(f"{_PING} was not notified: {error}", file=sys.stderr, flush=True)
-  self._sent[_PING, outcome] = self._sent.get((_PING, outcome), 0) + 1
+   self.api.write_config_map(self.settings.memory, {TESTED: outcome})
+  except ApiError as error:
+   print(f"the outcome of a test could not be saved: {error}", file=sys.stderr, flush=True)
+ def _save(self) -> None:
+  if self._memory is None:
+   return
+  texts = {_KEY: to_json(self._memory)}
+  if self.couriers.names:
+   texts[_NOTIFIED] = json.dumps(self.couriers.memory(), ensure_ascii=False)
+  changed = {key: text for key, text in texts.items() if text != self._saved.get(key)}
+  if changed:
+   self.api.write_config_map(self.settings.memory, changed)
+   self._saved |= changed
+ def look(self, now: datetime) -> Now:
+  before, seen = self._now, self._seen
+  if before is not None and now - before.at < _PERIOD / 2 and before.read == seen.at:
+   return before
+  its, standing = self.settings, self.standing(now)
+  late = status.out_of_date(seen.at, now, _PERIOD)
+  found = problems.problems_of(standing, out_of_date=late, read=seen.at, now=now)
+  names = frozenset({*(one.name for one in standing.databases), problems.VOLUME, problems.WATCHER})
+  title = f"cnpg-backup {its.namespace}/{its.release}"
+  self._now = Now(
+   now,
+   seen.at,
+   found,
+   None if seen.at is None else names,
+   problems.summary(standing, found),
+   ping_for(standing.databases, out_of_date=late, title=title),
+  )
+  return self._now
  def _list(self, group: str, kind: str, selector: str) -> list[Mapping[str, object]]:
   return [item for item in self.api.list(group, kind, selector) if isinstance(item, Mapping)]
  def standing(self, now: datetime) -> Standing:
@@ -90,30 +119,61 @@ class Watcher:
    stale_after=its.stale_after,
    zones=_zones(its.zone),
   )
- def documents(self) -> Mapping[str, Document]:
+ def document(self, path: str) -> Document | None:
+  if path == "/healthz":
+   return Document(b"ok\n", _TEXT)
+  if path not in ("/", _LIVE, "/metrics", "/status.json"):
+   return None
   its, now = self.settings, self.clock()
   at = self._seen.at
   standing = self.standing(now)
-  text = metrics.render(standing, namespace=its.namespace, release=its.release, version=its.version, read=at)
-  text += metrics.notifications(dict(self._sent), namespace=its.namespace, release=its.release)
-  found = status.document(
-   standing, namespace=its.namespace, release=its.release, read=at, now=now, period=_PERIOD
-  )
-  return {
-   "/metrics": Document(text.encode(errors="replace"), metrics.CONTENT_TYPE),
-   "/status.json": Document(found.encode(errors="replace"), _JSON),
-   "/healthz": Document(b"ok\n", _TEXT),
-  }
+  kind, release = _TEXT, {"namespace": its.namespace, "release": its.release}
+  if path == "/metrics":
+   kind = metrics.CONTENT_TYPE
+   text = metrics.render(standing, **release, version=its.version, read=at)
+   text += metrics.notifications(self.couriers.sent(), **release)
+  elif path == "/status.json":
+   kind, text = _JSON, status.document(standing, **release, read=at, now=now, period=_PERIOD)
+  else:
+   late = status.out_of_date(at, now, _PERIOD)
+   found = problems.problems_of(standing, out_of_date=late, read=at, now=now)
+   kind, text = (
+    _HTML,
+    page.render(
+     page.Page(
+      its.place,
+      now,
+      at,
+      standing.databases,
+      problems.certain(found),
+      standing.volume,
+      standing.claim,
+      late,
+      live=path == _LIVE,
+      version=its.version,
+     )
+    ),
+   )
+  return Document(text.encode(errors="replace"), kind)
  def run(self, stop: threading.Event) -> None:
+  self.couriers.start(lambda: self.look(self.clock()), stop, _PERIOD)
   while not stop.is_set():
    try:
     self.step(self.clock())
    except ApiError as error:
     print(f"the API server could not be read: {error}", file=sys.stderr, flush=True)
-   self.ping(self.clock())
    stop.wait(_PERIOD.total_seconds())
+  try:
+   self._save()
+  except ApiError as error:
+   print(f"what was sent could not be saved: {error}", file=sys.stderr, flush=True)
 def _zones(name: str) -> dict[str, tzinfo]:
  try:
   return {name: ZoneInfo(name)}
  except (ZoneInfoNotFoundError, ValueError, OSError):
   return {}
+def _parsed(text: str) -> object:
+ try:
+  return json.loads(text)
+ except (ValueError, RecursionError):
+  return None

@@ -1,6 +1,6 @@
 # Without comments: they are in the project's file of this name.
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,7 +19,7 @@ _HEADERS = {
 class Document:
  content: bytes
  content_type: str
-Documents = Callable[[], Mapping[str, Document]]
+Documents = Callable[[str], Document | None]
 class _Handler(BaseHTTPRequestHandler):
  server: "Server"
  timeout = _SECONDS
@@ -29,7 +29,7 @@ class _Handler(BaseHTTPRequestHandler):
  def do_HEAD(self) -> None:
   self._answer(with_content=False)
  def _answer(self, *, with_content: bool) -> None:
-  found = self.server.documents().get(self.path.partition("?")[0])
+  found = self.server.documents(self.path.partition("?")[0])
   if found is None:
    self.send_error(HTTPStatus.NOT_FOUND)
    return

@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any
 from retention.errors import ConfigError
 from watch.memory import Configured
+from watch.notices import Place
+from watch.targets import TARGETS
 _REMEDY = "upgrade the release: the chart writes this file"
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -17,6 +19,9 @@ class Settings:
  drilled: Mapping[str, frozenset[str]]
  stale_after: Mapping[str, timedelta]
  zone: str
+ place: Place
+ targets: tuple[str, ...]
+ remind_after: timedelta
  ping_every: timedelta | None = None
 def read(text: str) -> Settings:
  try:
@@ -29,6 +34,12 @@ def read(text: str) -> Settings:
    else:
     configured[name] = found
     stale_after[name] = timedelta(seconds=int(cronjob["staleAfter"]))
+  place = Place(
+   str(document["namespace"]),
+   str(document["release"]),
+   *(str(document.get(key) or "") for key in ("clusterName", "url", "runbookUrl")),
+  )
+  wanted = list(document.get("targets") or ())
   return Settings(
    str(document["namespace"]),
    str(document["release"]),
@@ -38,6 +49,9 @@ def read(text: str) -> Settings:
    drilled,
    stale_after,
    str(document["timeZone"]),
+   place,
+   tuple(target for target in TARGETS if target in wanted),
+   timedelta(seconds=int(document.get("remindAfter") or 86400)),
    timedelta(seconds=int(document["pingEvery"])) if document.get("pingEvery") else None,
   )
  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
