@@ -5,7 +5,7 @@ A request is a file of `key=value` lines, `<base>.request`, which restore.sh and
 
 import contextlib
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +20,10 @@ from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 from retention.volume.sidecars import read_document
 
-NEWEST, PINNED = "newest", "pinned"
+NEWEST, PINNED, PROVED = "newest", "pinned", "proved"
 _BEFORE = "newest before "
 
-WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name"
+WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, {PROVED}, or an archive's name"
 """What --backup accepts, for messages."""
 
 REQUEST_SUFFIX, FAILURE_SUFFIX = ".request", ".unchosen"
@@ -65,13 +65,15 @@ class Request:
         return format_lines(values)
 
 
-def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
+def select(found: Scan, wanted: str, *, now: datetime, is_proved: Callable[[Backup], bool] = lambda _: False) -> Backup:
     """Return the published backup that --backup names.
 
     Args:
         found: The scan of the database's directory.
-        wanted: `newest`, `newest before TIME`, `pinned` (the newest pinned one), or an archive's name.
+        wanted: `newest`, `newest before TIME`, `pinned` (the newest pinned one), `proved` (the newest that a drill has
+            restored), or an archive's name.
         now: The moment, UTC; a backup that is dated after it is never the newest.
+        is_proved: Whether a drill has restored a backup.
 
     Raises:
         UsageError: When the words cannot be understood.
@@ -82,6 +84,9 @@ def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
         candidates = [backup for backup in found.backups if backup.time <= now]
     elif words == PINNED:
         candidates = [backup for backup in found.backups if backup.pin is not None and backup.pin.holds(now)]
+    elif words == PROVED:
+        # Newer archives that are not sound do not matter: this one was restored.
+        return _newest_proved(found, is_proved, now=now)
     elif words.startswith(_BEFORE):
         given = parse_moment(words.removeprefix(_BEFORE))
         if given is None:
@@ -106,6 +111,16 @@ def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
     if not candidates:
         raise RetentionError(f"{found.database}: no backup matches {words!r}", _what_is_there(found))
     return candidates[0]
+
+
+def _newest_proved(found: Scan, is_proved: Callable[[Backup], bool], *, now: datetime) -> Backup:
+    for backup in found.backups:
+        if backup.time <= now and is_proved(backup):
+            return backup
+    raise RetentionError(
+        f"{found.database}: no drill has proved any of its {len(found.backups)} backups",
+        f"run one, and see what it reports: kubectl cnpg-backup drill {found.database}; or restore the newest backup",
+    )
 
 
 def newer_unsound(found: Scan, chosen: Sequence[Backup], *, before: datetime) -> list[Finding]:

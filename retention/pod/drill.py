@@ -267,7 +267,7 @@ def _pin_newest(directory: Directory, *, now: datetime) -> str:
     """Pin the newest backup that a drill has proved, and take such a pin from all others; return its name."""
     backups = directory.scan().backups
     listed = directory.folder.names()
-    newest = next((backup for backup in backups if _proved(directory.folder, backup, listed)), None)
+    newest = next((backup for backup in backups if is_proved(directory.folder, backup, listed)), None)
     if newest is None:
         return ""
     # The lock of the directory is not needed: a dump may hold it for a long time.
@@ -276,7 +276,7 @@ def _pin_newest(directory: Directory, *, now: datetime) -> str:
     return newest.name
 
 
-def _proved(folder: Folder, backup: Backup, listed: Set[str]) -> bool:
+def is_proved(folder: Folder, backup: Backup, listed: Set[str]) -> bool:
     """Return whether a backup was proved; raise VolumeError when its drill cannot be read: that is no answer."""
     name = file_name(backup.base, Kind.DRILL)
     if name not in listed:

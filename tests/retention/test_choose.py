@@ -78,6 +78,38 @@ def test_words_that_name_nothing_are_one_clear_line(world: World, words: str, co
     assert not list(world.results.iterdir())
 
 
+def drilled(world: World, base: str, result: str) -> None:
+    (world.root / "app" / f"{base}.drill.json").write_text(json.dumps({"schema": 1, "result": result}))
+
+
+def test_the_newest_proved_backup_is_the_newest_that_a_drill_has_restored(world: World) -> None:
+    drilled(world, "app-20260110-180000", "proved")
+    drilled(world, "app-20260110-200000", "proved")
+    drilled(world, "app-20260110-220000", "failed")
+    assert choose(world, "proved").code == 0
+    assert request(world)["base"] == "app-20260110-200000"
+
+
+def test_no_proved_backup_is_an_error_that_says_how_to_get_one(world: World) -> None:
+    drilled(world, "app-20260110-220000", "unproved")
+    (world.root / "app" / "app-20260110-200000.drill.json").write_text("{")
+    ran = choose(world, "proved")
+    assert ran.code == 1
+    assert "no drill has proved any of its 3 backups" in ran.err
+    assert "kubectl cnpg-backup drill app" in ran.err
+    assert not list(world.results.iterdir())
+
+
+def test_a_newer_damaged_archive_does_not_keep_the_proved_one_from_being_taken(world: World) -> None:
+    drilled(world, "app-20260110-200000", "proved")
+    (world.root / "app" / "app-20260110-220000.dump").write_bytes(b"short")
+    assert choose(world, "proved").code == 0
+    assert request(world)["base"] == "app-20260110-200000"
+    world.publish("app", NOW + HOUR)
+    drilled(world, base_of("app", NOW + HOUR), "proved")
+    assert choose(world, "proved").code == 0, "dated after now"
+
+
 def test_unknown_database_is_told_with_those_that_are_there(world: World) -> None:
     ran = choose(world, database="ap")
     assert ran.code == 2
