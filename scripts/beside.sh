@@ -152,6 +152,7 @@ restore_beside() {
   fill_new_database
   compare "$new"
   [ -n "$incomplete" ] || check_new_database
+  [ -z "$copying" ] || run_sql_files
   analyze "$new"
   settings_beside
   mark_finished
@@ -170,6 +171,10 @@ check_new_database() {
 # From here on the new database is worth keeping, whatever happens. The mark also proves, after a failover, that nothing of it
 # was lost.
 mark_finished() {
+  if [ -n "$copying" ]; then
+    mark_copy
+    return
+  fi
   ask "$maintenance" -v new="$new" -v mark="$finished_mark, not yet renamed to $target" <<'SQL' || fail_with_stderr "the new database cannot be marked"
 COMMENT ON DATABASE :"new" IS :'mark'
 SQL
@@ -207,6 +212,8 @@ swap() {
     tries=$((tries + 1))
   done
   target_state="'$target' is restored; only a later step failed"
+  made=
+  release_new_database
 }
 
 # Whether the swap was done after all, as when the connection was lost before the answer came. A failover may also have lost
@@ -255,7 +262,7 @@ swap_once() {
     [ -z "$exists" ] || echo 'ALTER DATABASE :"target" RENAME TO :"old";'
     echo 'ALTER DATABASE :"database" RENAME TO :"target"; COMMIT;'
   } >"$BACKUP_RUN/swap.sql"
-  ask "$maintenance" -v database="$new" -v old="$old" -v target="$target" <"$BACKUP_RUN/swap.sql" || code=$?
+  ask "$maintenance" -v database="$new" -v old="$old" -v target="$target" -v copy_mark="${copy_mark-}" <"$BACKUP_RUN/swap.sql" || code=$?
   stop_watching
   return "$code"
 }
@@ -274,6 +281,7 @@ end_sessions() {
 # Everything is restored and only the renaming failed: keep the new database, since restoring it took long, under a name that
 # says so, open, with its own comment.
 keep_for_later() {
+  [ -z "$copying" ] || fail "'$target' cannot be renamed: $1" "end its sessions, then run the copy again"
   kept=$new opening="$(open_by_hand "$new") "
   end_sessions &
   watcher=$!

@@ -160,9 +160,65 @@ def test_what_cannot_be_done_is_said_before(make: Make) -> None:  # noqa: F811
         "INSERT INTO p VALUES (1), (2)"
     )
     assert "the archive has no rows of 'public.itms'" in undelete(place, "itms", 1)
-    assert "its partitions have them" in undelete(place, "p", 1)
     place.sql("DELETE FROM p WHERE id = 1")
     assert "1 rows copied back" in undelete(place, "p1")
     assert "leave out RESTORE_INTO" in undelete(place, "items", 2, RESTORE_INTO="other")
     place.sql("DROP TABLE items")
     assert "has no table" in undelete(place, "items", 1)
+
+
+PARTITIONED = (
+    "CREATE TABLE m (at date, id int, v text, UNIQUE (at, v), PRIMARY KEY (at, id)) PARTITION BY RANGE (at);"
+    "CREATE TABLE m_1 (v text, id int NOT NULL, at date NOT NULL);"
+    "ALTER TABLE m ATTACH PARTITION m_1 FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');"
+    'CREATE SCHEMA "Old ""ones"""; CREATE TABLE "Old ""ones"""."m 2" PARTITION OF m FOR VALUES '
+    "FROM ('2026-02-01') TO ('2026-03-01') PARTITION BY RANGE (at);"
+    'CREATE TABLE m_2a PARTITION OF "Old ""ones"""."m 2" DEFAULT;'
+    "CREATE TABLE m_3 PARTITION OF m FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');"
+    "INSERT INTO m SELECT d, n, 'COPY ' || n || E'\\n\\\\.' FROM generate_series(1, 100) n, "
+    "unnest('{2026-01-10,2026-02-10}'::date[]) d;"
+)
+
+
+def test_rows_of_all_partitions_come_back_into_the_table(make: Make) -> None:  # noqa: F811
+    place = make(PARTITIONED)
+    before = state(place, "m")
+    place.sql(
+        "DELETE FROM m WHERE id <= 30; UPDATE m SET v = 'new' WHERE id = 50;"
+        "INSERT INTO m SELECT '2026-02-10', 1000 + n, 'COPY ' || n || E'\\n\\\\.' FROM generate_series(1, 10) n"
+    )
+    changed = state(place, "m")
+    log = undelete(place, "m", RESTORE_DRY_RUN="yes")
+    assert 'the archive has 200 rows of "public"."m"; 60 of them are gone from the table' in log
+    assert state(place, "m") == changed
+    log = undelete(place, "m")
+    assert "2 rows have changed since" in log
+    assert "10 rows conflict with another unique constraint" in log
+    assert "50 rows copied back" in log
+    place.sql("DELETE FROM m WHERE id > 1000 OR v = 'new'")
+    undelete(place, "m")
+    assert state(place, "m") == before
+    place.sql("DELETE FROM m WHERE id <= 30")
+    assert "30 rows copied back" in undelete(place, '"Old ""ones"""."m 2"'), "a partition that is partitioned"
+
+
+def test_a_partition_that_is_gone_is_said_and_nothing_is_copied(make: Make) -> None:  # noqa: F811
+    place = make(PARTITIONED)
+    place.sql("DROP TABLE m_1; DELETE FROM m WHERE id = 7")
+    log = undelete(place, "m", 1)
+    assert "no partition of relation" in log
+    assert "create a partition for these rows first, or leave them out with a condition" in log
+    assert place.sql("SELECT count(*) FROM m") == "99\n"
+    assert "1 rows copied back" in undelete(place, "m", RESTORE_WHERE="at > '2026-02-01'")
+
+
+def test_a_table_that_was_partitioned_since_gets_its_rows_back(make: Make) -> None:  # noqa: F811
+    place = make("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT n, n FROM generate_series(1, 9) n")
+    place.sql(
+        "ALTER TABLE t RENAME TO plain; ALTER TABLE plain RENAME CONSTRAINT t_pkey TO plain_pkey;"
+        "CREATE TABLE t (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);"
+        "CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (1) TO (100); INSERT INTO t SELECT * FROM plain WHERE id > 4"
+    )
+    log = undelete(place, "t")
+    assert "4 of them are gone from the table" in log
+    assert "4 rows copied back" in log
