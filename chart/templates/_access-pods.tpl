@@ -119,6 +119,7 @@ upgrade from 0.1.0 have the programs in folders, and still get their pods.
   "config /etc/cnpg-backup"
   "config /etc/passwd"
   "credentials /etc/cnpg-backup-credentials"
+  "sql /etc/cnpg-backup-sql"
   "run /run/cnpg-backup"
   "results /run/cnpg-backup-results"
   "scratch /var/lib/cnpg-backup-drill" -}}

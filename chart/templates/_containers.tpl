@@ -197,6 +197,7 @@ container may see and change is therefore one line in the pod that has it. Of th
   "notify" "/etc/cnpg-backup-notify"
   "account" "/var/run/secrets/cnpg-backup"
   "credentials" "/etc/cnpg-backup-credentials"
+  "sql" "/etc/cnpg-backup-sql"
   "identity" "/etc/cnpg-backup-identity"
   "run" "/run/cnpg-backup"
   "results" "/run/cnpg-backup-results"

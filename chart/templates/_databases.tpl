@@ -225,6 +225,9 @@ first container of the pod decides whose turn it is.
 {{- range include "cnpg-backup.drills" . | fromJsonArray -}}
   {{- $names = append $names .drill -}}
 {{- end -}}
+{{- range include "cnpg-backup.copies" . | fromJsonArray -}}
+  {{- $names = append $names .name -}}
+{{- end -}}
 {{- if .Values.offsite.enabled -}}
   {{- $names = concat $names (list (include "cnpg-backup.offsiteName" .) (include "cnpg-backup.fetchName" .)) -}}
 {{- end -}}

@@ -8,6 +8,9 @@ The rules of the release's NetworkPolicies. Their digests are in the record of t
 {{- $policies := dict -}}
 {{- if .Values.networkPolicy.enabled -}}
   {{- $policies = dict $fullname "runs" (printf "%s-isolated" $fullname) "isolated" -}}
+  {{- if .Values.copies -}}
+    {{- $_ := set $policies (printf "%s-copies" $fullname) "copies" -}}
+  {{- end -}}
   {{- if include "cnpg-backup.watched" . -}}
     {{- $_ := set $policies (include "cnpg-backup.watchName" .) "watch" -}}
   {{- end -}}
@@ -50,6 +53,7 @@ podSelector:
         - drill
         - inspect
         - open
+        - copy
         - first-run
         {{- if .Values.offsite.enabled }}
         - offsite
@@ -112,6 +116,40 @@ policyTypes:
   - Egress
 ingress: []
 egress: []
+{{- end -}}
+
+{{- define "cnpg-backup.networkPolicy.copies" -}}
+# A copy reaches the clusters that get copies, and not those of all databases.
+podSelector:
+  matchLabels:
+    {{- include "cnpg-backup.selectorLabels" . | nindent 4 }}
+    app.kubernetes.io/component: copy
+policyTypes:
+  - Ingress
+  - Egress
+ingress: []
+egress:
+  {{- include "cnpg-backup.networkPolicy.nameServers" . | nindent 2 }}
+  {{- range $copy := include "cnpg-backup.copies" . | fromJsonArray }}
+  {{- if or .elsewhere (not .database.outside) }}
+  - ports:
+      - protocol: TCP
+        port: {{ ternary 5432 (int64 .database.port) .elsewhere }}
+    to:
+      - podSelector:
+          matchLabels:
+            cnpg.io/cluster: {{ ternary .copy.cluster .database.cluster .elsewhere | toYaml }}
+            cnpg.io/podRole: instance
+        {{- if and (not .elsewhere) (ne .database.namespace $.Release.Namespace) }}
+        namespaceSelector:
+          matchLabels:
+            kubernetes.io/metadata.name: {{ .database.namespace | toYaml }}
+        {{- end }}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.networkPolicy.extraEgress }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{- define "cnpg-backup.networkPolicy.nameServers" -}}

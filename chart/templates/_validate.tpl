@@ -8,6 +8,7 @@
 {{- $errors = concat $errors (include "cnpg-backup.budgetErrors" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "cnpg-backup.cronJobErrors" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "cnpg-backup.drillErrors" . | fromJsonArray) -}}
+{{- $errors = concat $errors (include "cnpg-backup.copyErrors" . | fromJsonArray) -}}
 {{- $errors = concat $errors (include "cnpg-backup.offsiteErrors" . | fromJsonArray) -}}
 {{- toJson $errors -}}
 {{- end -}}
@@ -63,6 +64,9 @@
   {{- end -}}
   {{- if .Values.drill.enabled -}}
     {{- $_ := set $schedules "drill.schedule" .Values.drill.schedule -}}
+  {{- end -}}
+  {{- range $index, $copy := .Values.copies -}}
+    {{- $_ := set $schedules (printf "copies[%d] (%s): schedule" $index $copy.name) $copy.schedule -}}
   {{- end -}}
   {{- if .Values.offsite.enabled -}}
     {{- $_ := set $schedules "offsite.schedule" .Values.offsite.schedule -}}

@@ -63,6 +63,12 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     },
     "copies outside": OFFSITE,
     "account of the namespace": {"serviceAccount": {"create": False}},
+    "copies": {
+        "copies": [
+            {"name": "a", "database": "kutt", "schedule": "@daily", "sqlConfigMap": "anonymise", "cluster": "staging"},
+            {"name": "b", "database": "kutt", "schedule": "@daily", "sqlConfigMap": "", "into": "look"},
+        ]
+    },
     "first backup": {"firstRun": "backup", "persistence": {"subPath": "postgresql"}},
 }
 

@@ -74,6 +74,9 @@ NARROWED: dict[str, Any] = {
     "operators": {"enum": [[], [
         {"kind": "Group", "name": "a: b"}, {"kind": "ServiceAccount", "name": "x", "namespace": "y"}]]},
     "extraObjects": {"enum": [[], [{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}}]]},
+    "copies": {"enum": [[], [], [
+        {"name": "staging", "database": "authelia", "schedule": "@daily", "sqlConfigMap": "sql", "cluster": "staging"},
+        {"name": "2", "database": "authelia", "schedule": "0 5 * * 1-5", "sqlConfigMap": "", "into": "a: b"}]]},
     # Most often none: without a mount of its own a volume is refused.
     "extraVolumes": {"enum": [
         [], [], [], [], [{"name": "spare", "emptyDir": {}}], [{"name": "spare", "emptyDir": {"sizeLimit": "2Gi"}}]]},

@@ -23,6 +23,7 @@ WRONG = sorted((HERE / "wrong").glob("*.yaml"))
 RIGHT = sorted((HERE / "right").glob("*.yaml"))
 
 OTHER: dict[tuple[str, ...], object] = {
+    ("copies",): [{"name": "x", "database": "kutt", "schedule": "@daily", "sqlConfigMap": "", "into": "look"}],
     ("nameOverride",): "nightly",
     ("schedule",): "30 * * * *",
     ("retention", "keep"): {"daily": 7},
@@ -141,8 +142,12 @@ def test_an_entry_may_override_every_default_of_databases() -> None:
     }
     properties = set(SCHEMA["definitions"]["database"]["properties"])
     assert properties == own | set(VALUES["defaults"])
-    documented = set(re.findall(r"^#   (\w+)  ", (CHART / "values.yaml").read_text(), re.MULTILINE))
-    assert documented == own, "values.yaml documents other keys of an entry"
+    of_databases, of_copies = (
+        set(re.findall(r"^#   (\w+)  ", part, re.MULTILINE))
+        for part in (CHART / "values.yaml").read_text().split("# Keys of an entry of `copies`:")
+    )
+    assert of_databases == own, "values.yaml documents other keys of an entry"
+    assert of_copies == set(SCHEMA["definitions"]["copy"]["properties"]), "values.yaml documents other keys of a copy"
 
 
 def test_every_value_that_a_template_reads_is_declared() -> None:
@@ -250,6 +255,22 @@ def test_every_key_of_an_entry_changes_what_is_rendered(key: str) -> None:
     assert value is not None, f"give {key} to the entry app_prod of everything-on"
     before, after = (chart.render_text({"databases": [entry]}) for entry in (base, base | {key: value}))
     assert before != after, f"no template reads {key} of an entry"
+
+
+@pytest.mark.parametrize("key", sorted(SCHEMA["definitions"]["copy"]["properties"]))
+def test_every_key_of_a_copy_changes_what_is_rendered(key: str) -> None:
+    base: dict[str, Any] = {
+        "name": "x",
+        "database": "authelia",
+        "schedule": "@daily",
+        "sqlConfigMap": "",
+        "cluster": "a",
+    }
+    (copy,) = EVERYTHING["copies"]
+    value = {"database": "kutt"}.get(key, copy.get(key))
+    assert value is not None, f"give {key} to the copy of everything-on"
+    before, after = (chart.render_text({"copies": [entry]}) for entry in (base, base | {key: value}))
+    assert before != after, f"no template reads {key} of a copy"
 
 
 def test_every_value_has_its_sentence_and_its_example() -> None:
