@@ -9,6 +9,7 @@ from typing import Any
 from kubectl_cnpg_backup import interrupt
 from kubectl_cnpg_backup.commands import (
     adopt,
+    copies,
     describe,
     diff,
     discover,
@@ -61,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         undelete.add,
         new_cluster.add,
         run.add_drill,
+        copies.add,
         status.add,
         page.add,
         discover.add,

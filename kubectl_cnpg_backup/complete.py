@@ -14,7 +14,7 @@ from kubectl_cnpg_backup.commands.common import FORMS
 from kubectl_cnpg_backup.names import Ask, Names, kubectl
 from kubectl_cnpg_backup.parser import commands_of, descriptions_of, option_named
 
-_BACKUPS = ("newest", "pinned", "newest before ")
+_BACKUPS = ("newest", "pinned", "proved", "newest before ")
 """What `--backup` accepts in addition to the name of an archive."""
 _OF_OPTION: Mapping[str, Callable[[Names], Sequence[str]]] = {
     "namespace": Names.namespaces,

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,22 +127,33 @@ class Session:
                 found[cronjob.name] = {}
         return found
 
-    def inspecting(self, template: CronJob | None = None) -> AbstractContextManager["Inspector"]:
+    def inspecting(
+        self, template: CronJob | None = None, meanwhile: Callable[[], None] = lambda: None
+    ) -> AbstractContextManager["Inspector"]:
         """Return a pod that mounts the volume, for the length of a block.
 
         Args:
             template: The inspector to make it from; any of the release's without it.
+            meanwhile: What can be done while it starts.
         """
         template = template or self.release.template(INSPECTOR)
-        return inspector.inspecting(self.cluster, template, self.options.wait, self.screen.note)
+        return inspector.inspecting(self.cluster, template, self.options.wait, self.screen.note, meanwhile)
 
-    def retention(self, command: str, paths: Iterable[str], *, config: bool = False) -> tuple[list[Any], int]:
+    def retention(
+        self,
+        command: str,
+        paths: Iterable[str],
+        *,
+        config: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> tuple[list[Any], int]:
         """Run a command of `python3 -m retention` for several paths in one pod.
 
         Returns:
             One document for each database, and the worst exit code.
         """
-        with self.screen.waiting(f"{command}: waiting for a pod that mounts the volume"), self.inspecting() as pod:
+        waiting = f"{command}: waiting for a pod that mounts the volume"
+        with self.screen.waiting(waiting), self.inspecting(meanwhile=meanwhile) as pod:
             self.screen.note(f"{command}: reading the volume")
             documents, codes, errors = pod.documents(paths, command, config=config)
         for line in errors:

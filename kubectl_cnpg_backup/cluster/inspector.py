@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from kubectl_cnpg_backup.cluster.follow import wait_ready
@@ -15,6 +16,7 @@ from kubectl_cnpg_backup.model.objects import Object, major_of, name_of
 from kubectl_cnpg_backup.model.release import INSPECTOR, CronJob, Release
 from kubectl_cnpg_backup.model.words import meant
 from retention.errors import ExitCode
+from retention.text import format_duration
 
 if TYPE_CHECKING:
     from kubectl_cnpg_backup.cluster.api import Cluster, Executed
@@ -81,14 +83,14 @@ class Inspector:
         """
         return self.cluster.execute(self.pod, self.container, command, sink)
 
-    def postgres(self, *command: str) -> str:
-        """Run one of PostgreSQL's programs, and return what it prints.
+    def postgres(self, *command: str, sink: Callable[[bytes], None] | None = None) -> str:
+        """Run one of PostgreSQL's programs, and return what it prints, or hand it to the sink as it arrives.
 
         Raises:
             PluginError: When it failed, or the connection was lost.
         """
         try:
-            done = self.cluster.execute(self.pod, self.programs, command)
+            done = self.cluster.execute(self.pod, self.programs, command, sink)
         except ConnectionError as error:
             raise PluginError(f"the connection to pod {self.pod} was lost: {error}", "try again") from None
         if done.code:
@@ -205,12 +207,28 @@ def newest_template(release: Release) -> CronJob:
 
 
 @contextmanager
-def started(cluster: "Cluster", template: CronJob, seconds: float, note: Callable[[str], None]) -> Iterator[Object]:
-    """Yield a ready inspector pod of our own, deleted at the end of the block; someone else's might end at any time."""
+def started(
+    cluster: "Cluster",
+    template: CronJob,
+    seconds: float,
+    note: Callable[[str], None],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Iterator[Object]:
+    """Yield a ready inspector pod of our own, deleted at the end of the block; someone else's might end at any time.
+
+    Args:
+        cluster: Where it runs.
+        template: What it is made from.
+        seconds: How long to wait until it is ready.
+        note: Receives what it waits for.
+        meanwhile: What can be done while it starts.
+    """
     job = job_from(template, secrets.token_hex(3))
-    note("starting a pod that mounts the volume")
+    most = format_duration(timedelta(seconds=seconds))
+    note(f"starting a pod that mounts the volume; it is waited for at most {most} (--timeout)")
     try:
         cluster.create_job(job)
+        meanwhile()
         yield wait_ready(cluster, name_of(job), seconds, note)
     finally:
         with uninterrupted():
@@ -219,9 +237,13 @@ def started(cluster: "Cluster", template: CronJob, seconds: float, note: Callabl
 
 @contextmanager
 def inspecting(
-    cluster: "Cluster", template: CronJob, seconds: float, note: Callable[[str], None]
+    cluster: "Cluster",
+    template: CronJob,
+    seconds: float,
+    note: Callable[[str], None],
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[Inspector]:
     """Yield an inspector of the release's volume; see `started`."""
-    with started(cluster, template, seconds, note) as pod:
+    with started(cluster, template, seconds, note, meanwhile) as pod:
         container, programs = (container_with(pod["spec"], python=python) for python in (True, False))
         yield Inspector(cluster, name_of(pod), container, programs, config_option(pod["spec"], container))

@@ -170,7 +170,7 @@ def add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--backup",
         default="newest",
-        help="'newest' (default), 'newest before TIME', 'pinned', or the name of an archive",
+        help="'newest' (default), 'newest before TIME', 'pinned', 'proved' (by a drill), or the name of an archive",
     )
     command.add_argument(
         "--jobs", default="auto", metavar="N", help="number of parallel connections of the restore (default: auto)"

@@ -1,9 +1,11 @@
 """`describe` and `tables`: one backup, and what is in it."""
 
 import argparse
+import functools
 
 from kubectl_cnpg_backup.cluster import inspector
 from kubectl_cnpg_backup.cluster.inspector import ROOT, Inspector
+from kubectl_cnpg_backup.commands import status
 from kubectl_cnpg_backup.commands.common import (
     Commands,
     add_command,
@@ -50,7 +52,9 @@ def _add_backup(command: argparse.ArgumentParser) -> None:
 def run_describe(session: Session) -> int:
     """Show all that is known about one backup."""
     screen = session.screen
-    with screen.waiting("describe: waiting for a pod that mounts the volume"), session.inspecting() as pod:
+    meanwhile = functools.partial(status.preview, session)
+    waiting = "describe: waiting for a pod that mounts the volume"
+    with screen.waiting(waiting), session.inspecting(meanwhile=meanwhile) as pod:
         screen.note("describe: reading the volume")
         document, _ = pod.retention_json("describe", _path(session, pod), config=True)
     if not screen.is_table:

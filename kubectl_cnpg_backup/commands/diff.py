@@ -1,8 +1,9 @@
 """`diff`: what differs between two backups, or between a backup and the database as it is now."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from kubectl_cnpg_backup.cluster import inspector
 from kubectl_cnpg_backup.cluster.inspector import ROOT, Inspector
@@ -11,14 +12,16 @@ from kubectl_cnpg_backup.commands.common import (
     add_command,
     add_wait,
     archive_path,
+    count,
     directories,
 )
 from kubectl_cnpg_backup.commands.download import pick
 from kubectl_cnpg_backup.commands.restore import restore_template
-from kubectl_cnpg_backup.errors import NotFoundError, PluginError
-from kubectl_cnpg_backup.model import difference, new_cluster
+from kubectl_cnpg_backup.errors import NotFoundError, PluginError, UsageError
+from kubectl_cnpg_backup.model import difference, new_cluster, row_difference
 from kubectl_cnpg_backup.model.difference import State
 from kubectl_cnpg_backup.model.objects import dig, name_of
+from kubectl_cnpg_backup.model.row_difference import Rows
 from kubectl_cnpg_backup.output import details, differences
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode
@@ -43,14 +46,31 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--no-rows", action="store_true", help="do not count rows, which reads archives and tables in full"
     )
+    command.add_argument(
+        "--table",
+        default="",
+        metavar="TABLE",
+        help="show which rows of this table differ, named as in SQL; values are not shown",
+    )
+    command.add_argument(
+        "--key",
+        default="",
+        metavar="COLUMNS",
+        help="with --table: a row is the same one by these columns (default: the primary key)",
+    )
+    command.add_argument(
+        "--show", type=count, default=20, metavar="N", help="with --table: how many rows are shown (default: 20)"
+    )
     command.add_argument("--definitions", action="store_true", help="show how each definition has changed")
-    command.add_argument("--check", action="store_true", help="exit 1 if a definition differs")
+    command.add_argument("--check", action="store_true", help="exit 1 if a definition differs, or with --table a row")
     add_wait(command)
 
 
 def run(session: Session) -> int:
     """Show the differences."""
     options, screen = session.options, session.screen
+    if options.key and not options.table:
+        raise UsageError("--key has no effect without --table", "name the table")
     names = [options.before, *([options.after] if options.after else [])]
     for name in names:
         if database_of_archive(name) is None:
@@ -59,9 +79,12 @@ def run(session: Session) -> int:
         find = None if options.after else _server_of(session, database_of_archive(names[0]) or names[0])
         with session.inspecting(inspector.newest_template(session.release)) as pod:
             paths = [archive_path(name) if database_of_archive(name) else _newest(session, pod, name) for name in names]
-            states = [_archive(session, pod, path) for path in paths]
+            sides: list[_Side] = [_Archive(session, pod, path) for path in paths]
             if find is not None:
-                states.append(_live(session, find, _name_on_server(pod, paths[0])))
+                sides.append(_Live(session, find, _name_on_server(pod, paths[0])))
+            states = [one.state(rows=not options.no_rows and not options.table) for one in sides]
+            if options.table:
+                return _rows(session, sides, states)
     before, after = states
     changes = difference.compare(before, after)
     _show(session, before, after, changes)
@@ -88,18 +111,77 @@ def _show(session: Session, before: State, after: State, changes: Sequence[diffe
         screen.line(f"the definitions{counted} are the same")
 
 
-def _archive(session: Session, pod: Inspector, path: str) -> State:
-    """Return the state that an archive holds."""
-    name = path.rpartition("/")[2]
-    session.screen.note(f"diff: reading the definitions of {name}")
-    objects = difference.read_objects(pod.postgres("pg_restore", "--schema-only", "-f", "-", path))
-    rows = {}
-    if not session.options.no_rows:
-        session.screen.note(f"diff: reading {name} in full, to count its rows")
-        listed, _ = pod.retention_json("tables", path)
-        counted = details.with_rows(listed["tables"], details.read_rows(pod.postgres("sh", _SCRIPT, path)))
-        rows = {(str(one["schema"]), str(one["name"])): int(one["rows"]) for one in counted if one["rows"] is not None}
-    return State(name, objects, rows)
+def _rows(session: Session, sides: Sequence["_Side"], states: Sequence[State]) -> int:
+    """Show which rows of a table differ."""
+    options, screen = session.options, session.screen
+    table = row_difference.table_named(options.table, states)
+    key = row_difference.key_of(table, options.key, states)
+    found = []
+    for side, state in zip(sides, states, strict=True):
+        rows = row_difference.Rows(state.title, row_difference.leaves(table, state.objects), key)
+        screen.note(f"diff: reading the rows of {table[0]}.{table[1]} in {state.title}")
+        if ("TABLE", *table) in state.objects:
+            side.copy(rows)
+        found.append(rows)
+    compared = row_difference.compare(found[0], found[1], options.show)
+    if screen.is_table:
+        for line in differences.row_notes(compared):
+            screen.note(line)
+        if compared.rows:
+            screen.table(differences.rows(compared), f"{states[0].title} -> {states[1].title}")
+        screen.line(differences.row_counts(compared))
+    else:
+        screen.document(row_difference.document(states[0], states[1], table, key, compared))
+    return int(ExitCode.FAILED if options.check and compared.differ else ExitCode.DONE)
+
+
+class _Side(Protocol):
+    """One of the two states that are compared."""
+
+    def state(self, *, rows: bool) -> State:
+        """Return its definitions, and if wanted the number of rows of each table."""
+
+    def copy(self, rows: Rows) -> None:
+        """Read the rows of some tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Archive:
+    """What an archive holds."""
+
+    session: Session
+    pod: Inspector
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The archive's name."""
+        return self.path.rpartition("/")[2]
+
+    def state(self, *, rows: bool) -> State:
+        """Return its definitions, and if wanted the number of rows of each table."""
+        self.session.screen.note(f"diff: reading the definitions of {self.name}")
+        objects = difference.read_objects(self.pod.postgres("pg_restore", "--schema-only", "-f", "-", self.path))
+        counts = {}
+        if rows:
+            self.session.screen.note(f"diff: reading {self.name} in full, to count its rows")
+            listed, _ = self.pod.retention_json("tables", self.path)
+            counted = details.with_rows(
+                listed["tables"], details.read_rows(self.pod.postgres("sh", _SCRIPT, self.path))
+            )
+            counts = {
+                (str(one["schema"]), str(one["name"])): int(one["rows"]) for one in counted if one["rows"] is not None
+            }
+        return State(self.name, objects, counts)
+
+    def copy(self, rows: Rows) -> None:
+        """Read the rows of some tables."""
+        wanted = [
+            f"--{what}={name}"
+            for table in sorted(rows.tables)
+            for what, name in zip(("schema", "table"), table, strict=True)
+        ]
+        self.pod.postgres("pg_restore", "--data-only", "-f", "-", *wanted, self.path, sink=rows.feed)
 
 
 def _newest(session: Session, pod: Inspector, database: str) -> str:
@@ -146,33 +228,44 @@ def _server_of(session: Session, database: str) -> _Server:
     return _Server(namespace, cluster, primary)
 
 
-def _live(session: Session, where: _Server, dbname: str) -> State:
-    """Return the state of a database as it is now, by the programs in the pod of its primary.
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A database as it is now, by the programs in the pod of its primary."""
 
-    Raises:
-        PluginError: When the server cannot be asked.
-    """
-    primary = where.primary
-    server = session.cluster.in_namespace(where.namespace)
-    title = f"{dbname} in cluster {where.cluster} now"
+    session: Session
+    where: _Server
+    dbname: str
 
-    def ask(*command: str) -> str:
-        words = ["env", f"PGDATABASE={dbname}", "PGUSER=postgres", "PGAPPNAME=cnpg-backup-diff", *command]
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return f"{self.dbname} in cluster {self.where.cluster} now"
+
+    def _ask(self, *command: str, sink: Callable[[bytes], None] | None = None) -> str:
+        primary, server = self.where.primary, self.session.cluster.in_namespace(self.where.namespace)
+        words = ["env", f"PGDATABASE={self.dbname}", "PGUSER=postgres", "PGAPPNAME=cnpg-backup-diff", *command]
         try:
-            done = server.execute(primary, _SERVER, words)
+            done = server.execute(primary, _SERVER, words, sink)
         except ConnectionError as error:
             raise PluginError(f"the connection to pod {primary} was lost: {error}", "try again") from None
         if done.code:
-            raise PluginError(f"{title}: {inspector.last_line(done.errors) or 'it cannot be read'}")
+            raise PluginError(f"{self.title}: {inspector.last_line(done.errors) or 'it cannot be read'}")
         return done.output.decode(errors="replace")
 
-    session.screen.note(f"diff: reading the definitions of {title}")
-    objects = difference.read_objects(ask("pg_dump", "--schema-only", "--lock-wait-timeout=10s"))
-    rows = {}
-    if not session.options.no_rows:
-        session.screen.note(f"diff: counting the rows of {title}")
-        script = 'printf %s "$1" | psql -XAtq -v ON_ERROR_STOP=1 -f -'
-        for line in ask("sh", "-c", script, "sh", difference.live_query()).splitlines():
-            schema, name, count = json.loads(line)
-            rows[schema, name] = int(count)
-    return State(title, objects, rows)
+    def state(self, *, rows: bool) -> State:
+        """Return its definitions, and if wanted the number of rows of each table."""
+        self.session.screen.note(f"diff: reading the definitions of {self.title}")
+        objects = difference.read_objects(self._ask("pg_dump", "--schema-only", "--lock-wait-timeout=10s"))
+        counts = {}
+        if rows:
+            self.session.screen.note(f"diff: counting the rows of {self.title}")
+            script = 'printf %s "$1" | psql -XAtq -v ON_ERROR_STOP=1 -f -'
+            for line in self._ask("sh", "-c", script, "sh", difference.live_query()).splitlines():
+                schema, name, number = json.loads(line)
+                counts[schema, name] = int(number)
+        return State(self.title, objects, counts)
+
+    def copy(self, rows: Rows) -> None:
+        """Read the rows of some tables."""
+        wanted = [f"--table={row_difference.quoted(table)}" for table in sorted(rows.tables)]
+        self._ask("pg_dump", "--data-only", "--lock-wait-timeout=10s", *wanted, sink=rows.feed)

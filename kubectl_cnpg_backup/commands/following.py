@@ -13,6 +13,7 @@ from kubectl_cnpg_backup.model.offsite import LISTING
 from kubectl_cnpg_backup.model.release import (
     BACKUP,
     COMPONENT_LABEL,
+    COPY,
     DRILL,
     FETCH,
     OFFSITE,
@@ -29,6 +30,7 @@ from retention.errors import ExitCode
 _STOPPED = {
     BACKUP: "what it completed is kept, the next run cleans up the rest",
     RESTORE: "the database is as it was before, unless the log above says that it was replaced",
+    COPY: "the copy before is as it was, unless the log above says that it was replaced",
     DRILL: "no backup was changed, and this drill is not recorded",
     OFFSITE: "what was copied in full counts, the next run cleans up the rest",
     LISTING: "nothing was changed",

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from kubectl_cnpg_backup.commands import status
 from kubectl_cnpg_backup.commands.common import (
     Commands,
     add_command,
@@ -43,7 +44,9 @@ def run_list(session: Session) -> int:
 def _list(session: Session) -> int:
     order = sorted_by(session, tables.LIST)
     databases = session.options.database
-    documents, code = session.retention("list", directories(databases), config=True)
+    documents, code = session.retention(
+        "list", directories(databases), config=True, meanwhile=lambda: status.preview(session)
+    )
     remember(session.release, [one["name"] for entry in documents for one in entry["backups"]], of=databases)
     for entry in documents:
         entry["backups"].sort(key=order)

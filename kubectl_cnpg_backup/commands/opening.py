@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import quote
 
 from kubectl_cnpg_backup.cluster.follow import wait_ready
@@ -27,7 +28,7 @@ from kubectl_cnpg_backup.model.release import OPEN
 from kubectl_cnpg_backup.session import Session
 from retention import keyvalue
 from retention.errors import ExitCode
-from retention.text import shown
+from retention.text import format_duration, shown
 
 _SCRIPT = "/opt/cnpg-backup/scripts/open.sh"
 _CONTAINER = "open"
@@ -61,7 +62,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--backup",
         default="newest",
-        help="'newest' (default), 'newest before TIME', 'pinned', or the name of an archive",
+        help="'newest' (default), 'newest before TIME', 'pinned', 'proved' (by a drill), or the name of an archive",
     )
     how = command.add_mutually_exclusive_group()
     how.add_argument("-c", "--command", dest="sql", default="", metavar="SQL", help="run this SQL instead of a prompt")
@@ -115,9 +116,10 @@ def _opened(session: Session, job: dict[str, object]) -> Iterator[_Copy]:
     screen, cluster, name = session.screen, session.cluster, name_of(job)
     deadline = time.monotonic() + session.options.wait
     try:
+        most = format_duration(timedelta(seconds=session.options.wait))
         with screen.waiting("open: waiting for the pod"):
             cluster.create_job(job)
-            screen.note(f"started {describe(job)}")
+            screen.note(f"started {describe(job)}; the copy is waited for at most {most} (--timeout)")
             pod = wait_ready(cluster, name, session.options.wait, screen.note)
             copy = _wait(session, name_of(pod), deadline)
         yield copy

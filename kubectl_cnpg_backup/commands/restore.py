@@ -132,11 +132,11 @@ def check_backup(options: argparse.Namespace) -> None:
     """
     wanted, database = options.backup, options.database
     archive = database_of_archive(wanted)
-    if archive is None and wanted not in ("newest", "pinned") and not wanted.startswith("newest before "):
+    if archive is None and wanted not in ("newest", "pinned", "proved") and not wanted.startswith("newest before "):
         raise UsageError(
             f"--backup {wanted!r} names no backup",
-            "give 'newest', 'newest before TIME', 'pinned', or the name of an archive, as `kubectl cnpg-backup list` "
-            "shows it",
+            "give 'newest', 'newest before TIME', 'pinned', 'proved', or the name of an archive, as "
+            "`kubectl cnpg-backup list` shows it",
         )
     if archive is not None and archive != database:
         raise UsageError(

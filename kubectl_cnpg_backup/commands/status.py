@@ -1,6 +1,7 @@
 """`status`: the databases, the volume, and what is wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kubectl_cnpg_backup.cluster.inspector import ROOT, error_lines
@@ -14,12 +15,15 @@ from kubectl_cnpg_backup.commands.common import (
 )
 from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.commands.watching import add_watch, runs_of, watch
-from kubectl_cnpg_backup.errors import ForbiddenError
+from kubectl_cnpg_backup.errors import ForbiddenError, PluginError
 from kubectl_cnpg_backup.model.release import Run, clusters_of, databases_in, entries_in
 from kubectl_cnpg_backup.model.status import Status, VolumeReport, database_document, describe, document
 from kubectl_cnpg_backup.output import tables
 from kubectl_cnpg_backup.session import Session
 from retention.errors import ExitCode
+
+PREVIEW = "what the API server knows, until a pod has read the volume:"
+"""The title of what is shown meanwhile."""
 
 
 def add(commands: Commands) -> None:
@@ -87,6 +91,15 @@ def _describe(
     return describe(session.release, configured.databases, runs, report, session.now, has_superuser, configured.entries)
 
 
+def preview(session: Session) -> None:
+    """Show the databases as the API server knows them, while a pod that reads the volume starts."""
+    if not session.screen.can_preview:
+        return
+    with suppress(PluginError):
+        found = _describe(session, _configured(session, silent=True), {}, None)
+        session.screen.preview(tables.status(found, session.now), PREVIEW)
+
+
 def status_of(session: Session, report: VolumeReport | None) -> Status:
     """Return the status of the release, with what was found on the volume."""
     configured = _configured(session)
@@ -99,8 +112,20 @@ def _show(session: Session) -> int:
         # The runs come first: the pod that looks at the volume is none of them.
         release, runs = session.release, session.runs_and_others()
         configured = _configured(session)
-        report = None if session.options.no_volume else look(session)
-    found = _describe(session, configured, superusers(session, configured.clusters), report, runs)
+        has_superuser: dict[str, bool | None] = {}
+
+        def meanwhile() -> None:
+            has_superuser.update(superusers(session, configured.clusters))
+            if screen.can_preview:
+                quick = _describe(session, configured, has_superuser, None, runs)
+                screen.preview(tables.status(quick, session.now), PREVIEW)
+
+        report = None
+        if session.options.no_volume:
+            meanwhile()
+        else:
+            report = look(session, meanwhile)
+    found = _describe(session, configured, has_superuser, report, runs)
     databases = sorted(found.databases, key=lambda one: order(database_document(one, session.now)))
     found = replace(found, databases=tuple(databases))
     code = ExitCode.FAILED if found.problems else ExitCode.DONE
@@ -123,9 +148,9 @@ def _show(session: Session) -> int:
     return code
 
 
-def look(session: Session) -> VolumeReport:
-    """Return what an inspector pod finds on the volume."""
-    with session.inspecting() as pod:
+def look(session: Session, meanwhile: Callable[[], None] = lambda: None) -> VolumeReport:
+    """Return what an inspector pod finds on the volume; `meanwhile` is done while it starts."""
+    with session.inspecting(meanwhile=meanwhile) as pod:
         status, done = pod.retention_json("status", ROOT)
         listing, _ = pod.retention_json("list", ROOT, config=True)
         for line in error_lines(done.errors):

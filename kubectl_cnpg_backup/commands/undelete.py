@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--backup",
         default="newest",
-        help="'newest' (default), 'newest before TIME', 'pinned', or the name of an archive",
+        help="'newest' (default), 'newest before TIME', 'pinned', 'proved' (by a drill), or the name of an archive",
     )
     command.add_argument(
         "--where", default="", metavar="CONDITION", help="only rows of the backup that meet this condition of SQL"

@@ -33,7 +33,9 @@ _LEFT_BY_RESTORE = re.compile(r"_(?:restoring|before|restored)_[0-9]{8}_[0-9]{6}
 QUERY = """\
 SET search_path = pg_catalog, pg_temp; SET statement_timeout = '20s'; SET default_transaction_read_only = on;
 SELECT json_agg(json_build_object('name', d.datname, 'bytes', pg_database_size(d.oid),
-  'owner', pg_get_userbyid(d.datdba), 'empty', d.datname = 'postgres' AND NOT EXISTS (SELECT FROM pg_class c
+  'owner', pg_get_userbyid(d.datdba),
+  'copy', coalesce(starts_with(shobj_description(d.oid, 'pg_database'), 'cnpg-backup: copy of '), false),
+  'empty', d.datname = 'postgres' AND NOT EXISTS (SELECT FROM pg_class c
     WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'm') AND NOT EXISTS (SELECT FROM pg_depend e
       WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e'))) ORDER BY d.datname)
 FROM pg_database d WHERE d.datallowconn AND NOT d.datistemplate"""
@@ -69,12 +71,13 @@ class Found:
         namespace: Of its cluster.
         cluster: Name of its cluster.
         database: Its name in PostgreSQL.
-        state: backed-up, unprotected, suspended, excluded, copy (a replica of another cluster), unknown, or gone.
+        state: backed-up, unprotected, suspended, excluded, copy (of another cluster or database), unknown, or gone.
         by: Who backs it up.
         found_in: What knows it: `cluster`, `database/NAME`, `server`, `release`.
         owner: The role that owns it; empty where that is not known.
         bytes: Its size; None where the server was not asked.
         why: What there is to say about it.
+        copied: Whether a release has made it, as a copy of another database.
         wal_archive: Whether its cluster archives WAL, or is backed up by CloudNativePG itself.
     """
 
@@ -88,6 +91,7 @@ class Found:
     bytes: int | None = None
     why: str = ""
     wal_archive: bool = False
+    copied: bool = False
 
     @property
     def name(self) -> str:
@@ -168,6 +172,7 @@ def databases_of(cluster: Object, objects: Iterable[Object], server: Server | No
             found_in=("server",),
             owner=str(row.get("owner") or ""),
             bytes=size if isinstance(size, int) else None,
+            copied=bool(row.get("copy")),
         )
     own = dig(cluster, "spec", "bootstrap", "initdb")
     first = bootstrap_database(cluster)
@@ -313,6 +318,8 @@ def _assessed(one: Found, replicas: set[tuple[str, str]], unread: Sequence[str],
         return replace(one, state=EXCLUDED, why="a restore has left it; drop it once you no longer need it")
     if EXCLUDED in states:
         return replace(one, state=EXCLUDED, why="left out by `exclude` of its entry")
+    if one.copied:
+        return replace(one, state=COPY, why="a release has made it as a copy of another database, and makes it again")
     if (one.namespace, one.cluster) in replicas:
         return replace(one, state=COPY, why="its cluster follows another one; that one is to be backed up")
     if unread:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from kubectl_cnpg_backup.model import outlook, traces
+from kubectl_cnpg_backup.model import copies, outlook, traces
 from kubectl_cnpg_backup.model.doctor_namespace import namespace
 from kubectl_cnpg_backup.model.doctor_network import network
 from kubectl_cnpg_backup.model.doctor_rights import wildcards
@@ -20,6 +20,7 @@ from kubectl_cnpg_backup.model.release import (
     INSPECTOR,
     OFFSITE,
     OPEN,
+    RESTORE,
     CronJob,
     Release,
     entry_of,
@@ -32,8 +33,13 @@ _LONGHORN_SOURCE = "recurring-job.longhorn.io/source"
 _LONGHORN_JOB = re.compile(r"recurring-job(-group)?\.longhorn\.io/.+")
 _OLDEST_KUBERNETES = (1, 30)
 _LONG_LOOK = timedelta(hours=1)
-_LOOKING = {INSPECTOR: "mounts the volume", OPEN: "has a copy of a database open"}
 """A look at the volume that lasts longer may be what a killed plugin has left."""
+_AT_WORK = {
+    INSPECTOR: "mounts the volume",
+    OPEN: "has a copy of a database open",
+    RESTORE: "restores a database, or copies rows back,",
+}
+"""What the plugin starts besides runs and drills, which go on by themselves."""
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -43,10 +49,11 @@ def examine(facts: Facts) -> list[Finding]:
         *_rights(facts),
         *(_cronjob(cronjob, facts) for cronjob in facts.release.of(BACKUP)),
         *(finding for cronjob in facts.release.of(DRILL) for finding in _drill(cronjob, facts)),
+        *_copies(facts),
         *(_offsite(cronjob, facts) for cronjob in facts.release.of(OFFSITE)),
         *_strangers(facts),
         *_refusals(facts),
-        *_inspectors(facts),
+        *_at_work(facts),
         *_claim(facts),
         *_first_run(facts),
         *_longhorn(facts),
@@ -60,21 +67,28 @@ def examine(facts: Facts) -> list[Finding]:
     ]
 
 
-def _inspectors(facts: Facts) -> list[Finding]:
-    """Return the pods that look at the volume for so long that a plugin which was killed may have left them."""
+def _at_work(facts: Facts) -> list[Finding]:
+    """Return what someone has started and a plugin that was killed may have left: it ends without the plugin."""
     found = []
     for run in facts.runs:
-        lasts = None if run.started is None else facts.now - run.started
-        what = _LOOKING.get(run.component)
-        if what and run.state == "running" and lasts is not None and lasts > _LONG_LOOK:
-            found.append(
-                Finding(
-                    Level.CAREFUL,
-                    f"job/{run.job}",
-                    f"its pod {what} and has been there for {format_age(lasts)}",
-                    f"unless someone is at work in it: kubectl delete job {run.job}",
-                )
-            )
+        what = _AT_WORK.get(run.component)
+        if not what or run.state != "running":
+            continue
+        lasts = "" if run.started is None else f" and has been there for {format_age(facts.now - run.started)}"
+        bounded = run.limit is not None and run.limit > facts.now
+        ends = (
+            f"; Kubernetes ends it {format_age(facts.now - run.limit)} at the latest" if run.limit and bounded else ""
+        )
+        text, namespace = f"its pod {what}{lasts}{ends}", facts.release.namespace
+        delete = f"kubectl delete job {run.job} --namespace {namespace}"
+        if run.component == RESTORE:
+            follow = f"kubectl cnpg-backup logs {run.job} --follow --namespace {namespace}"
+            remedy = f"if nobody follows it: {follow}; to stop it, unless the log says that it is done: {delete}"
+            found.append(Finding(Level.CAREFUL, f"job/{run.job}", text, remedy))
+            continue
+        long = run.started is not None and facts.now - run.started > _LONG_LOOK
+        level = Level.CAREFUL if long else Level.GOOD
+        found.append(Finding(level, f"job/{run.job}", text, f"unless someone is at work in it: {delete}"))
     return found
 
 
@@ -170,6 +184,17 @@ def _drill(cronjob: CronJob, facts: Facts) -> list[Finding]:
     if problems or found.last is None:
         return [Finding(Level.WRONG, subject, problem.problem, problem.remedy) for problem in problems]
     return [Finding(Level.GOOD, subject, "last drill succeeded")]
+
+
+def _copies(facts: Facts) -> list[Finding]:
+    found = []
+    for one in copies.copies(facts.release, facts.runs, facts.now):
+        problem, subject = copies.problem_of(one), f"cronjob/{one.cronjob.name}"
+        if problem is not None:
+            found.append(Finding(Level.WRONG, subject, problem.problem, problem.remedy))
+        elif one.state == copies.OK:
+            found.append(Finding(Level.GOOD, subject, "last copy succeeded"))
+    return found
 
 
 def _strangers(facts: Facts) -> list[Finding]:

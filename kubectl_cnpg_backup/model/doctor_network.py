@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import Object, dig, labels, name_of, selects
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, FETCH, INSPECTOR, OFFSITE, OPEN, RESTORE, Release
+from kubectl_cnpg_backup.model.release import BACKUP, COPY, DRILL, FETCH, INSPECTOR, OFFSITE, OPEN, RESTORE, Release
 
 
 def network(facts: Facts) -> list[Finding]:
@@ -15,7 +15,7 @@ def network(facts: Facts) -> list[Finding]:
         return [Finding(Level.UNKNOWN, "network policy", facts.policies.reason)]
     pods = {
         component: labels(dig(cronjob.source, "spec", "jobTemplate", "spec", "template"))
-        for component in (BACKUP, RESTORE, DRILL, INSPECTOR, OPEN, OFFSITE, FETCH)
+        for component in (BACKUP, RESTORE, DRILL, INSPECTOR, OPEN, OFFSITE, FETCH, COPY)
         for cronjob in facts.release.of(component)
     }
     if BACKUP not in pods:
@@ -60,7 +60,8 @@ def network(facts: Facts) -> list[Finding]:
 
 def is_own(policy: Object, release: Release) -> bool:
     """Tell whether a NetworkPolicy is the release's, by its name: anyone who may write one can label it."""
-    return name_of(policy) in (release.name, f"{release.name}-isolated", f"{release.name}-offsite")
+    own = ("isolated", "offsite", "copies")
+    return name_of(policy) in (release.name, *(f"{release.name}-{suffix}" for suffix in own))
 
 
 def _altered(own: Sequence[Object], record: object) -> list[Finding]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from kubectl_cnpg_backup.errors import NotFoundError, UsageError
 from kubectl_cnpg_backup.model.objects import (
@@ -35,6 +35,8 @@ SELECTOR = f"{NAME_LABEL}={CHART}"
 """Finds the objects of every release of the chart."""
 
 BACKUP, INSPECTOR, RESTORE, DRILL = "backup", "inspect", "restore", "drill"
+COPY = "copy"
+"""A copy of a database into another one, on a schedule."""
 OPEN = "open"
 """A backup that someone looks at, in a throwaway server."""
 OFFSITE, FETCH = "offsite", "fetch"
@@ -53,7 +55,7 @@ class CronJob:
 
     Attributes:
         name: Its name.
-        component: What its pods are for: `backup`, `inspect`, `restore`, `drill`, `open`, `offsite`.
+        component: What its pods are for: `backup`, `inspect`, `restore`, `drill`, `open`, `offsite`, `copy`.
         schedule: The cron expression.
         time_zone: An IANA name; `Etc/UTC` where the object names none.
         suspended: Whether the schedule is off.
@@ -176,6 +178,7 @@ class Run:
         killed: Whether its pod was evicted or killed, so that it left no result.
         foreign: Why it is not a run of the release, although it has its labels; empty where it is one.
         databases: The databases that it is limited to; None where it is for all of its CronJob.
+        limit: When Kubernetes ends it at the latest, UTC; None where it has not started, or has no deadline.
         message: The pod's termination message; empty when the pod is gone.
         verdicts: What the message says about each database.
     """
@@ -193,6 +196,7 @@ class Run:
     killed: bool = False
     foreign: str = ""
     databases: frozenset[str] | None = None
+    limit: datetime | None = None
 
 
 def read_cronjob(item: Object) -> CronJob:
@@ -381,6 +385,7 @@ def read_runs(jobs: Iterable[Object], pods: Sequence[Object], release: Release |
                 parse_verdicts(message),
                 bool(killed) or (state == "failed" and code is None),
                 databases=_limited_to(job),
+                limit=_limit(job),
             )
         )
     never = datetime.min.replace(tzinfo=UTC)
@@ -396,6 +401,12 @@ def _foreign(job: Object, release: Release) -> str:
         if owner.get("kind") == "CronJob" and uids.get(str(owner.get("name")), owner.get("uid")) != owner.get("uid"):
             return f"its owner is another CronJob {owner.get('name')}, which is gone"
     return ""
+
+
+def _limit(job: Object) -> datetime | None:
+    """Return when Kubernetes ends a Job at the latest."""
+    started, most = parse_time(dig(job, "status").get("startTime")), dig(job, "spec").get("activeDeadlineSeconds")
+    return None if started is None or not most else started + timedelta(seconds=int(most))
 
 
 def _limited_to(job: Object) -> frozenset[str] | None:

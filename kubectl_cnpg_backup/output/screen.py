@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Any, Literal, TextIO
 
 import yaml
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.status import Status
+from rich.spinner import Spinner
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -39,7 +40,7 @@ class Screen:
         self.output = _console(sys.stdout, color)
         self.errors = _console(sys.stderr, color)
         self._colors = color == "always"
-        self._status: Status | None = None
+        self._status: _Spinner | None = None
         self._lock = threading.RLock()
 
     @property
@@ -99,21 +100,21 @@ class Screen:
                 print("\n".join(lines if self._headers else lines[1:]))
             return headers
         fitted = table.fitted(self.output.width)
-        shown = RichTable(
-            box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=self._headers
-        )
-        for column in fitted.columns:
-            shown.add_column(
-                column.header,
-                no_wrap=not column.wraps,
-                overflow="fold",
-                justify="right" if column.right else "left",
-            )
-        for number, row in enumerate(fitted.rows):
-            shown.add_row(*(Text(cell, style=fitted.styles.get((number, index), "")) for index, cell in enumerate(row)))
         with self._above_the_spinner():
-            self.output.print(shown)
+            self.output.print(_rich(fitted, headers=self._headers))
         return [column.header for column in fitted.columns]
+
+    @property
+    def can_preview(self) -> bool:
+        """Whether there is a terminal on which something can be shown that is replaced later."""
+        return self.form == TABLE and self._headers and self.output.is_terminal and self.errors.is_terminal
+
+    def preview(self, table: Table, title: str) -> None:
+        """Show what is known so far above the spinner, until the result replaces it; without a terminal, nothing."""
+        with self._lock:
+            if self._status is not None and self.can_preview:
+                fitted = table.narrow().fitted(self.errors.width)
+                self._status.show(Text(title, style="dim"), _rich(fitted, headers=True))
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line of the result."""
@@ -166,12 +167,14 @@ class Screen:
         if not self.errors.is_terminal:
             yield
             return
-        with self.errors.status(Text(text)) as status:
-            self._status = status
-            try:
-                yield
-            finally:
-                self._status = None
+        status = _Spinner(self.errors, text)
+        status.start()
+        self._status = status
+        try:
+            yield
+        finally:
+            self._status = None
+            status.stop()
 
     @contextmanager
     def transfer(self, name: str, total: int, here: int) -> Iterator[Any]:
@@ -203,6 +206,47 @@ class Screen:
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         except EOFError:
             return False
+
+
+def _rich(fitted: Table, *, headers: bool) -> RichTable:
+    """Return a table as rich prints it."""
+    shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=headers)
+    for column in fitted.columns:
+        shown.add_column(
+            column.header, no_wrap=not column.wraps, overflow="fold", justify="right" if column.right else "left"
+        )
+    for number, row in enumerate(fitted.rows):
+        shown.add_row(*(Text(cell, style=fitted.styles.get((number, index), "")) for index, cell in enumerate(row)))
+    return shown
+
+
+class _Spinner:
+    """A spinner with a text, and above it what is known so far; all of it goes when it stops."""
+
+    def __init__(self, console: Console, text: str) -> None:
+        self._spinner = Spinner("dots", Text(text), style="status.spinner")
+        self._above: list[RenderableType] = []
+        self._live = Live(self._rendered(), console=console, refresh_per_second=12.5, transient=True)
+
+    def _rendered(self) -> RenderableType:
+        return Group(*self._above, self._spinner)
+
+    def update(self, text: Text) -> None:
+        """Show another text."""
+        self._spinner.update(text=text)
+
+    def show(self, *above: RenderableType) -> None:
+        """Show something above the spinner."""
+        self._above = list(above)
+        self._live.update(self._rendered(), refresh=True)
+
+    def start(self) -> None:
+        """Begin to show it."""
+        self._live.start()
+
+    def stop(self) -> None:
+        """Take it away."""
+        self._live.stop()
 
 
 def _console(file: TextIO, color: str) -> Console:

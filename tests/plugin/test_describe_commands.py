@@ -41,7 +41,7 @@ class Pod:
         pod: str,  # noqa: ARG002
         container: str,
         command: Sequence[str],
-        sink: Callable[[bytes], None] | None = None,  # noqa: ARG002
+        sink: Callable[[bytes], None] | None = None,
     ) -> Executed:
         places = {
             ROOT: self.folder / "backups",
@@ -61,7 +61,9 @@ class Pod:
         }
         done = subprocess.run(words, env=environment, capture_output=True, check=False)
         errors = done.stderr.decode().replace(str(self.folder / "backups"), ROOT)
-        return Executed(done.returncode, done.stdout, errors)
+        if sink is not None:
+            sink(done.stdout)
+        return Executed(done.returncode, b"" if sink else done.stdout, errors)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def called(quick_path: Path, archive: tuple[bytes, Path], monkeypatch: pytest.Mo
     )
 
     @contextmanager
-    def inspecting(self: Session, template: object = None) -> Iterator[Inspector]:  # noqa: ARG001
+    def inspecting(self: Session, template: object = None, meanwhile: object = None) -> Iterator[Inspector]:  # noqa: ARG001
         yield pod
 
     monkeypatch.setattr(Session, "inspecting", inspecting)

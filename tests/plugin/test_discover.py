@@ -234,6 +234,13 @@ def test_a_database_that_the_values_name_and_that_is_not_there_is_named(
     assert states(capsys)["default/shop/ap"] == "backed-up", "without the server nobody knows"
 
 
+def test_a_copy_that_a_release_makes_needs_no_backup(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.servers = {"default/shop": [{"name": "app", "copy": True}, {"name": "other", "copy": False}]}
+    world.discover("-o", "json")
+    found = states(capsys)
+    assert (found["default/shop/app"], found["default/shop/other"]) == ("copy", "unprotected")
+
+
 def test_a_server_outside_of_the_cluster_protects_no_cluster_of_its_name(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,6 +412,8 @@ def test_a_real_server_names_its_databases(major: Any) -> None:
 
         assert names().keys() == {"app", 'Odd "name"'}
         assert names()["app"]["bytes"] > 1_000_000
+        server.psql("COMMENT ON DATABASE app IS 'cnpg-backup: copy of shop, shop-20260101-000000.dump'", "postgres")
+        assert [name for name, row in names().items() if row["copy"]] == ["app"]
         server.psql("CREATE EXTENSION pg_stat_statements", "postgres")
         assert "postgres" not in names(), "an extension's tables and views are nobody's data"
         server.psql(

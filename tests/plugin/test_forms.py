@@ -100,7 +100,7 @@ ENTRIES: list[dict[str, Any]] = [
 class Listing(Session):
     """A call of `list` on a volume with these backups."""
 
-    def retention(self, command: str, paths: Any, *, config: bool = False) -> tuple[list[Any], int]:  # noqa: ARG002
+    def retention(self, *_: Any, **__: Any) -> tuple[list[Any], int]:
         return json.loads(json.dumps(ENTRIES)), 0
 
 

@@ -18,7 +18,7 @@ from kubectl_cnpg_backup.cluster.inspector import ROOT, Inspector
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, UsageError
 from kubectl_cnpg_backup.model.doctor import examine
 from kubectl_cnpg_backup.model.findings import Level
-from kubectl_cnpg_backup.model.release import INSPECTOR, OPEN, Run, read_runs
+from kubectl_cnpg_backup.model.release import INSPECTOR, OPEN, RESTORE, Run, read_runs
 from kubectl_cnpg_backup.output.screen import Screen
 from kubectl_cnpg_backup.session import Session
 from tests.plugin.common import ago, job, objects
@@ -124,6 +124,7 @@ def test_a_namespace_without_a_release_is_said_with_those_that_have_one(cluster:
 def looking(component: str, **length: float) -> Run:
     started = job("look", f"cnpg-backup-{component}", state="", started=ago(**length))
     started["metadata"]["labels"]["app.kubernetes.io/component"] = component
+    started["spec"]["activeDeadlineSeconds"] = 3 * 3600
     return read_runs([started], [])[0]
 
 
@@ -132,7 +133,30 @@ def test_a_pod_that_a_killed_plugin_has_left_is_found(component: str) -> None:
     facts = healthy()
     short, long = (replace(facts, runs=[*facts.runs, looking(component, minutes=minutes)]) for minutes in (30, 125))
     assert all(finding.level is Level.GOOD for finding in examine(short))
+    (named,) = [finding for finding in examine(short) if finding.subject == "job/look"]
+    assert "has been there for 30m; Kubernetes ends it in 2h at the latest" in named.found
     (found,) = [finding for finding in examine(long) if finding.level is not Level.GOOD]
     assert (found.subject, found.level) == ("job/look", Level.CAREFUL)
-    assert "has been there for 2h" in found.found
-    assert found.remedy.endswith("kubectl delete job look")
+    assert "has been there for 2h; Kubernetes ends it in 55m at the latest" in found.found
+    assert found.remedy.endswith("kubectl delete job look --namespace default")
+
+
+def test_a_restore_that_goes_on_without_the_plugin_is_found_at_once() -> None:
+    facts = healthy()
+    (found,) = [
+        finding
+        for finding in examine(replace(facts, runs=[*facts.runs, looking(RESTORE, minutes=2)]))
+        if finding.level is not Level.GOOD
+    ]
+    assert (found.subject, found.level) == ("job/look", Level.CAREFUL)
+    assert "has been there for 2m; Kubernetes ends it in 2h at the latest" in found.found
+    assert "kubectl cnpg-backup logs look --follow --namespace default" in found.remedy
+    assert found.remedy.endswith("kubectl delete job look --namespace default")
+
+
+def test_what_has_not_started_or_has_no_deadline_gets_no_moment() -> None:
+    facts, run = healthy(), looking(RESTORE, minutes=2)
+    for odd in (replace(run, limit=None), replace(run, started=None, limit=None), replace(run, limit=facts.now)):
+        (found,) = [one for one in examine(replace(facts, runs=[*facts.runs, odd])) if one.subject == "job/look"]
+        assert "at the latest" not in found.found
+        assert "kubectl delete job look" in found.remedy
