@@ -8,6 +8,7 @@ What was drawn over (spinners, progress) is not in the picture: it shows what st
 from __future__ import annotations
 
 import argparse
+import html
 import io
 import os
 import pty
@@ -51,6 +52,16 @@ def draw(command: str, written: str, columns: int, title: str) -> str:
     console.print(Text.from_ansi(written.rstrip("\n")), overflow="fold")
     # A name of its own, so that the same output gives the same bytes.
     return console.export_svg(title=title, theme=MONOKAI, unique_id="terminal")
+
+
+def headers(picture: str) -> list[str]:
+    """Return the titles of the columns in a picture's tables: what has to be there again when it is drawn anew."""
+    lines: dict[str, list[str]] = {}
+    for y, text in re.findall(r'<text[^>]* y="([\d.]+)"[^>]*>(.*?)</text>', picture):
+        lines.setdefault(y, []).append(html.unescape(text).replace("\xa0", " "))
+    rows = [" ".join(parts).strip() for parts in lines.values()]
+    found = [row for row in rows if re.fullmatch(r"[A-Z][A-Z ]+", row)]
+    return [" ".join(row.split()) for row in found]
 
 
 def main() -> int:

@@ -1,12 +1,12 @@
 """What the access policy costs, and what a restore takes next to bare pg_restore: `make bench-cluster`.
 
     make bench-cluster               or, in the development environment:
-    python -m lab.bench.cluster [--only admission|runs|restore] [--pairs N] [--rounds N] [--output FILE]
+    python -m lab.bench.cluster [--only admission|runs|restore|plugin] [--pairs N] [--rounds N] [--output FILE]
 
 Admission: two releases stand side by side in namespaces of their own, one without a policy, one with an engine's. The
 same pod is asked for in both by the same person, one after the other (dry runs: all of admission, nothing stored), by
 turns. What counts is the median of the pairs' differences. Runs: see admission.py; this part needs no cluster.
-Restore: see restore.py.
+Restore: see restore.py. Plugin: see looks.py.
 
 Ends with 1 when a goal is missed.
 """
@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab.bench import admission
+from lab.bench import admission, looks
 from lab.bench import restore as bench_restore
 from lab.bench.sampling import processor, say
 from tests.e2e.node import Cluster, Node, NodeError, existing, wait_until
@@ -41,7 +41,7 @@ MOST = 1.0
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmark-cluster.md"
-PARTS = ("admission", "runs", "restore")
+PARTS = ("admission", "runs", "restore", "plugin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ def bench(only: str | None, pairs: int, rounds: int) -> list[Part]:
         if only in (None, "restore"):
             restored = bench_restore.measure(found, rounds)
             parts.append(Part("Restore", restored.met, [told, "", *restored.lines()]))
+        if only in (None, "plugin"):
+            parts.append(Part("The plugin", met=True, lines=[told, "", *looks.measure(found).lines()]))
     return parts
 
 

@@ -10,11 +10,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
 from tests.e2e.node import Cluster, wait_until
-from tests.e2e.release import Release, cnpg_cluster, databases, fill, sql, wait_healthy
+from tests.e2e.release import Release, cnpg_cluster, databases, fill, sql, table_lock, wait_healthy
 from tests.e2e.test_plugin import ROOT, Site, account
 from tests.lab.postgres import installation
 
@@ -132,18 +133,45 @@ def test_a_stopped_command_takes_its_copy_with_it(site: Site, number: signal.Sig
     assert "Traceback" not in errors
 
 
-def test_what_a_killed_command_leaves_ends_by_itself(site: Site) -> None:
-    with subprocess.Popen(
-        site.command("open", "shop", "-c", "SELECT pg_sleep(300)"), env=site.environment(), cwd=ROOT,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        try:
-            wait_until("the Job is there", lambda: len(site.jobs("open")) == 1, 60)
-        finally:
-            process.kill()
-    (name,) = site.jobs("open")
-    job = site.cluster.get("job", name, "-n", site.namespace)
-    assert job["spec"]["activeDeadlineSeconds"] <= 60 + 14400 + 7200
+KILLED = {
+    "open": (
+        ("open", "shop", "-c", "SELECT pg_sleep(300)"),
+        "open",
+        60 + 14400 + 7200,
+        "has a copy of a database open",
+    ),
+    "restore": (("restore", "shop", "--replace", "--drop-old", "--yes"), "restore", 60 + 21600, "restores a database"),
+    "undelete": (("undelete", "shop", "--table", "items", "--yes"), "restore", 60 + 21600, "or copies rows back"),
+}
+
+
+@pytest.mark.parametrize("what", KILLED)
+def test_what_a_killed_command_leaves_ends_by_itself_and_doctor_names_it(site: Site, what: str) -> None:
+    words, component, most, said = KILLED[what]
+    before = site.jobs(component)
+    lock = table_lock(site.cluster, site.namespace, f"{CLUSTER}-1", "shop") if component == "restore" else nullcontext()
+    with lock:
+        with subprocess.Popen(
+            site.command(*words), env=site.environment(), cwd=ROOT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            try:
+                wait_until("the Job is there", lambda: len(site.jobs(component)) == len(before) + 1, 60)
+            finally:
+                process.kill()
+        (name,) = site.jobs(component) - before
+        job = site.cluster.get("job", name, "-n", site.namespace)
+        assert job["spec"]["activeDeadlineSeconds"] <= most
+        findings = json.loads(site.run("doctor", "-o", "json").stdout)
+        (found,) = [one for one in findings if one["subject"] == f"job/{name}"]
+        assert said in found["found"]
+        assert "at the latest" in found["found"]
+        assert f"kubectl delete job {name} --namespace {site.namespace}" in found["remedy"]
+    if component == "restore":
+        done = site.run("logs", name, "--follow")
+        assert done.returncode == 0, "what doctor says follows it to its end: " + done.stdout + done.stderr
+        gone = [one for one in json.loads(site.run("doctor", "-o", "json").stdout) if one["subject"] == f"job/{name}"]
+        assert gone == []
     site.cluster.kubectl("delete", "job", name, "-n", site.namespace)
 
 

@@ -152,6 +152,36 @@ def test_a_run_that_is_stopped_takes_back_its_own_job_and_no_other(server: ApiSe
     assert jobs(server) == ["somebody-elses"]
 
 
+KILLED = {
+    "open": ("open", "kutt"),
+    "restore": ("restore", "kutt", "--replace", "--yes"),
+    "restore elsewhere": ("restore", "kutt", "--into", "look"),
+    "undelete": ("undelete", "kutt", "--table", "items", "--yes"),
+    "list": ("list",),
+}
+
+
+@pytest.mark.parametrize("words", KILLED.values(), ids=list(KILLED))
+def test_what_a_killed_plugin_leaves_has_a_deadline_and_doctor_names_it(
+    server: ApiServer, words: tuple[str, ...]
+) -> None:
+    with subprocess.Popen(
+        command(*words), env=environment(server), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        try:
+            wait_until("its Job is there", lambda: bool(jobs(server)), 60)
+        finally:
+            process.kill()
+    (name,) = jobs(server)
+    job = server.get("job", name)
+    assert 0 < job["spec"]["activeDeadlineSeconds"] <= 6 * 3600 + 60
+    assert job["metadata"]["ownerReferences"][0]["kind"] == "CronJob", "its history limits do not count"
+    findings = json.loads(plugin(server, "doctor", "-o", "json").stdout)
+    (found,) = [one for one in findings if one["subject"] == f"job/{name}"]
+    assert f"kubectl delete job {name} --namespace default" in found["remedy"]
+
+
 def test_a_run_whose_job_somebody_deletes_ends_with_an_error(server: ApiServer) -> None:
     with subprocess.Popen(
         command("run"), env=environment(server), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
