@@ -132,6 +132,7 @@ restore_beside() {
   fill_new_database
   compare "$new"
   [ -n "$incomplete" ] || check_new_database
+  [ -z "$copying" ] || run_sql_files
   analyze "$new"
   settings_beside
   mark_finished
@@ -148,6 +149,10 @@ check_new_database() {
 }
 
 mark_finished() {
+  if [ -n "$copying" ]; then
+    mark_copy
+    return
+  fi
   ask "$maintenance" -v new="$new" -v mark="$finished_mark, not yet renamed to $target" <<'SQL' || fail_with_stderr "the new database cannot be marked"
 COMMENT ON DATABASE :"new" IS :'mark'
 SQL
@@ -183,6 +188,8 @@ swap() {
     tries=$((tries + 1))
   done
   target_state="'$target' is restored; only a later step failed"
+  made=
+  release_new_database
 }
 
 swapped() {
@@ -229,7 +236,7 @@ swap_once() {
     [ -z "$exists" ] || echo 'ALTER DATABASE :"target" RENAME TO :"old";'
     echo 'ALTER DATABASE :"database" RENAME TO :"target"; COMMIT;'
   } >"$BACKUP_RUN/swap.sql"
-  ask "$maintenance" -v database="$new" -v old="$old" -v target="$target" <"$BACKUP_RUN/swap.sql" || code=$?
+  ask "$maintenance" -v database="$new" -v old="$old" -v target="$target" -v copy_mark="${copy_mark-}" <"$BACKUP_RUN/swap.sql" || code=$?
   stop_watching
   return "$code"
 }
@@ -246,6 +253,7 @@ end_sessions() {
 }
 
 keep_for_later() {
+  [ -z "$copying" ] || fail "'$target' cannot be renamed: $1" "end its sessions, then run the copy again"
   kept=$new opening="$(open_by_hand "$new") "
   end_sessions &
   watcher=$!

@@ -22,8 +22,10 @@ export LC_ALL
 . "${0%/*}/every.sh"
 . "${0%/*}/extensions.sh"
 . "${0%/*}/undelete.sh"
+. "${0%/*}/analyze.sh"
+. "${0%/*}/copies.sh"
 
-watcher='' feeder='' holder='' made='' roles_made='' target_state='' found_rows=''
+watcher='' feeder='' holder='' made='' copying='' copied_before='' roles_made='' target_state='' found_rows=''
 
 report() {
   log "$database" "$1"
@@ -66,6 +68,9 @@ remedy_for() {
       echo "other sessions are in the way: stop the application, then restore again"
       ;;
     *" rows, the archive held "*) echo "restore again; if it persists, use another archive" ;;
+    *"no partition of relation"*)
+      echo "create a partition for these rows first, or leave them out with a condition (RESTORE_WHERE)"
+      ;;
     *"role \""*"does not exist"*)
       echo "create that role as superuser (<base>.globals.sql next to the archive lists it), then restore again"
       ;;
@@ -113,10 +118,11 @@ read_options() {
   fi
   read_selection
   read_partial_options
+  read_copy_options
 }
 
 use_other_cluster() {
-  elsewhere=${RESTORE_CLUSTER:-} patient=
+  elsewhere=${RESTORE_CLUSTER:-} patient='' source=$conf_namespace/$conf_cluster/$conf_dbname
   [ -n "$elsewhere" ] || return 0
   case $elsewhere in
     */*/* | /* | */ | *[!a-z0-9./-]*) usage "RESTORE_CLUSTER='$elsewhere' is neither the name of a cluster nor NAMESPACE/NAME" ;;
@@ -273,6 +279,7 @@ announce() {
         next="$next, which is then renamed to '$target'"
       else
         next="$next; then both are renamed at once: it becomes '$target', and the present '$target' is kept as '$old'"
+        [ -z "$copied_before" ] || next="$next and dropped"
       fi
       ;;
     in-place)
@@ -332,49 +339,14 @@ rows_are_known() { [ -n "$req_rows" ] && [ -z "$tables_wanted$schemas_wanted" ];
 
 warn_of_hidden_rows() { report "warning: rows are not compared: row security hides some from '$PGUSER'"; }
 
-analyze() {
-  log "$database" "gathering statistics (ANALYZE)"
-  if [ "$jobs" -gt 1 ]; then
-    mkdir -p "$BACKUP_RUN/other"
-    analyze_beside "$1" &
-    watcher=$!
-    analyze_share "$1" 0 2
-    wait "$watcher" || :
-    watcher=
-  else
-    analyze_share "$1" 0 1
-  fi
-}
-
-analyze_beside() {
-  trap 'end_child; exit 0' TERM
-  BACKUP_RUN=$BACKUP_RUN/other
-  facts=$BACKUP_RUN/facts stderr=$BACKUP_RUN/stderr
-  analyze_share "$1" 1 2
-}
-
-analyze_share() {
-  ask "$1" -v share="$2" -v shares="$3" -v moment="$moment" <<'SQL' || :
-\set ON_ERROR_STOP off
-WITH page (most) AS (SELECT 300 * current_setting('default_statistics_target')::bigint)
-SELECT format('ANALYZE %s', oid::regclass) FROM (
-  SELECT oid, row_number() OVER (ORDER BY coalesce(
-      (SELECT sum(least(pg_relation_size(relid) / 8192, most)) + least(sum(pg_relation_size(relid)) / 8192, most) FROM pg_partition_tree(oid)),
-      least(pg_relation_size(oid) / 8192, most)) DESC, oid) AS rank
-    FROM pg_class, page WHERE relkind IN ('r', 'p', 'm') AND NOT relispartition AND relpersistence <> 't'
-      AND relnamespace::regnamespace::text !~ ('_before_' || :'moment' || '"?$')) t
-  WHERE rank / :shares % :shares = :share
-\gexec
-SQL
-  ! grep -q 'ERROR: ' "$stderr" || log "$database" "warning: ANALYZE failed: $(first_error)"
-}
-
 done_now() {
   [ -z "$incomplete" ] || end_incomplete
   counts="$found_tables tables, $found_sequences sequences${found_rows:+, $found_rows rows}"
   report "restored $req_base.dump into '$target' in $(($(seconds) - began)) s: $counts as in the archive"
   if [ "$way" = in-place ]; then
     report_set_aside
+  elif [ -n "$copied_before" ]; then
+    drop_previous_copy
   elif [ -n "$exists" ]; then
     report_other_settings
     report_previous
@@ -408,6 +380,7 @@ main() {
     undelete
     return
   fi
+  [ -z "$copying" ] || check_copy_target
   refuse_to_replace
   look_at_archive
   choose_way

@@ -186,6 +186,7 @@ open_database() {
   echo "COMMENT ON DATABASE :\"database\" IS NULL; ALTER DATABASE :\"database\" CONNECTION LIMIT -1;"
   [ "$superuser" = t ] || echo "GRANT CONNECT ON DATABASE :\"database\" TO PUBLIC;"
   while read -r number <&3; do cat "$parts/$number.sql"; done 3<"$parts/door"
+  [ -z "$copying" ] || echo "COMMENT ON DATABASE :\"database\" IS :'copy_mark';"
 }
 
 extra_settings() {

@@ -9,11 +9,13 @@ undelete() {
   table=$(names_of "$RESTORE_UNDELETE" table) || usage "RESTORE_UNDELETE='$RESTORE_UNDELETE' is not the name of a table"
   case $table in '' | *"$line_end"*) usage "RESTORE_UNDELETE must name one table" ;; esac
   key=$(names_of "${RESTORE_KEY:-}" schema) || usage "RESTORE_KEY has something that is not the name of a column"
-  printf 'table %s\n' "$table" >"$BACKUP_RUN/wanted"
   look_at_archive
   name_tables
+  leaves_of "$table" | sed 's/^/table /' >"$BACKUP_RUN/wanted"
+  [ -s "$BACKUP_RUN/wanted" ] || refuse_unknown "table $table"
   awk "$entry_selector" file=1 "$BACKUP_RUN/tables" file=2 "$BACKUP_RUN/wanted" file=3 "$list" >"$list.rows"
-  ! grep -q '^missing ' "$list.rows" || refuse_unknown "table $table"
+  missing=$(sed -n '/^missing /{s///p;q;}' "$list.rows")
+  [ -z "$missing" ] || refuse_unknown "$missing"
   awk 'file == 1 { rows[$1]; next } $1 in rows' file=1 "$list.rows" file=2 "$list" >"$list.use"
   table=$(printf %s "$table" | tr '\036' '\n')
   [ -n "$exists" ] || fail "there is no database '$target'" "restore all of it"
@@ -21,6 +23,14 @@ undelete() {
   report "$req_base.dump, table $table, to $PGHOST ($server_version) as '$PGUSER'; a row is the same one by $key_columns"
   copy_back
   tell_counts
+}
+
+leaves_of() {
+  if ! cut -d ' ' -f 2- "$BACKUP_RUN/tables" | grep -Fqx -e "$1 partitioned"; then
+    printf '%s\n' "$1"
+    return
+  fi
+  partitions_of "$1" | while IFS= read -r leaf; do leaves_of "$leaf"; done
 }
 
 find_key() {
@@ -50,7 +60,7 @@ SQL
   IFS=$separator read -r found_table kind same columns key_columns <"$facts" || :
   [ -n "$found_table" ] || fail "database '$target' has no table $table" \
     "create it, as the archive has it (pg_restore --schema-only), or restore it into another database (RESTORE_INTO)"
-  case $kind in r | p) ;; *) fail "$table is not a table" "name a table" ;; esac
+  case $kind in r) only='ONLY ' ;; p) only='' ;; *) fail "$table is not a table" "name a table" ;; esac
   if [ -z "$same" ]; then
     [ -z "$key" ] || fail "table $table has no unique constraint on exactly the columns $(printf '%s' "$key" | tr '\n' ' ')of RESTORE_KEY, all NOT NULL" \
       "name the columns of one, or leave RESTORE_KEY out for the primary key"
@@ -69,7 +79,7 @@ feed_undelete() {
       function name() {
         if (text ~ /^"/) { if (quoted() == "") exit 1 } else if (match(text, /^[^" .(]+/)) text = substr(text, RLENGTH + 1); else exit 1
       }
-      copied { print; next }
+      copied { print; if ($0 == "\\.") copied = 0; next }
       /^COPY / {
         text = substr($0, 6)
         name()
@@ -78,14 +88,14 @@ feed_undelete() {
         if (text !~ /^ .*FROM stdin;$/) exit 1
         columns = text
         sub(/ FROM stdin;$/, "", columns)
-        print columns >to
+        if (!any) print columns >to
         close(to)
         print "COPY " table text
-        copied = 1
+        copied = any = 1
         next
       }
       /^\\restrict / || /^(SET|SELECT pg_catalog\.set_config) / && !/statement_timeout|lock_timeout/ { print }
-      END { if (!copied) exit 1 }' || : >"$BACKUP_RUN/feed.failed"
+      END { if (!any || copied) exit 1 }' || : >"$BACKUP_RUN/feed.failed"
   [ ! -e "$BACKUP_RUN/feed.failed" ] || return 1
   cols=$(cat "$BACKUP_RUN/columns")
   list_of=${cols#" ("} && list_of=${list_of%")"}
@@ -95,9 +105,9 @@ feed_undelete() {
   cat <<SQL
 SELECT 'wanted', count(*) FROM pg_temp.$copied;
 ANALYZE pg_temp.$copied;
-SELECT 'changed', count(*) FROM pg_temp.$copied b JOIN ONLY $found l ON $same
+SELECT 'changed', count(*) FROM pg_temp.$copied b JOIN $only$found l ON $same
   WHERE (SELECT row($list_of)::text FROM (SELECT b.*) r) IS DISTINCT FROM (SELECT row($list_of)::text FROM (SELECT l.*) r);
-DELETE FROM pg_temp.$copied b USING ONLY $found l WHERE $same;
+DELETE FROM pg_temp.$copied b USING $only$found l WHERE $same;
 SELECT 'gone', count(*) FROM pg_temp.$copied;
 SELECT 'key', row($columns) FROM pg_temp.$copied b ORDER BY row($columns)::text LIMIT $show;
 WITH back AS (INSERT INTO $found ($list_of) OVERRIDING SYSTEM VALUE SELECT $list_of FROM pg_temp.$copied ON CONFLICT DO NOTHING RETURNING 1)

@@ -149,7 +149,10 @@ def _choose_archive(options: argparse.Namespace) -> int:
   with root.child(database) as folder:
    directory = Directory(folder, database, holder_of(options), choose.LOCK_SECONDS)
    found = directory.scan()
-   backup = choose.select(found, options.backup, now=now)
+   listed = folder.names()
+   backup = choose.select(
+    found, options.backup, now=now, is_proved=lambda one: drill.is_proved(folder, one, listed)
+   )
    age = f"{format_age(now - backup.time)} old" if backup.time <= now else "dated after now"
    print(f"{database}: selected {backup.name}, {age}, {format_size(backup.bytes)}", flush=True)
    if bad := choose.newer_bad(found, backup, now=now):

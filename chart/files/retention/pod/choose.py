@@ -1,7 +1,7 @@
 # Without comments: they are in the project's file of this name.
 import contextlib
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,9 +14,9 @@ from retention.volume import pins, verify
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 from retention.volume.sidecars import read_document
-NEWEST, PINNED = "newest", "pinned"
+NEWEST, PINNED, PROVED = "newest", "pinned", "proved"
 _BEFORE = "newest before "
-WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, or an archive's name"
+WORDS = f"{NEWEST}, '{_BEFORE}2026-01-01T00:00Z', {PINNED}, {PROVED}, or an archive's name"
 REQUEST_SUFFIX, FAILURE_SUFFIX = ".request", ".unchosen"
 SLOT_SUFFIX = ".slot"
 LOCK_SECONDS = 10
@@ -35,12 +35,14 @@ class Request:
    **self.facts,
   }
   return format_lines(values)
-def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
+def select(found: Scan, wanted: str, *, now: datetime, is_proved: Callable[[Backup], bool] = lambda _: False) -> Backup:
  words, moment = " ".join(wanted.split()), later(now, timedelta(microseconds=1))
  if words == NEWEST:
   candidates = [backup for backup in found.backups if backup.time <= now]
  elif words == PINNED:
   candidates = [backup for backup in found.backups if backup.pin is not None and backup.pin.holds(now)]
+ elif words == PROVED:
+  return _newest_proved(found, is_proved, now=now)
  elif words.startswith(_BEFORE):
   given = parse_moment(words.removeprefix(_BEFORE))
   if given is None:
@@ -65,6 +67,14 @@ def select(found: Scan, wanted: str, *, now: datetime) -> Backup:
  if not candidates:
   raise RetentionError(f"{found.database}: no backup matches {words!r}", _what_is_there(found))
  return candidates[0]
+def _newest_proved(found: Scan, is_proved: Callable[[Backup], bool], *, now: datetime) -> Backup:
+ for backup in found.backups:
+  if backup.time <= now and is_proved(backup):
+   return backup
+ raise RetentionError(
+  f"{found.database}: no drill has proved any of its {len(found.backups)} backups",
+  f"run one, and see what it reports: kubectl cnpg-backup drill {found.database}; or restore the newest backup",
+ )
 def newer_unsound(found: Scan, chosen: Sequence[Backup], *, before: datetime) -> list[Finding]:
  grammar, newer = Grammar(found.database), []
  for finding in (*found.damaged, *found.incomplete):

@@ -174,13 +174,13 @@ def _verify_again(directory: Directory, one: Drilled) -> None:
 def _pin_newest(directory: Directory, *, now: datetime) -> str:
  backups = directory.scan().backups
  listed = directory.folder.names()
- newest = next((backup for backup in backups if _proved(directory.folder, backup, listed)), None)
+ newest = next((backup for backup in backups if is_proved(directory.folder, backup, listed)), None)
  if newest is None:
   return ""
  others = [backup.base for backup in backups if backup is not newest and backup.pin is not None]
  pins.hand_on(directory, newest.base, reason=_PIN_REASON, others=others, now=now)
  return newest.name
-def _proved(folder: Folder, backup: Backup, listed: Set[str]) -> bool:
+def is_proved(folder: Folder, backup: Backup, listed: Set[str]) -> bool:
  name = file_name(backup.base, Kind.DRILL)
  if name not in listed:
   return False
