@@ -238,3 +238,41 @@ def test_the_image_of_python_has_no_installed_packages(run: Callable[..., PodEnd
     pod_spec(rendered)["containers"][0] |= {"image": "python:1", "command": ["python3", "-c", program]}
     images = {"shell:1": SYSTEM, "python:1": (python_image(tmp_path / "python"),)}
     assert run(rendered, images=images).containers["last"].log == "True None\n"
+
+
+def test_a_sidecar_runs_beside_the_containers_and_ends_after_them(run: Callable[..., PodEnded], tmp_path: Path) -> None:
+    rendered = manifests()
+    first = pod_spec(rendered)["initContainers"][0]
+    first["command"] = [
+        "sh",
+        "-c",
+        "trap 'echo ended >$ROOT/end; exit 0' TERM; echo >$ROOT/up; while :; do sleep 0.1; done",
+    ]
+    first["restartPolicy"] = "Always"
+    wait = "until [ -e $ROOT/up ]; do sleep 0.1; done; [ ! -e $ROOT/end ] && exit 5"
+    pod_spec(rendered)["containers"][0]["command"] = ["sh", "-c", wait]
+    ended = run(rendered)
+    assert (ended.exit_code, list(ended.containers)) == (5, ["last"])
+    assert (tmp_path / "claim" / "end").exists()
+
+
+def test_a_sidecar_that_ends_is_not_passed_over(run: Callable[..., PodEnded]) -> None:
+    rendered = manifests()
+    pod_spec(rendered)["initContainers"][0] |= {"command": ["sh", "-c", "exit 4"], "restartPolicy": "Always"}
+    pod_spec(rendered)["containers"][0]["command"] = ["sleep", "1"]
+    with pytest.raises(PodError, match="sidecar first ended with 4"):
+        run(rendered)
+
+
+def test_variables_come_from_secrets_and_go_into_arguments(run: Callable[..., PodEnded]) -> None:
+    rendered = manifests()
+    last = pod_spec(rendered)["containers"][0]
+    last["env"] += [
+        {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "app", "key": "password"}}},
+        {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "app", "key": "none", "optional": True}}},
+    ]
+    last["command"] = ["sh", "-c", 'echo "$0 ${NONE-unset}"', "key=$(KEY)"]
+    assert run(rendered).containers["last"].log == "key=p unset\n"
+    last["env"][-1]["valueFrom"]["secretKeyRef"]["optional"] = False
+    with pytest.raises(PodError, match="there is no key none of a secret app"):
+        run(rendered)

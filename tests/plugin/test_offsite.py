@@ -9,7 +9,7 @@ import pytest
 
 from kubectl_cnpg_backup.model.jobs import job_from
 from kubectl_cnpg_backup.model.offsite import fetching, identity_secret, listing
-from kubectl_cnpg_backup.model.release import FETCH, OFFSITE
+from kubectl_cnpg_backup.model.release import COMPONENT_LABEL, FETCH, OFFSITE
 from tests.chart import common
 from tests.chart.common import KYVERNO
 from tests.chart.test_access import GRANTING, POLICIES, World
@@ -24,6 +24,9 @@ def test_a_list_reads_the_store_and_not_the_volume() -> None:
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["args"][0] == "list"
     assert "/backups" not in container["args"]
+    assert job["metadata"]["labels"][COMPONENT_LABEL] == "offsite-list", "it would count as a run that copies"
+    pod = job["spec"]["template"]["metadata"]["labels"]
+    assert pod[COMPONENT_LABEL] == "offsite", "the NetworkPolicy would not let it reach the store"
     (before,) = job_from(cronjob, "list-1")["spec"]["template"]["spec"]["containers"]
     assert before["args"][0] == "copy", "the template itself was changed"
 
