@@ -39,7 +39,7 @@ from retention.volume import locks
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 _MARKER_BYTES = 64 * 1024
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments = None):
  for stream in (sys.stdout, sys.stderr):
   if hasattr(stream, "reconfigure"):
    stream.reconfigure(errors="backslashreplace")
@@ -53,13 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
   return _failed(options, RetentionError("stopped by Ctrl-C"), ExitCode.INTERRUPTED)
  except Exception as error:
   return _failed(options, unexpected(error))
-def _failed(options: argparse.Namespace, error: RetentionError, code: ExitCode | None = None) -> int:
+def _failed(options, error, code = None):
  print(f"offsite: {shown(str(error))}", file=sys.stderr, flush=True)
  if getattr(options, "termination_log", None) is not None:
   write_error_message(options, error)
  return error.exit_code if code is None else code
 @functools.cache
-def _parser() -> argparse.ArgumentParser:
+def _parser():
  parser = Parser(
   prog="python3 -m offsite",
   description="Keep encrypted copies of the backups outside the cluster, and bring them back.",
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
  _add_common(command)
  add_command(commands, "probe", _probe, "Say whether this image can encrypt.")
  return parser
-def _add_common(command: argparse.ArgumentParser) -> None:
+def _add_common(command):
  command.add_argument("--config", type=Path, required=True, metavar="DIR", help="directory with offsite.conf")
  command.add_argument(
   "--socket", default="/run/offsite/rc.sock", metavar="FILE", help="socket of `rclone rcd` (default: %(default)s)"
@@ -90,11 +90,11 @@ def _add_common(command: argparse.ArgumentParser) -> None:
   "--wait", type=int, default=60, metavar="N", help="seconds to wait for rclone (default: %(default)s)"
  )
  add_termination_log(command)
-def _probe(_: argparse.Namespace) -> int:
+def _probe(_):
  probe()
  print("this image can encrypt")
  return ExitCode.DONE
-def _copy(options: argparse.Namespace) -> int:
+def _copy(options):
  stop = _stop()
  settings, log = read_settings(options.config, options.socket), Log(silent=False)
  clock = Clock(now_of(options), settings.seconds, stop)
@@ -107,11 +107,11 @@ def _copy(options: argparse.Namespace) -> int:
    log(f"{outcome.database}: warning: {warning}")
  write_termination_message(options, _message(outcomes, clock))
  return code
-def _stop() -> locks.Stop:
+def _stop():
  stop = locks.Stop()
  signal.signal(signal.SIGTERM, stop.request)
  return stop
-def _table(outcomes: Sequence[Outcome], clock: Clock) -> str:
+def _table(outcomes, clock):
  rows = []
  for outcome in outcomes:
   newest = outcome.newest
@@ -129,17 +129,17 @@ def _table(outcomes: Sequence[Outcome], clock: Clock) -> str:
    )
   )
  return table(("DATABASE", "RESULT", "NEWEST", "AGE", "VERIFIED", "COPIES", "NEW", "DELETED", "WHY"), rows)
-def _result(outcome: Outcome) -> str:
+def _result(outcome):
  if outcome.problems:
   return "failed"
  return "refused" if outcome.refused else "warning" if outcome.warnings else "ok"
-def _why(outcome: Outcome) -> str:
+def _why(outcome):
  if outcome.problems:
   return outcome.problems[0].problem
  if outcome.refused:
   return outcome.refused.problem
  return (outcome.warnings or ["nothing new" if not outcome.copied else "copied"])[0]
-def _message(outcomes: Sequence[Outcome], clock: Clock) -> bytes:
+def _message(outcomes, clock):
  order = {"failed": 0, "refused": 1, "warning": 2, "ok": 3}
  failed = sum(bool(outcome.problems) for outcome in outcomes)
  lines = [f"{failed} of {len(outcomes)} databases failed" if failed else f"{len(outcomes)} databases copied"]
@@ -148,7 +148,7 @@ def _message(outcomes: Sequence[Outcome], clock: Clock) -> bytes:
   age = f"newest copy {format_age(clock() - newest.time)} old" if newest else "no copy"
   lines.append(f"{outcome.database} {_result(outcome)} ({age}): {_why(outcome)}")
  return "\n".join(fitting([*map(shown, lines)], MOST_BYTES)).encode(errors="replace")
-def _list(options: argparse.Namespace) -> int:
+def _list(options):
  settings = read_settings(options.config, options.socket)
  remote = Rclone(settings.destination)
  remote.wait(options.wait)
@@ -174,7 +174,7 @@ def _list(options: argparse.Namespace) -> int:
   for finding in copies.damaged:
    print(shown(f"{copies.database}: {finding.name} does not count: {finding.reason}"))
  return ExitCode.DONE
-def _document(copies: Copies) -> dict[str, object]:
+def _document(copies):
  return {
   "database": copies.database,
   "copies": [
@@ -193,10 +193,10 @@ def _document(copies: Copies) -> dict[str, object]:
   ],
   "damaged": [{"name": finding.name, "reason": finding.reason} for finding in copies.damaged],
  }
-def _databases(remote: Rclone, settings: Settings) -> list[str]:
+def _databases(remote, settings):
  places = (names.database_of(entry.path) for entry in remote.list(settings.cluster_id))
  return sorted({place[0] for place in places if place is not None})
-def read_copies(remote: Rclone, settings: Settings, database: str) -> Copies:
+def read_copies(remote, settings, database):
  place = f"{settings.cluster_id}/{database}"
  entries: list[Entry] = remote.list(place)
  markers: dict[str, Marker | str] = {}
@@ -208,7 +208,7 @@ def read_copies(remote: Rclone, settings: Settings, database: str) -> Copies:
    except MarkerError as error:
     markers[entry.path] = error.problem
  return sort_out(database, entries, markers)
-def _fetch(options: argparse.Namespace) -> int:
+def _fetch(options):
  stop = _stop()
  settings, database = read_settings(options.config, options.socket), options.database
  if not is_database(database):

@@ -39,7 +39,7 @@ class Settings:
  limits: Limits
  seconds: int
  chart_version: str
-def read_settings(directory: Path, socket: str) -> Settings:
+def read_settings(directory, socket):
  path = directory / FILE
  values = parse(read_text(path), str(path))
  cluster_id = _text(values, "cluster_id")
@@ -67,13 +67,13 @@ def read_settings(directory: Path, socket: str) -> Settings:
   seconds=_number(values, "timeout"),
   chart_version=values.text("chart_version"),
  )
-def read_policy(directory: Path, database: str) -> Policy:
+def read_policy(directory, database):
  for name in (f"{database}.policy.json", "policy.json"):
   path = directory / name
   if path.exists():
    return Policy.from_json(read_text(path), str(path))
  raise ConfigError(f"{directory}: there is no policy.json in it", "render the chart again")
-def _etags(values: KeyValues) -> bool:
+def _etags(values):
  wish = _text(values, "verify")
  if wish not in (AUTO, ETAG, READBACK):
   raise ConfigError(f"{values.source}: verify is {wish!r}", f"give one of {AUTO}, {ETAG}, {READBACK}")
@@ -84,7 +84,7 @@ def _etags(values: KeyValues) -> bool:
   return wish == ETAG
  encrypted_there = values.text("server_side_encryption").startswith("aws:kms") or values.text("sse_customer_key_md5")
  return kind in _STORE_SUMS and provider not in _OTHER_ETAGS and not encrypted_there
-def _lock(values: KeyValues) -> dict[str, str]:
+def _lock(values):
  mode, days = values.require("object_lock_mode", _RENDER_AGAIN), _number(values, "object_lock_days")
  if not mode:
   return {}
@@ -97,7 +97,7 @@ def _lock(values: KeyValues) -> dict[str, str]:
  if not 1 <= days <= _MOST_DAYS:
   raise ConfigError(f"{values.source}: object_lock_days is {days}", f"give 1 to {_MOST_DAYS}")
  return {"object_lock_mode": mode, "object_lock_retain_until_date": f"{24 * days}h"}
-def _recipients(values: KeyValues) -> tuple[Recipient, ...]:
+def _recipients(values):
  encryption, texts = _text(values, "encryption"), values.require("recipients", _RENDER_AGAIN).split()
  if encryption == "none":
   if texts:
@@ -115,33 +115,33 @@ def _recipients(values: KeyValues) -> tuple[Recipient, ...]:
  except ConfigError as error:
   raise ConfigError(f"{values.source}: {error.problem}", error.remedy) from None
  return recipients
-def _limits(values: KeyValues) -> Limits:
+def _limits(values):
  try:
   return Limits(_number(values, "large_prune_percent"), None, 1)
  except PolicyError as error:
   raise ConfigError(f"{values.source}: {error.problem}", error.remedy) from None
-def _text(values: KeyValues, key: str) -> str:
+def _text(values, key):
  text = values.require(key, _RENDER_AGAIN)
  if not text:
   raise ConfigError(f"{values.source}: {key} is empty", _RENDER_AGAIN)
  return text
-def _number(values: KeyValues, key: str) -> int:
+def _number(values, key):
  text, number = values.require(key, _RENDER_AGAIN), values.number(key)
  if number is None:
   raise ConfigError(f"{values.source}: {key} is {text!r}", "give a whole number")
  return number
-def _choice(values: KeyValues, key: str) -> bool:
+def _choice(values, key):
  text = values.require(key, _RENDER_AGAIN)
  if text not in ("true", "false"):
   raise ConfigError(f"{values.source}: {key} is {text!r}", "give true or false")
  return text == "true"
-def _duration(values: KeyValues, key: str) -> timedelta | None:
+def _duration(values, key):
  text = values.require(key, _RENDER_AGAIN)
  try:
   return parse_duration(text) if text else None
  except PolicyError as error:
   raise ConfigError(f"{values.source}: {key}: {error.problem}", error.remedy) from None
-def _moment(values: KeyValues, key: str) -> datetime | None:
+def _moment(values, key):
  text = values.require(key, _RENDER_AGAIN)
  moment = parse_moment(text) if text else None
  if text and moment is None:

@@ -9,11 +9,11 @@ class ExitCode(enum.IntEnum):
  STOPPED = 143
 class RetentionError(Exception):
  exit_code = ExitCode.FAILED
- def __init__(self, problem: str, remedy: str = "") -> None:
+ def __init__(self, problem, remedy = ""):
   super().__init__(problem, remedy)
   self.problem = problem
   self.remedy = remedy
- def __str__(self) -> str:
+ def __str__(self):
   return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 class UsageError(RetentionError):
  exit_code = ExitCode.USAGE
@@ -24,7 +24,7 @@ class PolicyError(ConfigError):
 class TimeInputError(RetentionError, ValueError):
  exit_code = ExitCode.USAGE
 class VolumeError(RetentionError):
- def __init__(self, problem: str, remedy: str = "", errno: int = 0) -> None:
+ def __init__(self, problem, remedy = "", errno = 0):
   super().__init__(problem, remedy)
   self.errno = errno
   self.reason = problem.rpartition(": ")[2]
@@ -32,7 +32,7 @@ class LockedError(RetentionError):
  pass
 class StoppedError(RetentionError):
  exit_code = ExitCode.STOPPED
-def unexpected(error: Exception) -> RetentionError:
+def unexpected(error):
  if isinstance(error, MemoryError):
   return RetentionError("not enough memory", "raise the memory limit of the container")
  if isinstance(error, OSError) and error.strerror:

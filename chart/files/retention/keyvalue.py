@@ -9,19 +9,19 @@ class KeyValues:
  source: str
  values: dict[str, str]
  repeated: dict[str, tuple[str, ...]]
- def text(self, key: str) -> str:
+ def text(self, key):
   return self.values.get(key, "")
- def number(self, key: str) -> int | None:
+ def number(self, key):
   text = self.text(key)
   return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
- def require(self, key: str, remedy: str) -> str:
+ def require(self, key, remedy):
   if key not in self.values:
    raise ConfigError(f"{self.source}: {key} is missing", remedy)
   return self.values[key]
  @property
- def warnings(self) -> tuple[str, ...]:
+ def warnings(self):
   return self.repeated.get("warning", ())
-def parse(text: str, source: str) -> KeyValues:
+def parse(text, source):
  values: dict[str, str] = {}
  repeated: dict[str, tuple[str, ...]] = {}
  for number, line in enumerate(text.split("\n"), 1):
@@ -37,5 +37,5 @@ def parse(text: str, source: str) -> KeyValues:
   else:
    values[key] = value
  return KeyValues(source, values, repeated)
-def format_lines(values: Mapping[str, str]) -> str:
+def format_lines(values):
  return "".join(f"{key}={shown(value)}\n" for key, value in values.items())

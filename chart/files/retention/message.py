@@ -24,9 +24,9 @@ class Line:
  numbers: Mapping[str, float] = field(default_factory=dict)
  unchanged: bool = False
  @property
- def rank(self) -> int:
+ def rank(self):
   return 2 * WORST_FIRST.index(self.result) - self.unchanged
- def text(self, most: int | None = None, *, numbers: bool = True) -> str:
+ def text(self, most = None, *, numbers = True):
   age = f"newest {self.newest:%Y-%m-%d %H:%M}Z" if self.newest else "no backup"
   why = shown(self.why)
   if most is not None and len(why) > most:
@@ -40,7 +40,7 @@ class Message:
  lines: tuple[Line, ...]
  counts: Mapping[str, int] | None = None
  volume: Mapping[str, float] = field(default_factory=dict)
- def unnamed(self) -> tuple[int, str] | None:
+ def unnamed(self):
   if self.counts is None:
    return None
   named = Counter(line.result for line in self.lines)
@@ -56,12 +56,12 @@ class Message:
    return None
   return left[kind], kind
 def write(
- lines: Sequence[Line],
+ lines,
  *,
- warnings: Iterable[str] = (),
- volume: Mapping[str, float] | None = None,
- more: Iterable[str] = (),
-) -> bytes:
+ warnings = (),
+ volume = None,
+ more = (),
+):
  ranked = sorted(lines, key=lambda line: line.rank)
  counts = Counter(line.result for line in ranked)
  failed, unchanged = counts[FAILED], sum(line.unchanged for line in ranked)
@@ -75,7 +75,7 @@ def write(
  room = MOST_BYTES - _size(head)
  body = _body(ranked, room)
  return "\n".join(fitting([*head, *body, *map(shown, more)], MOST_BYTES)).encode(errors="replace")
-def _body(ranked: Sequence[Line], room: int) -> list[str]:
+def _body(ranked, room):
  wrong = [line for line in ranked if line.result != OK]
  good = [line for line in ranked if line.result == OK]
  for most in (None, 0):
@@ -89,24 +89,24 @@ def _body(ranked: Sequence[Line], room: int) -> list[str]:
    break
   body = following
  return [*body, *_rest(ranked[len(body) :])]
-def _shortened(wrong: Sequence[Line], room: int) -> list[str]:
+def _shortened(wrong, room):
  for numbers, least in ((True, _LEAST_WHY), (False, 0)):
-  def lines(most: int, numbers: bool = numbers) -> list[str]:
+  def lines(most, numbers = numbers):
    return [line.text(most, numbers=numbers) for line in wrong]
   if _size(lines(least)) <= room:
    return lines(_largest(least, MOST_BYTES, lambda most: _size(lines(most)) <= room))
  return fitting([line.text(0, numbers=False) for line in wrong], room)
-def _largest(least: int, most: int, fits: Callable[[int], bool]) -> int:
+def _largest(least, most, fits):
  while least < most:
   middle = (least + most + 1) // 2
   least, most = (middle, most) if fits(middle) else (least, middle - 1)
  return least
-def _rest(left: Sequence[Line]) -> list[str]:
+def _rest(left):
  counts = Counter(line.result for line in left)
  return [f"and {counts[result]} more: {result}" for result in WORST_FIRST if counts[result]]
-def _size(lines: Iterable[str]) -> int:
+def _size(lines):
  return sum(len(line.encode(errors="replace")) + 1 for line in lines)
-def fitting(lines: Sequence[str], room: int) -> list[str]:
+def fitting(lines, room):
  fitting: list[str] = []
  for line in lines:
   room -= len(line.encode(errors="replace")) + bool(fitting)
@@ -114,9 +114,9 @@ def fitting(lines: Sequence[str], room: int) -> list[str]:
    break
   fitting.append(line)
  return fitting
-def _written(value: float) -> str:
+def _written(value):
  return str(value) if isinstance(value, int) else f"{value:.3f}".rstrip("0").rstrip(".")
-def read(text: str) -> Message:
+def read(text):
  lines: list[Line] = []
  facts: dict[str, float] | None = None
  for line in text.splitlines():
@@ -141,7 +141,7 @@ class Drill:
  result: str
  text: str = ""
  restore_seconds: int | None = None
- def line(self, most: int | None = None) -> str:
+ def line(self, most = None):
   text = shown(self.text)
   if most is not None and len(text) > most:
    text = f"{text[: most - 1]}…" if most else ""
@@ -151,14 +151,14 @@ class Drill:
 class DrillMessage:
  drills: tuple[Drill, ...]
  counts: Mapping[str, int] | None = None
-def write_drills(drills: Sequence[Drill]) -> bytes:
+def write_drills(drills):
  ranked = sorted(drills, key=lambda drill: DRILLS.index(drill.result))
  counts = Counter(drill.result for drill in ranked)
  failed = counts[FAILED]
  first = f"{failed} of {len(ranked)} drills failed" if failed else f"{counts[PROVED]} databases proved"
  head = [first, "drills " + " ".join(f"{result}={counts[result]}" for result in DRILLS)]
  room = MOST_BYTES - _size(head)
- def lines(most: int) -> list[str]:
+ def lines(most):
   return [drill.line(most) for drill in ranked]
  if _size(lines(0)) <= room:
   body = lines(_largest(0, MOST_BYTES, lambda most: _size(lines(most)) <= room))
@@ -167,7 +167,7 @@ def write_drills(drills: Sequence[Drill]) -> bytes:
   left = Counter(drill.result for drill in ranked[len(body) :])
   body += [f"and {left[result]} more: {result}" for result in DRILLS if left[result]]
  return "\n".join([*head, *body]).encode(errors="replace")
-def read_drills(text: str) -> DrillMessage:
+def read_drills(text):
  drills, counts = [], None
  for line in text.splitlines():
   if match := _DRILL_LINE.fullmatch(line):
@@ -176,7 +176,7 @@ def read_drills(text: str) -> DrillMessage:
   elif counts is None and not drills and (match := _DRILL_HEADER.fullmatch(line)):
    counts = {result: int(match[result]) for result in DRILLS}
  return DrillMessage(tuple(drills), counts)
-def _read_line(match: re.Match[str]) -> Line:
+def _read_line(match):
  why, numbers = match["why"], {}
  if found := _NUMBERS.fullmatch(why):
   why, numbers = found["why"], _numbers(found["numbers"])
@@ -185,15 +185,15 @@ def _read_line(match: re.Match[str]) -> Line:
  if moment is not None and "newest" in numbers:
   moment = _exact(numbers["newest"], moment)
  return Line(match["database"], match["result"], moment, why, numbers)
-def _moment(text: str) -> datetime | None:
+def _moment(text):
  try:
   return datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
  except ValueError:
   return None
-def _exact(seconds: float, minute: datetime) -> datetime:
+def _exact(seconds, minute):
  offset = seconds - minute.timestamp()
  return datetime.fromtimestamp(seconds, UTC) if 0 <= offset < 60 else minute
-def _numbers(text: str) -> dict[str, float]:
+def _numbers(text):
  found: dict[str, float] = {}
  for pair in text.split():
   key, _, value = pair.partition("=")

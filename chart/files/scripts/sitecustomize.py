@@ -5,7 +5,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 _FOLDER = os.path.dirname(__file__)
 class FlatFolder:
  @staticmethod
- def find_spec(name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+ def find_spec(name, _path = None, _target = None):
   for module, is_package in ((f"{name}.__init__", True), (name, False)):
    file = f"{_FOLDER}/{module}.py"
    if os.path.isfile(file):

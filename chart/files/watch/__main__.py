@@ -12,7 +12,7 @@ from watch.settings import read
 _ACCOUNT = Path("/var/run/secrets/cnpg-backup")
 _SECRETS = Path("/etc/cnpg-backup-notify")
 _PORT = 8080
-def main() -> int:
+def main():
  stop = threading.Event()
  for number in (signal.SIGTERM, signal.SIGINT):
   signal.signal(number, lambda *_: stop.set())

@@ -17,22 +17,22 @@ class Api:
  token: Path
  authority: Path | None
  namespace: str
- def list(self, group: str, kind: str, selector: str) -> list[Any]:
+ def list(self, group, kind, selector):
   query = urlencode({"labelSelector": selector, "resourceVersion": "0"})
   found = self._request("GET", f"/{group}/namespaces/{quote(self.namespace)}/{kind}?{query}")
   items = found.get("items", []) if isinstance(found, dict) else None
   if not isinstance(items, list | None) or not isinstance(found, dict):
    raise ApiError(f"the list of {kind} is not a list")
   return items or []
- def read_config_map(self, name: str) -> dict[str, str]:
+ def read_config_map(self, name):
   found = self._request("GET", self._config_map(name))
   data = found.get("data") if isinstance(found, dict) else None
   return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
- def write_config_map(self, name: str, data: dict[str, str]) -> None:
+ def write_config_map(self, name, data):
   self._request("PATCH", self._config_map(name), json.dumps({"data": data}).encode())
- def _config_map(self, name: str) -> str:
+ def _config_map(self, name):
   return f"/api/v1/namespaces/{quote(self.namespace)}/configmaps/{quote(name)}"
- def _request(self, method: str, path: str, body: bytes | None = None) -> Any:
+ def _request(self, method, path, body = None):
   host = urlsplit(self.url).netloc
   try:
    headers = {"Authorization": f"Bearer {self.token.read_text().strip()}", "Accept": "application/json"}

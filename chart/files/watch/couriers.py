@@ -38,12 +38,12 @@ class Couriers:
  _next: dict[str, datetime] = field(default_factory=dict)
  _lock: threading.Lock = field(default_factory=threading.Lock)
  @property
- def all(self) -> tuple[str, ...]:
+ def all(self):
   return (*((HEALTHCHECKS,) if self.ping_every is not None else ()), *self.names)
- def start(self, look: Callable[[], Now], stop: threading.Event, period: timedelta) -> None:
+ def start(self, look, stop, period):
   for name in self.all:
    threading.Thread(target=self._work, args=(name, look, stop, period), daemon=True, name=name).start()
- def _work(self, name: str, look: Callable[[], Now], stop: threading.Event, period: timedelta) -> None:
+ def _work(self, name, look, stop, period):
   while not stop.is_set():
    try:
     self.notify(name, look())
@@ -51,7 +51,7 @@ class Couriers:
     _log(name, type(error).__name__)
     self._count(name, "failed")
    stop.wait(period.total_seconds())
- def notify(self, name: str, now: Now) -> None:
+ def notify(self, name, now):
   if now.at < self._next.get(name, now.at):
    return
   if name == HEALTHCHECKS:
@@ -68,7 +68,7 @@ class Couriers:
   with self._lock:
    if self._states.get(name) is before:
     self._states[name] = known if arrived else seen
- def _ping(self, now: Now) -> None:
+ def _ping(self, now):
   ping = now.ping
   if ping is None or self.ping_every is None:
    return
@@ -78,15 +78,15 @@ class Couriers:
     return
   if self._deliver(HEALTHCHECKS, now.at, lambda: self._life(ping)):
    self._pinged = (now.at, ping.failed)
- def _life(self, ping: Ping) -> None:
+ def _life(self, ping):
   url = url_of(read_url(self.secrets / HEALTHCHECKS), failed=ping.failed)
   send(Post(url, ping.body, {"Content-Type": "text/plain; charset=utf-8"}), self._authority())
- def _post(self, name: str, notice: Notice, at: datetime) -> None:
+ def _post(self, name, notice, at):
   send(targets.post_to(name, read_url(self.secrets / name), notice, self.place, at), self._authority())
- def _authority(self) -> Path | None:
+ def _authority(self):
   path = self.secrets / AUTHORITY
   return path if path.exists() else None
- def _deliver(self, name: str, at: datetime, work: Callable[[], None]) -> bool:
+ def _deliver(self, name, at, work):
   try:
    work()
   except SendError as error:
@@ -100,21 +100,21 @@ class Couriers:
   self._failures.pop(name, None)
   self._next.pop(name, None)
   return True
- def _count(self, name: str, outcome: str) -> None:
+ def _count(self, name, outcome):
   with self._lock:
    self._sent[name, outcome] = self._sent.get((name, outcome), 0) + 1
- def sent(self) -> Mapping[tuple[str, str], int]:
+ def sent(self):
   with self._lock:
    return dict(self._sent)
- def memory(self) -> dict[str, object]:
+ def memory(self):
   with self._lock:
    return notices.to_json(self._states, targets.RESENT)
- def remember(self, found: object) -> None:
+ def remember(self, found):
   with self._lock:
    self._states = {name: state for name, state in notices.from_json(found).items() if name in self.names}
- def test(self, now: Now) -> dict[str, str]:
+ def test(self, now):
   outcome = dict.fromkeys(self.all, "it did not answer in time")
-  def try_one(name: str) -> None:
+  def try_one(name):
    try:
     if name == HEALTHCHECKS:
      if now.ping is None:
@@ -133,5 +133,5 @@ class Couriers:
   for thread in threads:
    thread.join(_TEST_SECONDS / len(threads))
   return dict(outcome)
-def _log(name: str, text: str) -> None:
+def _log(name, text):
  print(f"{name} was not notified: {text}", file=sys.stderr, flush=True)

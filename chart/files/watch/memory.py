@@ -17,7 +17,7 @@ Key = tuple[datetime, str, bool]
 class Configured:
  databases: Mapping[str, Mapping[str, str]]
  entries: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
- def entry_of(self, database: str) -> str:
+ def entry_of(self, database):
   entry, dot, _ = database.partition(".")
   return entry if dot and entry in self.entries and is_database(database) else ""
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Memory:
  sized: Key | None = None
  volume: Mapping[str, float] = field(default_factory=dict)
  drills: Mapping[str, Drilled] = field(default_factory=dict)
- def found(self, cronjob: str, configured: Configured) -> list[str]:
+ def found(self, cronjob, configured):
   since = self.complete.get(cronjob)
   current = [
    name
@@ -56,11 +56,11 @@ class Memory:
   unlisted = [name for name in configured.entries if name not in current and name not in with_databases]
   return sorted([*current, *unlisted])
 def learn(
- memory: Memory,
- runs: Iterable[Run],
- configured: Mapping[str, Configured],
- drilled: Mapping[str, frozenset[str]] | None = None,
-) -> Memory:
+ memory,
+ runs,
+ configured,
+ drilled = None,
+):
  drilled = drilled or {}
  there = list(runs)
  for run in there:
@@ -74,7 +74,7 @@ def learn(
   elif run.component == DRILL and run.cronjob in drilled:
    memory = _learn_drill(memory, run, key, drilled[run.cronjob])
  return _forget(memory, {run.uid for run in there}, configured)
-def _learn_one(memory: Memory, run: Run, key: Key, configured: Configured) -> Memory:
+def _learn_one(memory, run, key, configured):
  found = memory.found(run.cronjob, configured)
  scope = {*configured.databases, *(name for name in found if name not in configured.entries)}
  if run.databases is not None:
@@ -102,7 +102,7 @@ def _learn_one(memory: Memory, run: Run, key: Key, configured: Configured) -> Me
   sized, volume = key, run.message.volume
  runs = {**memory.runs, run.uid: run.message is not None}
  return replace(memory, records=records, complete=complete, runs=runs, sized=sized, volume=volume)
-def _learn_drill(memory: Memory, run: Run, key: Key, names: frozenset[str]) -> Memory:
+def _learn_drill(memory, run, key, names):
  drills = dict(memory.drills)
  if run.drills is not None:
   for one in run.drills.drills:
@@ -113,48 +113,48 @@ def _learn_drill(memory: Memory, run: Run, key: Key, names: frozenset[str]) -> M
   for name in names if run.databases is None else names & run.databases:
    drills[name] = _drill(drills.get(name), key, result, None)
  return replace(memory, drills=drills, runs={**memory.runs, run.uid: run.drills is not None})
-def _drill(before: Drilled | None, key: Key, result: str, proved: tuple[datetime, int | None] | None) -> Drilled:
+def _drill(before, key, result, proved):
  last = Drilled(key, result) if before is None else before
  if last.judged <= key:
   last = replace(last, judged=key, result=result)
  if proved is not None and (last.proved is None or last.proved <= proved[0]):
   last = replace(last, proved=proved[0], restore_seconds=proved[1])
  return last
-def _ours(name: str, configured: Configured) -> bool:
+def _ours(name, configured):
  return name in configured.databases or name in configured.entries or bool(configured.entry_of(name))
-def _by_line(before: Record | None, key: Key, line: Line) -> Record:
+def _by_line(before, key, line):
  record = _judged(before, key, line.result, line.why)
  looked = "kept" in line.numbers or line.newest is not None or line.result != FAILED
  if looked and (record.looked is None or record.looked <= key):
   record = replace(record, looked=key, newest=line.newest, numbers=_complete(line))
  return _seen(record, key, success=line.result != FAILED)
-def _complete(line: Line) -> dict[str, float]:
+def _complete(line):
  numbers = {name: value for name, value in line.numbers.items() if name != "newest"}
  if "kept" in numbers or line.result != FAILED:
   numbers = {"bad": 0, "refused": int(line.result == "refused"), **numbers}
  return {"pinned": 0, **numbers} if "kept" in numbers else numbers
-def _by_conclusion(before: Record | None, key: Key, result: str, run: Run) -> Record:
+def _by_conclusion(before, key, result, run):
  record = _judged(before, key, result, "its line had no room in the termination message")
  if result == OK and run.started is not None and (record.looked is None or record.looked <= key):
   record = replace(record, looked=key, newest=run.started, numbers={"bad": 0, "refused": 0})
  return _seen(record, key, success=result != FAILED)
-def _by_job(before: Record | None, key: Key, run: Run) -> Record:
+def _by_job(before, key, run):
  if run.message is not None:
   return _judged(before, key, UNKNOWN, f"job/{run.job} does not say how it ended for it")
  if run.state == SUCCEEDED:
   record = _judged(before, key, UNKNOWN, f"job/{run.job} succeeded, and its pod is gone with what it had to say")
   return _seen(record, key, success=True)
  return _judged(before, key, FAILED, run.reason or f"job/{run.job} failed and left no message")
-def _judged(before: Record | None, key: Key, result: str, why: str) -> Record:
+def _judged(before, key, result, why):
  why = why[:_MOST_WHY]
  if before is None:
   return Record(key, result, why)
  return before if before.judged > key else replace(before, judged=key, result=result, why=why)
-def _seen(record: Record, key: Key, *, success: bool) -> Record:
+def _seen(record, key, *, success):
  at = key[0]
  ended_well = max(at, record.success or at) if success else record.success
  return replace(record, success=ended_well, seen=max(at, record.seen or at))
-def _forget(memory: Memory, there: set[str], configured: Mapping[str, Configured]) -> Memory:
+def _forget(memory, there, configured):
  current = {name for cronjob, its in configured.items() for name in (*its.databases, *memory.found(cronjob, its))}
  return Memory(
   {name: record for name, record in memory.records.items() if name in current},
@@ -164,7 +164,7 @@ def _forget(memory: Memory, there: set[str], configured: Mapping[str, Configured
   memory.volume,
   {name: drilled for name, drilled in memory.drills.items() if name in current},
  )
-def to_json(memory: Memory) -> str:
+def to_json(memory):
  records = [
   {
    "database": name,
@@ -193,7 +193,7 @@ def to_json(memory: Memory) -> str:
   "drills": drills,
  }
  return json.dumps(document, ensure_ascii=False, allow_nan=False)
-def from_json(text: str) -> Memory:
+def from_json(text):
  try:
   document = json.loads(text)
   if document["schema"] != _SCHEMA:
@@ -207,12 +207,12 @@ def from_json(text: str) -> Memory:
  except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
   return Memory()
  return Memory(records, complete, runs, sized, volume, drills)
-def _read_drill(one: Any) -> Drilled:
+def _read_drill(one):
  judged, result, proved, took = one
  if result not in (*DRILLS, UNKNOWN) or not (took is None or type(took) is int):
   raise ValueError(one)
  return Drilled(_read_key(judged), result, None if proved is None else _moment(proved), took)
-def _record(one: Any) -> Record:
+def _record(one):
  if one["result"] not in RESULTS:
   raise ValueError(one["result"])
  return Record(
@@ -225,18 +225,18 @@ def _record(one: Any) -> Record:
   None if one["success"] is None else _moment(one["success"]),
   None if one["seen"] is None else _moment(one["seen"]),
  )
-def _read_numbers(found: Any) -> dict[str, float]:
+def _read_numbers(found):
  if any(isinstance(value, bool) or not isinstance(value, int | float) for value in found.values()):
   raise TypeError("numbers")
  if not all(-_LARGEST < value < _LARGEST for value in found.values()):
   raise ValueError("numbers")
  return {str(name): value for name, value in found.items()}
-def _key(key: Key) -> list[Any]:
+def _key(key):
  return [_text(key[0]), key[1], key[2]]
-def _read_key(found: Any) -> Key:
+def _read_key(found):
  at, uid, informed = found
  return _moment(at), str(uid), bool(informed)
-def _text(moment: datetime | None) -> str | None:
+def _text(moment):
  return None if moment is None else moment.isoformat()
-def _moment(text: str) -> datetime:
+def _moment(text):
  return datetime.fromisoformat(text).astimezone(UTC)

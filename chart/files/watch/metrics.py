@@ -13,9 +13,9 @@ class _Metric:
  name: str
  help: str
  value: Callable[[Database], float | None]
-def _number(name: str) -> Callable[[Database], float | None]:
+def _number(name):
  return lambda database: None if database.record is None else database.record.numbers.get(name)
-def _seconds(moment: datetime | None) -> float | None:
+def _seconds(moment):
  return None if moment is None else moment.timestamp()
 _OF_DATABASES = (
  _Metric(
@@ -72,7 +72,7 @@ _OF_VOLUME = (
  ("volume_growth_bytes_per_second", "By how much that grows.", "growth"),
 )
 Sample = tuple[Mapping[str, str], float]
-def render(standing: Standing, *, namespace: str, release: str, version: str, read: datetime | None) -> str:
+def render(standing, *, namespace, release, version, read):
  common = {"namespace": namespace, "release": release}
  lines = _family("build_info", "The version of the chart.", [({**common, "version": version}, 1)])
  if read is None:
@@ -86,7 +86,7 @@ def render(standing: Standing, *, namespace: str, release: str, version: str, re
  for name, text, key in _OF_VOLUME:
   lines += _family(name, text, [(of_volume, standing.volume[key])] if key in standing.volume else [])
  return "\n".join(lines) + "\n"
-def notifications(sent: Mapping[tuple[str, str], int], *, namespace: str, release: str) -> str:
+def notifications(sent, *, namespace, release):
  if not sent:
   return ""
  name = f"{_PREFIX}notifications_total"
@@ -95,7 +95,7 @@ def notifications(sent: Mapping[tuple[str, str], int], *, namespace: str, releas
   labels = {"namespace": namespace, "release": release, "target": target, "outcome": outcome}
   lines.append(f"{name}{{{_labels(labels)}}} {count}")
  return "\n".join(lines) + "\n"
-def _databases(standing: Standing, common: Mapping[str, str]) -> list[str]:
+def _databases(standing, common):
  labelled = [(database, {**common, "database": database.name}) for database in standing.databases]
  info = [
   (
@@ -129,9 +129,9 @@ def _databases(standing: Standing, common: Mapping[str, str]) -> list[str]:
   found = [(labels, metric.value(database)) for database, labels in labelled]
   lines += _family(metric.name, metric.help, [(labels, value) for labels, value in found if value is not None])
  return lines
-def _result(database: Database) -> str:
+def _result(database):
  return RESULTS[-1] if database.record is None else database.record.result
-def _cronjobs(standing: Standing, common: Mapping[str, str]) -> list[str]:
+def _cronjobs(standing, common):
  labelled = [(work, {**common, "cronjob": work.cronjob, "component": work.component}) for work in standing.work]
  results = [
   ({**labels, "result": result}, float(result == work.result))
@@ -142,12 +142,12 @@ def _cronjobs(standing: Standing, common: Mapping[str, str]) -> list[str]:
  lines = _family("cronjob_last_job_result", "How the last Job that is still there ended.", results)
  active = [(labels, float(work.active)) for work, labels in labelled]
  return lines + _family("cronjob_active", "How many Jobs run.", active)
-def _family(name: str, text: str, samples: Iterable[Sample]) -> list[str]:
+def _family(name, text, samples):
  lines = [f"{_PREFIX}{name}{{{_labels(labels)}}} {_value(value)}" for labels, value in samples]
  return [f"# HELP {_PREFIX}{name} {text}", f"# TYPE {_PREFIX}{name} gauge", *lines] if lines else []
-def _labels(labels: Mapping[str, str]) -> str:
+def _labels(labels):
  return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
-def _escaped(text: str) -> str:
+def _escaped(text):
  return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-def _value(value: float) -> str:
+def _value(value):
  return str(int(value)) if value == int(value) else repr(float(value))

@@ -12,7 +12,7 @@ class Told:
  since: datetime
  sent: datetime | None = None
  @property
- def rank(self) -> int:
+ def rank(self):
   return RANK[self.alert]
 State = Mapping[str, Told]
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,15 @@ class Place:
  cluster: str = ""
  url: str = ""
  runbooks: str = ""
- def text(self) -> str:
+ def text(self):
   where = f", cluster {self.cluster}" if self.cluster else ""
   return f"release {self.release} in namespace {self.namespace}{where}"
- def short(self) -> str:
+ def short(self):
   where = f"{self.cluster}: " if self.cluster else ""
   return f"{where}{self.namespace}/{self.release}"
- def runbook(self, alert: str) -> str:
+ def runbook(self, alert):
   return f"{(self.runbooks or 'docs/runbooks').rstrip('/')}/{alert}.md"
- def command(self) -> str:
+ def command(self):
   return f"kubectl cnpg-backup status -n {self.namespace} --release {self.release}"
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -41,17 +41,17 @@ class Notice:
  summary: str = ""
  subjects: frozenset[str] = frozenset()
  @property
- def worst(self) -> Problem | None:
+ def worst(self):
   return next((problem for problem, _ in (*self.begun, *self.reminded)), None)
 def due(
- state: State,
- problems: Sequence[Problem],
- now: datetime,
- remind_after: timedelta,
+ state,
+ problems,
+ now,
+ remind_after,
  *,
- subjects: frozenset[str] | None,
- summary: str,
-) -> tuple[Notice | None, State, State]:
+ subjects,
+ summary,
+):
  seen = dict(state)
  begun, known = [], []
  for problem in problems:
@@ -80,7 +80,7 @@ def due(
  for problem, since in (*begun, *reminded):
   after[problem.subject] = Told(problem.alert, since, now)
  return notice, seen, after
-def title(notice: Notice, place: Place) -> str:
+def title(notice, place):
  many = len(notice.begun) + len(notice.reminded)
  worst = notice.worst
  if notice.event == TEST:
@@ -94,7 +94,7 @@ def title(notice: Notice, place: Place) -> str:
   text = f"{many} problems{' are still there' if notice.event == REMINDER else ''}; the worst: {worst.subject}"
  line = shown(f"Backups of {place.short()}: {text}")
  return line if len(line) <= 200 else f"{line[:199]}…"
-def text(notice: Notice, place: Place, most: int) -> str:
+def text(notice, place, most):
  head = f"This is about the database backups (cnpg-backup) of {place.text()}."
  foot = [line for line in (notice.summary and f"{notice.summary}.", f"To see more: {place.command()}") if line]
  foot += [f"Page: {place.url}"] if place.url else []
@@ -115,17 +115,17 @@ def text(notice: Notice, place: Place, most: int) -> str:
   kept.append(block)
   room -= len(block) + 2
  return "\n\n".join([head, *kept, "\n".join(map(shown, foot))])[:most]
-def _over(name: str, notice: Notice) -> str:
+def _over(name, notice):
  gone = name not in notice.subjects
  return shown(f"{name} is not backed up by this release any more." if gone else f"{name} has no problem any more.")
-def _block(label: str, problem: Problem, since: datetime, place: Place) -> str:
+def _block(label, problem, since, place):
  what = problem.what if len(problem.what) <= 400 else f"{problem.what[:399]}…"
  lines = [f"{label}: {problem.subject} {what}", *(f"  {fact}" for fact in problem.facts)]
  lines += [] if label != "PROBLEM" else [f"  Seen since: {moment(since)}."]
  whose = "" if place.runbooks else " of the cnpg-backup project"
  lines.append(f"  What to do: {place.runbook(problem.alert)}{whose}")
  return "\n".join(map(shown, lines))
-def to_json(states: Mapping[str, State], fleeting: frozenset[str] = frozenset()) -> dict[str, Any]:
+def to_json(states, fleeting = frozenset()):
  return {
   target: {
    name: [
@@ -137,7 +137,7 @@ def to_json(states: Mapping[str, State], fleeting: frozenset[str] = frozenset())
   }
   for target, state in sorted(states.items())
  }
-def from_json(found: Any) -> dict[str, State]:
+def from_json(found):
  try:
   return {
    str(target): {
@@ -149,7 +149,7 @@ def from_json(found: Any) -> dict[str, State]:
   }
  except (ValueError, TypeError, AttributeError, OverflowError):
   return {}
-def _moment(text: str) -> datetime:
+def _moment(text):
  at = datetime.fromisoformat(text)
  if at.tzinfo is None:
   raise ValueError(text)

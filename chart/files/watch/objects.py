@@ -35,7 +35,7 @@ class Run:
  message: Message | None
  drills: DrillMessage | None
  reason: str
-def read_cronjobs(items: list[Object]) -> list[CronJob]:
+def read_cronjobs(items):
  found = []
  for item in items:
   metadata, spec = dig(item, "metadata"), dig(item, "spec")
@@ -54,7 +54,7 @@ def read_cronjobs(items: list[Object]) -> list[CronJob]:
    )
   )
  return sorted(found, key=lambda cronjob: cronjob.name)
-def read_runs(jobs: list[Object], pods: list[Object], cronjobs: list[CronJob]) -> list[Run]:
+def read_runs(jobs, pods, cronjobs):
  owners = {cronjob.uid: cronjob for cronjob in cronjobs if cronjob.uid}
  by_job: dict[str, list[Object]] = {}
  for pod in pods:
@@ -70,7 +70,7 @@ def read_runs(jobs: list[Object], pods: list[Object], cronjobs: list[CronJob]) -
   found.append(_run(job, uid, cronjob, sorted(own, key=_created)))
  last = datetime.max.replace(tzinfo=UTC)
  return sorted(found, key=lambda run: (run.finished or last, run.uid))
-def _run(job: Object, uid: str, cronjob: CronJob, pods: list[Object]) -> Run:
+def _run(job, uid, cronjob, pods):
  status, spec = dig(job, "status"), dig(job, "spec", "template", "spec")
  ended = next(
   (
@@ -101,7 +101,7 @@ def _run(job: Object, uid: str, cronjob: CronJob, pods: list[Object]) -> Run:
  return Run(
   name, uid, cronjob.name, cronjob.component, state, started, finished, _limited_to(spec), heard, drills, reason
  )
-def _termination(pod: Object, own: frozenset[str]) -> tuple[int | None, str, str]:
+def _termination(pod, own):
  status, code, text = dig(pod, "status"), None, ""
  if status.get("reason"):
   return None, "", ": ".join(str(status[key]) for key in ("reason", "message") if status.get(key))
@@ -116,10 +116,10 @@ def _termination(pod: Object, own: frozenset[str]) -> tuple[int | None, str, str
   if code:
    break
  return code, text, ""
-def _containers(spec: Object) -> frozenset[str]:
+def _containers(spec):
  every = (*_list(spec.get("initContainers")), *_list(spec.get("containers")))
  return frozenset(str(one.get("name")) for one in every if one.get("restartPolicy") != "Always")
-def _limited_to(spec: Object) -> frozenset[str] | None:
+def _limited_to(spec):
  limits = []
  for volume in _list(spec.get("volumes")):
   items = _list(dig(volume, "configMap").get("items"))
@@ -131,23 +131,23 @@ def _limited_to(spec: Object) -> frozenset[str] | None:
    if variable.get("name") == _ONLY and variable.get("value"):
     limits.append(frozenset(str(variable["value"]).split()))
  return frozenset().union(*limits) if limits else None
-def _claim(spec: Object) -> str:
+def _claim(spec):
  claims = (dig(volume, "persistentVolumeClaim").get("claimName") for volume in _list(spec.get("volumes")))
  return next((str(claim) for claim in claims if claim), "")
-def _controller(item: Object, kind: str) -> str:
+def _controller(item, kind):
  for owner in _list(dig(item, "metadata").get("ownerReferences")):
   if owner.get("kind") == kind and owner.get("controller"):
    return str(owner.get("uid") or "")
  return ""
-def _created(item: Object) -> str:
+def _created(item):
  return str(dig(item, "metadata").get("creationTimestamp") or "")
-def _list(found: object) -> list[Object]:
+def _list(found):
  return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
-def dig(item: Any, *path: str) -> Object:
+def dig(item, *path):
  for step in path:
   item = item.get(step) if isinstance(item, Mapping) else None
  return item if isinstance(item, Mapping) else {}
-def parse_time(text: object) -> datetime | None:
+def parse_time(text):
  if not isinstance(text, str):
   return None
  try:

@@ -45,9 +45,9 @@ class Page:
  archives: Mapping[str, str] = field(default_factory=dict)
  note: str = ""
  version: str = ""
-def text(found: object) -> str:
+def text(found):
  return escape(shown(str(found)))
-def headline(page: Page) -> str:
+def headline(page):
  if page.read is None:
   return "Nothing is known yet"
  if not page.databases:
@@ -70,16 +70,16 @@ def headline(page: Page) -> str:
  if count == 1:
   return f"The database is backed up; its newest backup is {age} old"
  return f"All {count} databases are backed up; the oldest of their newest backups is {age} old"
-def _state(page: Page) -> str:
+def _state(page):
  if page.read is None or page.out_of_date is not None or not page.databases:
   return "unknown"
  states = [_known(one.state) for one in page.databases]
  worst = min(states, key=STATES.index)
  bad = any(problem.severity == CRITICAL for problem in page.problems)
  return worst if not page.problems or worst not in ("ok", "warning") else "failed" if bad else "warning"
-def _known(state: str) -> str:
+def _known(state):
  return state if state in STATES else "unknown"
-def render(page: Page) -> str:
+def render(page):
  state = _state(page)
  title = text(f"{headline(page)} · {page.place.short()}")
  icon = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='{LIGHT[state]}'>{_SHAPES[state]}</svg>"
@@ -103,12 +103,12 @@ def render(page: Page) -> str:
    "",
   ]
  )
-def _quoted(found: str) -> str:
+def _quoted(found):
  return found.replace("%", "%25").replace("#", "%23").replace("<", "%3C").replace(">", "%3E")
-def _mark(state: str) -> str:
+def _mark(state):
  state = _known(state)
  return f'<svg class="m {state}" aria-hidden="true"><use href="#{state}"/></svg>'
-def _top(page: Page) -> list[str]:
+def _top(page):
  read = "never" if page.read is None else moment(page.read)
  lines = [
   f"<p>{text(page.place.text()).capitalize()}. As of <b>{read}</b>; the page was made at {moment(page.made)}."
@@ -125,7 +125,7 @@ def _top(page: Page) -> list[str]:
  if page.served:
   lines.append('<p class="n o"><b>Out of date:</b> this page is some minutes old; load it again.</p>')
  return lines
-def _problems(page: Page) -> list[str]:
+def _problems(page):
  if not page.problems:
   return []
  lines = ["<h2>What is wrong</h2><ul>"]
@@ -143,7 +143,7 @@ def _problems(page: Page) -> list[str]:
  lines.append(f"</ul><p>… and {more} more, in the table.</p>" if more > 0 else "</ul>")
  return lines
 _COLUMNS = ("Database", "State", "Newest backup", "Kept", "Last drill", "Next run")
-def _table(page: Page) -> list[str]:
+def _table(page):
  if page.read is None or not page.databases:
   return []
  head = "".join(f"<th role=columnheader scope=col>{name}" for name in _COLUMNS)
@@ -155,7 +155,7 @@ def _table(page: Page) -> list[str]:
   "</tbody></table>",
   *([f"<p><small>{text(page.note)}</small></p>"] if page.note else ()),
  ]
-def _row(one: Database, page: Page) -> str:
+def _row(one, page):
  state = _known(one.state)
  record, drilled = one.record, one.drilled
  numbers = record.numbers if record is not None else {}
@@ -188,7 +188,7 @@ def _row(one: Database, page: Page) -> str:
  archives = page.archives.get(one.name, "")
  more = f"<tr role=row class=a><td role=cell colspan={len(_COLUMNS)}>{archives}" if archives else ""
  return f"<tr role=row>{row}{more}"
-def _newest(one: Database, now: datetime) -> str:
+def _newest(one, now):
  record = one.record
  if record is None or (record.newest is None and record.looked is None):
   return "not known"
@@ -205,9 +205,9 @@ def _newest(one: Database, now: datetime) -> str:
   f'{words}<svg class="b{" x" if age > limit else ""}" viewBox="0 0 90 8" role=img aria-label="{label}">'
   f'<path d="M0 1h{share:.0f}v6H0z"/><path class=l d="M60 0v8"/></svg>'
  )
-def _span(seconds: int) -> str:
+def _span(seconds):
  return f"{seconds} s" if seconds < 120 else format_age(timedelta(seconds=seconds))
-def _volume(page: Page) -> list[str]:
+def _volume(page):
  volume = page.volume
  capacity = volume.get("capacity")
  if page.read is None or not capacity:
@@ -234,7 +234,7 @@ def _volume(page: Page) -> list[str]:
   f"<h2>Volume{claim}</h2><p>{words}.</p>",
   f'<svg class="b w{bad}" viewBox="0 0 90 8" preserveAspectRatio=none {label}>{marks}</svg>',
  ]
-def _bottom(page: Page) -> list[str]:
+def _bottom(page):
  place = page.place
  where = f"-n {place.namespace} --release {place.release}"
  example = next(iter(sorted(one.name for one in page.databases)), "DATABASE")
@@ -256,8 +256,8 @@ _LEGEND = (
  ("failed", "failed: the last run, or the last drill, failed"),
  ("unknown", "unknown: nobody has seen how it is"),
 )
-def _style() -> str:
- def colours(palette: Mapping[str, str]) -> str:
+def _style():
+ def colours(palette):
   return "".join(f"--{name}:{value};" for name, value in palette.items())
  states = "".join(f".{state}{{fill:var(--{state})}}" for state in STATES)
  return (

@@ -32,12 +32,12 @@ class Problem:
  after: timedelta = timedelta(0)
  remedy: str = ""
  @property
- def severity(self) -> str:
+ def severity(self):
   return SEVERITY[self.alert]
  @property
- def rank(self) -> int:
+ def rank(self):
   return RANK[self.alert]
-def problems_of(standing: Standing, *, out_of_date: str | None, read: datetime | None, now: datetime) -> list[Problem]:
+def problems_of(standing, *, out_of_date, read, now):
  found = []
  if out_of_date is not None:
   found.append(Problem(WATCHER, "CnpgBackupStatusDown", f"knows nothing new: {out_of_date}", after=_UNREADABLE))
@@ -46,9 +46,9 @@ def problems_of(standing: Standing, *, out_of_date: str | None, read: datetime |
   volume = _of_volume(standing)
   found += [volume] if volume is not None else []
  return sorted(found, key=lambda one: (one.rank, one.subject))
-def certain(problems: Sequence[Problem]) -> list[Problem]:
+def certain(problems):
  return [one for one in problems if not (one.after and one.severity == CRITICAL)]
-def problem_of(one: Database, now: datetime) -> Problem | None:
+def problem_of(one, now):
  record, facts = one.record, _facts(one, now)
  numbers = record.numbers if record is not None else {}
  last = record.result if record is not None else UNKNOWN
@@ -77,7 +77,7 @@ def problem_of(one: Database, now: datetime) -> Problem | None:
   lasting = one.stale_after or _DAY
   return Problem(one.name, "CnpgBackupNone", f"may have no backup: {one.why}", facts, after=lasting)
  return None
-def _facts(one: Database, now: datetime) -> tuple[str, ...]:
+def _facts(one, now):
  facts = []
  record = one.record
  if one.cluster:
@@ -94,7 +94,7 @@ def _facts(one: Database, now: datetime) -> tuple[str, ...]:
  if one.next_run is not None:
   facts.append(f"Next run: {moment(one.next_run)}.")
  return tuple(facts)
-def _of_volume(standing: Standing) -> Problem | None:
+def _of_volume(standing):
  volume = standing.volume
  needed, capacity, growth = volume.get("full"), volume.get("capacity"), volume.get("growth", 0)
  if needed is None or capacity is None:
@@ -105,9 +105,9 @@ def _of_volume(standing: Standing) -> Problem | None:
  if growth > 0 and (capacity - needed) / growth < _WEEK_SECONDS:
   return Problem(VOLUME, "CnpgBackupVolumeFull", "will be full within a week", facts)
  return None
-def moment(at: datetime) -> str:
+def moment(at):
  return f"{at:%Y-%m-%d %H:%M}Z"
-def summary(standing: Standing, problems: Sequence[Problem]) -> str:
+def summary(standing, problems):
  named = {one.name for one in standing.databases}
  wrong = sum(problem.subject in named for problem in certain(problems))
  count = len(standing.databases)

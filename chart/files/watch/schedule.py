@@ -23,7 +23,7 @@ class _Field:
  low: int
  high: int
  names: tuple[str, ...] = ()
- def parse(self, text: str) -> tuple[frozenset[int], bool]:
+ def parse(self, text):
   found: set[int] = set()
   unrestricted = False
   for part in text.split(","):
@@ -31,7 +31,7 @@ class _Field:
    found |= values
    unrestricted |= every
   return frozenset(found), unrestricted
- def _part(self, part: str) -> tuple[set[int], bool]:
+ def _part(self, part):
   span, slash, step_text = part.partition("/")
   step = self._number(step_text, 1, 10**4, part) if slash else 1
   if span in ("*", "?"):
@@ -42,11 +42,11 @@ class _Field:
   if low > high:
    raise ScheduleError(f"{part!r} in its {self.name} goes backwards")
   return set(range(low, high + 1, step)), False
- def _value(self, text: str, part: str) -> int:
+ def _value(self, text, part):
   if text.lower() in self.names:
    return self.names.index(text.lower()) + self.low
   return self._number(text, self.low, self.high, part)
- def _number(self, text: str, low: int, high: int, part: str) -> int:
+ def _number(self, text, low, high, part):
   if not (text.isascii() and text.isdigit() and len(text) < 6 and low <= int(text) <= high):
    raise ScheduleError(f"{part!r} is not valid as its {self.name}")
   return int(text)
@@ -65,7 +65,7 @@ class Schedule:
  weekdays: frozenset[int]
  either: bool
  @classmethod
- def parse(cls, expression: str) -> "Schedule":
+ def parse(cls, expression):
   fields = MACROS.get(expression.strip().lower(), expression).split()
   if len(fields) != len(_FIELDS):
    raise ScheduleError("it does not have five fields")
@@ -74,12 +74,12 @@ class Schedule:
   )
   times = tuple(sorted(60 * hour + minute for hour in hours for minute in minutes))
   return cls(times, days, months, weekdays, not (any_day or any_weekday))
- def on(self, day: date) -> bool:
+ def on(self, day):
   if day.month not in self.months:
    return False
   found = day.day in self.days, day.isoweekday() % 7 in self.weekdays
   return any(found) if self.either else all(found)
- def after(self, moment: datetime, zone: tzinfo = UTC) -> datetime | None:
+ def after(self, moment, zone = UTC):
   local = moment.astimezone(zone)
   for day in _days(local.date(), _LONGEST):
    if not self.on(day):
@@ -90,6 +90,6 @@ class Schedule:
     if due > moment and (back.hour, back.minute) == divmod(minutes, 60):
      return due
   return None
-def _days(first: date, length: timedelta) -> Iterator[date]:
+def _days(first, length):
  for number in range(length.days):
   yield first + number * _DAY

@@ -13,18 +13,18 @@ class SendError(Exception):
 class _SameHost(urllib.request.HTTPRedirectHandler):
  def redirect_request(
   self,
-  req: urllib.request.Request,
-  fp: IO[bytes],
-  code: int,
-  msg: str,
-  headers: http.client.HTTPMessage,
-  newurl: str,
- ) -> urllib.request.Request | None:
+  req,
+  fp,
+  code,
+  msg,
+  headers,
+  newurl,
+ ):
   old, new = urlsplit(req.full_url), urlsplit(newurl)
   if (old.scheme, old.netloc) != (new.scheme, new.netloc):
    raise SendError("it redirects to another host; correct the URL in the Secret")
   return super().redirect_request(req, fp, code, msg, headers, newurl)
-def read_url(path: Path) -> str:
+def read_url(path):
  try:
   url = path.read_text().strip()
  except (OSError, ValueError):
@@ -36,7 +36,7 @@ def read_url(path: Path) -> str:
  if parts.scheme not in ("http", "https") or not parts.netloc:
   raise SendError("the key of its Secret does not hold a URL")
  return url
-def send(post: Post, authority: Path | None = None) -> None:
+def send(post, authority = None):
  try:
   opener = urllib.request.build_opener(_SameHost, *_verified(post.url, authority))
   request = urllib.request.Request(post.url, post.body, dict(post.headers))
@@ -49,7 +49,7 @@ def send(post: Post, authority: Path | None = None) -> None:
  except (OSError, http.client.HTTPException, ValueError) as error:
   reason = getattr(error, "reason", None)
   raise SendError(f"it was not reached: {reason or type(error).__name__}") from None
-def _verified(url: str, authority: Path | None) -> list[urllib.request.BaseHandler]:
+def _verified(url, authority):
  if urlsplit(url).scheme != "https":
   return []
  context = ssl.create_default_context()

@@ -28,9 +28,9 @@ _TEXT = "text/plain; charset=utf-8"
 _LIVE = f"/{page.LIVE}"
 _HTML = "text/html; charset=utf-8"
 class Cluster(Protocol):
- def list(self, group: str, kind: str, selector: str) -> list[object]: ...
- def read_config_map(self, name: str) -> dict[str, str]: ...
- def write_config_map(self, name: str, data: dict[str, str]) -> None: ...
+ def list(self, group, kind, selector): ...
+ def read_config_map(self, name): ...
+ def write_config_map(self, name, data): ...
 @dataclass(frozen=True, slots=True)
 class _Seen:
  cronjobs: list[CronJob]
@@ -48,10 +48,10 @@ class Watcher:
  _now: Now | None = None
  _tested: str = ""
  _seen: "_Seen" = field(default_factory=lambda: _Seen([], [], Memory(), None))
- def __post_init__(self) -> None:
+ def __post_init__(self):
   its = self.settings
   self.couriers = Couriers(its.place, self.secrets, its.targets, its.remind_after, its.ping_every)
- def step(self, now: datetime) -> None:
+ def step(self, now):
   its = self.settings
   selector = f"app.kubernetes.io/name=cnpg-backup,app={its.release}"
   self._read(self.api.read_config_map(its.memory), now)
@@ -61,7 +61,7 @@ class Watcher:
   self._memory = learn(self._memory or Memory(), runs, its.configured, its.drilled)
   self._seen = _Seen(cronjobs, runs, self._memory, now)
   self._save()
- def _read(self, found: Mapping[str, str], now: datetime) -> None:
+ def _read(self, found, now):
   if self._memory is None:
    self._saved = {key: found.get(key, "") for key in (_KEY, _NOTIFIED)}
    self._memory = from_json(self._saved[_KEY])
@@ -72,13 +72,13 @@ class Watcher:
   if wanted != self._tested and _TEST_ID.fullmatch(wanted):
    self._tested = wanted
    threading.Thread(target=self._test, args=(wanted, self.look(now)), daemon=True).start()
- def _test(self, wanted: str, now: Now) -> None:
+ def _test(self, wanted, now):
   outcome = json.dumps({"id": wanted, "targets": self.couriers.test(now)})
   try:
    self.api.write_config_map(self.settings.memory, {TESTED: outcome})
   except ApiError as error:
    print(f"the outcome of a test could not be saved: {error}", file=sys.stderr, flush=True)
- def _save(self) -> None:
+ def _save(self):
   if self._memory is None:
    return
   texts = {_KEY: to_json(self._memory)}
@@ -88,7 +88,7 @@ class Watcher:
   if changed:
    self.api.write_config_map(self.settings.memory, changed)
    self._saved |= changed
- def look(self, now: datetime) -> Now:
+ def look(self, now):
   before, seen = self._now, self._seen
   if before is not None and now - before.at < _PERIOD / 2 and before.read == seen.at:
    return before
@@ -106,9 +106,9 @@ class Watcher:
    ping_for(standing.databases, out_of_date=late, title=title),
   )
   return self._now
- def _list(self, group: str, kind: str, selector: str) -> list[Mapping[str, object]]:
+ def _list(self, group, kind, selector):
   return [item for item in self.api.list(group, kind, selector) if isinstance(item, Mapping)]
- def standing(self, now: datetime) -> Standing:
+ def standing(self, now):
   its, seen = self.settings, self._seen
   return judge(
    seen.cronjobs,
@@ -119,7 +119,7 @@ class Watcher:
    stale_after=its.stale_after,
    zones=_zones(its.zone),
   )
- def document(self, path: str) -> Document | None:
+ def document(self, path):
   if path == "/healthz":
    return Document(b"ok\n", _TEXT)
   if path not in ("/", _LIVE, "/metrics", "/status.json"):
@@ -155,7 +155,7 @@ class Watcher:
     ),
    )
   return Document(text.encode(errors="replace"), kind)
- def run(self, stop: threading.Event) -> None:
+ def run(self, stop):
   self.couriers.start(lambda: self.look(self.clock()), stop, _PERIOD)
   while not stop.is_set():
    try:
@@ -167,12 +167,12 @@ class Watcher:
    self._save()
   except ApiError as error:
    print(f"what was sent could not be saved: {error}", file=sys.stderr, flush=True)
-def _zones(name: str) -> dict[str, tzinfo]:
+def _zones(name):
  try:
   return {name: ZoneInfo(name)}
  except (ZoneInfoNotFoundError, ValueError, OSError):
   return {}
-def _parsed(text: str) -> object:
+def _parsed(text):
  try:
   return json.loads(text)
  except (ValueError, RecursionError):

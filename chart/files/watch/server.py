@@ -24,11 +24,11 @@ class _Handler(BaseHTTPRequestHandler):
  server: "Server"
  timeout = _SECONDS
  server_version, sys_version = "cnpg-backup", ""
- def do_GET(self) -> None:
+ def do_GET(self):
   self._answer(with_content=True)
- def do_HEAD(self) -> None:
+ def do_HEAD(self):
   self._answer(with_content=False)
- def _answer(self, *, with_content: bool) -> None:
+ def _answer(self, *, with_content):
   found = self.server.documents(self.path.partition("?")[0])
   if found is None:
    self.send_error(HTTPStatus.NOT_FOUND)
@@ -39,27 +39,27 @@ class _Handler(BaseHTTPRequestHandler):
   self.end_headers()
   if with_content:
    self.wfile.write(found.content)
- def end_headers(self) -> None:
+ def end_headers(self):
   for name, value in _HEADERS.items():
    self.send_header(name, value)
   super().end_headers()
- def log_message(self, format: str, *_: object) -> None:
+ def log_message(self, format, *_):
   pass
 class Server(ThreadingMixIn, HTTPServer):
  daemon_threads = True
- def __init__(self, address: tuple[str, int], documents: Documents) -> None:
+ def __init__(self, address, documents):
   super().__init__(address, _Handler)
   self.documents = documents
   self._free = threading.BoundedSemaphore(_THREADS)
- def process_request(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+ def process_request(self, request, client_address):
   if self._free.acquire(blocking=False):
    super().process_request(request, client_address)
   else:
    self.shutdown_request(request)
- def process_request_thread(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
+ def process_request_thread(self, request, client_address):
   try:
    super().process_request_thread(request, client_address)
   finally:
    self._free.release()
- def handle_error(self, request: Any, client_address: Any) -> None:
+ def handle_error(self, request, client_address):
   pass

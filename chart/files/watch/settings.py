@@ -23,7 +23,7 @@ class Settings:
  targets: tuple[str, ...]
  remind_after: timedelta
  ping_every: timedelta | None = None
-def read(text: str) -> Settings:
+def read(text):
  try:
   document = json.loads(text)
   configured, drilled, stale_after = {}, {}, {}
@@ -56,5 +56,5 @@ def read(text: str) -> Settings:
   )
  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
   raise ConfigError(f"watch.json is not valid: {type(error).__name__}: {error}", _REMEDY) from None
-def _databases(found: Any) -> dict[str, Mapping[str, str]]:
+def _databases(found):
  return {str(name): {str(key): str(value) for key, value in its.items()} for name, its in found.items()}

@@ -36,15 +36,15 @@ class Standing:
  volume: Mapping[str, float] = field(default_factory=dict)
  claim: str = ""
 def judge(
- cronjobs: Sequence[CronJob],
- runs: Sequence[Run],
- memory: Memory,
- configured: Mapping[str, Configured],
+ cronjobs,
+ runs,
+ memory,
+ configured,
  *,
- now: datetime,
- stale_after: Mapping[str, timedelta],
- zones: Mapping[str, tzinfo],
-) -> Standing:
+ now,
+ stale_after,
+ zones,
+):
  by_name = {cronjob.name: cronjob for cronjob in cronjobs}
  databases = []
  for cronjob, its in configured.items():
@@ -71,19 +71,19 @@ def judge(
  claim = next((cronjob.claim for cronjob in backups), "")
  return Standing(tuple(sorted(databases, key=lambda one: one.name)), tuple(work), memory.volume, claim)
 def _database(
- name: str,
- cronjob: CronJob | None,
- cronjob_name: str,
- settings: Mapping[str, str],
- record: Record | None,
- drilled: Drilled | None,
- now: datetime,
- stale_after: timedelta | None,
- zones: Mapping[str, tzinfo],
+ name,
+ cronjob,
+ cronjob_name,
+ settings,
+ record,
+ drilled,
+ now,
+ stale_after,
+ zones,
  *,
- found: bool,
- unseen: datetime | None,
-) -> Database:
+ found,
+ unseen,
+):
  suspended = cronjob is not None and cronjob.suspended
  state, why = _state(record, now, None if suspended else stale_after)
  if state in (OK, WARNING) and record is not None and unseen is not None and unseen > record.judged[0]:
@@ -106,14 +106,14 @@ def _database(
   None if cronjob is None or suspended else next_run(cronjob, now, zones),
   stale_after,
  )
-def _unseen(cronjob: CronJob | None, runs: Sequence[Run]) -> datetime | None:
+def _unseen(cronjob, runs):
  if cronjob is None or cronjob.last_schedule is None:
   return None
  there = (run.started for run in runs if run.cronjob == cronjob.name)
  if any(started is None or started >= cronjob.last_schedule for started in there):
   return None
  return cronjob.last_schedule
-def _state(record: Record | None, now: datetime, stale_after: timedelta | None) -> tuple[str, str]:
+def _state(record, now, stale_after):
  if record is None:
   return UNKNOWN, "no run of it has been seen"
  state, why = record.result, record.why
@@ -130,7 +130,7 @@ def _state(record: Record | None, now: datetime, stale_after: timedelta | None) 
    f"its newest backup is dated {format_age(newest - now)} after now; check the clocks of the nodes",
   )
  return state, why
-def next_run(cronjob: CronJob, now: datetime, zones: Mapping[str, tzinfo]) -> datetime | None:
+def next_run(cronjob, now, zones):
  zone = UTC if cronjob.time_zone in ("Etc/UTC", "UTC") else zones.get(cronjob.time_zone)
  if zone is None:
   return None
@@ -138,10 +138,10 @@ def next_run(cronjob: CronJob, now: datetime, zones: Mapping[str, tzinfo]) -> da
   return Schedule.parse(cronjob.schedule).after(now, zone)
  except ScheduleError:
   return None
-def _work(cronjob: CronJob, runs: Sequence[Run]) -> Work:
+def _work(cronjob, runs):
  own = [run for run in runs if run.cronjob == cronjob.name]
  ended = [run for run in own if run.state != RUNNING]
  return Work(cronjob.name, cronjob.component, ended[-1].state if ended else "", len(own) - len(ended))
-def worst_first(databases: Sequence[Database]) -> list[Database]:
+def worst_first(databases):
  order = (FAILED, LATE, "refused", UNKNOWN, WARNING, OK)
  return sorted(databases, key=lambda one: (order.index(one.state), one.name))

@@ -5,8 +5,8 @@ from typing import Any
 from retention.text import format_age
 from watch.standing import Database, Standing, worst_first
 def document(
- standing: Standing, *, namespace: str, release: str, read: datetime | None, now: datetime, period: timedelta
-) -> str:
+ standing, *, namespace, release, read, now, period
+):
  return json.dumps(
   {
    "namespace": namespace,
@@ -18,13 +18,13 @@ def document(
   },
   indent=2,
  )
-def out_of_date(read: datetime | None, now: datetime, period: timedelta) -> str | None:
+def out_of_date(read, now, period):
  if read is None:
   return "the API server has not been read yet: nothing is known"
  if now - read <= 2 * period:
   return None
  return f"the API server was last read {format_age(now - read)} ago: what has happened since is not known"
-def _database(one: Database) -> dict[str, Any]:
+def _database(one):
  record, drilled = one.record, one.drilled
  return {
   "database": one.name,
@@ -48,5 +48,5 @@ def _database(one: Database) -> dict[str, Any]:
    "restore_seconds": drilled.restore_seconds,
   },
  }
-def _text(moment: datetime | None) -> str | None:
+def _text(moment):
  return None if moment is None else moment.isoformat()

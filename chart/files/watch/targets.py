@@ -24,7 +24,7 @@ class Post:
  url: str
  body: bytes
  headers: Mapping[str, str] = field(default_factory=dict)
-def post_to(target: str, url: str, notice: Notice, place: Place, now: datetime) -> Post:
+def post_to(target, url, notice, place, now):
  plain, headers = _login(url)
  document: Any
  if target == NTFY:
@@ -37,18 +37,18 @@ def post_to(target: str, url: str, notice: Notice, place: Place, now: datetime) 
   document = _webhook(notice, place, now)
  body = json.dumps(document).encode()
  return Post(plain, body, {"Content-Type": _JSON, **headers})
-def _login(url: str) -> tuple[str, dict[str, str]]:
+def _login(url):
  parts = urlsplit(url.strip())
  login, at, host = parts.netloc.rpartition("@")
  if not at:
   return urlunsplit(parts), {}
  code = base64.b64encode(unquote(login if ":" in login else f"{login}:").encode()).decode()
  return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {code}"}
-def _below(url: str, path: str) -> str:
+def _below(url, path):
  parts = urlsplit(url)
  before = parts.path.rstrip("/").removesuffix("/api/v2/alerts")
  return urlunsplit(parts._replace(path=f"{before}/{path}"))
-def _webhook(notice: Notice, place: Place, now: datetime) -> dict[str, Any]:
+def _webhook(notice, place, now):
  named = [*notice.begun, *notice.reminded]
  return {
   "schema": 1,
@@ -77,7 +77,7 @@ def _webhook(notice: Notice, place: Place, now: datetime) -> dict[str, Any]:
   "recovered": [name for name, _ in notice.recovered[:_MOST]],
   "more": max(len(named) - _MOST, 0) + max(len(notice.recovered) - _MOST, 0),
  }
-def _ntfy(url: str, notice: Notice, place: Place) -> tuple[str, dict[str, Any]]:
+def _ntfy(url, notice, place):
  parts = urlsplit(url)
  folder, _, topic = parts.path.rstrip("/").rpartition("/")
  worst = notice.worst
@@ -93,13 +93,13 @@ def _ntfy(url: str, notice: Notice, place: Place) -> tuple[str, dict[str, Any]]:
  if place.url:
   document["click"] = place.url
  return urlunsplit(parts._replace(path=f"{folder}/")), document
-def _cut(found: str, most: int) -> str:
+def _cut(found, most):
  return found.encode(errors="replace")[:most].decode(errors="ignore")
-def _slack(found: str) -> str:
+def _slack(found):
  for before, after in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b")):
   found = found.replace(before, after)
  return found[:_SLACK_CHARACTERS]
-def _alerts(notice: Notice, place: Place, now: datetime) -> list[dict[str, Any]]:
+def _alerts(notice, place, now):
  ends = now + _ALIVE
  if notice.event == TEST:
   return [_alert(_TEST, "", "This is a test message.", now, now + RESEND_AFTER, place)]
@@ -111,7 +111,7 @@ def _alerts(notice: Notice, place: Place, now: datetime) -> list[dict[str, Any]]
   _alert(told.alert, name, f"{name} has no problem any more.", told.since, now, place)
   for name, told in notice.recovered
  ]
-def _alert(name: str, subject: str, sentence: str, starts: datetime, ends: datetime, place: Place) -> dict[str, Any]:
+def _alert(name, subject, sentence, starts, ends, place):
  severity = SEVERITY.get(name, INFO)
  labels = {"alertname": name, "severity": severity, "namespace": place.namespace, "release": place.release}
  labels |= {} if subject in ("", VOLUME, WATCHER) else {"database": subject}
@@ -120,7 +120,7 @@ def _alert(name: str, subject: str, sentence: str, starts: datetime, ends: datet
  annotations |= {"runbook_url": place.runbook(name)} if place.runbooks and name in SEVERITY else {}
  alert = {"labels": labels, "annotations": annotations, "startsAt": _time(starts), "endsAt": _time(ends)}
  return {**alert, "generatorURL": place.url} if place.url else alert
-def _time(moment: datetime) -> str:
+def _time(moment):
  return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-def test_notice(summary: str) -> Notice:
+def test_notice(summary):
  return Notice(TEST, summary=summary)

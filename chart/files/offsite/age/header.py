@@ -17,23 +17,23 @@ class Stanza:
  arguments: tuple[str, ...]
  body: bytes
  @property
- def type(self) -> str:
+ def type(self):
   return self.arguments[0]
 @dataclass(frozen=True, slots=True)
 class Header:
  stanzas: tuple[Stanza, ...]
  mac: bytes
  signed: bytes
-def signed_part(stanzas: Sequence[Stanza]) -> bytes:
+def signed_part(stanzas):
  lines = [VERSION]
  for stanza in stanzas:
   lines.append(_STANZA + " ".join(stanza.arguments).encode() + b"\n")
   body = encode(stanza.body)
   lines += [body[place : place + _COLUMNS] + b"\n" for place in range(0, len(body) + 1, _COLUMNS)]
  return b"".join([*lines, _END])
-def whole(signed: bytes, mac: bytes) -> bytes:
+def whole(signed, mac):
  return signed + b" " + encode(mac) + b"\n"
-def parse(line: Callable[[], bytes]) -> Header:
+def parse(line):
  signed = bytearray(_next(line, 0))
  if bytes(signed) != VERSION:
   raise HeaderError("this is not an age file of version 1", _NOT_AGE)
@@ -50,9 +50,9 @@ def parse(line: Callable[[], bytes]) -> Header:
  if len(stanzas) > 1 and any(stanza.type == "scrypt" for stanza in stanzas):
   raise _damaged("a passphrase is not its only recipient")
  return Header(tuple(stanzas), mac, bytes(signed))
-def encode(content: bytes) -> bytes:
+def encode(content):
  return base64.b64encode(content).rstrip(b"=")
-def decode(text: bytes) -> bytes:
+def decode(text):
  try:
   content = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
  except (binascii.Error, ValueError):
@@ -60,14 +60,14 @@ def decode(text: bytes) -> bytes:
  if encode(content) != text:
   raise _damaged("a value is not canonical base64")
  return content
-def _next(line: Callable[[], bytes], so_far: int) -> bytes:
+def _next(line, so_far):
  text = line()
  if not text.endswith(b"\n"):
   raise HeaderError("the header of the age file ends too early", _NOT_AGE)
  if so_far + len(text) > MOST_BYTES:
   raise HeaderError(f"the header of the age file is longer than {MOST_BYTES} bytes", _NOT_AGE)
  return text
-def _stanza(text: bytes, line: Callable[[], bytes], signed: bytearray) -> Stanza:
+def _stanza(text, line, signed):
  if not text.startswith(_STANZA):
   raise _damaged("a line is neither a recipient nor the end")
  arguments = text[len(_STANZA) : -1].split(b" ")
@@ -84,12 +84,12 @@ def _stanza(text: bytes, line: Callable[[], bytes], signed: bytearray) -> Stanza
   if len(part) <= _COLUMNS:
    break
  return Stanza(tuple(argument.decode() for argument in arguments), decode(body))
-def _mac(text: bytes) -> bytes:
+def _mac(text):
  if not text.startswith(_END + b" "):
   raise _damaged("its MAC is missing")
  mac = decode(text[len(_END) + 1 : -1])
  if len(mac) != _MAC_LENGTH:
   raise _damaged("its MAC has a wrong length")
  return mac
-def _damaged(what: str) -> HeaderError:
+def _damaged(what):
  return HeaderError(f"the header of the age file is damaged: {what}", _NOT_AGE)

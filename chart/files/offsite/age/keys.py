@@ -19,7 +19,7 @@ _IDENTITY_HELP = "give the file that age-keygen has written; its line begins wit
 class Recipient:
  key: bytes
  @classmethod
- def parse(cls, text: str) -> Self:
+ def parse(cls, text):
   if text.upper().startswith("AGE-SECRET-KEY-"):
    raise KeyFormatError("a recipient is a secret key", "give its public key, which `age-keygen -y` prints")
   try:
@@ -33,9 +33,9 @@ class Recipient:
   if libcrypto.shared_secret(os.urandom(_LENGTH), key) is None:
    raise KeyFormatError(f"recipient {text!r} is a key that protects nothing", _RECIPIENT_HELP)
   return cls(key)
- def __str__(self) -> str:
+ def __str__(self):
   return bech32.encode("age", self.key)
- def wrap(self, file_key: bytes) -> Stanza:
+ def wrap(self, file_key):
   ephemeral = os.urandom(_LENGTH)
   share, secret = libcrypto.public_key(ephemeral), libcrypto.shared_secret(ephemeral, self.key)
   if secret is None:
@@ -47,7 +47,7 @@ class Recipient:
 class Identity:
  key: bytes = field(repr=False)
  @classmethod
- def parse(cls, text: str) -> Self:
+ def parse(cls, text):
   try:
    prefix, key = bech32.decode(text)
   except ValueError as error:
@@ -56,28 +56,28 @@ class Identity:
    raise KeyFormatError("the identity is not an X25519 secret key", _IDENTITY_HELP)
   return cls(key)
  @property
- def recipient(self) -> Recipient:
+ def recipient(self):
   return Recipient(libcrypto.public_key(self.key))
- def unwrap(self, stanza: Stanza) -> bytes | None:
+ def unwrap(self, stanza):
   share = _share_of(stanza)
   secret = libcrypto.shared_secret(self.key, share)
   if secret is None:
    raise HeaderError("the header of the age file is damaged: a recipient's share protects nothing", "")
   key = libcrypto.derive(secret, share + self.recipient.key, _INFO)
   return libcrypto.unseal(key, _NONCE, stanza.body)
-def parse_identities(text: str) -> tuple[Identity, ...]:
+def parse_identities(text):
  lines = [line.strip() for line in text.splitlines()]
  identities = tuple(Identity.parse(line) for line in lines if line and not line.startswith("#"))
  if not identities:
   raise KeyFormatError("there is no identity in it", _IDENTITY_HELP)
  return identities
-def header_for(recipients: Sequence[Recipient], file_key: bytes) -> bytes:
+def header_for(recipients, file_key):
  signed = header.signed_part([recipient.wrap(file_key) for recipient in recipients])
  return header.whole(signed, _mac(file_key, signed))
-def header_length(recipients: int) -> int:
+def header_length(recipients):
  stanza = Stanza((_TYPE, "A" * 43), bytes(_WRAPPED_LENGTH))
  return len(header.whole(header.signed_part([stanza] * recipients), bytes(_LENGTH)))
-def file_key_of(parsed: Header, identities: Sequence[Identity]) -> bytes:
+def file_key_of(parsed, identities):
  ours = [stanza for stanza in parsed.stanzas if stanza.type == _TYPE]
  for stanza in ours:
   _share_of(stanza)
@@ -95,12 +95,12 @@ def file_key_of(parsed: Header, identities: Sequence[Identity]) -> bytes:
   f"the archive is encrypted for {len(parsed.stanzas)} recipients, and the identity is of none of them",
   "give the identity whose public key was in the values (offsite.encryption.recipients) at that time",
  )
-def _share_of(stanza: Stanza) -> bytes:
+def _share_of(stanza):
  if len(stanza.arguments) != 2 or len(stanza.body) != _WRAPPED_LENGTH:
   raise HeaderError("the header of the age file is damaged: a recipient has a wrong form", "")
  share = header.decode(stanza.arguments[1].encode())
  if len(share) != _LENGTH:
   raise HeaderError("the header of the age file is damaged: a recipient has a wrong form", "")
  return share
-def _mac(file_key: bytes, signed: bytes) -> bytes:
+def _mac(file_key, signed):
  return hmac.digest(libcrypto.derive(file_key, b"", b"header"), signed, "sha256")

@@ -37,7 +37,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
  "EVP_DecryptFinal_ex": (c_int, (c_void_p, c_void_p, c_void_p)),
 }
 @functools.cache
-def _library() -> Any:
+def _library():
  missing = "this image's Python has no libcrypto"
  for path in _candidates():
   try:
@@ -52,7 +52,7 @@ def _library() -> Any:
    continue
   return library
  raise LibcryptoError(f"archives cannot be encrypted: {missing}", REMEDY)
-def _candidates() -> Iterator[str | None]:
+def _candidates():
  for name in ("_hashlib", "_ssl"):
   try:
    path = getattr(importlib.import_module(name), "__file__", None)
@@ -64,14 +64,14 @@ def _candidates() -> Iterator[str | None]:
  yield from _KNOWN_NAMES
 class Area:
  __slots__ = ("_holder", "address", "view")
- def __init__(self, size: int) -> None:
+ def __init__(self, size):
   memory = bytearray(size)
   self._holder = (ctypes.c_char * size).from_buffer(memory)
   self.address = ctypes.addressof(self._holder)
   self.view = memoryview(memory)
 class Cipher:
  __slots__ = ("_context", "_encrypts", "_library", "_refuse", "_written")
- def __init__(self, key: bytes, *, encrypts: bool) -> None:
+ def __init__(self, key, *, encrypts):
   _check_length(key)
   self._library = library = _library()
   self._encrypts = encrypts
@@ -84,15 +84,15 @@ class Cipher:
   if not kind or start(self._context, kind, None, key, None) != 1:
    self.close()
    raise _refused("ChaCha20-Poly1305")
- def close(self) -> None:
+ def close(self):
   if self._context:
    self._library.EVP_CIPHER_CTX_free(self._context)
    self._context = None
- def __enter__(self) -> "Cipher":
+ def __enter__(self):
   return self
- def __exit__(self, *_: object) -> None:
+ def __exit__(self, *_):
   self.close()
- def seal(self, nonce: bytes, source: int, count: int, target: int) -> None:
+ def seal(self, nonce, source, count, target):
   library, context, written = self._library, self._context, self._written
   if not (
    library.EVP_EncryptInit_ex(context, None, None, None, nonce) == 1
@@ -101,7 +101,7 @@ class Cipher:
    and library.EVP_CIPHER_CTX_ctrl(context, _GET_TAG, TAG_LENGTH, target + count) == 1
   ):
    raise _refused("encryption")
- def open(self, nonce: bytes, source: int, count: int, target: int) -> bool:
+ def open(self, nonce, source, count, target):
   library, context, written = self._library, self._context, self._written
   if not (
    library.EVP_DecryptInit_ex(context, None, None, None, nonce) == 1
@@ -110,13 +110,13 @@ class Cipher:
   ):
    raise _refused("decryption")
   return bool(library.EVP_DecryptFinal_ex(context, target + count, written) == 1)
-def seal(key: bytes, nonce: bytes, content: bytes) -> bytes:
+def seal(key, nonce, content):
  source, target = Area(len(content) or 1), Area(len(content) + TAG_LENGTH)
  source.view[: len(content)] = content
  with Cipher(key, encrypts=True) as cipher:
   cipher.seal(nonce, source.address, len(content), target.address)
  return bytes(target.view)
-def unseal(key: bytes, nonce: bytes, content: bytes) -> bytes | None:
+def unseal(key, nonce, content):
  count = len(content) - TAG_LENGTH
  if count < 0:
   return None
@@ -126,14 +126,14 @@ def unseal(key: bytes, nonce: bytes, content: bytes) -> bytes | None:
   if not cipher.open(nonce, source.address, count, target.address):
    return None
  return bytes(target.view[:count])
-def public_key(private: bytes) -> bytes:
+def public_key(private):
  _check_length(private)
  library, result, length = _library(), ctypes.create_string_buffer(_KEY_LENGTH), c_size_t(_KEY_LENGTH)
  with _key(library, "EVP_PKEY_new_raw_private_key", private) as own:
   if library.EVP_PKEY_get_raw_public_key(own, result, ctypes.byref(length)) != 1:
    raise _refused("X25519")
  return result.raw
-def shared_secret(private: bytes, public: bytes) -> bytes | None:
+def shared_secret(private, public):
  _check_length(private)
  _check_length(public)
  library, result, length = _library(), ctypes.create_string_buffer(_KEY_LENGTH), c_size_t(_KEY_LENGTH)
@@ -153,7 +153,7 @@ def shared_secret(private: bytes, public: bytes) -> bytes | None:
    library.EVP_PKEY_CTX_free(context)
  return None if not any(result.raw) else result.raw
 @contextmanager
-def _key(library: Any, function: str, content: bytes) -> Iterator[int]:
+def _key(library, function, content):
  key = getattr(library, function)(_X25519, None, content, _KEY_LENGTH)
  if not key:
   raise _refused("X25519")
@@ -161,11 +161,11 @@ def _key(library: Any, function: str, content: bytes) -> Iterator[int]:
   yield key
  finally:
   library.EVP_PKEY_free(key)
-def derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+def derive(secret, salt, info):
  extracted = hmac.digest(salt or bytes(hashlib.sha256().digest_size), secret, "sha256")
  return hmac.digest(extracted, info + b"\x01", "sha256")
-def _check_length(key: bytes) -> None:
+def _check_length(key):
  if len(key) != _KEY_LENGTH:
   raise ValueError(f"a key of {len(key)} bytes")
-def _refused(what: str) -> LibcryptoError:
+def _refused(what):
  return LibcryptoError(f"archives cannot be encrypted: libcrypto refuses {what}", REMEDY)

@@ -8,7 +8,7 @@ _SHARED = bytes.fromhex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3
 _KEY = bytes(range(0x80, 0xA0))
 _NONCE = bytes.fromhex("070000004041424344454647")
 _TAG = bytes.fromhex("a0784d7a4716f3feb4f64e7f4b39bf04")
-def probe() -> None:
+def probe():
  agreed = libcrypto.public_key(_OURS) == _OUR_PUBLIC_KEY and libcrypto.shared_secret(_OURS, _THEIRS) == _SHARED
  sealed = libcrypto.seal(_KEY, _NONCE, _SHARED)
  sound = libcrypto.seal(_KEY, _NONCE, b"") == _TAG and libcrypto.unseal(_KEY, _NONCE, sealed) == _SHARED

@@ -12,10 +12,10 @@ _NONCE_LENGTH = 16
 _CHUNKS = 16
 _DAMAGED = "use another copy of the archive"
 ReadInto = Callable[[memoryview], int]
-def encrypted_size(size: int, recipients: int) -> int:
+def encrypted_size(size, recipients):
  chunks = max(1, -(-size // CHUNK))
  return keys.header_length(recipients) + _NONCE_LENGTH + size + chunks * TAG_LENGTH
-def encrypted(read: ReadInto, recipients: Sequence[Recipient]) -> Iterator[memoryview]:
+def encrypted(read, recipients):
  if not recipients:
   raise KeyFormatError("there is no recipient", "give at least one public key")
  file_key, nonce = os.urandom(keys.FILE_KEY_LENGTH), os.urandom(_NONCE_LENGTH)
@@ -39,7 +39,7 @@ def encrypted(read: ReadInto, recipients: Sequence[Recipient]) -> Iterator[memor
     return
    plain.view[0] = plain.view[filled - 1]
    carried = 1
-def decrypted(read: ReadInto, identities: Sequence[Identity]) -> Iterator[memoryview]:
+def decrypted(read, identities):
  source = _Source(read)
  file_key = keys.file_key_of(header.parse(source.line), identities)
  nonce = source.take(_NONCE_LENGTH)
@@ -63,13 +63,13 @@ def decrypted(read: ReadInto, identities: Sequence[Identity]) -> Iterator[memory
    sealed.view[0] = sealed.view[filled - 1]
    carried = 1
 class _Opened:
- def __init__(self, cipher: Cipher, sealed: Area, plain: Area, counter: int) -> None:
+ def __init__(self, cipher, sealed, plain, counter):
   self._cipher = cipher
   self._sealed = sealed
   self._plain = plain
   self.counter = counter
   self.bytes = 0
- def run(self, filled: int, *, ended: bool) -> str:
+ def run(self, filled, *, ended):
   if not filled:
    return "it ends too early"
   for place in range(0, filled, _SEALED):
@@ -85,7 +85,7 @@ class _Opened:
     return "it ends too early" if last else "something follows after its end"
    return f"chunk {self.counter} is not what was written"
   return ""
- def _open(self, place: int, length: int, *, last: bool) -> bool:
+ def _open(self, place, length, *, last):
   nonce = _nonce(self.counter, last)
   target = self._plain.address + self.bytes
   if not self._cipher.open(nonce, self._sealed.address + place, length, target):
@@ -93,9 +93,9 @@ class _Opened:
   self.bytes += length
   self.counter += 1
   return True
-def _nonce(counter: int, last: bool) -> bytes:
+def _nonce(counter, last):
  return counter.to_bytes(11, "big") + (b"\x01" if last else b"\x00")
-def _fill(read: ReadInto, view: memoryview) -> int:
+def _fill(read, view):
  filled = 0
  while filled < len(view):
   count = read(view[filled:])
@@ -104,28 +104,28 @@ def _fill(read: ReadInto, view: memoryview) -> int:
   filled += count
  return filled
 class _Source:
- def __init__(self, read: ReadInto) -> None:
+ def __init__(self, read):
   self._read = read
   self._buffer = bytearray()
- def _more(self) -> bool:
+ def _more(self):
   piece = bytearray(4096)
   count = self._read(memoryview(piece))
   self._buffer += piece[:count]
   return bool(count)
- def line(self) -> bytes:
+ def line(self):
   looked = 0
   while (end := self._buffer.find(b"\n", looked)) < 0:
    looked = len(self._buffer)
    if looked > header.MOST_BYTES or not self._more():
     break
   return self.take(end + 1 or len(self._buffer))
- def take(self, count: int) -> bytes:
+ def take(self, count):
   while len(self._buffer) < count and self._more():
    pass
   taken = bytes(self._buffer[:count])
   del self._buffer[:count]
   return taken
- def readinto(self, view: memoryview) -> int:
+ def readinto(self, view):
   if not self._buffer:
    return self._read(view)
   taken = self.take(min(len(view), len(self._buffer)))

@@ -122,13 +122,13 @@ _KNOWN: Final[tuple[tuple[str, type[RemoteError], str, str], ...]] = (
 _PATTERNS: Final = tuple((re.compile(pattern), kind, sentence, remedy) for pattern, kind, sentence, remedy in _KNOWN)
 _REQUEST_IDS: Final = re.compile(r",? ?(?:RequestID|HostID): [^,]*")
 _MOST = 300
-def explain(what: str, text: str) -> RemoteError:
+def explain(what, text):
  line = shortened(text)
  for pattern, kind, sentence, remedy in _PATTERNS:
   if pattern.search(text):
    return kind(f"{what}: {sentence} ({line})", remedy)
  return RemoteError(f"{what}: {line or 'it failed without a reason'}", "see the log of the container rclone")
-def shortened(text: str) -> str:
+def shortened(text):
  line = " ".join(_REQUEST_IDS.sub("", text).split())
  line = "".join(char if char.isprintable() else "?" for char in line)
  return line if len(line) <= _MOST else f"{line[: _MOST - 1]}…"

@@ -27,14 +27,14 @@ class Destination:
  remote: str = "OFFSITE"
  etags: bool = True
  lock: dict[str, str] = field(default_factory=dict)
- def fs(self, **options: str) -> str:
+ def fs(self, **options):
   text = "".join(f",{key}={value}" for key, value in options.items())
   return f"{self.remote}{text}:{self.path}/"
 class _Connection(http.client.HTTPConnection):
- def __init__(self, path: str, timeout: float) -> None:
+ def __init__(self, path, timeout):
   super().__init__("localhost", timeout=timeout)
   self._path = path
- def connect(self) -> None:
+ def connect(self):
   self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
   self.sock.settimeout(self.timeout)
   self.sock.connect(self._path)
@@ -44,10 +44,10 @@ class Object:
  md5: str
  written: datetime | None
 class Rclone:
- def __init__(self, destination: Destination, *, idle_seconds: float = _IDLE_SECONDS) -> None:
+ def __init__(self, destination, *, idle_seconds = _IDLE_SECONDS):
   self.destination = destination
   self._idle = idle_seconds
- def wait(self, seconds: float) -> str:
+ def wait(self, seconds):
   deadline = time.monotonic() + seconds
   while True:
    try:
@@ -66,7 +66,7 @@ class Rclone:
     "set offsite.image to a newer one",
    )
   return version
- def list(self, folder: str) -> list[Entry]:
+ def list(self, folder):
   options = {"recurse": True, "noMimeType": True, "filesOnly": True}
   more = {"_config": {"UseServerModTime": True}}
   what = f"listing {self._place(folder)}"
@@ -86,7 +86,7 @@ class Rclone:
    Entry(str(one["Path"]).removeprefix(prefix), int(one["Size"]), parse_moment(str(one.get("ModTime", ""))))
    for one in found.get("list") or ()
   ]
- def _is_missing_bucket(self) -> bool:
+ def _is_missing_bucket(self):
   if self.destination.type != _S3:
    return False
   bucket = self.destination.path.partition("/")[0]
@@ -96,7 +96,7 @@ class Rclone:
   except MissingError:
    return True
   return False
- def look(self, path: str) -> Object | None:
+ def look(self, path):
   request = {"fs": self.destination.fs(), "remote": path, "opt": {"showHash": True, "noMimeType": True}}
   request["_config"] = {"UseServerModTime": True}
   try:
@@ -109,15 +109,15 @@ class Rclone:
   return Object(int(item["Size"]), md5, parse_moment(str(item.get("ModTime", ""))))
  def upload(
   self,
-  path: str,
-  pieces: Iterable[memoryview | bytes],
-  size: int,
-  parts: Parts,
+  path,
+  pieces,
+  size,
+  parts,
   *,
-  once: bool = False,
-  locked: bool = False,
-  check: Callable[[], None] = lambda: None,
- ) -> None:
+  once = False,
+  locked = False,
+  check = lambda: None,
+ ):
   folder, _, name = path.rpartition("/")
   query = {"fs": self.destination.fs(**self._upload_options(parts, locked=locked)), "remote": folder}
   if once:
@@ -148,7 +148,7 @@ class Rclone:
     content = answer.read(1 << 20)
   if answer.status != http.client.OK:
    raise explain(what, _reason(content))
- def _upload_options(self, parts: Parts, *, locked: bool) -> dict[str, str]:
+ def _upload_options(self, parts, *, locked):
   if self.destination.type != _S3:
    return {}
   return {
@@ -157,7 +157,7 @@ class Rclone:
    "use_multipart_etag": "true" if self.destination.etags else "false",
    **(self.destination.lock if locked else {}),
   }
- def _send(self, connection: _Connection, piece: memoryview | bytes, what: str) -> bool:
+ def _send(self, connection, piece, what):
   try:
    connection.send(piece)
   except (BrokenPipeError, ConnectionResetError):
@@ -168,7 +168,7 @@ class Rclone:
    raise CarrierError(f"{what}: rclone takes nothing any more ({_os_reason(error)})", _START_AGAIN) from None
   return True
  @contextmanager
- def reading(self, path: str) -> Iterator[tuple[Callable[[memoryview], int], int]]:
+ def reading(self, path):
   what = f"reading {self._place(path)}"
   with self._connection() as connection:
    with _carried(what):
@@ -180,7 +180,7 @@ class Rclone:
     raise explain(what, _reason(content) or f"StatusCode: {answer.status}")
    size = answer.length or 0
    left = size
-   def readinto(view: memoryview) -> int:
+   def readinto(view):
     nonlocal left
     with _carried(what):
      count = answer.readinto(view) if len(view) else 0
@@ -189,7 +189,7 @@ class Rclone:
      raise RemoteError(f"{what}: it broke off {left} bytes before its end", _START_AGAIN)
     return count
    yield readinto, size
- def read(self, path: str, most: int) -> bytes:
+ def read(self, path, most):
   with self.reading(path) as (readinto, size):
    if size > most:
     raise RemoteError(f"reading {self._place(path)}: it has {size} bytes, and at most {most} are expected")
@@ -197,14 +197,14 @@ class Rclone:
    while filled < size and (count := readinto(memoryview(content)[filled:])):
     filled += count
   return bytes(content)
- def delete(self, path: str) -> bool:
+ def delete(self, path):
   request = {"fs": self.destination.fs(), "remote": path}
   try:
    self._call("operations/deletefile", request, f"deleting {self._place(path)}")
   except MissingError:
    return False
   return True
- def abort_pending(self, prefix: str, older_than: str) -> None:
+ def abort_pending(self, prefix, older_than):
   if self.destination.type != _S3:
    return
   fs = f"{self.destination.remote}:{self.destination.path}/{prefix}"
@@ -213,9 +213,9 @@ class Rclone:
    self._call("backend/command", request, f"ending interrupted uploads in {self._place(prefix)}")
   except UnknownError:
    return
- def _place(self, path: str) -> str:
+ def _place(self, path):
   return f"{self.destination.path}/{path}".rstrip("/")
- def _call(self, method: str, parameters: dict[str, Any], what: str, seconds: float | None = None) -> dict[str, Any]:
+ def _call(self, method, parameters, what, seconds = None):
   with self._connection(seconds) as connection, _carried(what):
    content = json.dumps(parameters).encode()
    connection.request("POST", f"/{method}", content, {"Content-Type": "application/json"})
@@ -229,24 +229,24 @@ class Rclone:
    raise CarrierError(f"{what}: rclone's answer is not JSON", _START_AGAIN) from None
   return document if isinstance(document, dict) else {}
  @contextmanager
- def _connection(self, seconds: float | None = None) -> Iterator[_Connection]:
+ def _connection(self, seconds = None):
   connection = _Connection(self.destination.socket, self._idle if seconds is None else seconds)
   try:
    yield connection
   finally:
    connection.close()
 @contextmanager
-def _carried(what: str) -> Iterator[None]:
+def _carried(what):
  try:
   yield
  except TimeoutError:
   raise CarrierError(f"{what}: rclone did not answer in time", _START_AGAIN) from None
  except (http.client.HTTPException, OSError) as error:
   raise CarrierError(f"{what}: rclone does not answer ({_os_reason(error)})", _START_AGAIN) from None
-def _os_reason(error: Exception) -> str:
+def _os_reason(error):
  text = error.strerror if isinstance(error, OSError) else ""
  return text or type(error).__name__
-def _reason(content: bytes) -> str:
+def _reason(content):
  text = content.decode(errors="replace")
  try:
   document = json.loads(text)

@@ -19,7 +19,7 @@ class Copy:
  checked: datetime | None
  names: tuple[str, ...]
  @property
- def bytes(self) -> int:
+ def bytes(self):
   return self.marker.archive.bytes
 @dataclass(slots=True)
 class Copies:
@@ -29,7 +29,7 @@ class Copies:
  damaged: list[Finding] = field(default_factory=list)
  leftover: list[Entry] = field(default_factory=list)
  ignored: list[str] = field(default_factory=list)
-def sort_out(database: str, entries: Iterable[Entry], markers: Mapping[str, Marker | str]) -> Copies:
+def sort_out(database, entries, markers):
  found, attempts = Copies(database), _attempts(database, entries)
  for entry in attempts.pop(("", ""), {}).values():
   found.ignored.append(entry.path)
@@ -60,14 +60,14 @@ def sort_out(database: str, entries: Iterable[Entry], markers: Mapping[str, Mark
   best[base] = copy
  found.complete = sorted(best.values(), key=lambda copy: copy.time, reverse=True)
  return found
-def _attempts(database: str, entries: Iterable[Entry]) -> dict[tuple[str, str], dict[str, Entry]]:
+def _attempts(database, entries):
  attempts: dict[tuple[str, str], dict[str, Entry]] = {}
  for entry in entries:
   parsed: RemoteName | None = names.parse(database, entry.path)
   key = ("", "") if parsed is None else (parsed.base, parsed.attempt)
   attempts.setdefault(key, {})[entry.path] = entry
  return attempts
-def _contradiction(database: str, base: str, attempt: str, marker: Marker, objects: Mapping[str, Entry]) -> str:
+def _contradiction(database, base, attempt, marker, objects):
  if (marker.database, marker.base, marker.attempt) != (database, base, attempt):
   return "its marker is about another backup"
  for part, stored in marker.objects.items():

@@ -34,13 +34,13 @@ class Marker:
  verified: str
  objects: dict[str, Stored]
  @property
- def archive(self) -> Stored:
+ def archive(self):
   return self.objects[Part.ARCHIVE.value]
-def format_marker(marker: Marker) -> bytes:
+def format_marker(marker):
  document: dict[str, Any] = {"schema": SCHEMA, **asdict(marker)}
  document["uploaded"] = marker.uploaded.isoformat(timespec="seconds")
  return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-def parse_marker(content: bytes, name: str) -> Marker:
+def parse_marker(content, name):
  try:
   document = json.loads(content)
   marker = _marker(document)
@@ -49,7 +49,7 @@ def parse_marker(content: bytes, name: str) -> Marker:
    f"{name} cannot be understood", "the copy does not count; delete the object if nobody knows what it is"
   ) from None
  return marker
-def _marker(document: Any) -> Marker:
+def _marker(document):
  objects = {
   part.value: _stored(document["objects"][part.value]) for part in CONTENT if part.value in document["objects"]
  }
@@ -70,7 +70,7 @@ def _marker(document: Any) -> Marker:
   verified=_one_of(document["verified"], ETAG, READBACK),
   objects=objects,
  )
-def _stored(document: Any) -> Stored:
+def _stored(document):
  name = _text(document["name"])
  if "/" in name:
   raise ValueError
@@ -81,19 +81,19 @@ def _stored(document: Any) -> Stored:
   _number(document["stored_bytes"]),
   _sum(document["stored_sha256"]),
  )
-def _text(value: Any) -> str:
+def _text(value):
  if type(value) is not str or not value.isprintable():
   raise ValueError
  return value
-def _one_of(value: Any, *known: str) -> str:
+def _one_of(value, *known):
  if value not in known:
   raise ValueError
  return _text(value)
-def _number(value: Any) -> int:
+def _number(value):
  if type(value) is not int or value < 0:
   raise ValueError
  return value
-def _sum(value: Any) -> str:
+def _sum(value):
  if _SHA256.fullmatch(_text(value)) is None:
   raise ValueError
  return _text(value)

@@ -26,9 +26,9 @@ class RemoteName:
  attempt: str
  part: Part
  checked: datetime | None = None
-def is_cluster_id(text: str) -> bool:
+def is_cluster_id(text):
  return _CLUSTER_ID.fullmatch(text) is not None and ".." not in text
-def parse(database: str, name: str) -> RemoteName | None:
+def parse(database, name):
  grammar = Grammar(database)
  base = name[: grammar.base_length]
  owner = grammar.parse(f"{base}{Kind.ARCHIVE.value}")
@@ -43,10 +43,10 @@ def parse(database: str, name: str) -> RemoteName | None:
   if suffix in (part.value, part.value + ENCRYPTED):
    return RemoteName(base, owner.time, attempt, part)
  return RemoteName(base, owner.time, attempt, Part.MARKER) if suffix == Part.MARKER.value else None
-def object_name(base: str, attempt: str, part: Part, *, encrypted: bool = False) -> str:
+def object_name(base, attempt, part, *, encrypted = False):
  return f"{base}.{attempt}.{part.value}{ENCRYPTED if encrypted else ''}"
-def check_name(base: str, attempt: str, checked: datetime) -> str:
+def check_name(base, attempt, checked):
  return f"{base}.{attempt}.check-{stamp_of(checked)}.json"
-def database_of(path: str) -> tuple[str, str] | None:
+def database_of(path):
  database, slash, name = path.partition("/")
  return (database, name) if slash and "/" not in name and is_database(database) else None

@@ -13,7 +13,7 @@ _MOST_AT_ONCE = 4
 class Parts:
  size: int
  at_once: int
-def parts_for(size: int, most: int = MOST_PARTS) -> Parts:
+def parts_for(size, most = MOST_PARTS):
  usable = max(1, most - most // 20)
  needed = -(-size // usable)
  part = max(_LEAST, -(-needed // MIB) * MIB)

@@ -12,16 +12,16 @@ _SHRINK = 2
 class Obstacle:
  reason: str
  remedy: str
-def to_upload(database: str, local: Iterable[Backup], copies: Copies, policy: Policy, *, now: datetime) -> list[Backup]:
+def to_upload(database, local, copies, policy, *, now):
  here = {backup.base: backup for backup in local if backup.time <= now}
  there = {copy.base for copy in copies.complete}
  together = [*_candidates(copies.complete), *(_candidate(here[base]) for base in here if base not in there)]
  kept = {keep.base for keep in decide(database, together, (), policy, now=now).keep}
  wanted = [backup for base, backup in here.items() if base in kept and base not in there]
  return sorted(wanted, key=lambda backup: backup.time, reverse=True)
-def to_delete(copies: Copies, policy: Policy, *, now: datetime, own: Set[str], limits: Limits) -> Decision:
+def to_delete(copies, policy, *, now, own, limits):
  return decide(copies.database, _candidates(copies.complete), (), policy, now=now, own=frozenset(own), limits=limits)
-def lost(local: Set[str], copies: Copies, deleted: Set[str], *, since: datetime | None = None) -> list[Copy]:
+def lost(local, copies, deleted, *, since = None):
  return [
   copy
   for copy in copies.complete
@@ -29,7 +29,7 @@ def lost(local: Set[str], copies: Copies, deleted: Set[str], *, since: datetime 
   and file_name(copy.base, Kind.ARCHIVE) not in deleted
   and (since is None or copy.time > since)
  ]
-def obstacle(copies: Copies, losses: Iterable[Copy], *, now: datetime, skew: float | None) -> Obstacle | None:
+def obstacle(copies, losses, *, now, skew):
  gone = list(losses)
  if gone:
   many = f"{len(gone)} backups" if len(gone) > 1 else "1 backup"
@@ -44,7 +44,7 @@ def obstacle(copies: Copies, losses: Iterable[Copy], *, now: datetime, skew: flo
  if future := dated_after(_as_backups(copies.complete), now):
   return Obstacle(future, "check the clocks of the nodes")
  return _shrunk(copies)
-def _shrunk(copies: Copies) -> Obstacle | None:
+def _shrunk(copies):
  if not copies.complete:
   return None
  newest, others = copies.complete[0], copies.complete[1:]
@@ -59,9 +59,9 @@ def _shrunk(copies: Copies) -> Obstacle | None:
     "look whether data was lost; if the database is meant to be smaller, set offsite.allowShrunk: true",
    )
  return None
-def _candidates(copies: Iterable[Copy]) -> list[Candidate]:
+def _candidates(copies):
  return [Candidate(file_name(copy.base, Kind.ARCHIVE), copy.base, copy.time, None, copy.bytes) for copy in copies]
-def _candidate(backup: Backup) -> Candidate:
+def _candidate(backup):
  return Candidate(backup.name, backup.base, backup.time, None, backup.bytes)
-def _as_backups(copies: Iterable[Copy]) -> list[Backup]:
+def _as_backups(copies):
  return [Backup(copy.base, copy.time, copy.bytes, copy.marker.archive.sha256, None, "", None) for copy in copies]

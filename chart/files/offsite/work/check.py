@@ -7,7 +7,7 @@ from offsite.rule.marker import Stored
 _PIECE = 1024 * 1024
 class ChangedError(RemoteError):
  pass
-def compare(remote: Rclone, path: str, stored: Stored, check: Callable[[], None]) -> None:
+def compare(remote, path, stored, check):
  found, memory, total = hashlib.sha256(), memoryview(bytearray(_PIECE)), 0
  with remote.reading(path) as (readinto, _):
   while count := readinto(memory):

@@ -3,17 +3,17 @@ import time
 from datetime import UTC, datetime, timedelta
 from retention.errors import ExitCode, StoppedError
 from retention.volume import locks
-def wall() -> datetime:
+def wall():
  return datetime.now(UTC)
 class Clock:
- def __init__(self, now: datetime, seconds: float, stop: locks.Stop) -> None:
+ def __init__(self, now, seconds, stop):
   self._now = now
   self._started = time.monotonic()
   self._seconds = seconds
   self._stop = stop
- def __call__(self) -> datetime:
+ def __call__(self):
   return self._now + timedelta(seconds=time.monotonic() - self._started)
- def check(self) -> None:
+ def check(self):
   self._stop.check()
   if time.monotonic() - self._started > self._seconds:
    raise DeadlineError(

@@ -28,7 +28,7 @@ _PINNED_FOR: Final = timedelta(days=7)
 _AGAIN = "the copy is damaged: fetch another backup (`kubectl cnpg-backup offsite list`)"
 class NotWhatWasSentError(RetentionError):
  pass
-def select(copies: Copies, wish: str, *, now: datetime) -> Copy:
+def select(copies, wish, *, now):
  wish = wish.strip()
  candidates = [copy for copy in copies.complete if copy.time <= now + SKEW]
  if wish.startswith(_BEFORE):
@@ -53,8 +53,8 @@ class Fetched:
  was_there: bool
 class Fetch:
  def __init__(
-  self, remote: Rclone, place: str, copy: Copy, identities: tuple[Identity, ...], check: Callable[[], None]
- ) -> None:
+  self, remote, place, copy, identities, check
+ ):
   self._remote = remote
   self._place = place
   self._copy = copy
@@ -65,7 +65,7 @@ class Fetch:
     f"{copy.base} is encrypted, and there is no identity",
     "give the Secret that holds it: --identity-secret",
    )
- def run(self, directory: Directory, *, now: datetime) -> Fetched:
+ def run(self, directory, *, now):
   folder, base = directory.folder, self._copy.base
   archive = file_name(base, Kind.ARCHIVE)
   partial = f".{archive}{Kind.PARTIAL.value}"
@@ -92,7 +92,7 @@ class Fetch:
    expires = later(max(now, self._copy.time), _PINNED_FOR)
    pins.protect(directory, base, reason="fetched from the copies outside", expires=expires, now=now)
   return Fetched(archive, was_there=False)
- def _compare_with_volume(self, directory: Directory) -> Fetched | None:
+ def _compare_with_volume(self, directory):
   base, found = self._copy.base, directory.scan()
   archive, sha256 = file_name(base, Kind.ARCHIVE), self._stored(Part.ARCHIVE).sha256
   if any(backup.base == base and backup.sha256 == sha256 for backup in found.backups):
@@ -107,9 +107,9 @@ class Fetch:
    error.exit_code = ExitCode.REFUSED
    raise error
   return None
- def _stored(self, part: Part) -> Stored:
+ def _stored(self, part):
   return self._copy.marker.objects[part.value]
- def _small(self, part: Part, most: int) -> bytes | None:
+ def _small(self, part, most):
   stored = self._copy.marker.objects.get(part.value)
   if stored is None:
    return None
@@ -120,7 +120,7 @@ class Fetch:
   content = bytearray()
   self._stream(stored, content.extend)
   return bytes(content)
- def _metadata(self, now: datetime) -> bytes:
+ def _metadata(self, now):
   content, stored = self._small(Part.METADATA, _MOST_METADATA) or b"", self._stored(Part.ARCHIVE)
   try:
    document = json.loads(content)
@@ -136,10 +136,10 @@ class Fetch:
    "uploaded": stamp_of(marker.uploaded),
   }
   return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
- def _write(self, folder: Folder, name: str) -> None:
+ def _write(self, folder, name):
   path, fd = folder.path_of(name), folder.create(name)
   try:
-   def write(piece: memoryview) -> None:
+   def write(piece):
     view = piece
     try:
      while view:
@@ -153,13 +153,13 @@ class Fetch:
     raise volume_error(error, path) from None
   finally:
    close_quietly(fd)
- def _stream(self, stored: Stored, use: Callable[[memoryview], object]) -> None:
+ def _stream(self, stored, use):
   outside, inside, count = hashlib.sha256(), hashlib.sha256(), 0
   path = f"{self._place}/{stored.name}"
   with self._remote.reading(path) as (readinto, size):
    if size != stored.stored_bytes:
     raise NotWhatWasSentError(f"{path} has {size} bytes instead of {stored.stored_bytes}", _AGAIN)
-   def read(view: memoryview) -> int:
+   def read(view):
     got = readinto(view)
     outside.update(view[:got])
     return got
@@ -171,7 +171,7 @@ class Fetch:
     use(piece)
   if count != stored.bytes or (inside.hexdigest(), outside.hexdigest()) != (stored.sha256, stored.stored_sha256):
    raise NotWhatWasSentError(f"{path} is not what was copied: its sha256 differs from the marker's", _AGAIN)
-def _pieces(read: Callable[[memoryview], int]) -> Iterator[memoryview]:
+def _pieces(read):
  memory = memoryview(bytearray(1 << 20))
  while count := read(memory):
   yield memory[:count]

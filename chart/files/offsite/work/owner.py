@@ -11,7 +11,7 @@ from retention.text import shown
 _MOST = 64 * 1024
 class OtherOwnerError(RetentionError):
  exit_code = ExitCode.REFUSED
-def claim(remote: Rclone, cluster_id: str, owner: str, *, now: datetime) -> None:
+def claim(remote, cluster_id, owner, *, now):
  path = f"{cluster_id}/{names.OWNER}"
  found = _read(remote, path)
  if found is None:
@@ -32,7 +32,7 @@ def claim(remote: Rclone, cluster_id: str, owner: str, *, now: datetime) -> None
    "set offsite.clusterId to a name of its own; if that release is gone for good, delete "
    f"{place}/{names.OWNER}",
   )
-def _read(remote: Rclone, path: str) -> str | None:
+def _read(remote, path):
  try:
   content = remote.read(path, _MOST)
  except MissingError:

@@ -44,14 +44,14 @@ class Outcome:
  warnings: list[str] = field(default_factory=list)
  refused: RetentionError | None = None
  @property
- def newest(self) -> Copy | None:
+ def newest(self):
   return self.copies.complete[0] if self.copies and self.copies.complete else None
-def exit_code(outcomes: list[Outcome]) -> ExitCode:
+def exit_code(outcomes):
  if any(outcome.problems for outcome in outcomes):
   return ExitCode.FAILED
  return ExitCode.REFUSED if any(outcome.refused for outcome in outcomes) else ExitCode.DONE
 @contextlib.contextmanager
-def alone(root: Path) -> Iterator[bool]:
+def alone(root):
  fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
  try:
   try:
@@ -69,13 +69,13 @@ def alone(root: Path) -> Iterator[bool]:
 class Run:
  def __init__(
   self,
-  settings: Settings,
-  remote: Rclone,
-  root: Path,
-  config: Path,
-  clock: Clock,
-  log: Callable[[str], None],
- ) -> None:
+  settings,
+  remote,
+  root,
+  config,
+  clock,
+  log,
+ ):
   self._settings = settings
   self._remote = remote
   self._root = root
@@ -85,7 +85,7 @@ class Run:
   self._alone = False
   self._listed: dict[str, list[Entry]] = {}
   self.warnings: list[str] = []
- def run(self, wait_seconds: float) -> list[Outcome]:
+ def run(self, wait_seconds):
   if self._settings.recipients:
    probe()
   self._remote.wait(wait_seconds)
@@ -98,13 +98,13 @@ class Run:
     for outcome in outcomes:
      self._attempt(root, outcome, present=outcome.database in here)
   return outcomes
- def _list(self) -> None:
+ def _list(self):
   for entry in self._remote.list(self._settings.cluster_id):
    place = names.database_of(entry.path)
    if place is not None:
     database, name = place
     self._listed.setdefault(database, []).append(entry._replace(path=name))
- def _attempt(self, root: Folder, outcome: Outcome, *, present: bool) -> None:
+ def _attempt(self, root, outcome, *, present):
   work = _Work(self._settings, self._remote, self._config, self._clock, self._log, outcome, alone=self._alone)
   try:
    self._clock.check()
@@ -116,15 +116,15 @@ class Run:
 class _Work:
  def __init__(
   self,
-  settings: Settings,
-  remote: Rclone,
-  config: Path,
-  clock: Clock,
-  log: Callable[[str], None],
-  outcome: Outcome,
+  settings,
+  remote,
+  config,
+  clock,
+  log,
+  outcome,
   *,
-  alone: bool,
- ) -> None:
+  alone,
+ ):
   self._settings = settings
   self._remote = remote
   self._config = config
@@ -137,10 +137,10 @@ class _Work:
   self._entries: dict[str, Entry] = {}
   self._markers: dict[str, Marker | str] = {}
   self._skew: float | None = None
- def fail(self, error: RetentionError) -> None:
+ def fail(self, error):
   self._outcome.problems.append(error)
   self._log(f"{self._database}: {error}")
- def run(self, root: Folder | None, entries: list[Entry]) -> None:
+ def run(self, root, entries):
   self._entries = {entry.path: entry for entry in entries}
   self._read_markers()
   copies = self._sort()
@@ -167,7 +167,7 @@ class _Work:
   self._check_due(copies)
   self._note_damaged()
   self._prune(self._sort(), losses)
- def _read_markers(self) -> None:
+ def _read_markers(self):
   for name in [*self._entries]:
    parsed = names.parse(self._database, name)
    if parsed is not None and parsed.part is Part.MARKER and name not in self._markers:
@@ -178,11 +178,11 @@ class _Work:
      self._markers[name] = error.problem
     except MissingError:
      del self._entries[name]
- def _sort(self) -> Copies:
+ def _sort(self):
   copies = sort_out(self._database, self._entries.values(), self._markers)
   self._outcome.copies = copies
   return copies
- def _upload(self, folder: Folder, backup: Backup) -> None:
+ def _upload(self, folder, backup):
   upload = Upload(self._settings, self._remote, folder, self._database, self._clock.check)
   started = time.monotonic()
   try:
@@ -203,7 +203,7 @@ class _Work:
   seconds = max(time.monotonic() - started, 0.001)
   size = format_size(marker.archive.stored_bytes)
   self._log(f"{self._database}: copied {backup.name} ({size}, {seconds:.0f} s, verified by {marker.verified})")
- def _clean(self, copies: Copies) -> None:
+ def _clean(self, copies):
   now = wall()
   for entry in copies.leftover:
    old = entry.written is not None and now - entry.written > _GRACE
@@ -216,7 +216,7 @@ class _Work:
    raise
   except RemoteError as error:
    self._outcome.warnings.append(error.problem)
- def _remove(self, name: str) -> None:
+ def _remove(self, name):
   try:
    self._remote.delete(f"{self._place}/{name}")
   except CarrierError:
@@ -227,12 +227,12 @@ class _Work:
   del self._entries[name]
   self._outcome.removed.append(name)
   self._log(f"{self._database}: removed {name}, left over from an interrupted run")
- def _note_losses(self, copies: Copies, local: frozenset[str], deleted: frozenset[str]) -> list[Copy]:
+ def _note_losses(self, copies, local, deleted):
   losses = plan.lost(local, copies, deleted, since=self._settings.accept_loss_until)
   if losses and (found := plan.obstacle(copies, losses, now=self._clock(), skew=None)):
    self._outcome.warnings.append(f"{found.reason}; {found.remedy}")
   return losses
- def _note_damaged(self) -> None:
+ def _note_damaged(self):
   copies = self._sort()
   there = {copy.base for copy in copies.complete}
   for finding in copies.damaged:
@@ -242,7 +242,7 @@ class _Work:
     self._outcome.warnings.append(error.problem)
    else:
     self.fail(error)
- def _check_due(self, copies: Copies) -> None:
+ def _check_due(self, copies):
   every = self._settings.readback_every
   newest = copies.complete[0] if copies.complete else None
   if every is None or newest is None:
@@ -262,7 +262,7 @@ class _Work:
   self._entries[name] = Entry(name, len(content), None)
   self._outcome.checked.append(newest.base)
   self._log(f"{self._database}: read {newest.base} back in full, it is what was sent")
- def _disown(self, copy: Copy) -> None:
+ def _disown(self, copy):
   name = copy.names[0]
   try:
    self._remote.delete(f"{self._place}/{name}")
@@ -273,7 +273,7 @@ class _Work:
   for one in copy.names:
    self._entries.pop(one, None)
   self._sort()
- def _prune(self, copies: Copies, losses: list[Copy]) -> None:
+ def _prune(self, copies, losses):
   if not self._settings.prune or self._outcome.problems:
    return
   policy = read_policy(self._config, self._database)
@@ -301,17 +301,17 @@ class _Work:
     self._clock.check()
     self._delete(copy, reasons[copy.base])
   self._sort()
- def _delete(self, copy: Copy, reason: str) -> None:
+ def _delete(self, copy, reason):
   for name in copy.names:
    self._remote.delete(f"{self._place}/{name}")
    self._entries.pop(name, None)
   self._outcome.deleted.append((copy.base, reason))
   self._log(f"{self._database}: deleted the copy of {copy.base}: {reason}")
-def _bases(found: Scan) -> frozenset[str]:
+def _bases(found):
  suffix = Kind.ARCHIVE.value
  uncounted = {finding.name.removesuffix(suffix) for finding in (*found.damaged, *found.incomplete)}
  return frozenset({*(backup.base for backup in found.backups), *found.bad, *found.staged, *uncounted})
-def _deleted(folder: Folder) -> frozenset[str]:
+def _deleted(folder):
  deleted = set()
  for line in (folder.read(DELETIONS, _LOG_BYTES) or b"").splitlines():
   with contextlib.suppress(ValueError, RecursionError):

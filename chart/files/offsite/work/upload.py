@@ -25,8 +25,8 @@ class Uploaded:
  skew: float | None
 class Upload:
  def __init__(
-  self, settings: Settings, remote: Rclone, folder: Folder, database: str, check: Callable[[], None]
- ) -> None:
+  self, settings, remote, folder, database, check
+ ):
   self._settings = settings
   self._remote = remote
   self._folder = folder
@@ -34,7 +34,7 @@ class Upload:
   self._database = database
   self._check = check
   self._attempt = secrets.token_hex(4)
- def run(self, backup: Backup, clock: Callable[[], datetime]) -> Uploaded:
+ def run(self, backup, clock):
   recipients = self._settings.recipients
   objects: dict[str, Stored] = {}
   metadata = self._small(backup, Kind.METADATA)
@@ -52,9 +52,9 @@ class Upload:
   marker = self._marker(backup, objects, parts, clock())
   written = self._send_marker(marker)
   return Uploaded(marker, None if written is None else (wall() - written).total_seconds())
- def _small(self, backup: Backup, kind: Kind) -> bytes | None:
+ def _small(self, backup, kind):
   return self._folder.read_listed(file_name(backup.base, kind), _MOST_GLOBALS)
- def _send(self, backup: Backup, part: Part, source: Source, size: int, parts: Parts) -> Stored:
+ def _send(self, backup, part, source, size, parts):
   recipients: tuple[Recipient, ...] = self._settings.recipients
   name = names.object_name(backup.base, self._attempt, part, encrypted=bool(recipients))
   path = f"{self._place}/{name}"
@@ -69,7 +69,7 @@ class Upload:
     "the next run copies it again; if this happens each time, set offsite.verify: readback",
    )
   return stored
- def _look(self, path: str, size: int) -> Object:
+ def _look(self, path, size):
   found = self._remote.look(path)
   if found is None or found.size != size:
    what = "it is not there" if found is None else f"it has {found.size} bytes"
@@ -77,7 +77,7 @@ class Upload:
     f"{path} was written with {size} bytes, and {what}", "the next run copies it again; check the store"
    )
   return found
- def _send_marker(self, marker: Marker) -> datetime | None:
+ def _send_marker(self, marker):
   content = format_marker(marker)
   path = f"{self._place}/{names.object_name(marker.base, marker.attempt, Part.MARKER)}"
   parts = parts_for(len(content))
@@ -86,7 +86,7 @@ class Upload:
    raise RemoteError(f"{path} is not what was written", "the copy does not count; check the store")
   found = self._remote.look(path)
   return None if found is None else found.written
- def _marker(self, backup: Backup, objects: dict[str, Stored], parts: Parts, now: datetime) -> Marker:
+ def _marker(self, backup, objects, parts, now):
   return Marker(
    database=self._database,
    base=backup.base,
@@ -100,7 +100,7 @@ class Upload:
    verified=READBACK if self._settings.reads_back else ETAG,
    objects=objects,
   )
- def remove(self, backup: Backup) -> None:
+ def remove(self, backup):
   encrypted = bool(self._settings.recipients)
   for part in (Part.MARKER, *names.CONTENT):
    name = names.object_name(backup.base, self._attempt, part, encrypted=encrypted and part is not Part.MARKER)

@@ -20,7 +20,7 @@ from retention.pod.report import ALLOW_VALUE
 from retention.rule.decide import Decision
 from retention.text import shown
 from retention.volume.directory import Directory
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(
   commands, "adopt", _adopt, "Import existing dumps as backups after pg_restore has read each one in full."
  )
@@ -40,9 +40,9 @@ class _Adopted:
  adoptions: list[adopt.Adoption]
  decision: Decision
  rules: Rules
- def counted(self) -> list[str]:
+ def counted(self):
   return [adoption.name for adoption in self.adoptions if adoption.result != adopt.REFUSED]
- def to_dict(self) -> dict[str, object]:
+ def to_dict(self):
   return {
    "database": self.database,
    "archives": [adoption.to_dict() for adoption in self.adoptions],
@@ -52,7 +52,7 @@ class _Adopted:
     "told": self.next_prune(),
    },
   }
- def next_prune(self) -> str:
+ def next_prune(self):
   deleted, count, kept = self.decision.delete, len(self.decision.delete), len(self.decision.keep)
   if self.rules is UNCONFIGURED:
    return f"{kept} backups; it is not configured here, so no run prunes them"
@@ -64,18 +64,18 @@ class _Adopted:
   return f"the next prune keeps {kept} backups and deletes {count}" + (
    f", {deleted[-1].name} to {deleted[0].name}: pin those to keep" if count else ""
   )
-def _adopt(options: argparse.Namespace) -> int:
+def _adopt(options):
  if options.results is None and not options.dry_run:
   raise UsageError(
    "--results is missing", "run adopt.sh first and give the directory of its results, or give --dry-run"
   )
  rules, now = sparing_rules_of(options), now_of(options)
  path, only = archive_or_directory(options.path)
- def done(adoption: adopt.Adoption) -> None:
+ def done(adoption):
   if options.format == "text":
    why = f": {adoption.reason}; {adoption.remedy}" if adoption.reason else ""
    print(shown(f"{adoption.name}: {adoption.result}{why}"), flush=True)
- def work(directory: Directory) -> _Adopted:
+ def work(directory):
   chosen, adoptions = rules(directory.database), adopt.examine(directory, only)
   if options.dry_run:
    for adoption in adoptions:

@@ -13,7 +13,7 @@ from retention.cli.common import (
 from retention.text import format_size, shown
 from retention.volume import unfinished
 from retention.volume.directory import Directory
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(
   commands,
   "clean",
@@ -24,9 +24,9 @@ def add(commands: Commands) -> None:
  command.add_argument("--dry-run", action="store_true", help="only show what would be removed")
  add_format(command, "text", "json", "names")
  add_lock_timeout(command)
-def _clean(options: argparse.Namespace) -> int:
+def _clean(options):
  now = now_of(options)
- def work(directory: Directory) -> tuple[str, list[unfinished.Unfinished]]:
+ def work(directory):
   if options.dry_run:
    return directory.database, unfinished.find(directory.folder, directory.scan(), now)
   return directory.database, unfinished.remove(directory, now)

@@ -22,12 +22,12 @@ DIRECTORY = "directory of one database, or root of the volume for all databases"
 ARCHIVE_OR_DIRECTORY = f"archive, {DIRECTORY}"
 _T = TypeVar("_T")
 class Parser(argparse.ArgumentParser):
- def error(self, message: str) -> NoReturn:
+ def error(self, message):
   raise UsageError(message, f"see {self.prog} --help")
 Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 def add_command(
- commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str
-) -> argparse.ArgumentParser:
+ commands, name, run, text
+):
  command: argparse.ArgumentParser = commands.add_parser(
   name, help=text, description=text, epilog=EPILOG, allow_abbrev=False
  )
@@ -36,9 +36,9 @@ def add_command(
   "--now", type=moment, metavar="TIME", help="decide as of this time, such as 2026-01-01T00:00:00Z (default: now)"
  )
  return command
-def add_format(command: argparse.ArgumentParser, *formats: str) -> None:
+def add_format(command, *formats):
  command.add_argument("--format", choices=formats, default="text", help="output format (default: text)")
-def add_lock_timeout(command: argparse.ArgumentParser) -> None:
+def add_lock_timeout(command):
  command.add_argument(
   "--lock-timeout",
   type=duration,
@@ -46,27 +46,27 @@ def add_lock_timeout(command: argparse.ArgumentParser) -> None:
   default=timedelta(seconds=60),
   help="wait this long for the lock of a database (default: 60s)",
  )
-def add_termination_log(command: argparse.ArgumentParser, text: str = "file for the pod's termination message") -> None:
+def add_termination_log(command, text = "file for the pod's termination message"):
  command.add_argument("--termination-log", type=Path, metavar="FILE", help=text)
-def moment(text: str) -> datetime:
+def moment(text):
  found = parse_moment(text)
  if found is None:
   raise argparse.ArgumentTypeError(f"{text!r} is not a date and time such as 2026-01-01T00:00:00Z")
  return found
-def duration(text: str) -> timedelta:
+def duration(text):
  try:
   return parse_duration(text)
  except RetentionError as error:
   raise argparse.ArgumentTypeError(str(error)) from None
-def size(text: str) -> int:
+def size(text):
  try:
   return parse_size(text)
  except RetentionError as error:
   raise argparse.ArgumentTypeError(str(error)) from None
-def now_of(options: argparse.Namespace) -> datetime:
+def now_of(options):
  now: datetime | None = options.now
  return datetime.now(UTC) if now is None else now
-def holder_of(options: argparse.Namespace) -> str:
+def holder_of(options):
  pod = os.environ.get("BACKUP_POD", "")
  return f"{shown(pod) or os.uname().nodename} ({options.command}, pid {os.getpid()})"
 @dataclass(slots=True)
@@ -74,11 +74,11 @@ class Visit(Generic[_T]):
  results: list[_T]
  is_root: bool
  code: ExitCode
- def shaped(self, documents: list[Any]) -> object:
+ def shaped(self, documents):
   return documents if self.is_root else documents[0]
 def visit_databases(
- options: argparse.Namespace, work: Callable[[Directory], _T], path: str | Path | None = None
-) -> Visit[_T]:
+ options, work, path = None
+):
  real = real_path(options.path if path is None else path)
  with Folder.open(real) as folder:
   if is_database_folder(folder, real.name):
@@ -95,25 +95,25 @@ def visit_databases(
     print_error(f"{database}: {error}")
     visit.code = ExitCode.FAILED
   return visit
-def real_path(path: str | Path) -> Path:
+def real_path(path):
  try:
   return Path(os.path.realpath(path))
  except (OSError, ValueError) as error:
   raise UsageError(f"{str(path)!r}: {error}", "check the path") from None
-def archive_or_directory(given: str) -> tuple[Path, frozenset[str] | None]:
+def archive_or_directory(given):
  path = Path(given)
  if not path.name.endswith(Kind.ARCHIVE.value) or path.is_dir():
   return real_path(given), None
  return _place_of(path), frozenset({path.name})
-def open_archives(options: argparse.Namespace) -> Iterator[tuple[Directory, str]]:
+def open_archives(options):
  for path in options.archives:
   place = _place_of(path)
   with Folder.open(place) as folder:
    yield _directory(folder, place.name, options), path.name
-def _directory(folder: Folder, database: str, options: argparse.Namespace) -> Directory:
+def _directory(folder, database, options):
  timeout: timedelta = getattr(options, "lock_timeout", timedelta(0))
  return Directory(folder, database, holder_of(options), timeout.total_seconds())
-def _place_of(archive: Path) -> Path:
+def _place_of(archive):
  place = real_path(archive.parent)
  if not is_database(place.name):
   raise UsageError(
@@ -121,37 +121,37 @@ def _place_of(archive: Path) -> Path:
    "give the path of an archive in its database's directory",
   )
  return place
-def print_json(document: object) -> None:
+def print_json(document):
  print(printable(json.dumps(document, indent=2, ensure_ascii=False)))
-def printable(text: str) -> str:
+def printable(text):
  lines = text.split("\n")
  return text if all(map(str.isprintable, lines)) else "\n".join(map(_printable_line, lines))
-def _printable_line(line: str) -> str:
+def _printable_line(line):
  return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in line)
-def print_error(text: str) -> None:
+def print_error(text):
  try:
   print(f"retention: {shown(text)}", file=sys.stderr, flush=True)
  except OSError:
   silence_output()
-def silence_output() -> None:
+def silence_output():
  null = os.open(os.devnull, os.O_WRONLY)
  os.dup2(null, sys.stdout.fileno())
  os.close(null)
 class Log:
- def __init__(self, *, silent: bool) -> None:
+ def __init__(self, *, silent):
   self._silent = silent
   self.lost = False
- def __call__(self, text: str) -> None:
+ def __call__(self, text):
   if self._silent or self.lost:
    return
   self.write(shown(text))
- def write(self, text: str) -> None:
+ def write(self, text):
   try:
    print(text, flush=True)
   except OSError:
    self.lost = True
    silence_output()
-def write_termination_message(options: argparse.Namespace, content: bytes) -> None:
+def write_termination_message(options, content):
  path: Path | None = options.termination_log
  if path is None:
   return
@@ -163,5 +163,5 @@ def write_termination_message(options: argparse.Namespace, content: bytes) -> No
    os.close(fd)
  except OSError as error:
   print_error(f"{path}: the termination message was not written: {error.strerror}")
-def write_error_message(options: argparse.Namespace, error: RetentionError) -> None:
+def write_error_message(options, error):
  write_termination_message(options, shown(str(error)).encode(errors="replace"))

@@ -14,7 +14,7 @@ from retention.text import format_duration, format_size, shown, table
 from retention.volume.contents import Contents, read_contents
 from retention.volume.directory import Directory
 from retention.volume.sidecars import read_document, read_evidence
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(
   commands, "describe", _describe, "Show all that is known about one backup, and when it will be deleted."
  )
@@ -26,11 +26,11 @@ def add(commands: Commands) -> None:
  )
  _add_archive(command)
  add_format(command, "text", "json")
-def _add_archive(command: argparse.ArgumentParser) -> None:
+def _add_archive(command):
  command.add_argument(
   "archives", nargs=1, type=Path, metavar="ARCHIVE", help="path of an archive, <database>-YYYYMMDD-HHMMSS.dump"
  )
-def _describe(options: argparse.Namespace) -> int:
+def _describe(options):
  rules, now = sparing_rules_of(options), now_of(options)
  for directory, name in open_archives(options):
   document = _document(directory, name, rules(directory.database), now)
@@ -39,7 +39,7 @@ def _describe(options: argparse.Namespace) -> int:
   else:
    _print(document)
  return ExitCode.DONE
-def _document(directory: Directory, name: str, chosen: Rules, now: datetime) -> dict[str, Any]:
+def _document(directory, name, chosen, now):
  found = directory.scan()
  backup = _find(directory, found, name)
  decision = chosen.decide(found, now)
@@ -55,7 +55,7 @@ def _document(directory: Directory, name: str, chosen: Rules, now: datetime) -> 
   "deletion": None if end is None else _end_document(end, chosen),
   "prune_refused": chosen.refusal(decision) or None,
  }
-def _find(directory: Directory, found: Scan, name: str) -> Backup:
+def _find(directory, found, name):
  backup = next((one for one in found.backups if one.name == name), None)
  if backup is not None:
   return backup
@@ -65,7 +65,7 @@ def _find(directory: Directory, found: Scan, name: str) -> Backup:
   raise RetentionError(f"{path} does not count as a backup: {why.reason}", why.remedy or "see `list`")
  newest = ", ".join(one.name for one in found.backups[:3])
  raise RetentionError(f"{path}: there is no such backup", f"the newest are {newest}" if newest else "see `list`")
-def _files(directory: Directory, base: str) -> list[dict[str, object]]:
+def _files(directory, base):
  grammar, files = Grammar(directory.database), []
  for name in sorted(directory.folder.names() - OWN_FILES):
   parsed = grammar.parse(name)
@@ -73,14 +73,14 @@ def _files(directory: Directory, base: str) -> list[dict[str, object]]:
   if status is not None:
    files.append({"name": name, "bytes": status.st_size})
  return files
-def _end_document(end: Lifetime, chosen: Rules) -> dict[str, object]:
+def _end_document(end, chosen):
  return {
   "expected": None if end.deleted is None else end.deleted.isoformat(),
   "reason": end.reason,
   "not_before": None if end.until is None else end.until.isoformat(),
   "assumes_run_every_seconds": chosen.policy.tiers[0].every // timedelta(seconds=1),
  }
-def _print(document: dict[str, Any]) -> None:
+def _print(document):
  backup, end = document["backup"], document["deletion"]
  print(f"{document['database']}: {backup['name']}, {format_size(backup['bytes'])}")
  print(f"tier: {backup['tier'] or '-'}: {shown(str(backup['reason']))}")
@@ -90,7 +90,7 @@ def _print(document: dict[str, Any]) -> None:
   print(f"deleted: {when}, with a run every {every}: {end['reason']}")
  for file in document["files"]:
   print(f"{shown(str(file['name']))}: {format_size(int(file['bytes']))}")
-def _tables(options: argparse.Namespace) -> int:
+def _tables(options):
  for directory, name in open_archives(options):
   contents = read_contents(directory.folder, name)
   if options.format == "json":
@@ -99,7 +99,7 @@ def _tables(options: argparse.Namespace) -> int:
    rows = [(format_size(one.bytes), f"{one.schema}.{one.name}") for one in contents.tables]
    print(table(("SIZE", "TABLE"), rows) if rows else "the archive has no tables")
  return ExitCode.DONE
-def _contents_document(contents: Contents) -> dict[str, object]:
+def _contents_document(contents):
  return {
   "dbname": contents.dbname,
   "server_version": contents.server_version,

@@ -11,7 +11,7 @@ from retention.rule.decide import Decision
 from retention.text import format_age, format_size, table
 from retention.volume.directory import Directory
 from retention.volume.sidecars import Evidence, read_evidence
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(
   commands, "list", _list, "List all backups with age, size, tier and the reason why each is kept or deleted."
  )
@@ -24,9 +24,9 @@ class _Listed:
  rules: Rules
  decision: Decision
  evidence: Sequence[Evidence]
-def _list(options: argparse.Namespace) -> int:
+def _list(options):
  rules, now = sparing_rules_of(options), now_of(options)
- def work(directory: Directory) -> _Listed:
+ def work(directory):
   chosen, found = rules(directory.database), directory.scan()
   evidence = (
    [read_evidence(directory.folder, backup) for backup in found.backups] if options.format == "json" else []
@@ -43,7 +43,7 @@ def _list(options: argparse.Namespace) -> int:
   for listed in visit.results:
    _print_list(listed.found, listed.decision, now)
  return visit.code
-def _document(listed: _Listed, now: datetime) -> dict[str, object]:
+def _document(listed, now):
  found, ends = listed.found, fates(listed.decision)
  return {
   "database": found.database,
@@ -54,7 +54,7 @@ def _document(listed: _Listed, now: datetime) -> dict[str, object]:
   ],
   "ignored": [{"name": finding.name, "reason": finding.reason} for finding in found.not_counted()],
  }
-def backup_document(backup: Backup, fate: tuple[str, str], evidence: Evidence, now: datetime) -> dict[str, object]:
+def backup_document(backup, fate, evidence, now):
  tier, reason = fate
  return {
   "name": backup.name,
@@ -69,18 +69,18 @@ def backup_document(backup: Backup, fate: tuple[str, str], evidence: Evidence, n
   "drill": evidence.drill,
   "pin": None if backup.pin is None else _pin_document(backup.pin, now),
  }
-def _pin_document(pin: Pin, now: datetime) -> dict[str, object]:
+def _pin_document(pin, now):
  return {
   "reason": pin.reason,
   "expires": None if pin.expires is None else pin.expires.isoformat(),
   "holds": pin.holds(now),
  }
-def _full_bytes(rules: Rules, found: Scan, now: datetime) -> int:
+def _full_bytes(rules, found, now):
  newest = next((backup for backup in found.backups if backup.time <= now), None)
  if newest is None or rules is UNCONFIGURED:
   return sum(backup.bytes for backup in found.backups)
  return sizing.of_database(newest.bytes, rules.policy, rules.limits)
-def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
+def _print_list(found, decision, now):
  ends = fates(decision)
  total = format_size(sum(backup.bytes for backup in found.backups))
  print(f"{found.database}: {len(found.backups)} backups, {total}")
@@ -92,7 +92,7 @@ def _print_list(found: Scan, decision: Decision, now: datetime) -> None:
   print(table(("AGE", "SIZE", "TIER", "NAME", "WHY"), rows))
  for finding in found.not_counted():
   print(f"ignored {finding.name}: {finding.reason}")
-def fates(decision: Decision) -> dict[str, tuple[str, str]]:
+def fates(decision):
  fates = {kept.name: (kept.tier, kept.reason) for kept in decision.keep}
  fates |= {gone.name: ("-", f"next prune deletes it: {gone.reason}") for gone in decision.delete}
  return fates

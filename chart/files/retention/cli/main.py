@@ -7,7 +7,7 @@ from retention.cli import adopt, clean, describe, listing, pin, plan, pod, simul
 from retention.cli.common import EPILOG, Parser, print_error, silence_output
 from retention.errors import ExitCode, RetentionError, unexpected
 from retention.volume.folder import volume_error
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments = None):
  for stream in (sys.stdout, sys.stderr):
   if hasattr(stream, "reconfigure"):
    stream.reconfigure(errors="backslashreplace")
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   code = _failed(str(unexpected(error)))
  return code if _flushed() else code or ExitCode.FAILED
 @functools.cache
-def _parser() -> argparse.ArgumentParser:
+def _parser():
  parser = Parser(
   prog="python3 -m retention",
   description="Keep database backups in tiers: plan, prune, list, verify and pin them.",
@@ -41,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
  for module in (plan, listing, describe, status, verify, pin, adopt, clean, simulate, pod):
   module.add(commands)
  return parser
-def _failed(text: str, code: int = ExitCode.FAILED) -> int:
+def _failed(text, code = ExitCode.FAILED):
  print_error(text)
  return code
-def _flushed() -> bool:
+def _flushed():
  try:
   sys.stdout.flush()
  except OSError:

@@ -14,7 +14,7 @@ from retention.cli.common import (
 from retention.errors import ExitCode, UsageError
 from retention.text import later
 from retention.volume import pins
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(commands, "pin", _pin, "Protect backups from pruning.")
  _add_archives(command)
  command.add_argument("--reason", default="", help="why, in your own words")
@@ -29,11 +29,11 @@ def add(commands: Commands) -> None:
  command = add_command(commands, "unpin", _unpin, "Remove pins; the next run may prune these backups.")
  _add_archives(command)
  add_lock_timeout(command)
-def _add_archives(command: argparse.ArgumentParser) -> None:
+def _add_archives(command):
  command.add_argument(
   "archives", nargs="+", type=Path, metavar="ARCHIVE", help="path of an archive, <database>-YYYYMMDD-HHMMSS.dump"
  )
-def _pin(options: argparse.Namespace) -> int:
+def _pin(options):
  now = now_of(options)
  expires: datetime | None = options.until if options.length is None else later(now, options.length)
  if expires is not None and expires <= now:
@@ -42,7 +42,7 @@ def _pin(options: argparse.Namespace) -> int:
   pins.pin(directory, name, reason=options.reason, expires=expires, now=now)
   print(f"{name}: pinned {'forever' if expires is None else f'until {expires:%Y-%m-%d %H:%M}Z'}")
  return ExitCode.DONE
-def _unpin(options: argparse.Namespace) -> int:
+def _unpin(options):
  for directory, name in open_archives(options):
   removed = pins.unpin(directory, name)
   print(f"{name}: {'unpinned' if removed else 'was not pinned'}")

@@ -29,7 +29,7 @@ from retention.rule.policy import Policy
 from retention.text import format_age, format_size, shown, table
 from retention.volume.directory import Directory
 from retention.volume.prune import carry_out, clean
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(commands, "plan", _plan, "Show what prune would keep and delete; changes nothing.")
  command.add_argument(
   "path", metavar="PATH|-", help=f"{DIRECTORY}; - reads archive names from standard input, one per line"
@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
  add_rules(command)
  add_format(command, "text", "json", "names")
  add_lock_timeout(command)
-def _plan(options: argparse.Namespace) -> int:
+def _plan(options):
  now = now_of(options)
  if options.path == "-":
   decision = _decide_names(sys.stdin, rules_of(options), now)
@@ -71,7 +71,7 @@ def _plan(options: argparse.Namespace) -> int:
    _print_decision(decision, now)
    _print_refusal(decision.refusal)
  return visit.code
-def _decide_names(lines: Iterable[str], rules: RulesOf, now: datetime) -> Decision:
+def _decide_names(lines, rules, now):
  names, ignored, pinned = _sorted_names(lines)
  databases = sorted(set(names.values()))
  if len(databases) > 1:
@@ -90,7 +90,7 @@ def _decide_names(lines: Iterable[str], rules: RulesOf, now: datetime) -> Decisi
    candidates.append(Candidate(name, parsed.base, parsed.time, pin))
  chosen = rules(database)
  return decide.decide(database, candidates, ignored, chosen.policy, now=now, limits=chosen.limits)
-def _sorted_names(lines: Iterable[str]) -> tuple[dict[str, str], list[Finding], set[str]]:
+def _sorted_names(lines):
  names: dict[str, str] = {}
  ignored: list[Finding] = []
  pinned: set[str] = set()
@@ -108,10 +108,10 @@ def _sorted_names(lines: Iterable[str]) -> tuple[dict[str, str], list[Finding], 
   else:
    ignored.append(Finding(shown(name), "not an archive name (<database>-YYYYMMDD-HHMMSS.dump)"))
  return names, ignored, pinned
-def _diff(options: argparse.Namespace) -> int:
+def _diff(options):
  rules, now = rules_of(options), now_of(options)
  other = Policy.from_json(config.read_text(options.to), str(options.to))
- def work(directory: Directory) -> diff.Difference:
+ def work(directory):
   chosen, found = rules(directory.database), directory.scan()
   after = decide.decide_scan(found, other, now=now, limits=chosen.limits)
   return diff.compare(chosen.decide(found, now), after)
@@ -126,7 +126,7 @@ def _diff(options: argparse.Namespace) -> int:
   for difference in visit.results:
    _print_difference(difference, now)
  return visit.code
-def _print_difference(difference: diff.Difference, now: datetime) -> None:
+def _print_difference(difference, now):
  gone, saved, moved = (difference.of(what) for what in (diff.DELETE, diff.KEEP, diff.MOVE))
  size = format_size(sum(change.bytes or 0 for change in gone))
  print(
@@ -153,9 +153,9 @@ class _Pruned:
  decision: Decision
  refusal: RetentionError | None
  problems: list[RetentionError]
-def _prune(options: argparse.Namespace) -> int:
+def _prune(options):
  rules, now = rules_of(options), now_of(options)
- def work(directory: Directory) -> _Pruned:
+ def work(directory):
   chosen = rules(directory.database)
   if options.dry_run:
    decision = chosen.decide(directory.scan(), now)
@@ -180,9 +180,9 @@ def _prune(options: argparse.Namespace) -> int:
    code = ExitCode.REFUSED
  _print_pruned(options, visit, now)
  return code
-def _as_error(refusal: str) -> RetentionError | None:
+def _as_error(refusal):
  return RetentionError(refusal, REFUSAL_REMEDY) if refusal else None
-def _print_pruned(options: argparse.Namespace, visit: Visit[_Pruned], now: datetime) -> None:
+def _print_pruned(options, visit, now):
  if options.format == "json":
   documents = [
    {
@@ -198,10 +198,10 @@ def _print_pruned(options: argparse.Namespace, visit: Visit[_Pruned], now: datet
  else:
   for pruned in visit.results:
    _print_decision(pruned.decision, now, done=not options.dry_run and pruned.refusal is None)
-def _print_names(decisions: Iterable[Decision]) -> None:
+def _print_names(decisions):
  for decision in decisions:
   sys.stdout.writelines(f"{gone.name}\n" for gone in decision.delete)
-def _print_decision(decision: Decision, now: datetime, *, done: bool = False) -> None:
+def _print_decision(decision, now, *, done = False):
  rows: list[tuple[datetime, str, int | None, str, str, str]] = [
   *((kept.time, "keep", kept.bytes, kept.tier, kept.name, kept.reason) for kept in decision.keep),
   *(
@@ -223,8 +223,8 @@ def _print_decision(decision: Decision, now: datetime, *, done: bool = False) ->
   print(f"ignored {finding.name}: {finding.reason}")
  if decision.over_budget:
   print(f"over the budget: {decision.over_budget}")
-def _print_refusal(refusal: str) -> None:
+def _print_refusal(refusal):
  if refusal:
   print(f"prune will refuse: {refusal}; to allow it, prune with {ALLOW_FLAG}")
-def _size_or_dash(size: int | None) -> str:
+def _size_or_dash(size):
  return "-" if size is None else format_size(size)

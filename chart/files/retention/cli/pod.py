@@ -28,14 +28,14 @@ from retention.volume import locks
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
 from retention.volume.scan import scan_root
-def add(commands: Commands) -> None:
+def add(commands):
  _add_finish(commands)
  _add_choose(commands)
  _add_hand_over(commands)
  _add_drill(commands)
-def _add_root(command: argparse.ArgumentParser) -> None:
+def _add_root(command):
  command.add_argument("path", type=Path, metavar="ROOT", help="root of the volume")
-def _add_finish(commands: Commands) -> None:
+def _add_finish(commands):
  command = add_command(
   commands, "finish", _finish, "Check and publish the new dumps, prune, report: the second half of a backup run."
  )
@@ -53,7 +53,7 @@ def _add_finish(commands: Commands) -> None:
  add_termination_log(command)
  command.add_argument(ALLOW_FLAG, action="store_true", help="allow a large prune of every database")
  add_format(command, "text", "json")
-def _finish(options: argparse.Namespace) -> int:
+def _finish(options):
  stop = locks.Stop()
  signal.signal(signal.SIGTERM, stop.request)
  now, log = now_of(options), Log(silent=options.format == "json")
@@ -85,7 +85,7 @@ def _finish(options: argparse.Namespace) -> int:
  if log.lost:
   code = code or ExitCode.FAILED
  return code
-def _print_report(log: Log, run: finish.Run, now: datetime) -> None:
+def _print_report(log, run, now):
  log.write(report.finish_table(run.outcomes, now))
  if run.sizing is not None:
   log(run.sizing.line())
@@ -95,7 +95,7 @@ def _print_report(log: Log, run: finish.Run, now: datetime) -> None:
     log(f"{outcome.database}: remedy: {error.remedy}")
   for warning in outcome.warnings:
    log(f"{outcome.database}: warning: {warning}")
-def _add_choose(commands: Commands) -> None:
+def _add_choose(commands):
  command = add_command(
   commands,
   "choose",
@@ -129,13 +129,13 @@ def _add_choose(commands: Commands) -> None:
   metavar="1d",
   help="pin the archive for this long while it is restored (default: 1d)",
  )
-def _choose(options: argparse.Namespace) -> int:
+def _choose(options):
  try:
   return _choose_archive(options) if options.drill is None else _choose_sample(options)
  except RetentionError as error:
   write_error_message(options, error)
   raise
-def _choose_archive(options: argparse.Namespace) -> int:
+def _choose_archive(options):
  now, database = now_of(options), options.database
  with Folder.open(options.path) as root:
   databases = scan_root(root).databases
@@ -169,7 +169,7 @@ def _choose_archive(options: argparse.Namespace) -> int:
  if not options.look:
   print(f"{database}: {backup.name} read in full, its sha256 is correct", flush=True)
  return ExitCode.DONE
-def _choose_sample(options: argparse.Namespace) -> int:
+def _choose_sample(options):
  now, chance = now_of(options), random.SystemRandom()
  with Folder.open(options.path) as root:
   listed = config.databases_in(options.drill)
@@ -186,7 +186,7 @@ def _choose_sample(options: argparse.Namespace) -> int:
     text = f"nothing can be selected: {error}"
    print(shown(f"{database}: {text}"), flush=True)
  return ExitCode.DONE
-def _choose_from_entries(options: argparse.Namespace, root: Folder) -> list[str]:
+def _choose_from_entries(options, root):
  entries = config.entries_in(options.drill)
  if not entries:
   return []
@@ -211,8 +211,8 @@ def _choose_from_entries(options: argparse.Namespace, root: Folder) -> list[str]
   chosen += turn
  return chosen
 def _choose_for_drill(
- options: argparse.Namespace, directory: Directory, now: datetime, chance: random.SystemRandom
-) -> str:
+ options, directory, now, chance
+):
  found = choose.sample(directory, now=now, chance=chance)
  choose.write(options.requests, [choose.request(directory, backup) for backup in found.backups])
  for finding in found.unsound:
@@ -221,7 +221,7 @@ def _choose_for_drill(
  if found.warning:
   print(f"{directory.database}: warning: {found.warning}; check the clocks of the nodes", flush=True)
  return f"selected {', '.join(backup.name for backup in found.backups) or 'nothing'}"
-def _add_hand_over(commands: Commands) -> None:
+def _add_hand_over(commands):
  command = add_command(
   commands,
   "hand-over",
@@ -253,7 +253,7 @@ def _add_hand_over(commands: Commands) -> None:
   "--seconds", type=int, required=True, metavar="N", help="how long all restores of the drill may take together"
  )
  add_termination_log(command, "file for the pod's termination message, written on an error")
-def _hand_over(options: argparse.Namespace) -> int:
+def _hand_over(options):
  try:
   with Folder.open(options.path) as root:
    places = handover.Places(
@@ -272,7 +272,7 @@ def _hand_over(options: argparse.Namespace) -> int:
   write_error_message(options, error)
   raise
  return ExitCode.DONE
-def _add_drill(commands: Commands) -> None:
+def _add_drill(commands):
  command = add_command(commands, "drill", _drill, "Record the results of a drill (last step of the drill pod).")
  _add_root(command)
  command.add_argument("--config", type=Path, required=True, metavar="DIR", help="directory with <database>.conf")
@@ -280,7 +280,7 @@ def _add_drill(commands: Commands) -> None:
   "--results", type=Path, required=True, metavar="DIR", help="directory with <base>.request and <base>.drill"
  )
  add_termination_log(command)
-def _drill(options: argparse.Namespace) -> int:
+def _drill(options):
  now, holder, log = now_of(options), holder_of(options), Log(silent=False)
  with Folder.open(options.path) as root:
   databases = [*config.databases_in(options.config), *handover.slots(options.results).values()]

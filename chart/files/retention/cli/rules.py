@@ -18,13 +18,13 @@ class Rules:
  policy: Policy
  limits: Limits
  allow: bool
- def decide(self, found: Scan, now: datetime) -> Decision:
+ def decide(self, found, now):
   return decide.decide_scan(found, self.policy, now=now, limits=self.limits)
- def refusal(self, decision: Decision) -> str:
+ def refusal(self, decision):
   return "" if self.allow else decision.refusal
 RulesOf: TypeAlias = Callable[[str], Rules]
 UNCONFIGURED = Rules(Policy((Tier("unpruned", timedelta(seconds=1), 1_000_000),)), Limits(), allow=False)
-def add_policy(command: argparse.ArgumentParser) -> None:
+def add_policy(command):
  command.add_argument(
   "--policy",
   type=Path,
@@ -37,7 +37,7 @@ def add_policy(command: argparse.ArgumentParser) -> None:
   metavar="WORD=N,…",
   help=f"retention policy in words, such as daily=7,weekly=4,monthly=6; known are {', '.join(WORDS)}",
  )
-def words(text: str) -> Policy:
+def words(text):
  keep: dict[str, int] = {}
  for part in text.split(","):
   word, _, number = part.partition("=")
@@ -48,7 +48,7 @@ def words(text: str) -> Policy:
   return Policy.from_words(keep)
  except PolicyError as error:
   raise argparse.ArgumentTypeError(str(error)) from None
-def add_rules(command: argparse.ArgumentParser) -> None:
+def add_rules(command):
  add_policy(command)
  command.add_argument(
   "--config",
@@ -68,7 +68,7 @@ def add_rules(command: argparse.ArgumentParser) -> None:
   metavar="N",
   help="largest share of the backups that one prune may delete, in percent (default: 50)",
  )
-def policy_of(options: argparse.Namespace) -> Policy:
+def policy_of(options):
  if options.keep is not None:
   if options.policy is not None:
    raise UsageError("--policy and --keep both set the policy", "leave out one of them")
@@ -77,7 +77,7 @@ def policy_of(options: argparse.Namespace) -> Policy:
  if options.policy is None:
   return Policy.default()
  return Policy.from_json(config.read_text(options.policy), str(options.policy))
-def rules_of(options: argparse.Namespace) -> RulesOf:
+def rules_of(options):
  flags = {
   "max_bytes": options.max_bytes,
   "min_backups": options.min_backups,
@@ -91,11 +91,11 @@ def rules_of(options: argparse.Namespace) -> RulesOf:
   return lambda _: rules
  if options.policy is not None or options.keep is not None or given:
   raise UsageError("--config already sets policy and limits", "leave out --policy, --keep and the limits")
- def configured(database: str) -> Rules:
+ def configured(database):
   settings = config.read_database(directory, database)
   return Rules(config.read_policy(directory, database), settings.limits, allow or settings.allow_large_prune)
  return configured
-def sparing_rules_of(options: argparse.Namespace) -> RulesOf:
+def sparing_rules_of(options):
  rules = rules_of(options)
  directory: Path | None = options.config
  if directory is None:

@@ -15,7 +15,7 @@ _MACROS = {
  "@midnight": WORDS["daily"],
  "@weekly": WORDS["weekly"],
 }
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(
   commands, "simulate", _simulate, "Simulate a schedule and show what a policy would keep over time."
  )
@@ -63,14 +63,14 @@ def add(commands: Commands) -> None:
   help="make no backups for 24 hours, beginning 10 days after the start; can be repeated",
  )
  add_format(command, "text", "json", "svg", "html")
-def _interval(text: str) -> timedelta:
+def _interval(text):
  return _MACROS.get(text) or duration(text)
-def _outage(text: str) -> simulate.Outage:
+def _outage(text):
  begin, plus, length = text.partition("+")
  if not plus:
   raise argparse.ArgumentTypeError(f"{text!r} is not a start and a length, such as 10d+24h")
  return simulate.Outage(duration(begin), duration(length))
-def _simulate(options: argparse.Namespace) -> int:
+def _simulate(options):
  policy = policy_of(options)
  widths = [tier.every for tier in policy.tiers if tier.every > WORDS["last"]]
  every: timedelta = options.every or next(iter(widths), timedelta(hours=2))

@@ -22,13 +22,13 @@ from retention.text import format_age, format_size, shown, table
 from retention.volume import unfinished
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(commands, "status", _status, "Show the backups of each database and how its last run ended.")
  command.add_argument("path", metavar="PATH", help=DIRECTORY)
  add_format(command, "text", "json")
-def _status(options: argparse.Namespace) -> int:
+def _status(options):
  now = now_of(options)
- def work(directory: Directory) -> tuple[Scan, list[unfinished.Unfinished]]:
+ def work(directory):
   found = directory.scan()
   return found, unfinished.find(directory.folder, found, now)
  visit = visit_databases(options, work)
@@ -46,7 +46,7 @@ def _status(options: argparse.Namespace) -> int:
  if visit.code or report.FAILED in results or any(entry["ahead_seconds"] for entry in entries):
   return ExitCode.FAILED
  return ExitCode.REFUSED if report.REFUSED in results else ExitCode.DONE
-def _space(path: str) -> dict[str, int | None]:
+def _space(path):
  try:
   with Folder.open(real_path(path)) as folder:
    capacity, used = folder.space()
@@ -54,7 +54,7 @@ def _space(path: str) -> dict[str, int | None]:
   print_error(str(error))
   return {"volume_bytes": None, "volume_used_bytes": None}
  return {"volume_bytes": capacity, "volume_used_bytes": used}
-def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
+def _last_runs(path, *, is_root):
  real = real_path(path)
  try:
   with Folder.open(real if is_root else real.parent) as root:
@@ -68,8 +68,8 @@ def _last_runs(path: str, *, is_root: bool) -> dict[str, Any]:
   return {}
  return {name: entry for name, entry in databases.items() if is_database(name) and isinstance(entry, dict)}
 def _entry(
- found: Scan, left: Sequence[unfinished.Unfinished], last: dict[str, Any] | None, now: datetime
-) -> dict[str, Any]:
+ found, left, last, now
+):
  newest = next((backup for backup in found.backups if backup.time <= now), None)
  last = last or {}
  bad = [*(f"{base}{Kind.BAD.value}" for base in found.bad), *(finding.name for finding in found.damaged)]
@@ -110,19 +110,19 @@ def _entry(
   "drill": drilled,
   "restore": last.get("restore"),
  }
-def _text(found: object) -> str | None:
+def _text(found):
  return None if found is None else str(found)
-def _texts(found: object) -> list[str]:
+def _texts(found):
  if found is None:
   return []
  return [str(one) for one in found] if isinstance(found, list) else [str(found)]
-def _problems(found: object) -> list[dict[str, str]]:
+def _problems(found):
  problems = []
  for one in found if isinstance(found, list) else [] if found is None else [found]:
   facts = one if isinstance(one, dict) else {"problem": one}
   problems.append({key: str(facts.get(key) or "") for key in ("problem", "remedy")})
  return problems
-def _print_status(entries: Sequence[dict[str, Any]]) -> None:
+def _print_status(entries):
  rows = []
  for entry in entries:
   age = entry["newest_age_seconds"]
@@ -146,9 +146,9 @@ def _print_status(entries: Sequence[dict[str, Any]]) -> None:
   text = outlook.sentence(entry["restore"])
   if text and outlook.word(entry["restore"]) != "beside":
    print(shown(f"{entry['database']}: {text}"))
-def _last_drill(drilled: dict[str, Any] | None) -> str:
+def _last_drill(drilled):
  return "never" if drilled is None else shown(f"{drilled.get('result')} {str(drilled.get('at'))[:10]}")
-def _why(entry: dict[str, Any]) -> str:
+def _why(entry):
  if entry["bad"]:
   return f"bad archives: {', '.join(entry['bad'])}"
  drilled = entry["drill"]

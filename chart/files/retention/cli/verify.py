@@ -14,7 +14,7 @@ from retention.errors import ExitCode
 from retention.text import shown
 from retention.volume import verify
 from retention.volume.directory import Directory
-def add(commands: Commands) -> None:
+def add(commands):
  command = add_command(
   commands,
   "verify",
@@ -24,13 +24,13 @@ def add(commands: Commands) -> None:
  command.add_argument("path", metavar="PATH", help=ARCHIVE_OR_DIRECTORY)
  add_format(command, "text", "json", "names")
  add_lock_timeout(command)
-def _verify(options: argparse.Namespace) -> int:
+def _verify(options):
  path, only = archive_or_directory(options.path)
- def done(checked: verify.Checked) -> None:
+ def done(checked):
   if options.format == "text":
    why = f": {checked.reason}" if checked.reason else ""
    print(shown(f"{checked.name}: {checked.result}{why}"), flush=True)
- def work(directory: Directory) -> tuple[str, list[verify.Checked]]:
+ def work(directory):
   return directory.database, verify.verify(directory, only, done=done)
  visit = visit_databases(options, work, path)
  wrong = [checked.name for _, checks in visit.results for checked in checks if checked.result in ("bad", "unread")]

@@ -31,7 +31,7 @@ class Adoption:
  result: str
  reason: str = ""
  remedy: str = ""
- def to_dict(self) -> dict[str, Any]:
+ def to_dict(self):
   return {
    "name": self.name,
    "bytes": self.bytes,
@@ -39,7 +39,7 @@ class Adoption:
    "reason": self.reason,
    "remedy": self.remedy,
   }
-def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]:
+def examine(directory, only):
  folder, database = directory.folder, directory.database
  found = directory.scan()
  names = {finding.name for finding in found.incomplete}
@@ -63,20 +63,20 @@ def examine(directory: Directory, only: frozenset[str] | None) -> list[Adoption]
   Adoption(one.name, None, REFUSED, one.reason, one.remedy) for one in unseen if only is None or one.name in only
  ]
  return adoptions
-def _ours(name: str, database: str) -> bool:
+def _ours(name, database):
  return Grammar(database).parse(name) is not None
-def _size(folder: Folder, name: str) -> int | None:
+def _size(folder, name):
  status = folder.stat(name)
  return None if status is None else status.st_size
 def adopt(
- directory: Directory,
- adoptions: Iterable[Adoption],
- results: Path,
- configuration: Path | None,
+ directory,
+ adoptions,
+ results,
+ configuration,
  *,
- now: datetime,
- done: Callable[[Adoption], None],
-) -> list[Adoption]:
+ now,
+ done,
+):
  ended = []
  for adoption in adoptions:
   if adoption.result == ADOPTABLE:
@@ -91,8 +91,8 @@ def adopt(
   ended.append(adoption)
  return ended
 def _read_in_full(
- results: Path, adoption: Adoption, database: str, settings: config.DatabaseConfig | None
-) -> KeyValues:
+ results, adoption, database, settings
+):
  base = adoption.name.removesuffix(Kind.ARCHIVE.value)
  result = config.read_result(results / f"{base}.adopt")
  if result is None or result.text("database") != database or result.text("base") != base:
@@ -102,13 +102,13 @@ def _read_in_full(
  if result.number("tables") == 0 and not (settings is not None and settings.may_be_empty):
   raise RetentionError("it holds no table", f"{config.EMPTY_REMEDY} and adopt it again")
  return result
-def _settings(configuration: Path | None, database: str) -> config.DatabaseConfig | None:
+def _settings(configuration, database):
  if configuration is None or not config.concerned_by(configuration)(database):
   return None
  return config.read_database(configuration, database)
 def _write_sidecars(
- directory: Directory, name: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
-) -> None:
+ directory, name, result, settings, now
+):
  folder = directory.folder
  before = _identity(folder, name)
  sha256, size = digest(folder, name, lambda: None)
@@ -141,18 +141,18 @@ def _write_sidecars(
   if not has_metadata:
    folder.write(metadata, format_metadata(_metadata(directory.database, base, result, settings, now)))
   folder.sync()
-def _identity(folder: Folder, name: str) -> tuple[int, int, int] | None:
+def _identity(folder, name):
  status: os.stat_result | None = folder.stat(name)
  return None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
-def _fits(content: bytes, sha256: str, size: int) -> bool:
+def _fits(content, sha256, size):
  try:
   document = json.loads(content)
  except (ValueError, RecursionError):
   return False
  return isinstance(document, dict) and document.get("sha256") == sha256 and document.get("bytes") == size
 def _metadata(
- database: str, base: str, result: KeyValues, settings: config.DatabaseConfig | None, now: datetime
-) -> Metadata:
+ database, base, result, settings, now
+):
  started = parse_stamp(base[-_STAMP:])
  compression = result.text("compression")
  return Metadata(
@@ -179,8 +179,8 @@ def _metadata(
   adopted=True,
  )
 def next_prune(
- directory: Directory, adoptions: Sequence[Adoption], policy: Policy, limits: Limits, *, now: datetime
-) -> Decision:
+ directory, adoptions, policy, limits, *, now
+):
  folder, found = directory.folder, directory.scan()
  grammar, candidates = Grammar(found.database), []
  there = {backup.name for backup in found.backups}

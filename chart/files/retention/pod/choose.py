@@ -26,7 +26,7 @@ class Request:
  database: str
  backup: Backup
  facts: Mapping[str, str]
- def text(self) -> str:
+ def text(self):
   values = {
    "database": self.database,
    "base": self.backup.base,
@@ -35,7 +35,7 @@ class Request:
    **self.facts,
   }
   return format_lines(values)
-def select(found: Scan, wanted: str, *, now: datetime, is_proved: Callable[[Backup], bool] = lambda _: False) -> Backup:
+def select(found, wanted, *, now, is_proved = lambda _: False):
  words, moment = " ".join(wanted.split()), later(now, timedelta(microseconds=1))
  if words == NEWEST:
   candidates = [backup for backup in found.backups if backup.time <= now]
@@ -67,7 +67,7 @@ def select(found: Scan, wanted: str, *, now: datetime, is_proved: Callable[[Back
  if not candidates:
   raise RetentionError(f"{found.database}: no backup matches {words!r}", _what_is_there(found))
  return candidates[0]
-def _newest_proved(found: Scan, is_proved: Callable[[Backup], bool], *, now: datetime) -> Backup:
+def _newest_proved(found, is_proved, *, now):
  for backup in found.backups:
   if backup.time <= now and is_proved(backup):
    return backup
@@ -75,7 +75,7 @@ def _newest_proved(found: Scan, is_proved: Callable[[Backup], bool], *, now: dat
   f"{found.database}: no drill has proved any of its {len(found.backups)} backups",
   f"run one, and see what it reports: kubectl cnpg-backup drill {found.database}; or restore the newest backup",
  )
-def newer_unsound(found: Scan, chosen: Sequence[Backup], *, before: datetime) -> list[Finding]:
+def newer_unsound(found, chosen, *, before):
  grammar, newer = Grammar(found.database), []
  for finding in (*found.damaged, *found.incomplete):
   parsed = grammar.parse(finding.name)
@@ -84,17 +84,17 @@ def newer_unsound(found: Scan, chosen: Sequence[Backup], *, before: datetime) ->
   if not chosen or parsed.time > chosen[0].time:
    newer.append(finding)
  return sorted(newer, key=lambda finding: finding.name, reverse=True)
-def newer_bad(found: Scan, chosen: Backup, *, now: datetime) -> list[str]:
+def newer_bad(found, chosen, *, now):
  return [
   file_name(base, Kind.BAD) for base in found.bad if base > chosen.base and base <= base_of(found.database, now)
  ]
-def dated_later(found: Scan, *, now: datetime) -> str:
+def dated_later(found, *, now):
  text = dated_after(found.backups, now)
  return f"{text}: not taken for the newest" if text else ""
 DATED_LATER_REMEDY = "check the clocks of the nodes; to restore one of them, give its name"
 class AllDatedLaterError(RetentionError):
  pass
-def _named(found: Scan, name: str) -> Backup:
+def _named(found, name):
  name = name if name.endswith(Kind.ARCHIVE.value) else f"{name}{Kind.ARCHIVE.value}"
  for backup in found.backups:
   if backup.name == name:
@@ -104,19 +104,19 @@ def _named(found: Scan, name: str) -> Backup:
  raise RetentionError(
   f"{found.database}: {shown(name)} is not a backup{': ' if reason else ''}{reason}", _what_is_there(found)
  )
-def _what_is_there(found: Scan) -> str:
+def _what_is_there(found):
  if not found.backups:
   return "the database has no backups: check that this is the right claim and the right database"
  newest, oldest = found.backups[0].name, found.backups[-1].name
  return f"{len(found.backups)} backups are available, from {oldest} to {newest}; give {WORDS}"
-def protect(directory: Directory, backup: Backup, *, now: datetime, expires: datetime) -> str:
+def protect(directory, backup, *, now, expires):
  reason = f"being restored by {directory.holder}"
  try:
   pins.protect(directory, backup.base, reason=reason, expires=expires, now=now)
  except (VolumeError, LockedError) as error:
   return f"the archive could not be pinned while it is restored: {error}"
  return ""
-def check(directory: Directory, backup: Backup) -> None:
+def check(directory, backup):
  (checked,) = verify.verify(directory, frozenset({backup.name}), done=lambda _: None)
  if checked.result == "good":
   if not directory.folder.exists(backup.name) and not directory.folder.lists(backup.name):
@@ -125,7 +125,7 @@ def check(directory: Directory, backup: Backup) -> None:
  older = next((other.name for other in directory.scan().backups if other.time < backup.time), None)
  remedy = f"restore the one before it, {older}" if older else "there is no older backup; see `list` for newer ones"
  raise RetentionError(f"{checked.name} is {checked.result}: {checked.reason}", remedy)
-def request(directory: Directory, backup: Backup) -> Request:
+def request(directory, backup):
  folder = directory.folder
  document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
  facts = {
@@ -145,7 +145,7 @@ class Sample:
  backups: list[Backup]
  unsound: list[Finding]
  warning: str
-def sample(directory: Directory, *, now: datetime, chance: random.Random) -> Sample:
+def sample(directory, *, now, chance):
  found = directory.scan()
  backups = [backup for backup in found.backups if backup.time <= now]
  chosen = [*backups[:1], *chance.sample(backups[1:], min(1, len(backups) - 1 if backups else 0))]
@@ -154,27 +154,27 @@ def sample(directory: Directory, *, now: datetime, chance: random.Random) -> Sam
  if warning and not chosen:
   raise AllDatedLaterError(warning, "check the clocks of the nodes")
  return Sample(chosen, unsound, warning)
-def longest_undrilled(entry: str, present: Iterable[str], drills: Mapping[str, datetime], most: int) -> list[str]:
+def longest_undrilled(entry, present, drills, most):
  never = datetime.min.replace(tzinfo=UTC)
  own = (name for name in present if name.startswith(f"{entry}."))
  return sorted(own, key=lambda name: (drills.get(name, never), name))[:most]
-def write_slot(requests: Path, slot: str, database: str) -> None:
+def write_slot(requests, slot, database):
  _write(requests, f"{slot}{SLOT_SUFFIX}", format_lines({"database": database}))
-def write(requests: Path, chosen: Iterable[Request]) -> None:
+def write(requests, chosen):
  for one in chosen:
   _write(requests, f"{one.backup.base}{REQUEST_SUFFIX}", one.text())
-def note_failure(requests: Path, database: str, error: RetentionError | None) -> None:
+def note_failure(requests, database, error):
  name = f"{database}{FAILURE_SUFFIX}"
  if error is not None:
   _write(requests, name, format_lines({"database": database, "error": error.problem, "remedy": error.remedy}))
   return
  with _in(requests) as folder:
   folder.remove(name)
-def _write(requests: Path, name: str, text: str) -> None:
+def _write(requests, name, text):
  with _in(requests) as folder:
   folder.write(name, text.encode())
 @contextlib.contextmanager
-def _in(requests: Path) -> Iterator[Folder]:
+def _in(requests):
  try:
   with Folder.open(requests) as folder:
    yield folder

@@ -23,12 +23,12 @@ class DatabaseConfig:
  fail_on_shrink: bool
  allow_large_prune: bool
  limits: Limits
-def read_text(path: Path) -> str:
+def read_text(path):
  text = _read(path)
  if text is None:
   raise ConfigError(f"{path}: there is no such file", "check the path")
  return text
-def _read(path: Path) -> str | None:
+def _read(path):
  try:
   fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
   try:
@@ -52,7 +52,7 @@ def _read(path: Path) -> str | None:
   return content.decode()
  except UnicodeDecodeError as error:
   raise ConfigError(f"{path}: not UTF-8 at byte {error.start}", "write it in UTF-8") from None
-def databases_in(directory: Path) -> list[str]:
+def databases_in(directory):
  names = _names_in(directory)
  databases = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
  if not databases and not any(name.endswith(_ENTRY_SUFFIX) for name in names):
@@ -60,20 +60,20 @@ def databases_in(directory: Path) -> list[str]:
    f"{directory}: there is no <database>.conf in it", "check --config, and what is mounted there"
   )
  return databases
-def entries_in(directory: Path) -> list[str]:
+def entries_in(directory):
  return [name.removesuffix(_ENTRY_SUFFIX) for name in _names_in(directory) if name.endswith(_ENTRY_SUFFIX)]
-def entry_of(database: str) -> str:
+def entry_of(database):
  return database.partition(".")[0]
-def concerned_by(directory: Path) -> Callable[[str], bool]:
+def concerned_by(directory):
  databases, entries = frozenset(databases_in(directory)), frozenset(entries_in(directory))
  return lambda database: database in databases or ("." in database and entry_of(database) in entries)
-def _names_in(directory: Path) -> list[str]:
+def _names_in(directory):
  try:
   return sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
  except OSError as error:
   refusal = volume_error(error, str(directory))
   raise ConfigError(refusal.problem, refusal.remedy) from None
-def read_database(directory: Path, database: str) -> DatabaseConfig:
+def read_database(directory, database):
  path, expected = directory / f"{database}{_SUFFIX}", database
  text, entry = _read(path), entry_of(database)
  if text is None and "." in database:
@@ -97,7 +97,7 @@ def read_database(directory: Path, database: str) -> DatabaseConfig:
   allow_large_prune=_choice(values, "allow_large_prune", yes_or_no),
   limits=_limits(values),
  )
-def _limits(values: KeyValues) -> Limits:
+def _limits(values):
  percent, most_bytes, least = (
   _number(values, key, "give a whole number") for key in ("large_prune_percent", "max_bytes", "min_backups")
  )
@@ -105,17 +105,17 @@ def _limits(values: KeyValues) -> Limits:
   return Limits(percent, most_bytes or None, least)
  except PolicyError as error:
   raise ConfigError(f"{values.source}: {error.problem}", error.remedy) from None
-def _number(values: KeyValues, key: str, remedy: str) -> int:
+def _number(values, key, remedy):
  text, number = values.require(key, _RENDER_AGAIN), values.number(key)
  if number is None:
   raise ConfigError(f"{values.source}: {key} is {text!r}", remedy)
  return number
-def _choice(values: KeyValues, key: str, choices: dict[str, bool]) -> bool:
+def _choice(values, key, choices):
  text = values.require(key, _RENDER_AGAIN)
  if text not in choices:
   raise ConfigError(f"{values.source}: {key} is {text!r}", f"give one of {', '.join(choices)}")
  return choices[text]
-def read_policy(directory: Path, database: str) -> Policy:
+def read_policy(directory, database):
  own = [f"{database}.policy.json", "policy.json"]
  entry = entry_of(database)
  if "." in database and _read(directory / f"{entry}{_ENTRY_SUFFIX}") is not None:
@@ -128,6 +128,6 @@ def read_policy(directory: Path, database: str) -> Policy:
  raise ConfigError(
   f"{directory}: there is no policy.json in it", "render the chart again; without it nothing is pruned"
  )
-def read_result(path: Path) -> KeyValues | None:
+def read_result(path):
  text = _read(path)
  return None if text is None else parse(text, str(path))

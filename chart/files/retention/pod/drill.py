@@ -30,12 +30,12 @@ class Drilled:
  result: KeyValues
  problem: RetentionError | None = None
  @property
- def name(self) -> str:
+ def name(self):
   return file_name(self.base, Kind.ARCHIVE)
  @property
- def failed(self) -> bool:
+ def failed(self):
   return self.problem is not None and self.state != GONE
- def document(self) -> dict[str, Any]:
+ def document(self):
   return {
    "schema": DRILL_SCHEMA,
    "archive": self.name,
@@ -58,12 +58,12 @@ class DrillOutcome:
  problem: RetentionError | None = None
  restore: Any = None
  @property
- def failed(self) -> bool:
+ def failed(self):
   return self.problem is not None or any(one.failed for one in self.drilled)
  @property
- def result(self) -> str:
+ def result(self):
   return message.FAILED if self.failed else PROVED if self.drilled else message.NONE
- def status(self, now: datetime) -> dict[str, Any]:
+ def status(self, now):
   failed = [one for one in self.drilled if one.failed]
   problem = failed[0].problem if failed else self.problem
   return {
@@ -74,11 +74,11 @@ class DrillOutcome:
    "problem": problem.problem if problem else None,
    "remedy": problem.remedy if problem else None,
   }
-def _moment(seconds: int | None) -> str | None:
+def _moment(seconds):
  return None if seconds is None else datetime.fromtimestamp(min(seconds, 2**36), UTC).isoformat()
 def record(
- root: Folder, results: Path, databases: Iterable[str], *, now: datetime, holder: str, log: Callable[[str], None]
-) -> list[DrillOutcome]:
+ root, results, databases, *, now, holder, log
+):
  handover.collect(results)
  requests, strays = handover.requested(results)
  for stray in strays:
@@ -99,7 +99,7 @@ def record(
   outcomes.append(outcome)
  _add_outlooks(root, outcomes)
  return outcomes
-def _add_outlooks(root: Folder, outcomes: Iterable[DrillOutcome]) -> None:
+def _add_outlooks(root, outcomes):
  try:
   entries = status.parse(status.read(root) or b"") or {}
  except RetentionError:
@@ -108,19 +108,19 @@ def _add_outlooks(root: Folder, outcomes: Iterable[DrillOutcome]) -> None:
   entry = entries.get(outcome.database)
   outcome.restore = entry.get("restore") if isinstance(entry, dict) else None
 @contextlib.contextmanager
-def open_database(root: Folder, database: str) -> Iterator[Folder | None]:
+def open_database(root, database):
  if root.stat(database) is None and not root.lists(database):
   yield None
   return
  with root.child(database) as folder:
   yield folder
-def _failure(results: Path, database: str) -> RetentionError | None:
+def _failure(results, database):
  try:
   found = config.read_result(results / f"{database}{FAILURE_SUFFIX}")
  except ConfigError as error:
   return RetentionError(error.problem, error.remedy)
  return None if found is None else RetentionError(found.text("error"), found.text("remedy"))
-def _drilled(results: Path, base: str) -> Drilled:
+def _drilled(results, base):
  path = results / f"{base}{RESULT_SUFFIX}"
  nothing = KeyValues(str(path), {}, {})
  try:
@@ -137,7 +137,7 @@ def _drilled(results: Path, base: str) -> Drilled:
   return Drilled(base, state, result)
  problem = RetentionError(result.text("error") or f"it is {state or 'without a state'}", result.text("remedy"))
  return Drilled(base, state or "failed", result, problem)
-def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: Callable[[str], None]) -> None:
+def _record(directory, outcome, *, now, log):
  for one in outcome.drilled:
   try:
    if one.state == "damaged":
@@ -153,7 +153,7 @@ def _record(directory: Directory, outcome: DrillOutcome, *, now: datetime, log: 
   outcome.problem = RetentionError(f"the newest proved backup could not be pinned: {error.problem}", error.remedy)
  for warning in outcome.warnings:
   log(f"{outcome.database}: warning: {warning}")
-def _write_sidecar(directory: Directory, one: Drilled) -> bool:
+def _write_sidecar(directory, one):
  folder = directory.folder
  content = json.dumps(one.document(), indent=2, ensure_ascii=False) + "\n"
  with pins.locked(directory):
@@ -162,7 +162,7 @@ def _write_sidecar(directory: Directory, one: Drilled) -> bool:
   folder.write(file_name(one.base, Kind.DRILL), content.encode(errors="replace"))
   folder.sync()
  return True
-def _verify_again(directory: Directory, one: Drilled) -> None:
+def _verify_again(directory, one):
  for checked in verify.verify(directory, frozenset({one.name}), done=lambda _: None):
   if checked.result == "good":
    one.problem = RetentionError(
@@ -171,7 +171,7 @@ def _verify_again(directory: Directory, one: Drilled) -> None:
    )
   else:
    one.problem = RetentionError(checked.reason, "check the storage, then remove the archive")
-def _pin_newest(directory: Directory, *, now: datetime) -> str:
+def _pin_newest(directory, *, now):
  backups = directory.scan().backups
  listed = directory.folder.names()
  newest = next((backup for backup in backups if is_proved(directory.folder, backup, listed)), None)
@@ -180,19 +180,19 @@ def _pin_newest(directory: Directory, *, now: datetime) -> str:
  others = [backup.base for backup in backups if backup is not newest and backup.pin is not None]
  pins.hand_on(directory, newest.base, reason=_PIN_REASON, others=others, now=now)
  return newest.name
-def is_proved(folder: Folder, backup: Backup, listed: Set[str]) -> bool:
+def is_proved(folder, backup, listed):
  name = file_name(backup.base, Kind.DRILL)
  if name not in listed:
   return False
  folder.read_listed(name)
  drilled = read_document(folder, name)
  return drilled is not None and drilled.get("result") == PROVED
-def write_status(root: Folder, outcomes: list[DrillOutcome], *, now: datetime, holder: str) -> str:
+def write_status(root, outcomes, *, now, holder):
  drills = {outcome.database: outcome.status(now) for outcome in outcomes}
  return status.write_drills(root, drills, now=now, holder=holder)
-def exit_code(outcomes: Iterable[DrillOutcome]) -> ExitCode:
+def exit_code(outcomes):
  return ExitCode.FAILED if any(outcome.failed for outcome in outcomes) else ExitCode.DONE
-def termination_message(outcomes: list[DrillOutcome]) -> bytes:
+def termination_message(outcomes):
  drills = []
  for outcome in outcomes:
   archives = "; ".join(
@@ -206,7 +206,7 @@ def termination_message(outcomes: list[DrillOutcome]) -> bytes:
   text = f"{found}{f'; {ahead}' if ahead else ''}"
   drills.append(message.Drill(outcome.database, outcome.result, text, took))
  return message.write_drills(drills)
-def drill_table(outcomes: Iterable[DrillOutcome]) -> str:
+def drill_table(outcomes):
  rows = []
  for outcome in outcomes:
   for one in outcome.drilled:

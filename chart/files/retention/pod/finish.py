@@ -34,7 +34,7 @@ class Run:
  warnings: list[str]
  stopped: bool
  sizing: sizing.Sizing | None
-def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run:
+def run(settings, stop, log):
  names = config.databases_in(settings.config)
  with Folder.open(settings.root) as root:
   warnings = _first_run(root)
@@ -56,8 +56,8 @@ def run(settings: Settings, stop: locks.Stop, log: Callable[[str], None]) -> Run
  return Run(ended, warnings, stop.requested, written.sizing)
 class _Work:
  def __init__(
-  self, settings: Settings, root: Folder, outcome: RunOutcome, stop: locks.Stop, log: Callable[[str], None]
- ) -> None:
+  self, settings, root, outcome, stop, log
+ ):
   self._settings = settings
   self._root = root
   self._outcome = outcome
@@ -69,7 +69,7 @@ class _Work:
   self._unjudged: set[str] = set()
   self._own: set[str] = set()
   self._may_prune = True
- def attempt(self, started: float, *, patient: bool) -> bool:
+ def attempt(self, started, *, patient):
   begun = time.monotonic()
   try:
    settings = config.read_database(self._settings.config, self._database)
@@ -86,7 +86,7 @@ class _Work:
    self._fail(unexpected(error))
   self._outcome.seconds += time.monotonic() - begun
   return True
- def _under_lock(self, settings: config.DatabaseConfig, seconds: float) -> None:
+ def _under_lock(self, settings, seconds):
   self._stop.check()
   if self._root.stat(self._database) is None:
    self._compare_with_result([], self._result())
@@ -98,7 +98,7 @@ class _Work:
      self._finish(directory, settings)
     finally:
      self._take_stock(directory)
- def _finish(self, directory: Directory, settings: config.DatabaseConfig) -> None:
+ def _finish(self, directory, settings):
   found = directory.scan()
   for name in clean(directory, found, now=self._settings.now):
    self._log(f"{self._database}: removed {name}, left over from an interrupted run")
@@ -121,7 +121,7 @@ class _Work:
   self._compare_with_result(found.backups, result)
   self._stop.check()
   self._prune(directory, settings, found)
- def _result(self) -> KeyValues | None:
+ def _result(self):
   try:
    result = config.read_result(self._settings.results / f"{self._database}.result")
   except ConfigError as error:
@@ -139,12 +139,12 @@ class _Work:
   return result
  def _judge(
   self,
-  directory: Directory,
-  base: str,
-  result: KeyValues | None,
-  backups: list[Backup],
-  settings: config.DatabaseConfig,
- ) -> None:
+  directory,
+  base,
+  result,
+  backups,
+  settings,
+ ):
   try:
    judged = publish.judge(directory, base, self._stop.check, result)
   except publish.BadArchiveError as error:
@@ -164,7 +164,7 @@ class _Work:
   self._note_published(judged, published, recovered, warnings)
   self._judged.add(base)
   self._own.add(published)
- def _publish(self, folder: Folder, judged: publish.Judged, recovered: bool, warnings: list[str]) -> str:
+ def _publish(self, folder, judged, recovered, warnings):
   now = self._settings.now
   try:
    return publish.publish(folder, judged, now=now, recovered=recovered, warnings=warnings)
@@ -172,7 +172,7 @@ class _Work:
    if not reserve.release(self._root, error):
     raise
    return publish.publish(folder, judged, now=now, recovered=recovered, warnings=warnings)
- def _note_published(self, judged: publish.Judged, published: str, recovered: bool, warnings: Sequence[str]) -> None:
+ def _note_published(self, judged, published, recovered, warnings):
   name = file_name(published, Kind.ARCHIVE)
   self._outcome.published.append(name)
   tables = judged.result.number("tables")
@@ -185,7 +185,7 @@ class _Work:
   self._outcome.notes.append(note)
   self._outcome.warnings += warnings
   self._log(f"{self._database}: {note}")
- def _shrinkage(self, judged: publish.Judged, backups: list[Backup], settings: config.DatabaseConfig) -> list[str]:
+ def _shrinkage(self, judged, backups, settings):
   previous = max(
    (backup for backup in backups if backup.time <= self._settings.now),
    key=lambda backup: backup.time,
@@ -207,7 +207,7 @@ class _Work:
     )
    )
   return warnings
- def _compare_with_result(self, backups: list[Backup], result: KeyValues | None) -> None:
+ def _compare_with_result(self, backups, result):
   if result is None:
    return
   state, base = result.text("state"), result.text("base")
@@ -233,7 +233,7 @@ class _Work:
       "find out what else removes files on the volume",
      )
     )
- def _prune(self, directory: Directory, settings: config.DatabaseConfig, found: Scan) -> None:
+ def _prune(self, directory, settings, found):
   policy: Policy = config.read_policy(self._settings.config, self._database)
   self._outcome.kept_by = policy, settings.limits
   decision = decide.decide_scan(
@@ -249,10 +249,10 @@ class _Work:
    return
   pruned = carry_out(directory, decision, now=self._settings.now, done=self._note_deleted)
   self._outcome.warnings += [problem.problem for problem in pruned.problems]
- def _note_deleted(self, gone: decide.Delete) -> None:
+ def _note_deleted(self, gone):
   self._outcome.deleted.append(gone)
   self._log(f"{self._database}: deleted {gone.name}: {gone.reason}")
- def _take_stock(self, directory: Directory) -> None:
+ def _take_stock(self, directory):
   found = directory.scan()
   self._outcome.backups = found.backups
   self._outcome.measured = _measured(directory.folder, self._outcome.newest(self._settings.now))
@@ -279,10 +279,10 @@ class _Work:
   self._outcome.warnings += [f"{finding.name} is {finding.reason}" for finding in found.incomplete]
   if future := dated_after(found.backups, self._settings.now):
    self._outcome.warnings.append(f"{future}: exempt from pruning until then; check the clocks of the nodes")
- def _fail(self, error: RetentionError) -> None:
+ def _fail(self, error):
   self._outcome.problems.append(error)
   self._log(f"{self._database}: failed: {error.problem}")
-def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
+def _fallen(judged, previous):
  tables, warnings = judged.result.number("tables"), []
  if tables is not None and previous.tables is not None and tables * _SHRINK < previous.tables:
   warnings.append(f"tables fell from {previous.tables} in {previous.name} to {tables}")
@@ -291,7 +291,7 @@ def _fallen(judged: publish.Judged, previous: Backup) -> list[str]:
   fell = f"{format_size(previous.bytes)} in {previous.name} to {format_size(judged.bytes)}"
   warnings.append(f"the archive fell from {fell}")
  return warnings
-def _first_run(root: Folder) -> list[str]:
+def _first_run(root):
  try:
   if root.exists(STATUS):
    return []
@@ -309,13 +309,13 @@ def _first_run(root: Folder) -> list[str]:
   except VolumeError:
    return []
  return ["empty volume: this is the first run, or a different claim than before"]
-def _space(root: Folder, warnings: list[str]) -> tuple[int, int] | None:
+def _space(root, warnings):
  try:
   return root.space()
  except VolumeError as error:
   warnings.append(f"the size of the volume is not known: {error}")
   return None
-def _measured(folder: Folder, newest: Backup | None) -> Measured:
+def _measured(folder, newest):
  found = read_document(folder, file_name(newest.base, Kind.METADATA)) if newest is not None else None
  if found is None:
   return Measured()

@@ -39,10 +39,10 @@ class Places:
  scratch_size: str
  seconds: int
 class _NotHandedOverError(RetentionError):
- def __init__(self, problem: str, remedy: str, state: str = FAILED) -> None:
+ def __init__(self, problem, remedy, state = FAILED):
   super().__init__(problem, remedy)
   self.state = state
-def requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
+def requested(results):
  requests, strays = {}, []
  for name in _names(results):
   if not name.endswith(REQUEST_SUFFIX) or name.startswith("."):
@@ -54,19 +54,19 @@ def requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
   else:
    requests[base] = database
  return requests, strays
-def _is_there(path: Path) -> bool:
+def _is_there(path):
  try:
   path.lstat()
  except OSError as error:
   return error.errno != errno.ENOENT
  return True
-def _names(directory: Path) -> list[str]:
+def _names(directory):
  try:
   return sorted(path.name for path in directory.iterdir())
  except OSError as error:
   refusal = volume_error(error, str(directory))
   raise ConfigError(refusal.problem, refusal.remedy) from None
-def slots(results: Path) -> dict[str, str]:
+def slots(results):
  found = {}
  for name in _names(results):
   if name.endswith(SLOT_SUFFIX) and not name.startswith("."):
@@ -74,7 +74,7 @@ def slots(results: Path) -> dict[str, str]:
    if values is not None and is_database(database := values.text("database")):
     found[name.removesuffix(SLOT_SUFFIX)] = database
  return found
-def hand_over(places: Places, database: str, *, slot: str = "", now: datetime, log: Callable[[str], None]) -> None:
+def hand_over(places, database, *, slot = "", now, log):
  collect(places.results)
  _clear(places, log)
  seen = slot or database
@@ -108,7 +108,7 @@ def hand_over(places: Places, database: str, *, slot: str = "", now: datetime, l
   text = {**request.values, "seconds": str(left)}
   _write(places.results / FOLDERS / seen, f"{base}{REQUEST_SUFFIX}", text)
   log(f"{database}: {file_name(base, Kind.ARCHIVE)} is handed over, {format_size(request.number('bytes') or 0)}")
-def hand_over_to_open(places: Places, database: str, *, slot: str, now: datetime, log: Callable[[str], None]) -> None:
+def hand_over_to_open(places, database, *, slot, now, log):
  if slot:
   raise ConfigError("--slot and --open exclude each other", "give one of them")
  requests, _ = requested(places.results)
@@ -121,18 +121,18 @@ def hand_over_to_open(places: Places, database: str, *, slot: str, now: datetime
   if refused is not None:
    name = file_name(base, Kind.ARCHIVE)
    raise RetentionError(f"{name}: {refused.text('error')}", refused.text("remedy"))
-def _nothing(base: str) -> KeyValues:
+def _nothing(base):
  return KeyValues(f"{base}{REQUEST_SUFFIX}", {}, {})
-def _write(directory: Path, name: str, values: Mapping[str, str], warnings: Iterable[str] = ()) -> None:
+def _write(directory, name, values, warnings = ()):
  text = format_lines(values) + "".join(format_lines({"warning": warning}) for warning in warnings)
  try:
   with Folder.open(directory) as folder:
    folder.write(name, text.encode(errors="replace"))
  except VolumeError as error:
   raise ConfigError(error.problem, error.remedy) from None
-def _uptime() -> int:
+def _uptime():
  return int(time.clock_gettime(time.CLOCK_BOOTTIME))
-def _elapsed(results: Path) -> int:
+def _elapsed(results):
  found = config.read_result(results / _BEGAN)
  began = None if found is None else found.number(_BEGAN)
  now = _uptime()
@@ -140,14 +140,14 @@ def _elapsed(results: Path) -> int:
   began = now
   _write(results, _BEGAN, {_BEGAN: str(began)})
  return now - began
-def _copy_configuration(places: Places, database: str, target: Path) -> None:
+def _copy_configuration(places, database, target):
  assertions = places.config / f"{database}.assertions"
  if not assertions.exists():
   assertions = assertions.with_name(f"{config.entry_of(database)}.assertions")
  for source, name in ((assertions, f"{database}.assertions"), (places.config / _PARAMETERS, _PARAMETERS)):
   if database and source.exists():
    shutil.copyfile(source, target / name)
-def _hand_over_one(places: Places, target: Path, request: KeyValues, base: str, handed: int, seconds: int) -> int:
+def _hand_over_one(places, target, request, base, handed, seconds):
  if seconds <= 0:
   limit = f"not reached within the {places.seconds} s of the drill"
   raise _NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
@@ -167,7 +167,7 @@ def _hand_over_one(places: Places, target: Path, request: KeyValues, base: str, 
    raise _NotHandedOverError(reason, "check the volume", DAMAGED)
   _copy_roles(folder, base, target)
  return size
-def _check_space(places: Places, request: KeyValues, handed: int) -> None:
+def _check_space(places, request, handed):
  archives = handed + (request.number("bytes") or 0)
  needed = archives + (request.number("database_bytes") or 0) * 5 // 4 + _SERVER_BYTES
  if needed > parse_size(places.scratch_size):
@@ -178,10 +178,10 @@ def _check_space(places: Places, request: KeyValues, handed: int) -> None:
  if needed - handed > free:
   reason = f"it needs about {_mebibytes(needed)} of scratch space, and only {_mebibytes(free)} are free"
   raise _NotHandedOverError(reason, "free space on the node")
-def _mebibytes(size: int) -> str:
+def _mebibytes(size):
  return f"{-(-size // 1024**2)} MiB"
-def _copy(folder: Folder, name: str, target: Path) -> tuple[str, int]:
- def write(chunk: memoryview) -> None:
+def _copy(folder, name, target):
+ def write(chunk):
   while chunk:
    try:
     chunk = chunk[os.write(fd, chunk) :]
@@ -193,13 +193,13 @@ def _copy(folder: Folder, name: str, target: Path) -> tuple[str, int]:
   return digest(folder, name, lambda: None, write)
  finally:
   os.close(fd)
-def _copy_roles(folder: Folder, base: str, target: Path) -> None:
+def _copy_roles(folder, base, target):
  name = file_name(base, Kind.GLOBALS)
  content = folder.read(name, _MOST_GLOBALS)
  if content is not None:
   lines = [line for line in content.splitlines(keepends=True) if line.startswith(b"CREATE ROLE ")]
   (target / name).write_bytes(b"".join(lines))
-def _clear(places: Places, log: Callable[[str], None]) -> None:
+def _clear(places, log):
  for folder in (places.results / FOLDERS, places.run / FOLDERS, places.scratch / FOLDERS):
   for name in _names(folder) if _is_there(folder) else ():
    path = folder / name
@@ -208,14 +208,14 @@ def _clear(places: Places, log: Callable[[str], None]) -> None:
     shutil.rmtree(path)
    if _is_there(path):
     log(f"warning: {path}: what the drill of this database left there cannot be removed")
-def _open_up(path: Path) -> None:
+def _open_up(path):
  path.chmod(0o700)
  for top, directories, _ in os.walk(path):
   for directory in directories:
    inner = Path(top, directory)
    if not inner.is_symlink():
     inner.chmod(0o700)
-def collect(results: Path) -> None:
+def collect(results):
  requests, _ = requested(results)
  shown_as = {database: slot for slot, database in slots(results).items()}
  for base, database in requests.items():
@@ -226,7 +226,7 @@ def collect(results: Path) -> None:
   values, warnings = _checked(folder, name)
   if values:
    _write(results, name, {"database": database, "base": base, **values}, warnings)
-def _checked(folder: Path, name: str) -> tuple[dict[str, str], list[str]]:
+def _checked(folder, name):
  try:
   with Folder.open(folder) as opened:
    content = opened.read(name)

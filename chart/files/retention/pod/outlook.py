@@ -6,7 +6,7 @@ from retention.keyvalue import KeyValues
 BESIDE, IN_PLACE, NONE = "beside", "in-place", "none"
 _WORDS = {BESIDE: "would be beside", IN_PLACE: "would be in place", NONE: "would be refused"}
 _SHORT = {BESIDE: "beside", IN_PLACE: "in place", NONE: "refused"}
-def from_result(result: KeyValues, now: datetime) -> dict[str, Any] | None:
+def from_result(result, now):
  method = result.text("restore_method")
  if method not in _WORDS:
   return None
@@ -19,20 +19,20 @@ def from_result(result: KeyValues, now: datetime) -> dict[str, Any] | None:
   "max_locks_per_transaction": result.number("restore_max_locks"),
   "at": now.isoformat(timespec="seconds"),
  }
-def _numbered(result: KeyValues, key: str) -> list[str]:
+def _numbered(result, key):
  found: list[str] = []
  while value := result.text(f"{key}_{len(found) + 1}"):
   found.append(value)
  return found
-def _object(text: str) -> dict[str, Any] | None:
+def _object(text):
  try:
   found = json.loads(text)
  except (ValueError, RecursionError):
   return None
  return found if isinstance(found, dict) else None
-def word(outlook: object) -> str:
+def word(outlook):
  return _SHORT.get(str(outlook.get("method")), "?") if isinstance(outlook, dict) else "?"
-def sentence(outlook: object, *, remedies: bool = True) -> str:
+def sentence(outlook, *, remedies = True):
  method = str(outlook.get("method")) if isinstance(outlook, dict) else ""
  if not isinstance(outlook, dict) or method not in _WORDS:
   return ""
@@ -43,5 +43,5 @@ def sentence(outlook: object, *, remedies: bool = True) -> str:
  if not remedies or not ways_out:
   return text
  return f"{text}; {'for beside: ' if method == IN_PLACE else ''}{'; or '.join(ways_out)}"
-def _texts(found: object) -> list[str]:
+def _texts(found):
  return list(map(str, found)) if isinstance(found, list) else []

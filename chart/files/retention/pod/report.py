@@ -42,32 +42,32 @@ class RunOutcome:
  restore: dict[str, Any] | None = None
  measured: Measured = Measured()
  @property
- def result(self) -> str:
+ def result(self):
   if self.problems:
    return FAILED
   if self.refusal is not None:
    return REFUSED
   return WARNING if self.warnings else OK
- def newest(self, now: datetime) -> Backup | None:
+ def newest(self, now):
   return next((backup for backup in self.backups or () if backup.time <= now), None)
- def holding(self, now: datetime) -> Holding | None:
+ def holding(self, now):
   if self.backups is None or self.kept_by is None:
    return None
   return Holding.of(self.backups, *self.kept_by, now)
- def pinned(self, now: datetime) -> int:
+ def pinned(self, now):
   return sum(backup.pin is not None and backup.pin.holds(now) for backup in self.backups or ())
- def why(self) -> str:
+ def why(self):
   if self.problems:
    return self.problems[0].problem
   if self.refusal is not None:
    return self.refusal.problem
   return (self.warnings or self.notes or ["nothing new"])[0]
-def exit_code(outcomes: Iterable[RunOutcome]) -> ExitCode:
+def exit_code(outcomes):
  results = {outcome.result for outcome in outcomes}
  if FAILED in results:
   return ExitCode.FAILED
  return ExitCode.REFUSED if REFUSED in results else ExitCode.DONE
-def finish_table(outcomes: Sequence[RunOutcome], now: datetime) -> str:
+def finish_table(outcomes, now):
  rows = []
  for outcome in outcomes:
   newest = outcome.newest(now)
@@ -84,8 +84,8 @@ def finish_table(outcomes: Sequence[RunOutcome], now: datetime) -> str:
   )
  return table(("DATABASE", "RESULT", "NEWEST", "KEPT", "DELETED", "SECONDS", "WHY"), rows)
 def termination_message(
- outcomes: Sequence[RunOutcome], warnings: Sequence[str], now: datetime, sized: Sizing | None = None
-) -> bytes:
+ outcomes, warnings, now, sized = None
+):
  order = {FAILED: 0, REFUSED: 1, WARNING: 2, OK: 3}
  ranked = sorted(outcomes, key=lambda outcome: order[outcome.result])
  return message.write(
@@ -94,12 +94,12 @@ def termination_message(
   volume=None if sized is None else _known(sized.capacity, sized.used, sized.full, sized.growth),
   more=filter(None, (_outlook(outcome) for outcome in ranked)),
  )
-def _known(capacity: int, used: int, full: int, growth: float | None) -> dict[str, float]:
+def _known(capacity, used, full, growth):
  return {"capacity": capacity, "used": used, "full": full, **({} if growth is None else {"growth": growth})}
-def _outlook(outcome: RunOutcome) -> str:
+def _outlook(outcome):
  text = outlook.sentence(outcome.restore, remedies=False)
  return text and f"{outcome.database}: {text}"
-def _line(outcome: RunOutcome, now: datetime) -> message.Line:
+def _line(outcome, now):
  newest, measured, result = outcome.newest(now), outcome.measured, outcome.result
  found: dict[str, float | None] = {}
  if newest is not None:

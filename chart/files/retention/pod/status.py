@@ -19,9 +19,9 @@ _LOCK_SECONDS = 30
 _MOST_BYTES = 16 * 1024 * 1024
 _LARGEST = 10**18
 _FORGET_AFTER = timedelta(days=7)
-def read(root: Folder) -> bytes | None:
+def read(root):
  return root.read(STATUS, _MOST_BYTES)
-def parse(content: bytes) -> dict[str, Any] | None:
+def parse(content):
  try:
   databases = json.loads(content)["databases"]
  except (ValueError, RecursionError, KeyError, TypeError):
@@ -32,26 +32,26 @@ class Written:
  warning: str
  sizing: sizing.Sizing | None
 def write_run(
- root: Folder,
- outcomes: Iterable[RunOutcome],
+ root,
+ outcomes,
  *,
- now: datetime,
- holder: str,
- space: tuple[int, int] | None,
- entries: frozenset[str] = frozenset(),
-) -> Written:
+ now,
+ holder,
+ space,
+ entries = frozenset(),
+):
  ours = list(outcomes)
  merged = merge_run({}, ours, (), now)
- def merge(earlier: _Entries) -> _Entries:
+ def merge(earlier):
   nonlocal merged
   others = {name: one for name, one in earlier.items() if name not in entries}
   merged = merge_run(others, ours, scan_root(root).databases, now)
   return merged
- def sized() -> sizing.Sizing | None:
+ def sized():
   return None if space is None else sizing.assess(*space, holdings(merged, now))
  warning = _update(root, merge, now, holder, sized)
  return Written(warning, sized())
-def holdings(entries: _Entries, now: datetime) -> list[sizing.Holding]:
+def holdings(entries, now):
  found = []
  for one in entries.values():
   if not _ran_lately(one, now):
@@ -60,19 +60,19 @@ def holdings(entries: _Entries, now: datetime) -> list[sizing.Holding]:
   if size is not None and full is not None:
    found.append(sizing.Holding(int(size), int(full), number_of(one.get("growth_bytes_per_second"))))
  return found
-def number_of(found: object) -> float | None:
+def number_of(found):
  if isinstance(found, bool) or not isinstance(found, int | float) or not -_LARGEST < found < _LARGEST:
   return None
  return found
-def write_drills(root: Folder, drills: Mapping[str, Any], *, now: datetime, holder: str) -> str:
+def write_drills(root, drills, *, now, holder):
  return _update(root, lambda earlier: merge_drills(earlier, drills), now, holder)
 def _update(
- root: Folder,
- merge: _Merge,
- now: datetime,
- holder: str,
- sized: Callable[[], sizing.Sizing | None] | None = None,
-) -> str:
+ root,
+ merge,
+ now,
+ holder,
+ sized = None,
+):
  try:
   with locks.locked(root, STATUS_LOCK, seconds=_LOCK_SECONDS, holder=holder):
    content = read(root)
@@ -84,12 +84,12 @@ def _update(
  except RetentionError as error:
   return f"status.json was not written: {error}"
  return "status.json could not be understood and was written from scratch" if earlier is None else ""
-def _volume(content: bytes | None) -> object:
+def _volume(content):
  try:
   return json.loads(content or b"{}").get("volume")
  except (ValueError, RecursionError, AttributeError):
   return None
-def _volume_entry(sized: sizing.Sizing | None) -> dict[str, Any] | None:
+def _volume_entry(sized):
  if sized is None:
   return None
  return {
@@ -98,7 +98,7 @@ def _volume_entry(sized: sizing.Sizing | None) -> dict[str, Any] | None:
   "full_bytes": sized.full,
   "growth_bytes_per_second": None if sized.growth is None else round(sized.growth, 3),
  }
-def _format(databases: Mapping[str, Any], volume: object, now: datetime) -> bytes:
+def _format(databases, volume, now):
  document = {
   "schema": _SCHEMA,
   "updated": now.isoformat(timespec="seconds"),
@@ -106,12 +106,12 @@ def _format(databases: Mapping[str, Any], volume: object, now: datetime) -> byte
   "databases": dict(sorted(databases.items())),
  }
  return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(errors="replace")
-def merge_run(earlier: _Entries, outcomes: Iterable[RunOutcome], present: Iterable[str], now: datetime) -> _Entries:
+def merge_run(earlier, outcomes, present, now):
  ours = {outcome.database: entry(outcome, earlier.get(outcome.database), now) for outcome in outcomes}
  staying = {*ours, *present}
  others = {name: one for name, one in earlier.items() if name in staying or _ran_lately(one, now)}
  return {**others, **ours}
-def last_drills(entries: _Entries) -> dict[str, datetime]:
+def last_drills(entries):
  found = {}
  for name, one in entries.items():
   drill = one.get("drill") if isinstance(one, dict) else None
@@ -120,17 +120,17 @@ def last_drills(entries: _Entries) -> dict[str, datetime]:
   if moment is not None:
    found[name] = moment
  return found
-def _ran_lately(earlier: object, now: datetime) -> bool:
+def _ran_lately(earlier, now):
  last_run = earlier.get("last_run") if isinstance(earlier, dict) else None
  moment = parse_moment(last_run) if isinstance(last_run, str) else None
  return moment is not None and abs(now - moment) < _FORGET_AFTER
-def merge_drills(earlier: _Entries, drills: Mapping[str, Any]) -> _Entries:
+def merge_drills(earlier, drills):
  merged = dict(earlier)
  for database, drill in drills.items():
   before = earlier.get(database)
   merged[database] = {**(before if isinstance(before, dict) else {"database": database}), "drill": drill}
  return merged
-def entry(outcome: RunOutcome, previous: object, now: datetime) -> dict[str, Any]:
+def entry(outcome, previous, now):
  newest, holding, measured = outcome.newest(now), outcome.holding(now), outcome.measured
  growth = None if holding is None else holding.growth
  at = now.isoformat(timespec="seconds")

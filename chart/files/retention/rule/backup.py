@@ -10,7 +10,7 @@ class Pin:
  expires: datetime | None
  by: str = ""
  replaced: str = ""
- def holds(self, now: datetime) -> bool:
+ def holds(self, now):
   return self.expires is None or now < self.expires
 class Backup(NamedTuple):
  base: str
@@ -21,7 +21,7 @@ class Backup(NamedTuple):
  compression: str
  pin: Pin | None
  @property
- def name(self) -> str:
+ def name(self):
   return f"{self.base}.dump"
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -41,7 +41,7 @@ class Scan:
  leftovers: list[str] = field(default_factory=list)
  ignored: list[Finding] = field(default_factory=list)
  pinned: set[str] = field(default_factory=set)
- def not_counted(self) -> list[Finding]:
+ def not_counted(self):
   found = [*self.damaged, *self.incomplete, *self.ignored]
   found += [Finding(file_name(base, Kind.BAD), "judged bad: find out why, then remove it") for base in self.bad]
   found += [Finding(file_name(base, Kind.STAGED), "staged: the next finish judges it") for base in self.staged]
@@ -52,15 +52,15 @@ class Scan:
   ]
   found += [Finding(name, _left_over(name)) for name in self.leftovers]
   return sorted(found, key=lambda finding: finding.name)
-def _left_over(name: str) -> str:
+def _left_over(name):
  if name.startswith("."):
   return "left over: the next finish removes it"
  return "its archive is missing: copy that back within a day, or finish removes this file"
 SKEW: Final = timedelta(minutes=5)
-def seconds_ahead(backups: Iterable[Backup], now: datetime) -> int:
+def seconds_ahead(backups, now):
  latest = max((backup.time for backup in backups), default=now)
  return (latest - now) // timedelta(seconds=1) if latest > now + SKEW else 0
-def dated_after(backups: Iterable[Backup], now: datetime) -> str:
+def dated_after(backups, now):
  future = [backup for backup in backups if backup.time > now]
  if not future:
   return ""

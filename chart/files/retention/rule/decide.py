@@ -22,16 +22,16 @@ class Candidate:
 class _Decided:
  backup: Candidate | Backup
  @property
- def name(self) -> str:
+ def name(self):
   return self.backup.name
  @property
- def base(self) -> str:
+ def base(self):
   return self.backup.base
  @property
- def time(self) -> datetime:
+ def time(self):
   return self.backup.time
  @property
- def bytes(self) -> int | None:
+ def bytes(self):
   return self.backup.bytes
 @dataclass(frozen=True, slots=True)
 class Keep(_Decided):
@@ -49,7 +49,7 @@ class Decision:
  ignored: tuple[Finding, ...]
  refusal: str
  over_budget: str
- def to_dict(self) -> dict[str, object]:
+ def to_dict(self):
   return {
    "database": self.database,
    "keep": [{"name": kept.name, "tier": kept.tier, "reason": kept.reason} for kept in self.keep],
@@ -57,24 +57,24 @@ class Decision:
    "ignored": [{"name": finding.name, "reason": finding.reason} for finding in self.ignored],
   }
 def decide_scan(
- scan: Scan,
- policy: Policy,
+ scan,
+ policy,
  *,
- now: datetime,
- own: frozenset[str] = frozenset(),
- limits: Limits = DEFAULT_LIMITS,
-) -> Decision:
+ now,
+ own = frozenset(),
+ limits = DEFAULT_LIMITS,
+):
  return decide(scan.database, scan.backups, scan.not_counted(), policy, now=now, own=own, limits=limits)
 def decide(
- database: str,
- candidates: Iterable[Candidate | Backup],
- ignored: Iterable[Finding],
- policy: Policy,
+ database,
+ candidates,
+ ignored,
+ policy,
  *,
- now: datetime,
- own: frozenset[str] = frozenset(),
- limits: Limits = DEFAULT_LIMITS,
-) -> Decision:
+ now,
+ own = frozenset(),
+ limits = DEFAULT_LIMITS,
+):
  candidates = list(candidates)
  proved = _proved_moment(candidates, own, now) if any(candidate.pin is not None for candidate in candidates) else now
  exempted: list[Keep] = []
@@ -94,7 +94,7 @@ def decide(
  refusal = _refusal(database, delete, planned, limits)
  everything = sorted([*keep, *exempted], key=_time_of, reverse=True)
  return Decision(database, tuple(everything), tuple(delete), tuple(ignored), refusal, over)
-def spare(decision: Decision, pinned: Mapping[str, Pin]) -> Decision:
+def spare(decision, pinned):
  if not pinned:
   return decision
  kept = [_pinned(gone.backup, pinned[gone.base]) for gone in decision.delete if gone.base in pinned]
@@ -104,8 +104,8 @@ def spare(decision: Decision, pinned: Mapping[str, Pin]) -> Decision:
   delete=tuple(gone for gone in decision.delete if gone.base not in pinned),
  )
 def _by_rule(
- planned: Sequence[Candidate | Backup], policy: Policy, protected: Set[str]
-) -> tuple[list[Keep], list[Delete]]:
+ planned, policy, protected
+):
  result = plan([candidate.time for candidate in planned], policy)
  places = iter(result.keep)
  causes = ((rule.name.lower().replace("_", "-"), reason) for rule, reason, times in result.grouped() for _ in times)
@@ -124,8 +124,8 @@ def _by_rule(
    delete.append(Delete(candidate, rule, _with_pin(reason, candidate)))
  return keep, delete
 def _by_budget(
- keep: list[Keep], delete: list[Delete], exempt_bytes: int, protected: Set[str], limits: Limits, most: int
-) -> str:
+ keep, delete, exempt_bytes, protected, limits, most
+):
  total = exempt_bytes + sum(kept.bytes or 0 for kept in keep)
  victims: set[str] = set()
  for kept in reversed(keep[limits.min_backups :]):
@@ -145,10 +145,10 @@ def _by_budget(
   "pinned ones and those dated after now are never deleted to save space"
  )
 _time_of = attrgetter("time")
-def _proved_moment(candidates: Iterable[Candidate | Backup], own: Set[str], now: datetime) -> datetime:
+def _proved_moment(candidates, own, now):
  others = (candidate.time for candidate in candidates if candidate.time <= now and candidate.base not in own)
  return max(others, default=_BEGINNING)
-def _exempt(candidate: Candidate | Backup, now: datetime, proved: datetime) -> Keep | None:
+def _exempt(candidate, now, proved):
  pin = candidate.pin
  if pin is not None and pin.holds(now):
   return _pinned(candidate, pin)
@@ -159,16 +159,16 @@ def _exempt(candidate: Candidate | Backup, now: datetime, proved: datetime) -> K
   reason = f"dated after now ({stamp_of(now)}): a clock was wrong; exempt from pruning until then"
   return Keep(candidate, "future", reason)
  return None
-def _pinned(candidate: Candidate | Backup, pin: Pin) -> Keep:
+def _pinned(candidate, pin):
  reason = f"pinned: {pin.reason}" if pin.reason else "pinned"
  if pin.expires is not None:
   reason += f" (until {pin.expires:%Y-%m-%d %H:%M}Z)"
  return Keep(candidate, "pinned", reason)
-def _with_pin(reason: str, candidate: Candidate | Backup) -> str:
+def _with_pin(reason, candidate):
  if candidate.pin is None or candidate.pin.expires is None:
   return reason
  return f"{reason} (its pin expired {candidate.pin.expires:%Y-%m-%d %H:%M}Z)"
-def _refusal(database: str, delete: Sequence[Delete], planned: Sequence[Candidate | Backup], limits: Limits) -> str:
+def _refusal(database, delete, planned, limits):
  if len(delete) <= FREE_DELETIONS:
   return ""
  count, total = len(delete), len(planned)

@@ -18,9 +18,9 @@ class Difference:
  database: str
  changes: tuple[Change, ...]
  refusal: str
- def of(self, what: str) -> list[Change]:
+ def of(self, what):
   return [change for change in self.changes if change.what == what]
- def to_dict(self) -> dict[str, object]:
+ def to_dict(self):
   return {
    "database": self.database,
    "changes": [
@@ -36,7 +36,7 @@ class Difference:
    ],
    "refused": self.refusal or None,
   }
-def compare(before: Decision, after: Decision) -> Difference:
+def compare(before, after):
  kept_before = {kept.name: kept for kept in before.keep}
  kept_after = {kept.name: kept for kept in after.keep}
  changes = [
@@ -59,7 +59,7 @@ def compare(before: Decision, after: Decision) -> Difference:
  changes.sort(key=lambda change: change.time, reverse=True)
  return Difference(after.database, tuple(changes), after.refusal)
 def _change(
- what: str, one: Keep | Delete, before: Mapping[str, Keep], after: Mapping[str, Keep], reason: str
-) -> Change:
+ what, one, before, after, reason
+):
  tiers = [kept[one.name].tier if one.name in kept else None for kept in (before, after)]
  return Change(what, one.name, one.time, one.bytes, tiers[0], tiers[1], reason)

@@ -14,8 +14,8 @@ class Lifetime:
  reason: str
  until: datetime | None
 def lifetime(
- database: str, backups: Iterable[Backup], base: str, policy: Policy, limits: Limits, *, now: datetime
-) -> Lifetime:
+ database, backups, base, policy, limits, *, now
+):
  present: list[Candidate | Backup] = list(backups)
  pin = next(one.pin for one in present if one.base == base)
  if pin is not None and pin.expires is None:

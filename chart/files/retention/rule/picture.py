@@ -43,9 +43,9 @@ _SHAPES = (
  '<path d="M-5-4.2H5L0 5.4z"/>',
  '<path d="M-4.6-1.7h2.9v-2.9h3.4v2.9h2.9v3.4h-2.9v2.9h-3.4v-2.9h-2.9z"/>',
 )
-def to_svg(simulation: Simulation) -> str:
+def to_svg(simulation):
  return _Drawing(simulation).svg()
-def to_html(simulation: Simulation) -> str:
+def to_html(simulation):
  scenario = simulation.scenario
  names = [tier.name for tier in scenario.policy.tiers]
  header = ["day", *names, "total", "made", "deleted", "reach", "largest gap", *(["size"] if scenario.size else [])]
@@ -76,14 +76,14 @@ def to_html(simulation: Simulation) -> str:
   "</tbody></table></body></html>",
  ]
  return "\n".join(lines)
-def _title(simulation: Simulation) -> str:
+def _title(simulation):
  return (
   f"What is kept, in {len(simulation.days)} days of a backup every {format_duration(simulation.scenario.every)}"
  )
-def _short(name: str) -> str:
+def _short(name):
  return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 class _Drawing:
- def __init__(self, simulation: Simulation) -> None:
+ def __init__(self, simulation):
   self._simulation = simulation
   self._tiers = simulation.scenario.policy.tiers
   self._unit = self._tiers[0].every
@@ -92,7 +92,7 @@ class _Drawing:
   step = -(-len(days) // _MOST_ROWS)
   self._days = days[step - 1 :: step]
   self._parts: list[str] = []
- def svg(self) -> str:
+ def svg(self):
   y = self._head(30)
   y = self._legend(y + 14)
   top = y + 34
@@ -114,17 +114,17 @@ class _Drawing:
     "</svg>",
    ]
   )
- def _text(self, x: float, y: float, text: str, style: str = "", anchor: str = "") -> None:
+ def _text(self, x, y, text, style = "", anchor = ""):
   attributes = (f' class="{style}"' if style else "") + (f' text-anchor="{anchor}"' if anchor else "")
   self._parts.append(f'<text x="{x:g}" y="{y:g}"{attributes}>{escape(text)}</text>')
- def _head(self, y: float) -> float:
+ def _head(self, y):
   self._text(_RIGHT, y, _title(self._simulation), "title")
   for line in self._summary():
    for part in wrap(line, _SUMMARY_LENGTH):
     y += _LINE
     self._text(_RIGHT, y, part, "faint")
   return y
- def _summary(self) -> Iterator[str]:
+ def _summary(self):
   scenario = self._simulation.scenario
   disturbed = [f"starts up to {format_span(scenario.jitter)} late"] if scenario.jitter else []
   disturbed += [f"{scenario.fail_percent} % of the runs fail"] if scenario.fail_percent else []
@@ -147,7 +147,7 @@ class _Drawing:
    f"{most}{size}. Full after {format_span(steady.since)}; from then on it reaches back {low} to {high}, "
    f"and one run deletes at most {steady.most_deleted}."
   )
- def _legend(self, y: float) -> float:
+ def _legend(self, y):
   steady = self._simulation.steady
   for index, tier in enumerate(self._tiers):
    y += _LINE
@@ -169,9 +169,9 @@ class _Drawing:
   self._parts.append(f'<path class="gap" d="M{_RIGHT + _LAST} {y - 4.5:g}h24"/>')
   self._text(_RIGHT + _LAST + 34, y, "a gap wider than the tier's distance")
   return y
- def _x(self, age: timedelta) -> float:
+ def _x(self, age):
   return round(_LEFT + place(age, self._unit, self._longest) * (_WIDTH - _LEFT - _RIGHT), 1)
- def _axis(self, top: float, bottom: float) -> None:
+ def _axis(self, top, bottom):
   self._text(_LEFT, top - 10, "now", "faint", "middle")
   self._text(_RIGHT, top - 10, "age", "faint", "middle")
   self._parts.append(f'<path class="grid" d="M{_LEFT} {top:g}V{bottom:g}"/>')
@@ -183,7 +183,7 @@ class _Drawing:
    last = x
    self._parts.append(f'<path class="grid" d="M{x:g} {top:g}V{bottom:g}"/>')
    self._text(x, top - 10, name, "faint", "middle")
- def _row(self, day: Day, y: float) -> None:
+ def _row(self, day, y):
   self._text(_LEFT - 14, y + 4, str(day.day), "small", "end")
   if not day.keep:
    return
@@ -194,7 +194,7 @@ class _Drawing:
   index = {tier.name: str(number) for number, tier in enumerate(self._tiers)}
   for kept in reversed(day.keep):
    self._mark(self._x(day.end - kept.time), y, index.get(kept.tier, "o"))
- def _wide(self, day: Day) -> Iterator[tuple[float, float]]:
+ def _wide(self, day):
   scenario = self._simulation.scenario
   slack = scenario.jitter + timedelta(minutes=1)
   newest = day.end - day.keep[0].time
@@ -205,9 +205,9 @@ class _Drawing:
    tier = tiers.get(older.tier)
    if tier is not None and newer.time - older.time > max(tier.every, scenario.every) + slack:
     yield self._x(day.end - newer.time), self._x(day.end - older.time)
- def _mark(self, x: float, y: float, kind: str) -> None:
+ def _mark(self, x, y, kind):
   self._parts.append(f'<use href="#s{kind}" class="m{kind}" x="{x:g}" y="{y:g}"/>')
-def _style(tiers: int) -> str:
+def _style(tiers):
  both = []
  for colours in (LIGHT, DARK):
   rules = [f"--{name}:{colours[name]}" for name in ("paper", "ink", "faint", "line", "gap")]

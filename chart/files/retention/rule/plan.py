@@ -49,24 +49,24 @@ class Plan:
  _kept: tuple[_Kept, ...]
  _causes: tuple[_Cause, ...]
  @cached_property
- def keep(self) -> tuple[Kept, ...]:
+ def keep(self):
   quotas = self.policy.quotas()
   return tuple(self._explained(one, quotas[one[1]]) for one in self._kept)
  @property
- def kept(self) -> frozenset[datetime]:
+ def kept(self):
   return frozenset(time for time, *_ in self._kept)
- def explain(self) -> Iterator[Deleted]:
+ def explain(self):
   for rule, reason, times in self.grouped():
    for time in times:
     yield Deleted(time, rule, reason)
- def grouped(self) -> Iterator[tuple[Rule, str, Sequence[datetime]]]:
+ def grouped(self):
   begin = 0
   for cause in self._causes:
    end = begin + cause.count
    if cause.count:
     yield cause.rule, self._reason(cause), self.delete[begin:end]
    begin = end
- def _explained(self, kept: _Kept, quota: Quota) -> Kept:
+ def _explained(self, kept, quota):
   time, number, place, count = kept
   tier = self.policy.tiers[number]
   match place:
@@ -79,7 +79,7 @@ class Plan:
    case Place.OLDEST:
     reason = f"the oldest of all stays while {tier.name} has free places"
   return Kept(time, place.value if place is Place.OLDEST else tier.name, place, reason)
- def _reason(self, cause: _Cause) -> str:
+ def _reason(self, cause):
   tier = self.policy.tiers[cause.tier]
   width, winner = format_duration(tier.every), stamp_of(cause.winner)
   match cause.rule:
@@ -89,7 +89,7 @@ class Plan:
     return f"{tier.name} keeps the newest of each {width} slot, here {winner}"
    case Rule.TIERS_FULL:
     return f"all tiers are full; the oldest that {tier.name} keeps is {winner}"
-def plan(times: Iterable[datetime], policy: Policy) -> Plan:
+def plan(times, policy):
  walk = _Walk(_oldest_first(times), policy)
  for number, quota in enumerate(policy.quotas()):
   walk.fill(number, quota)
@@ -97,7 +97,7 @@ def plan(times: Iterable[datetime], policy: Policy) -> Plan:
  return Plan(policy, tuple(walk.delete), tuple(walk.kept), tuple(walk.causes))
 class _Walk:
  __slots__ = ("_finest", "_full", "_left", "_ordered", "_origin", "_tiers", "causes", "delete", "kept")
- def __init__(self, ordered: list[datetime], policy: Policy) -> None:
+ def __init__(self, ordered, policy):
   self._tiers = policy.tiers
   self._origin = _EPOCH + policy.phase % policy.tiers[-1].every
   self._finest = policy.tiers[0].every
@@ -107,7 +107,7 @@ class _Walk:
   self.kept: list[_Kept] = []
   self.delete: list[datetime] = []
   self.causes: list[_Cause] = []
- def fill(self, number: int, quota: Quota) -> None:
+ def fill(self, number, quota):
   ordered, left, every = self._ordered, self._left, self._tiers[number].every
   edge = self._slot_start(ordered[left], every) if left < len(ordered) else None
   winner = None
@@ -130,38 +130,38 @@ class _Walk:
     left = self._drop_slot(rep, left)
   self._left = left
   self._full = marks == quota.marks
- def end(self) -> None:
+ def end(self):
   last = len(self._tiers) - 1
   if self._left:
    self._drop(0, self._left, Rule.TIERS_FULL, last, self.kept[-1][0])
   elif self.delete and self.delete[-1] == self._ordered[0] and not self._full:
    self.causes[-1].count -= 1
    self.kept.append((self.delete.pop(), last, Place.OLDEST, 1))
- def _drop_slot(self, rep: datetime, left: int) -> int:
+ def _drop_slot(self, rep, left):
   begin = bisect_left(self._ordered, self._slot_start(rep, self._finest), 0, left)
   if begin < left:
    self._drop(begin, left, Rule.SAME_SLOT, 0, rep)
   return begin
- def _drop(self, begin: int, end: int, rule: Rule, tier: int, winner: datetime) -> None:
+ def _drop(self, begin, end, rule, tier, winner):
   times = self._ordered[begin:end]
   times.reverse()
   self.delete += times
   self._note(rule, tier, winner, len(times))
- def _newest_of_slot(self, edge: datetime, every: timedelta) -> datetime:
+ def _newest_of_slot(self, edge, every):
   older = (time for time, *_ in reversed(self.kept))
   return max(takewhile(lambda time: self._slot_start(time, every) == edge, older))
- def _slot_start(self, time: datetime, every: timedelta) -> datetime:
+ def _slot_start(self, time, every):
   try:
    return time - (time - self._origin) % every
   except OverflowError:
    return _BEGINNING
- def _note(self, rule: Rule, tier: int, winner: datetime, count: int) -> None:
+ def _note(self, rule, tier, winner, count):
   last = self.causes[-1] if self.causes else None
   if last is not None and last.winner is winner and last.rule is rule and last.tier == tier:
    last.count += count
   else:
    self.causes.append(_Cause(rule, tier, winner, count))
-def _oldest_first(times: Iterable[datetime]) -> list[datetime]:
+def _oldest_first(times):
  given = list(times)
  if set(map(attrgetter("tzinfo"), given)) - {UTC}:
   for time in given:

@@ -33,10 +33,10 @@ class Quota:
 class Policy:
  tiers: tuple[Tier, ...]
  phase: timedelta = DEFAULT_PHASE
- def __post_init__(self) -> None:
+ def __post_init__(self):
   _check(self)
  @classmethod
- def default(cls) -> Self:
+ def default(cls):
   hour = timedelta(hours=1)
   return cls(
    (
@@ -46,7 +46,7 @@ class Policy:
    )
   )
  @classmethod
- def from_words(cls, keep: Mapping[str, int], phase: timedelta = DEFAULT_PHASE) -> Self:
+ def from_words(cls, keep, phase = DEFAULT_PHASE):
   for word, number in keep.items():
    if word not in WORDS:
     raise PolicyError(f"keep: {word!r} is not a word for a tier", f"known are {', '.join(WORDS)}")
@@ -61,9 +61,9 @@ class Policy:
    tiers.append(Tier(word.capitalize(), WORDS[word], keep[word], None if word is words[-1] else until))
   return cls(tuple(tiers), phase)
  @property
- def most(self) -> int:
+ def most(self):
   return sum(tier.keep for tier in self.tiers)
- def quotas(self) -> tuple[Quota, ...]:
+ def quotas(self):
   quotas = []
   begin = timedelta(0)
   for tier in self.tiers:
@@ -74,13 +74,13 @@ class Policy:
    quotas.append(Quota(marks, tier.keep - marks))
   return tuple(quotas)
  @classmethod
- def from_json(cls, text: str, source: str = "policy") -> Self:
+ def from_json(cls, text, source = "policy"):
   try:
    tiers, phase = _fields_of(text)
    return cls.from_words(tiers, phase) if isinstance(tiers, Mapping) else cls(tiers, phase)
   except PolicyError as error:
    raise PolicyError(f"{source}: {error.problem}", error.remedy) from None
- def to_json(self) -> str:
+ def to_json(self):
   tiers = []
   for tier in self.tiers:
    fields: dict[str, Any] = {"name": tier.name, "every": format_duration(tier.every), "keep": tier.keep}
@@ -93,7 +93,7 @@ class Limits:
  large_percent: int = 50
  max_bytes: int | None = None
  min_backups: int = 3
- def __post_init__(self) -> None:
+ def __post_init__(self):
   if not 1 <= self.large_percent <= 99:
    raise PolicyError(f"a large prune of {self.large_percent} percent", "give a whole number from 1 to 99")
   if self.max_bytes is not None and self.max_bytes < 1:
@@ -101,7 +101,7 @@ class Limits:
   if self.min_backups < 1:
    raise PolicyError(f"a budget that leaves {self.min_backups} backups", "give 1 or more")
 DEFAULT_LIMITS: Final = Limits()
-def _check(policy: Policy) -> None:
+def _check(policy):
  if not policy.tiers:
   raise PolicyError("tiers is empty", "name at least one tier; a policy that keeps nothing is refused")
  if policy.phase % _SECOND:
@@ -118,7 +118,7 @@ def _check(policy: Policy) -> None:
     f"{place}: keep is {tier.keep}", f"keep a whole number from 1 to {_MOST}, or leave the tier out"
    )
   begin = _check_range(policy, index, place, begin)
-def _check_name(policy: Policy, index: int, place: str) -> None:
+def _check_name(policy, index, place):
  name = policy.tiers[index].name
  if not name.strip() or not name.isprintable() or len(name) > 63:
   raise PolicyError(f"{place}: this is not a valid name", "give it 1 to 63 printable characters")
@@ -126,7 +126,7 @@ def _check_name(policy: Policy, index: int, place: str) -> None:
   raise PolicyError(f"{place}: the name is reserved for backups outside the tiers", "choose another name")
  if name in (tier.name for tier in policy.tiers[:index]):
   raise PolicyError(f"{place}: the name is used twice", "give each tier its own name")
-def _check_width(policy: Policy, index: int, place: str) -> None:
+def _check_width(policy, index, place):
  every = policy.tiers[index].every
  if every < _SECOND or every % _SECOND:
   raise PolicyError(f"{place}: every is {every}", "give a whole number of seconds above 0")
@@ -140,7 +140,7 @@ def _check_width(policy: Policy, index: int, place: str) -> None:
    f"write {format_duration(max(every - every % finer.every, finer.every))}, "
    "or list tiers from fine to coarse, each width a multiple of the one before",
   )
-def _check_range(policy: Policy, index: int, place: str, begin: timedelta) -> timedelta:
+def _check_range(policy, index, place, begin):
  tier = policy.tiers[index]
  if index == len(policy.tiers) - 1:
   if tier.until is not None:
@@ -164,7 +164,7 @@ def _check_range(policy: Policy, index: int, place: str, begin: timedelta) -> ti
    f"keep at most {span}, or let the tier end later",
   )
  return tier.until
-def _fields_of(text: str) -> tuple[tuple[Tier, ...] | dict[str, int], timedelta]:
+def _fields_of(text):
  document = _members(_decode(text), "the document", required=(), optional=("tiers", "keep", "phase"))
  phase = document.get("phase", DEFAULT_PHASE // _SECOND)
  if type(phase) is not int:
@@ -185,7 +185,7 @@ def _fields_of(text: str) -> tuple[tuple[Tier, ...] | dict[str, int], timedelta]
  if type(tiers) is not list:
   raise PolicyError(f"tiers is {_shown(tiers)}", "give a list of tiers, finest first")
  return tuple(_tier(value, f"tiers[{index}]") for index, value in enumerate(tiers)), timedelta(seconds=phase)
-def _tier(value: object, place: str) -> Tier:
+def _tier(value, place):
  fields = _members(value, place, required=("name", "every", "keep"), optional=("until",))
  name, keep = fields["name"], fields["keep"]
  if type(name) is not str:
@@ -199,15 +199,15 @@ def _tier(value: object, place: str) -> Tier:
   keep,
   None if until is None else _duration(until, f"{place}: until"),
  )
-def _duration(value: object, place: str) -> timedelta:
+def _duration(value, place):
  if type(value) is not str:
   raise PolicyError(f"{place} is {_shown(value)}", DURATION_HELP)
  try:
   return parse_duration(value)
  except PolicyError as error:
   raise PolicyError(f"{place}: {error.problem}", error.remedy) from None
-def _decode(text: str) -> object:
- def members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _decode(text):
+ def members(pairs):
   names = [name for name, _ in pairs]
   for name in names:
    if names.count(name) > 1:
@@ -219,7 +219,7 @@ def _decode(text: str) -> object:
   raise PolicyError(
    f"this is not JSON ({error})", 'write {"tiers": [{"name", "every", "keep", "until"}, …]}'
   ) from None
-def _members(value: object, place: str, required: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, Any]:
+def _members(value, place, required, optional):
  if type(value) is not dict:
   raise PolicyError(f"{place} is {_shown(value)}", f"give an object with {', '.join(required or optional)}")
  for name in value:
@@ -229,6 +229,6 @@ def _members(value: object, place: str, required: tuple[str, ...], optional: tup
   if name not in value:
    raise PolicyError(f"{place}: {name} is missing", f"required are {', '.join(required)}")
  return value
-def _shown(value: object) -> str:
+def _shown(value):
  text = json.dumps(value)
  return text if len(text) <= 60 else f"{text[:57]}…"

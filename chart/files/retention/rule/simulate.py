@@ -31,7 +31,7 @@ class Scenario:
  size: int = 0
  growth_percent: float = 0.0
  seed: int = 0
- def size_at(self, time: datetime) -> int:
+ def size_at(self, time):
   grown: float = (1 + self.growth_percent / 100) ** ((time - self.start) / _MONTH)
   return round(self.size * grown)
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Day:
  deleted: int
  bytes: int
  @property
- def total(self) -> int:
+ def total(self):
   return len(self.keep)
 @dataclass(frozen=True, slots=True)
 class Steady:
@@ -69,7 +69,7 @@ class _Step:
  time: datetime
  keep: tuple[Kept, ...]
  deleted: int
-def simulate(scenario: Scenario) -> Simulation:
+def simulate(scenario):
  steps = list(_steps(scenario))
  full = next((index for index, step in enumerate(steps) if _is_full(step, scenario.policy)), None)
  return Simulation(
@@ -81,7 +81,7 @@ def simulate(scenario: Scenario) -> Simulation:
   max((_bytes(scenario, step.keep) for step in steps), default=0) if scenario.size else 0,
   steps[-1].keep if steps else (),
  )
-def starts(scenario: Scenario) -> list[datetime]:
+def starts(scenario):
  chance = random.Random(scenario.seed)
  made = []
  due = _ZERO
@@ -97,20 +97,20 @@ def starts(scenario: Scenario) -> list[datetime]:
    if when < scenario.length and not _is_out(scenario, when):
     made.append(scenario.start + when)
  return sorted(set(made))
-def _is_out(scenario: Scenario, when: timedelta) -> bool:
+def _is_out(scenario, when):
  return any(outage.begin <= when < outage.begin + outage.length for outage in scenario.outages)
-def _steps(scenario: Scenario) -> Iterator[_Step]:
+def _steps(scenario):
  on_disk: list[datetime] = []
  for time in starts(scenario):
   decided = plan([*on_disk, time], scenario.policy)
   on_disk = [kept.time for kept in decided.keep]
   yield _Step(time, decided.keep, len(decided.delete))
-def _is_full(step: _Step, policy: Policy) -> bool:
+def _is_full(step, policy):
  counts = _counts(step.keep)
  return all(counts[tier.name] == tier.keep for tier in policy.tiers)
-def _counts(keep: Iterable[Kept]) -> Counter[str]:
+def _counts(keep):
  return Counter(kept.tier for kept in keep)
-def _days(scenario: Scenario, steps: list[_Step]) -> Iterator[Day]:
+def _days(scenario, steps):
  keep: tuple[Kept, ...] = ()
  index = 0
  for day in range(1, -(-scenario.length // _DAY) + 1):
@@ -123,14 +123,14 @@ def _days(scenario: Scenario, steps: list[_Step]) -> Iterator[Day]:
   reach = keep[0].time - keep[-1].time if keep else _ZERO
   counts = dict(_counts(keep))
   yield Day(day, end, keep, counts, _gaps(keep), reach, index - begin, deleted, _bytes(scenario, keep))
-def _gaps(keep: Iterable[Kept]) -> dict[str, timedelta]:
+def _gaps(keep):
  gaps: dict[str, timedelta] = {}
  for newer, older in pairwise(keep):
   gaps[older.tier] = max(gaps.get(older.tier, _ZERO), newer.time - older.time)
  return gaps
-def _bytes(scenario: Scenario, keep: Iterable[Kept]) -> int:
+def _bytes(scenario, keep):
  return sum(scenario.size_at(kept.time) for kept in keep) if scenario.size else 0
-def _steady(scenario: Scenario, steps: list[_Step]) -> Steady:
+def _steady(scenario, steps):
  names = [tier.name for tier in scenario.policy.tiers]
  counts = [_counts(step.keep) for step in steps]
  gaps = dict.fromkeys(names, _ZERO)
@@ -146,11 +146,11 @@ def _steady(scenario: Scenario, steps: list[_Step]) -> Steady:
   (min(reaches), max(reaches)),
   max(step.deleted for step in steps),
  )
-def place(age: timedelta, unit: timedelta, longest: timedelta) -> float:
+def place(age, unit, longest):
  return math.log1p(max(age, _ZERO) / unit) / math.log1p(max(longest, unit) / unit)
-def longest_age(simulation: Simulation) -> timedelta:
+def longest_age(simulation):
  return max((day.end - day.keep[-1].time for day in simulation.days if day.keep), default=_DAY)
-def to_dict(simulation: Simulation) -> dict[str, object]:
+def to_dict(simulation):
  steady = simulation.steady
  return {
   "start": simulation.scenario.start.isoformat(),
@@ -184,7 +184,7 @@ def to_dict(simulation: Simulation) -> dict[str, object]:
   ],
   "end": [{"time": kept.time.isoformat(), "tier": kept.tier, "reason": kept.reason} for kept in simulation.end],
  }
-def to_text(simulation: Simulation) -> str:
+def to_text(simulation):
  scenario = simulation.scenario
  names = [tier.name for tier in scenario.policy.tiers]
  longest = longest_age(simulation)
@@ -207,7 +207,7 @@ def to_text(simulation: Simulation) -> str:
  parts = [table(header, rows), f"ages from 0 to {format_span(longest)}, logarithmic: {letters}, o oldest", ""]
  parts += summary(simulation)
  return "\n".join(parts)
-def summary(simulation: Simulation) -> list[str]:
+def summary(simulation):
  names = [tier.name for tier in simulation.scenario.policy.tiers]
  steady, lines = simulation.steady, []
  if steady is None:
@@ -223,18 +223,18 @@ def summary(simulation: Simulation) -> list[str]:
  most = f"at most {simulation.most_kept} backups at any time"
  lines.append(f"{most}, {format_size(simulation.most_bytes)}" if simulation.most_bytes else most)
  return lines
-def _timeline(scenario: Scenario, day: Day, longest: timedelta) -> str:
+def _timeline(scenario, day, longest):
  letters = {tier.name: _letter(index) for index, tier in enumerate(scenario.policy.tiers)}
  line = ["·"] * _LINE
  for kept in reversed(day.keep):
   at = place(day.end - kept.time, scenario.policy.tiers[0].every, longest)
   line[min(_LINE - 1, int(at * _LINE))] = letters.get(kept.tier, "o")
  return "".join(line)
-def _letter(index: int) -> str:
+def _letter(index):
  return "123456789abcdefghijklmnpqrstuvwxyz"[min(index, 33)]
-def _seconds(duration: timedelta) -> int:
+def _seconds(duration):
  return duration // _SECOND
-def format_span(duration: timedelta) -> str:
+def format_span(duration):
  if duration % timedelta(hours=1) == _ZERO:
   return format_duration(duration) if duration else "0h"
  minutes = -(-duration // timedelta(minutes=1))

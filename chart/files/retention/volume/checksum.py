@@ -7,8 +7,8 @@ from retention.volume.folder import Folder, close_quietly, volume_error
 _CHUNK = 4 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 def digest(
- folder: Folder, name: str, check: Callable[[], None], each: Callable[[memoryview], None] | None = None
-) -> tuple[str, int]:
+ folder, name, check, each = None
+):
  fd = folder.open_file(name)
  try:
   os.fsync(fd)
@@ -27,11 +27,11 @@ def digest(
   raise volume_error(error, folder.path_of(name)) from None
  finally:
   close_quietly(fd)
-def is_sha256(text: str) -> bool:
+def is_sha256(text):
  return _SHA256.fullmatch(text) is not None
-def parse_sha256(content: bytes) -> str | None:
+def parse_sha256(content):
  words = content.split(maxsplit=1)
  text = words[0].decode(errors="replace") if words else ""
  return text if is_sha256(text) else None
-def sha256_line(sha256: str, archive: str) -> bytes:
+def sha256_line(sha256, archive):
  return f"{sha256}  {archive}\n".encode()

@@ -36,7 +36,7 @@ class _Entry:
  kind: str
  schema: str
  begin: int | None
-def read_contents(folder: Folder, name: str) -> Contents:
+def read_contents(folder, name):
  with os.fdopen(folder.open_file(name), "rb") as file:
   try:
    return _Reader(file, os.fstat(file.fileno()).st_size).contents()
@@ -46,12 +46,12 @@ def read_contents(folder: Folder, name: str) -> Contents:
     "read the archive in full: verify",
    ) from None
 class _Reader:
- def __init__(self, file: BinaryIO, size: int) -> None:
+ def __init__(self, file, size):
   self._file = file
   self._size = size
   self._version = (0, 0)
   self._integer = self._offset = 4
- def contents(self) -> Contents:
+ def contents(self):
   found = self._head()
   entries = [self._entry() for _ in range(self._count())]
   sizes = self._sizes(entries)
@@ -66,7 +66,7 @@ class _Reader:
     found.large_objects += sizes.get(entry.number, 0)
   found.tables = sorted(tables.values(), key=lambda one: (-one.bytes, one.schema, one.name))
   return found
- def _head(self) -> Contents:
+ def _head(self):
   if self._bytes(5) != _MAGIC:
    raise _FormatError("it is not an archive of pg_dump")
   self._version = (self._byte(), self._byte())
@@ -86,12 +86,12 @@ class _Reader:
    self._number()
   dbname, server, client = self._text(), self._text(), self._text()
   return Contents(shown(dbname), shown(server), shown(client))
- def _count(self) -> int:
+ def _count(self):
   count = self._number()
   if not 0 <= count <= self._size:
    raise _FormatError(f"it says that it has {count} entries")
   return count
- def _entry(self) -> _Entry:
+ def _entry(self):
   number = self._number()
   self._number()
   self._skip()
@@ -113,7 +113,7 @@ class _Reader:
   state = self._byte()
   place = int.from_bytes(self._bytes(self._offset), "little")
   return _Entry(number, tag, kind, schema, place if state == _BEGUN else None)
- def _sizes(self, entries: list[_Entry]) -> dict[int, int]:
+ def _sizes(self, entries):
   places = sorted((entry.begin, entry.number) for entry in entries if entry.begin is not None)
   if not places:
    return dict(self._blocks())
@@ -121,7 +121,7 @@ class _Reader:
    raise _FormatError(f"it ends after {self._size} bytes, before the rows that begin at {places[-1][0]}")
   ends = [*(begin for begin, _ in places[1:]), self._size]
   return {number: end - begin for (begin, number), end in zip(places, ends, strict=True)}
- def _blocks(self) -> Iterator[tuple[int, int]]:
+ def _blocks(self):
   while (begin := self._file.tell()) < self._size:
    kind, number = self._byte(), self._number()
    if kind == _ROWS:
@@ -132,31 +132,31 @@ class _Reader:
    else:
     raise _FormatError(f"a block at {begin} is of kind {kind}")
    yield number, self._file.tell() - begin
- def _chunks(self) -> None:
+ def _chunks(self):
   while length := self._number():
    self._pass_over(length)
- def _bytes(self, count: int) -> bytes:
+ def _bytes(self, count):
   found = self._file.read(count)
   if len(found) < count:
    raise _FormatError(f"it ends after {self._size} bytes")
   return found
- def _byte(self) -> int:
+ def _byte(self):
   return self._bytes(1)[0]
- def _number(self) -> int:
+ def _number(self):
   sign = self._byte()
   value = int.from_bytes(self._bytes(self._integer), "little")
   return -value if sign else value
- def _text(self) -> str:
+ def _text(self):
   length = self._number()
   if length > _LITTLE:
    raise _FormatError(f"a name has {length} bytes")
   return self._bytes(length).decode(errors="replace") if length > 0 else ""
- def _skip(self) -> bool:
+ def _skip(self):
   length = self._number()
   if length > 0:
    self._pass_over(length)
   return length >= 0
- def _pass_over(self, length: int) -> None:
+ def _pass_over(self, length):
   if length < 0 or length > self._size - self._file.tell():
    raise _FormatError(f"it ends after {self._size} bytes")
   if length <= _LITTLE:

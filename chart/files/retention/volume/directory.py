@@ -11,7 +11,7 @@ class Directory:
  database: str
  holder: str
  lock_seconds: float
- def scan(self) -> Scan:
+ def scan(self):
   return scan.scan(self.folder, self.database)
- def locked(self, stop: locks.Stop | None = None) -> AbstractContextManager[None]:
+ def locked(self, stop = None):
   return locks.locked(self.folder, LOCK, seconds=self.lock_seconds, holder=self.holder, stop=stop)

@@ -32,59 +32,59 @@ _REMEDIES = {
  errno.ENOENT: "check the path",
  errno.ENAMETOOLONG: "check the path",
 }
-def volume_error(error: OSError, path: str) -> VolumeError:
+def volume_error(error, path):
  number = error.errno or 0
  return VolumeError(f"{path}: {os.strerror(number) if number else error}", _REMEDIES.get(number, ""), number)
 @contextlib.contextmanager
-def _volume_errors(path: str) -> Iterator[None]:
+def _volume_errors(path):
  try:
   yield
  except OSError as error:
   raise volume_error(error, path) from None
 class Folder:
  __slots__ = ("_fd", "path")
- def __init__(self, fd: int, path: str) -> None:
+ def __init__(self, fd, path):
   self._fd = fd
   self.path = path
  @classmethod
- def open(cls, path: str | Path) -> Self:
+ def open(cls, path):
   with _volume_errors(str(path)):
    try:
     return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), str(path))
    except ValueError as error:
     raise VolumeError(f"{path!r}: {error}", "check the path") from None
- def child(self, name: str) -> "Folder":
+ def child(self, name):
   path = self.path_of(name)
   with _volume_errors(path):
    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
    return Folder(os.open(name, flags, dir_fd=self._fd), path)
- def __enter__(self) -> Self:
+ def __enter__(self):
   return self
- def __exit__(self, *_: object) -> None:
+ def __exit__(self, *_):
   close_quietly(self._fd)
- def path_of(self, name: str) -> str:
+ def path_of(self, name):
   return f"{self.path.rstrip('/')}/{name}"
- def space(self) -> tuple[int, int]:
+ def space(self):
   with _volume_errors(self.path):
    found = os.fstatvfs(self._fd)
   used = (found.f_blocks - found.f_bfree) * found.f_frsize
   return used + found.f_bavail * found.f_frsize, used
- def entries(self) -> Iterator["os.DirEntry[str]"]:
+ def entries(self):
   with _volume_errors(self.path), os.scandir(self._fd) as entries:
    yield from entries
- def stat(self, name: str) -> os.stat_result | None:
+ def stat(self, name):
   with _volume_errors(self.path_of(name)):
    try:
     return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
    except FileNotFoundError:
     return None
- def names(self) -> set[str]:
+ def names(self):
   return {entry.name for entry in self.entries()}
- def lists(self, name: str) -> bool:
+ def lists(self, name):
   return any(entry.name == name for entry in self.entries())
- def exists(self, name: str) -> bool:
+ def exists(self, name):
   return self.stat(name) is not None
- def open_file(self, name: str) -> int:
+ def open_file(self, name):
   with _volume_errors(self.path_of(name)):
    fd = os.open(name, _READING, dir_fd=self._fd)
    with _closed_on_error(fd):
@@ -92,8 +92,8 @@ class Folder:
      raise self._irregular(name)
   return fd
  def read(
-  self, name: str, most: int = SMALL_FILE, *, regular: bool = False, end: bytes | None = None
- ) -> bytes | None:
+  self, name, most = SMALL_FILE, *, regular = False, end = None
+ ):
   try:
    fd = os.open(name, _READING, dir_fd=self._fd)
   except FileNotFoundError:
@@ -118,22 +118,22 @@ class Folder:
     f"{self.path_of(name)}: larger than {most} bytes", "this program writes no such file: move it away"
    )
   return content
- def read_listed(self, name: str, most: int = SMALL_FILE) -> bytes | None:
+ def read_listed(self, name, most = SMALL_FILE):
   content = self.read(name, most)
   if content is None and self.lists(name):
    content = self.read(name, most)
    if content is None:
     raise self._missing(name)
   return content
- def _missing(self, name: str) -> VolumeError:
+ def _missing(self, name):
   return VolumeError(
    f"{self.path_of(name)}: its name is in the directory, but there seems to be no such file",
    "check the storage: run this again once it is sound",
    errno.ENOENT,
   )
- def _irregular(self, name: str) -> VolumeError:
+ def _irregular(self, name):
   return VolumeError(f"{self.path_of(name)}: not a regular file", "move it away")
- def write(self, name: str, content: bytes) -> None:
+ def write(self, name, content):
   temporary = temporary_name(name)
   with _volume_errors(self.path_of(temporary)), contextlib.suppress(FileNotFoundError):
    os.unlink(temporary, dir_fd=self._fd)
@@ -146,19 +146,19 @@ class Folder:
    finally:
     os.close(fd)
    os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
- def create(self, name: str) -> int:
+ def create(self, name):
   with _volume_errors(self.path_of(name)):
    with contextlib.suppress(FileNotFoundError):
     os.unlink(name, dir_fd=self._fd)
    return os.open(
     name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._fd
    )
- def make_child(self, name: str) -> None:
+ def make_child(self, name):
   with _volume_errors(self.path_of(name)):
    with contextlib.suppress(FileExistsError):
     os.mkdir(name, 0o700, dir_fd=self._fd)
    os.fsync(self._fd)
- def append(self, name: str, content: bytes) -> None:
+ def append(self, name, content):
   with _volume_errors(self.path_of(name)):
    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
    fd = os.open(name, flags, 0o600, dir_fd=self._fd)
@@ -169,14 +169,14 @@ class Folder:
     os.fsync(fd)
    finally:
     os.close(fd)
- def open_lock(self, name: str) -> int:
+ def open_lock(self, name):
   with _volume_errors(self.path_of(name)):
    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
    fd = os.open(name, flags, 0o600, dir_fd=self._fd)
    with _closed_on_error(fd):
     self._own(fd, name)
   return fd
- def _own(self, fd: int, name: str) -> os.stat_result:
+ def _own(self, fd, name):
   status = os.fstat(fd)
   if not stat.S_ISREG(status.st_mode):
    raise self._irregular(name)
@@ -185,21 +185,21 @@ class Folder:
     f"{self.path_of(name)}: has a second name (a hard link), and would be changed under both", "remove it"
    )
   return status
- def rename(self, old: str, new: str) -> None:
+ def rename(self, old, new):
   if self.exists(new):
    raise VolumeError(
     f"{self.path_of(new)}: already exists", "nothing was renamed: move one of the two files away"
    )
   with _volume_errors(self.path_of(old)):
    os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
- def remove(self, name: str) -> bool:
+ def remove(self, name):
   with _volume_errors(self.path_of(name)):
    try:
     os.unlink(name, dir_fd=self._fd)
    except FileNotFoundError:
     return False
    return True
- def remove_listed(self, name: str) -> bool:
+ def remove_listed(self, name):
   if self.remove(name):
    return True
   if not self.lists(name):
@@ -207,20 +207,20 @@ class Folder:
   if not self.remove(name):
    raise self._missing(name)
   return True
- def sync(self) -> None:
+ def sync(self):
   with _volume_errors(self.path):
    os.fsync(self._fd)
-def close_quietly(fd: int) -> None:
+def close_quietly(fd):
  with contextlib.suppress(OSError):
   os.close(fd)
 @contextlib.contextmanager
-def _closed_on_error(fd: int) -> Iterator[None]:
+def _closed_on_error(fd):
  try:
   yield
  except BaseException:
   close_quietly(fd)
   raise
-def _write_all(fd: int, content: bytes) -> None:
+def _write_all(fd, content):
  view = memoryview(content)
  while view:
   view = view[os.write(fd, view) :]

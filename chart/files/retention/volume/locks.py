@@ -11,15 +11,15 @@ from retention.volume.folder import Folder, close_quietly, volume_error
 _POLL_SECONDS = 0.2
 class Stop:
  __slots__ = ("requested",)
- def __init__(self) -> None:
+ def __init__(self):
   self.requested = False
- def request(self, *_: object) -> None:
+ def request(self, *_):
   self.requested = True
- def check(self) -> None:
+ def check(self):
   if self.requested:
    raise StoppedError("stopped by SIGTERM", "the next run continues from here")
 @contextlib.contextmanager
-def locked(folder: Folder, name: str, *, seconds: float, holder: str, stop: Stop | None = None) -> Iterator[None]:
+def locked(folder, name, *, seconds, holder, stop = None):
  deadline = time.monotonic() + seconds
  while (fd := _try(folder, name)) is None:
   if stop is not None:
@@ -35,7 +35,7 @@ def locked(folder: Folder, name: str, *, seconds: float, holder: str, stop: Stop
   yield
  finally:
   close_quietly(fd)
-def _try(folder: Folder, name: str) -> int | None:
+def _try(folder, name):
  fd = folder.open_lock(name)
  try:
   fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,11 +52,11 @@ def _try(folder: Folder, name: str) -> int | None:
   raise
  close_quietly(fd)
  return None
-def _write_holder(fd: int, holder: str) -> None:
+def _write_holder(fd, holder):
  with contextlib.suppress(OSError):
   os.ftruncate(fd, 0)
   os.pwrite(fd, f"{holder} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode(), 0)
-def _holder(folder: Folder, name: str) -> str:
+def _holder(folder, name):
  with contextlib.suppress(VolumeError):
   words = (folder.read(name) or b"").decode(errors="replace").split()
   text = "".join(char for char in " ".join(words) if char.isprintable())

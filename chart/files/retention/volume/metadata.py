@@ -38,7 +38,7 @@ class Metadata:
  recovered: bool
  adopted: bool = False
  warnings: tuple[str, ...] = ()
-def format_metadata(metadata: Metadata) -> bytes:
+def format_metadata(metadata):
  document = {"schema": METADATA_SCHEMA, **asdict(metadata)}
  if not metadata.adopted:
   del document["adopted"]
@@ -49,7 +49,7 @@ _AS_WRITTEN = re.compile(
 )
 class MetadataError(Exception):
  pass
-def read_facts(content: bytes) -> tuple[int, str, int | None, str]:
+def read_facts(content):
  found = _AS_WRITTEN.search(content) if content[:4] == b"{\n  " and content[-3:] == b"\n}\n" else None
  if found is not None:
   size, sha256, tables, compression = found.groups()

@@ -12,13 +12,13 @@ from retention.volume.sidecars import parse_pin, read_pin
 PIN_SCHEMA = 1
 BY_DRILL, BY_RESTORE = "drill", "restore"
 LOCK_SECONDS = 60
-def locked(directory: Directory, seconds: float | None = None) -> AbstractContextManager[None]:
+def locked(directory, seconds = None):
  wait = LOCK_SECONDS if seconds is None else seconds
  return locks.locked(directory.folder, PIN_LOCK, seconds=wait, holder=directory.holder)
-def current(folder: Folder, base: str) -> Pin | None:
+def current(folder, base):
  name = file_name(base, Kind.PIN)
  return read_pin(folder, name) if folder.exists(name) else None
-def pin(directory: Directory, name: str, *, reason: str, expires: datetime | None, now: datetime) -> None:
+def pin(directory, name, *, reason, expires, now):
  with directory.locked():
   base = next((backup.base for backup in directory.scan().backups if backup.name == name), None)
   if base is None:
@@ -29,7 +29,7 @@ def pin(directory: Directory, name: str, *, reason: str, expires: datetime | Non
    if expires is not None and there is not None and _stays(there, expires):
     content = _around(there, content, now)
    _write(directory.folder, base, content)
-def protect(directory: Directory, base: str, *, reason: str, expires: datetime, now: datetime) -> None:
+def protect(directory, base, *, reason, expires, now):
  folder = directory.folder
  with locked(directory):
   _require(folder, base)
@@ -45,7 +45,7 @@ def protect(directory: Directory, base: str, *, reason: str, expires: datetime, 
   if there is not None and there.holds(now):
    replaced = there.replaced if there.by == BY_RESTORE else content.decode(errors="replace")
   _write(folder, base, _format(reason, expires, now, by=BY_RESTORE, replaced=replaced))
-def hand_on(directory: Directory, base: str, *, reason: str, others: list[str], now: datetime) -> None:
+def hand_on(directory, base, *, reason, others, now):
  folder = directory.folder
  with locked(directory):
   _require(folder, base)
@@ -62,7 +62,7 @@ def hand_on(directory: Directory, base: str, *, reason: str, others: list[str], 
    else:
     folder.remove(file_name(other, Kind.PIN))
   folder.sync()
-def unpin(directory: Directory, name: str) -> bool:
+def unpin(directory, name):
  folder = directory.folder
  parsed = Grammar(directory.database).parse(name)
  if parsed is None or parsed.kind is not Kind.ARCHIVE:
@@ -71,18 +71,18 @@ def unpin(directory: Directory, name: str) -> bool:
   removed = folder.remove_listed(file_name(parsed.base, Kind.PIN))
   folder.sync()
   return removed
-def _require(folder: Folder, base: str) -> None:
+def _require(folder, base):
  name = file_name(base, Kind.ARCHIVE)
  if not folder.exists(name) and not folder.lists(name):
   raise RetentionError(f"{folder.path_of(name)}: it was deleted meanwhile", "see `list` for the backups")
-def _look(folder: Folder, base: str) -> tuple[Pin | None, bytes]:
+def _look(folder, base):
  content = folder.read_listed(file_name(base, Kind.PIN))
  return (None, b"") if content is None else (parse_pin(content), content)
-def _stays(there: Pin, expires: datetime) -> bool:
+def _stays(there, expires):
  return there.by == BY_DRILL or (there.by == BY_RESTORE and there.holds(expires))
-def _around(there: Pin, content: bytes, now: datetime) -> bytes:
+def _around(there, content, now):
  return _format(there.reason, there.expires, now, by=there.by, replaced=content.decode(errors="replace"))
-def _format(reason: str, expires: datetime | None, now: datetime, *, by: str = "", replaced: str = "") -> bytes:
+def _format(reason, expires, now, *, by = "", replaced = ""):
  document = {
   "schema": PIN_SCHEMA,
   "reason": reason,
@@ -92,6 +92,6 @@ def _format(reason: str, expires: datetime | None, now: datetime, *, by: str = "
   **({"replaced": replaced} if replaced else {}),
  }
  return (json.dumps(document, ensure_ascii=False) + "\n").encode(errors="replace")
-def _write(folder: Folder, base: str, content: bytes) -> None:
+def _write(folder, base, content):
  folder.write(file_name(base, Kind.PIN), content)
  folder.sync()

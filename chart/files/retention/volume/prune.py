@@ -19,8 +19,8 @@ class Pruned:
  decision: Decision
  problems: list[RetentionError]
 def carry_out(
- directory: Directory, decision: Decision, *, now: datetime, done: Callable[[Delete], None] = lambda _: None
-) -> Pruned:
+ directory, decision, *, now, done = lambda _: None
+):
  if not decision.delete:
   return Pruned(decision, [])
  folder = directory.folder
@@ -43,7 +43,7 @@ def carry_out(
     done(delete)
  return Pruned(spare(decision, pinned), problems)
 @contextlib.contextmanager
-def _pins_locked(directory: Directory) -> Iterator[None]:
+def _pins_locked(directory):
  with contextlib.ExitStack() as stack:
   try:
    stack.enter_context(pins.locked(directory))
@@ -53,7 +53,7 @@ def _pins_locked(directory: Directory) -> Iterator[None]:
    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
     raise
   yield
-def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list[RetentionError]:
+def _finish_deletions(folder, gone, now):
  folder.sync()
  lines = "".join(
   _log_line(now, delete.name, delete.rule, delete.reason, event="deleted") for delete in gone
@@ -65,7 +65,7 @@ def _finish_deletions(folder: Folder, gone: list[Delete], now: datetime) -> list
  if problem is not None:
   problem = _log(folder, lines)
  return [] if problem is None else [problem]
-def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
+def clean(directory, scan, *, now):
  folder = directory.folder
  orphans = _orphans(folder, scan, now)
  shared = [name for name in orphans if name.endswith(_SHARED_TEMPORARIES)]
@@ -84,7 +84,7 @@ def clean(directory: Directory, scan: Scan, *, now: datetime) -> list[str]:
  if removed:
   folder.sync()
  return removed
-def _orphans(folder: Folder, scan: Scan, now: datetime) -> list[str]:
+def _orphans(folder, scan, now):
  if not scan.leftovers:
   return []
  grammar, listed = Grammar(scan.database), folder.names()
@@ -99,24 +99,24 @@ def _orphans(folder: Folder, scan: Scan, now: datetime) -> list[str]:
   if proved or _is_old(folder, name, now):
    orphans.append(name)
  return orphans
-def _is_old(folder: Folder, name: str, now: datetime) -> bool:
+def _is_old(folder, name, now):
  try:
   found = folder.stat(name)
  except VolumeError:
   return False
  return found is not None and abs(now.timestamp() - found.st_ctime) >= _GRACE.total_seconds()
-def _bury(folder: Folder, base: str, *, with_sidecars: bool) -> None:
+def _bury(folder, base, *, with_sidecars):
  if with_sidecars:
   for kind in SIDECARS:
    folder.remove(file_name(base, kind))
  folder.remove(file_name(base, Kind.TOMBSTONE))
-def _log(folder: Folder, lines: bytes) -> RetentionError | None:
+def _log(folder, lines):
  try:
   folder.append(DELETIONS, lines)
  except VolumeError as error:
   return error
  return None
-def _log_line(now: datetime, name: str, rule: str, reason: str, *, event: str) -> str:
+def _log_line(now, name, rule, reason, *, event):
  at = now.astimezone(UTC).isoformat(timespec="seconds")
  entry = {"time": at, "event": event, "name": name, "rule": rule, "reason": reason}
  return json.dumps(entry, ensure_ascii=False) + "\n"

@@ -23,7 +23,7 @@ class Judged:
  result: KeyValues
 class BadArchiveError(Exception):
  pass
-def judge(directory: Directory, base: str, check: Callable[[], None], reported: KeyValues | None = None) -> Judged:
+def judge(directory, base, check, reported = None):
  folder = directory.folder
  sha256 = parse_sha256(_sidecar(folder, base, Kind.STAGED_SHA256))
  if sha256 is None:
@@ -41,7 +41,7 @@ def judge(directory: Directory, base: str, check: Callable[[], None], reported: 
  if actual != sha256:
   raise BadArchiveError(f"it reads back as sha256 {actual[:12]}…, the dump wrote {sha256[:12]}…")
  return Judged(base, size, sha256, time.monotonic() - started, result)
-def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, warnings: list[str]) -> str:
+def publish(folder, judged, *, now, recovered, warnings):
  base = free_base(folder, judged.base)
  for kind in (Kind.PIN, Kind.DRILL, Kind.GLOBALS):
   folder.remove(file_name(base, kind))
@@ -57,20 +57,20 @@ def publish(folder: Folder, judged: Judged, *, now: datetime, recovered: bool, w
  folder.sync()
  drop_staged_sidecars(folder, judged.base)
  return base
-def mark_bad(folder: Folder, base: str, kind: Kind) -> str:
+def mark_bad(folder, base, kind):
  name = file_name(_free(folder, base, (Kind.BAD, Kind.ARCHIVE) if kind is Kind.STAGED else (Kind.BAD,)), Kind.BAD)
  folder.rename(file_name(base, kind), name)
  folder.sync()
  if kind is Kind.STAGED:
   drop_staged_sidecars(folder, base)
  return name
-def drop_staged_sidecars(folder: Folder, base: str) -> None:
+def drop_staged_sidecars(folder, base):
  for kind in STAGED_SIDECARS:
   folder.remove(file_name(base, kind))
  folder.sync()
-def free_base(folder: Folder, base: str) -> str:
+def free_base(folder, base):
  return _free(folder, base, (Kind.ARCHIVE, Kind.BAD, Kind.STAGED))
-def _free(folder: Folder, base: str, kinds: Sequence[Kind]) -> str:
+def _free(folder, base, kinds):
  listed, candidate = folder.names(), base
  for _ in range(_MOST_SECONDS_TAKEN):
   names = [file_name(candidate, kind) for kind in kinds if kind is not Kind.STAGED or candidate != base]
@@ -83,12 +83,12 @@ def _free(folder: Folder, base: str, kinds: Sequence[Kind]) -> str:
  raise VolumeError(
   f"{folder.path_of(base)}: this name and all that may replace it are taken", "check the clocks of the nodes"
  )
-def _sidecar(folder: Folder, base: str, kind: Kind) -> bytes:
+def _sidecar(folder, base, kind):
  content = folder.read_listed(file_name(base, kind))
  if content is None:
   raise BadArchiveError(f"{file_name(base, kind)} is missing")
  return content
-def _staged_result(folder: Folder, base: str) -> KeyValues:
+def _staged_result(folder, base):
  name = file_name(base, Kind.STAGED_RESULT)
  try:
   return parse(_sidecar(folder, base, Kind.STAGED_RESULT).decode(), name)
@@ -97,8 +97,8 @@ def _staged_result(folder: Folder, base: str) -> KeyValues:
  except ConfigError as error:
   raise BadArchiveError(error.problem) from None
 def _metadata(
- judged: Judged, base: str, now: datetime, recovered: bool, warnings: list[str], *, roles: bool
-) -> Metadata:
+ judged, base, now, recovered, warnings, *, roles
+):
  result = judged.result
  return Metadata(
   database=result.text("database"),
@@ -132,7 +132,7 @@ def _metadata(
   recovered=recovered,
   warnings=tuple(warnings),
  )
-def _moment(text: str) -> str | None:
+def _moment(text):
  if _UNIX_TIME.fullmatch(text) is None:
   return None
  return datetime.fromtimestamp(int(text), UTC).isoformat()

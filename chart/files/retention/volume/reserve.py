@@ -8,13 +8,13 @@ from retention.names import RESERVE
 from retention.volume.folder import Folder
 _BYTES = 256 * 1024
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-def keep(root: Folder) -> None:
+def keep(root):
  with contextlib.suppress(VolumeError):
   status = root.stat(RESERVE)
   if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != _BYTES:
    root.write(RESERVE, os.urandom(_BYTES))
    root.sync()
-def release(root: Folder, error: VolumeError) -> bool:
+def release(root, error):
  if error.errno not in _NO_ROOM:
   return False
  with contextlib.suppress(VolumeError):

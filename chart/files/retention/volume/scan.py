@@ -27,12 +27,12 @@ _NEEDED = _BITS[Kind.SHA256] | _BITS[Kind.METADATA]
 _PUBLISHED = sum(_BITS[kind] for kind in (Kind.ARCHIVE, *SIDECARS))
 _ARCHIVES = sum(_BITS[kind] for kind in (Kind.ARCHIVE, Kind.BAD, Kind.STAGED, Kind.TOMBSTONE))
 _NAMED = _BITS[Kind.PARTIAL] | _BITS[Kind.TEMPORARY]
-def scan(folder: Folder, database: str) -> Scan:
+def scan(folder, database):
  reading = _Reading(folder, database)
  reading.take()
  return reading.sorted()
 class _Reading:
- def __init__(self, folder: Folder, database: str) -> None:
+ def __init__(self, folder, database):
   self._folder = folder
   self._grammar = Grammar(database)
   self._result = Scan(database)
@@ -41,7 +41,7 @@ class _Reading:
   self._sizes: dict[str, int] = {}
   self._blocked: set[str] = set()
   self._unseen: dict[str, str] = {}
- def take(self) -> None:
+ def take(self):
   kinds, sizes, end = self._kinds, self._sizes, self._grammar.base_length
   doubtful: list[tuple[str, str, int]] = []
   for entry in self._folder.entries():
@@ -66,7 +66,7 @@ class _Reading:
     kinds[base] |= bit
   if doubtful:
    self._look_again(doubtful)
- def _look_again(self, doubtful: list[tuple[str, str, int]]) -> None:
+ def _look_again(self, doubtful):
   listed: set[str] | None = None
   for name, base, bit in doubtful:
    try:
@@ -92,13 +92,13 @@ class _Reading:
     self._note_unseen(name, bit, reason)
    elif bit == _BITS[Kind.PIN]:
     self._blocked.discard(name)
- def _note_unseen(self, name: str, bit: int, reason: str) -> None:
+ def _note_unseen(self, name, bit, reason):
   reason = f"cannot be looked at: {reason}"
   if bit & _ARCHIVES:
    self._result.damaged.append(Finding(name, f"damaged: it {reason}", UNSEEN_REMEDY))
   elif not bit & _PUBLISHED:
    self._result.ignored.append(Finding(name, reason))
- def _recognise(self, entry: "os.DirEntry[str]") -> tuple[str, int] | None:
+ def _recognise(self, entry):
   parts = self._grammar.parts(entry.name)
   time = None if parts is None else parse_stamp(parts[1])
   if parts is None or time is None:
@@ -109,7 +109,7 @@ class _Reading:
   self._times[base] = time
   self._kinds.setdefault(base, 0)
   return base, _BITS[kind]
- def _ignore(self, name: str) -> None:
+ def _ignore(self, name):
   try:
    status = self._folder.stat(name)
   except VolumeError as error:
@@ -120,7 +120,7 @@ class _Reading:
    mode = status.st_mode
    reason = self._grammar.objection(name) if stat.S_ISREG(mode) else f"{_type_of(mode)}, not a file"
   self._result.ignored.append(Finding(shown(name), reason))
- def sorted(self) -> Scan:
+ def sorted(self):
   result = self._result
   for base in sorted(self._kinds, reverse=True):
    kinds = self._kinds[base]
@@ -136,7 +136,7 @@ class _Reading:
   for findings in (result.damaged, result.ignored):
    findings.sort(key=lambda finding: finding.name)
   return result
- def _sort_others(self, base: str, kinds: int) -> None:
+ def _sort_others(self, base, kinds):
   result = self._result
   for kind, bases in ((Kind.BAD, result.bad), (Kind.STAGED, result.staged), (Kind.TOMBSTONE, result.tombstones)):
    if kinds & _BITS[kind]:
@@ -146,12 +146,12 @@ class _Reading:
     kinds & _BITS[kind] or file_name(base, kind) in self._blocked for kind in owners
    ):
     result.leftovers.append(file_name(base, sidecar))
- def _sort_archive(self, base: str, kinds: int) -> None:
+ def _sort_archive(self, base, kinds):
   before = len(self._result.backups)
   self._count_archive(base, kinds)
   if kinds & _BITS[Kind.PIN] and len(self._result.backups) == before:
    self._result.pinned.add(file_name(base, Kind.ARCHIVE))
- def _count_archive(self, base: str, kinds: int) -> None:
+ def _count_archive(self, base, kinds):
   for kind in () if kinds & _NEEDED == _NEEDED else (Kind.SHA256, Kind.METADATA):
    name = file_name(base, kind)
    if name in self._unseen:
@@ -180,9 +180,9 @@ class _Reading:
     )
   else:
    self._result.backups.append(backup)
- def _damaged(self, base: str, reason: str, remedy: str) -> None:
+ def _damaged(self, base, reason, remedy):
   self._result.damaged.append(Finding(file_name(base, Kind.ARCHIVE), f"damaged: {reason}", remedy))
- def _pin(self, base: str, kinds: int) -> Pin | None:
+ def _pin(self, base, kinds):
   name = file_name(base, Kind.PIN)
   if kinds & _BITS[Kind.PIN]:
    return read_pin(self._folder, name)
@@ -191,7 +191,7 @@ class _Reading:
 class Root:
  databases: tuple[str, ...]
  ignored: tuple[Finding, ...]
-def scan_root(folder: Folder) -> Root:
+def scan_root(folder):
  databases, ignored = [], []
  for entry in folder.entries():
   if entry.name in OWN_ROOT_FILES or entry.name == "lost+found":
@@ -204,7 +204,7 @@ def scan_root(folder: Folder) -> Root:
    reason = "a link, never followed" if link else "not a database's directory"
    ignored.append(Finding(shown(entry.name), reason))
  return Root(tuple(sorted(databases)), tuple(sorted(ignored, key=lambda finding: finding.name)))
-def is_database_folder(folder: Folder, name: str) -> bool:
+def is_database_folder(folder, name):
  if not is_database(name):
   return False
  grammar = Grammar(name)
@@ -218,7 +218,7 @@ def is_database_folder(folder: Folder, name: str) -> bool:
    mode = _mode(folder, entry)
    root_like |= mode is not None and stat.S_ISDIR(mode)
  return not root_like
-def _mode(folder: Folder, entry: "os.DirEntry[str]") -> int | None:
+def _mode(folder, entry):
  try:
   return entry.stat(follow_symlinks=False).st_mode
  except OSError:
@@ -226,7 +226,7 @@ def _mode(folder: Folder, entry: "os.DirEntry[str]") -> int | None:
    status = folder.stat(entry.name)
    return None if status is None else status.st_mode
  return None
-def _type_of(mode: int) -> str:
+def _type_of(mode):
  if stat.S_ISLNK(mode):
   return "a link, never followed"
  if stat.S_ISDIR(mode):

@@ -12,12 +12,12 @@ from retention.volume.folder import Folder
 from retention.volume.metadata import MetadataError, read_facts
 UNSEEN_REMEDY = "check the storage and who owns the file: the archive may be sound, so do not remove it"
 class DamagedError(Exception):
- def __init__(self, text: str, remedy: str = "") -> None:
+ def __init__(self, text, remedy = ""):
   super().__init__(text)
   self.remedy = remedy
 class VanishedError(Exception):
  pass
-def read_backup(folder: Folder, base: str, time: datetime, size: int, pin: Pin | None) -> Backup:
+def read_backup(folder, base, time, size, pin):
  metadata_name, sha256_name = f"{base}.json", f"{base}.dump.sha256"
  try:
   expected, sha256, tables, compression = read_facts(_read(folder, metadata_name, b"\n}\n"))
@@ -29,7 +29,7 @@ def read_backup(folder: Folder, base: str, time: datetime, size: int, pin: Pin |
  if sums[:65].split() != [sha256.encode()] and parse_sha256(sums) != sha256:
   raise DamagedError(f"{sha256_name} and {metadata_name} do not agree")
  return Backup(base, time, size, sha256, tables, compression, pin)
-def _read(folder: Folder, name: str, end: bytes) -> bytes:
+def _read(folder, name, end):
  try:
   content = folder.read(name, regular=True, end=end)
  except VolumeError as error:
@@ -41,24 +41,24 @@ def _read(folder: Folder, name: str, end: bytes) -> bytes:
 class Evidence:
  verified: str | None
  drill: dict[str, Any] | None
-def read_evidence(folder: Folder, backup: Backup) -> Evidence:
+def read_evidence(folder, backup):
  metadata = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
  published = metadata.get("published")
  drill = read_document(folder, file_name(backup.base, Kind.DRILL))
  return Evidence(published if isinstance(published, str) else None, drill)
-def read_document(folder: Folder, name: str) -> dict[str, Any] | None:
+def read_document(folder, name):
  try:
   document = json.loads(folder.read(name) or b"null")
  except (VolumeError, ValueError, RecursionError):
   return None
  return document if isinstance(document, dict) else None
-def read_pin(folder: Folder, name: str) -> Pin:
+def read_pin(folder, name):
  try:
   content = folder.read(name)
  except VolumeError as error:
   return Pin(f"{error.problem}; it holds until it is removed", None)
  return parse_pin(content or b"")
-def parse_pin(content: bytes) -> Pin:
+def parse_pin(content):
  text = content.decode(errors="replace").strip()
  try:
   document = json.loads(text)

@@ -12,7 +12,7 @@ _AGE = timedelta(days=1)
 class Unfinished:
  name: str
  bytes: int | None
-def find(folder: Folder, scan: Scan, now: datetime) -> list[Unfinished]:
+def find(folder, scan, now):
  grammar, listed = Grammar(scan.database), folder.names()
  staged = [file_name(base, kind) for base in scan.staged for kind in (Kind.STAGED, *STAGED_SIDECARS)]
  found = []
@@ -25,7 +25,7 @@ def find(folder: Folder, scan: Scan, now: datetime) -> list[Unfinished]:
    status = folder.stat(name)
   found.append(Unfinished(name, None if status is None else status.st_size))
  return found
-def remove(directory: Directory, now: datetime) -> list[Unfinished]:
+def remove(directory, now):
  folder = directory.folder
  with directory.locked():
   removed = [one for one in find(folder, directory.scan(), now) if folder.remove_listed(one.name)]

@@ -12,9 +12,9 @@ class Checked:
  name: str
  result: str
  reason: str
- def to_dict(self) -> dict[str, str]:
+ def to_dict(self):
   return {"name": self.name, "result": self.result, "reason": self.reason}
-def verify(directory: Directory, only: frozenset[str] | None, *, done: Callable[[Checked], None]) -> list[Checked]:
+def verify(directory, only, *, done):
  found = directory.scan()
  uncounted = [*found.damaged, *found.incomplete]
  names = {backup.name for backup in found.backups} | {finding.name for finding in uncounted}
@@ -30,12 +30,12 @@ def verify(directory: Directory, only: frozenset[str] | None, *, done: Callable[
  for backup in _chosen(found.backups, only):
   checks.append(_report(_check(directory, backup), done))
  return checks
-def _chosen(backups: Iterable[Backup], only: frozenset[str] | None) -> list[Backup]:
+def _chosen(backups, only):
  return [backup for backup in backups if only is None or backup.name in only]
-def _report(checked: Checked, done: Callable[[Checked], None]) -> Checked:
+def _report(checked, done):
  done(checked)
  return checked
-def _check(directory: Directory, backup: Backup) -> Checked:
+def _check(directory, backup):
  folder = directory.folder
  try:
   sha256, size = digest(folder, backup.name, lambda: None)
@@ -51,7 +51,7 @@ def _check(directory: Directory, backup: Backup) -> Checked:
    return _take_out_of_use(directory, backup, found)
  except RetentionError as error:
   return Checked(backup.name, "bad", f"{found}; it could not be renamed: {error}")
-def _take_out_of_use(directory: Directory, backup: Backup, found: str) -> Checked:
+def _take_out_of_use(directory, backup, found):
  now = directory.scan()
  same = next((other for other in now.backups if other.base == backup.base), None)
  if same is not None and (same.bytes, same.sha256) == (backup.bytes, backup.sha256):
