@@ -31,6 +31,8 @@ def in_shards(count: int) -> dict[str, Any]:
         models[number % len(models)] | {"name": f"database-{number}-of-many", "cluster": f"cluster-{number}"}
         for number in range(count)
     ]
+    for one in values["copies"]:
+        one["database"] = values["databases"][0]["name"]
     # A budget for each of them would not fit on the claim.
     values["persistence"]["size"] = "100Ti"
     return values
