@@ -54,7 +54,7 @@ lint: venv ## Types, style, shell, YAML, and drift of generated files
 format: venv ## Format Python and shell
 	@ruff format . && ruff check --fix -q . && shfmt -w $$(tools/lint --list-shell)
 
-sync: venv ## Write the generated files: the copies in chart/files, addresses, annotations, and chart/README.md
+sync: venv ## Write the generated files: the copies in chart/charts/programs/files, addresses, annotations, and chart/README.md
 	@$(PYTHON) tools/sync-chart-files
 	@$(PY) tools/release-metadata
 	@tools/chart-readme

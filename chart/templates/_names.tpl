@@ -202,15 +202,15 @@ argocd.argoproj.io/ignore-healthcheck: "true"
 {{- end -}}
 
 {{/*
-Paths of all files below `files/`, as a JSON list: the copies of the Python packages and of the pod scripts. Without one of them the
+Paths of all files of charts/programs, as a JSON list: the copies of the Python packages and of the pod scripts. Without one of them the
 chart would install and never back up.
 */}}
 {{- define "cnpg-backup.files" -}}
 {{- $paths := list -}}
-{{- range prepend (.Files.Lines "files/index") "index" -}}
+{{- range prepend (.Subcharts.programs.Files.Lines "files/index") "index" -}}
   {{- if . -}}
-    {{- if not ($.Files.Glob (printf "files/%s" .)) -}}
-      {{- printf "this copy of the chart is incomplete: files/%s is missing; take the packaged chart, or run make sync" . | fail -}}
+    {{- if not ($.Subcharts.programs.Files.Glob (printf "files/%s" .)) -}}
+      {{- printf "this copy of the chart is incomplete: charts/programs/files/%s is missing; take the packaged chart, or run make sync" . | fail -}}
     {{- end -}}
     {{- $paths = append $paths . -}}
   {{- end -}}
@@ -241,7 +241,7 @@ in each of many CronJobs would not fit where Helm keeps a release; scripts/sitec
 {{- define "cnpg-backup.scriptsName" -}}
 {{- $hashes := list -}}
 {{- range include "cnpg-backup.programs" . | fromJsonArray -}}
-  {{- $hashes = append $hashes (printf "%s %s" . ($.Files.Get (printf "files/%s" .) | sha256sum)) -}}
+  {{- $hashes = append $hashes (printf "%s %s" . ($.Subcharts.programs.Files.Get (printf "files/%s" .) | sha256sum)) -}}
 {{- end -}}
 {{- printf "%s-scripts-%s" (include "cnpg-backup.fullname" .) (join "\n" $hashes | sha256sum | trunc 10) -}}
 {{- end -}}

@@ -142,7 +142,7 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
 watch.json: {{ include "cnpg-backup.watchSettings" . | quote }}
 {{- range include "cnpg-backup.watchPrograms" . | fromJsonArray }}
 {{ include "cnpg-backup.programKey" . }}: |
-  {{- $.Files.Get (printf "files/%s" .) | trimSuffix "\n" | nindent 2 | replace "  \n" "\n" }}
+  {{- $.Subcharts.programs.Files.Get (printf "files/%s" .) | trimSuffix "\n" | nindent 2 | replace "  \n" "\n" }}
 {{- end }}
 {{- end -}}
 

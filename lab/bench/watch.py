@@ -62,7 +62,7 @@ def main(seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder, sink = Path(name), Sink()
         server = cluster(folder)
-        files = Path(chart.CHART) / "files"
+        files = Path(chart.CHART) / "charts" / "programs" / "files"
         secrets = folder / "secrets"
         secrets.mkdir()
         for target, path in {**PATHS, "healthchecks": "/check"}.items():

@@ -83,7 +83,7 @@ def test_ten_times_the_databases_take_at_most_twelve_times_the_time_and_fit_wher
         size = len(json.dumps(manifest).encode())
         assert size < LARGEST, f"{title(manifest)} has {size} bytes"
     # The rest is for what the chart and its values may still grow by.
-    assert len(_release(text, values)) < LARGEST * 49 / 50
+    assert len(_release(text, values)) < LARGEST * 3 / 4
 
 
 def _release(manifest: str, values: dict[str, Any]) -> bytes:
@@ -100,11 +100,8 @@ def _encoded(path: Path) -> str:
 
 
 def _packed() -> Iterator[Path]:
+    """What Helm keeps as files: not the charts that this one depends on, see charts/programs/Chart.yaml."""
+    others = {"ci", "tests", "charts", "README.md.gotmpl", "values.yaml"}
     for path in CHART.rglob("*"):
-        if path.is_file() and path.relative_to(CHART).parts[0] not in {
-            "ci",
-            "tests",
-            "README.md.gotmpl",
-            "values.yaml",
-        }:
+        if path.is_file() and path.relative_to(CHART).parts[0] not in others:
             yield path

@@ -84,7 +84,7 @@ def test_the_mounted_files_are_the_charts_copies_byte_for_byte(mounted: Path) ->
     paths = {name.removeprefix("scripts/").replace("/", "."): name for name in sources()}
     assert set(files) == set(paths)
     for name in files:
-        assert files[name] == (CHART / "files" / paths[name]).read_bytes()
+        assert files[name] == (CHART / "charts" / "programs" / "files" / paths[name]).read_bytes()
 
 
 def test_the_mounted_package_plans_without_any_other(
@@ -196,18 +196,24 @@ class _Undocumented(ast.NodeTransformer):
         )
 
 
-@pytest.mark.parametrize("path", sorted((CHART / "files" / "retention").rglob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((CHART / "charts" / "programs" / "files" / "retention").rglob("*.py")), ids=lambda path: path.name
+)
 def test_python_in_the_chart_is_the_sources_code_without_its_documentation(path: Path) -> None:
-    source = (ROOT / path.relative_to(CHART / "files")).read_text()
+    source = (ROOT / path.relative_to(CHART / "charts" / "programs" / "files")).read_text()
     copy = path.read_text()
     assert ast.dump(_Undocumented().visit(ast.parse(copy))) == ast.dump(_Undocumented().visit(ast.parse(source)))
     comments = [one for one in tokenize.generate_tokens(io.StringIO(copy).readline) if one.type == tokenize.COMMENT]
     assert len(comments) == 1, "only the line that names the source"
 
 
-@pytest.mark.parametrize("path", sorted((CHART / "files" / "scripts").glob("*.sh")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((CHART / "charts" / "programs" / "files" / "scripts").glob("*.sh")), ids=lambda path: path.name
+)
 def test_shell_in_the_chart_is_the_sources_code_without_its_comments(path: Path) -> None:
-    source, copy = (file.read_text() for file in (ROOT / path.relative_to(CHART / "files"), path))
+    source, copy = (
+        file.read_text() for file in (ROOT / path.relative_to(CHART / "charts" / "programs" / "files"), path)
+    )
     left_out = {line for line in source.splitlines()[1:] if line.lstrip().startswith("#")}
     # What stands in a program for awk is a comment there too. Anywhere else in a string it is not one.
     lines = [line for line in _minified(source).splitlines()[1:] if not line.lstrip().startswith("#")]
@@ -243,7 +249,7 @@ def _comments_and_awk(text: str) -> set[str]:
 @pytest.fixture
 def copy_of_the_repository(tmp_path: Path) -> Path:
     """A copy of what sync-chart-files reads and writes."""
-    for name in ("retention", "watch", "offsite", "chart/files", "scripts", "tools/sync-chart-files"):
+    for name in ("retention", "watch", "offsite", "chart/charts/programs/files", "scripts", "tools/sync-chart-files"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -256,11 +262,23 @@ def copy_of_the_repository(tmp_path: Path) -> Path:
     ("change", "told"),
     [
         (lambda root: (root / "retention" / "errors.py").write_text("changed = True\n"), "+changed = True"),
-        (lambda root: (root / "scripts" / "dump.sh").write_text("#!/bin/sh\n"), "chart/files/scripts/dump.sh"),
-        (lambda root: (root / "chart" / "files" / "retention" / "errors.py").unlink(), "missing, or no regular file"),
-        (lambda root: (root / "chart" / "files" / "stray.py").write_text(""), "has no source: chart/files/stray.py"),
-        (lambda root: (root / "chart" / "files" / "link.py").symlink_to("x"), "has no source: chart/files/link.py"),
-        (lambda root: (root / "retention" / "new.py").write_text("\n"), "chart/files/retention/new.py"),
+        (
+            lambda root: (root / "scripts" / "dump.sh").write_text("#!/bin/sh\n"),
+            "chart/charts/programs/files/scripts/dump.sh",
+        ),
+        (
+            lambda root: (root / "chart" / "charts" / "programs" / "files" / "retention" / "errors.py").unlink(),
+            "missing, or no regular file",
+        ),
+        (
+            lambda root: (root / "chart" / "charts" / "programs" / "files" / "stray.py").write_text(""),
+            "has no source: chart/charts/programs/files/stray.py",
+        ),
+        (
+            lambda root: (root / "chart" / "charts" / "programs" / "files" / "link.py").symlink_to("x"),
+            "has no source: chart/charts/programs/files/link.py",
+        ),
+        (lambda root: (root / "retention" / "new.py").write_text("\n"), "chart/charts/programs/files/retention/new.py"),
     ],
     ids=["source changed", "script changed", "copy missing", "stray file", "stray link", "new source"],
 )
@@ -279,13 +297,11 @@ def test_drift_is_told_and_then_mended(copy_of_the_repository: Path, change: obj
     assert check().returncode == 0, check().stdout
 
 
-@pytest.mark.parametrize(
-    "missing", ["files/index", "files/retention/__main__.py", "files/scripts/lib.sh", "files/scripts/dump.sh"]
-)
+@pytest.mark.parametrize("missing", ["index", "retention/__main__.py", "scripts/lib.sh", "scripts/dump.sh"])
 def test_a_chart_without_its_copies_refuses_to_render(tmp_path: Path, missing: str) -> None:
     shutil.copytree(CHART, tmp_path / "chart")
-    (tmp_path / "chart" / missing).unlink()
-    with pytest.raises(chart.ChartError, match=f"incomplete: {missing} is missing"):
+    (tmp_path / "chart" / "charts" / "programs" / "files" / missing).unlink()
+    with pytest.raises(chart.ChartError, match=f"incomplete: charts/programs/files/{missing} is missing"):
         chart.render(chart=tmp_path / "chart")
 
 
@@ -293,8 +309,9 @@ def test_a_chart_without_its_copies_refuses_to_render(tmp_path: Path, missing: s
 def package(tools: dict[str, Path], tmp_path: Path) -> Path:
     """The chart as `helm package` makes it, from a copy in which Python has left its bytecode."""
     shutil.copytree(CHART, tmp_path / "chart")
-    (tmp_path / "chart" / "files" / "retention" / "__pycache__").mkdir(exist_ok=True)
-    (tmp_path / "chart" / "files" / "retention" / "__pycache__" / "rule.cpython-314.pyc").write_bytes(b"\0")
+    compiled = tmp_path / "chart" / "charts" / "programs" / "files" / "retention" / "__pycache__"
+    compiled.mkdir(exist_ok=True)
+    (compiled / "rule.cpython-314.pyc").write_bytes(b"\0")
     chart.run_helm([str(tools["helm"]), "package", str(tmp_path / "chart"), "--destination", str(tmp_path)])
     (archive,) = tmp_path.glob("*.tgz")
     return archive
@@ -307,7 +324,7 @@ def test_the_package_holds_what_is_installed_and_nothing_else(package: Path) -> 
     names = {member.name.removeprefix("cnpg-backup/") for member in members}
     strays = {name for name in names if name.startswith(("tests/", "ci/")) or name.endswith((".pyc", ".tgz"))}
     assert not strays, strays
-    assert names >= {f"files/{path}" for path in ("index", *sources())} | {
+    assert names >= {f"charts/programs/files/{path}" for path in ("index", *sources())} | {
         "values.schema.json",
         "templates/validate.yaml",
     }

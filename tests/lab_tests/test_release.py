@@ -111,8 +111,9 @@ def test_two_packages_of_the_chart_are_the_same_bytes(
         os.utime(path, (0, 86400 * 400))
         path.chmod(0o700)
     (copy / "chart" / "values.yaml.orig").write_text("")
-    (copy / "chart" / "files" / "retention" / "__pycache__").mkdir()
-    (copy / "chart" / "files" / "retention" / "__pycache__" / "rule.cpython-399.pyc").write_bytes(b"\0")
+    compiled = copy / "chart" / "charts" / "programs" / "files" / "retention" / "__pycache__"
+    compiled.mkdir()
+    (compiled / "rule.cpython-399.pyc").write_bytes(b"\0")
     two = package.make_chart(copy, tmp_path / "two")
     assert hashlib.sha256(one.read_bytes()).hexdigest() == hashlib.sha256(two.read_bytes()).hexdigest()
     with tarfile.open(one) as archive:
