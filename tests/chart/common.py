@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
 import functools
+import gzip
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -174,3 +177,19 @@ def nested(path: tuple[str, ...], value: object) -> dict[str, Any]:
         value = {key: value}
     assert isinstance(value, dict)
     return value
+
+
+def kept_release(manifest: str, values: Mapping[str, Any]) -> bytes:
+    """What Helm stores for a release, as it stores it: the chart, the given values and the objects, compressed."""
+    files = [{"name": name, "data": base64.b64encode((CHART / name).read_bytes()).decode()} for name in kept_files()]
+    # Of the chart's own values it keeps what they say, and not the file.
+    its = {"files": files, "values": VALUES}
+    release = {"chart": its, "config": values, "manifest": manifest}
+    return base64.b64encode(gzip.compress(json.dumps(release).encode()))
+
+
+def kept_files() -> list[str]:
+    """The files of the chart that Helm keeps with a release: not those of charts that this one depends on."""
+    others = {"ci", "tests", "charts", "README.md.gotmpl", "values.yaml"}
+    files = (path.relative_to(CHART) for path in sorted(CHART.rglob("*")) if path.is_file())
+    return [str(path) for path in files if path.parts[0] not in others]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import copy
-import gzip
 import json
 import resource
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.chart.common import KYVERNO, maps_of, title
+from tests.chart.common import KYVERNO, kept_release, maps_of, title
 from tests.lab import chart
 from tests.lab.chart import CHART
 
@@ -83,25 +80,4 @@ def test_ten_times_the_databases_take_at_most_twelve_times_the_time_and_fit_wher
         size = len(json.dumps(manifest).encode())
         assert size < LARGEST, f"{title(manifest)} has {size} bytes"
     # The rest is for what the chart and its values may still grow by.
-    assert len(_release(text, values)) < LARGEST * 3 / 4
-
-
-def _release(manifest: str, values: dict[str, Any]) -> bytes:
-    """What Helm stores for a release, as it stores it: the chart's files, the values and the objects, compressed."""
-    files = [{"name": str(path.relative_to(CHART)), "data": _encoded(path)} for path in _packed()]
-    # Of the chart's own values it keeps what they say, and not the file.
-    its = {"files": files, "values": yaml.safe_load((CHART / "values.yaml").read_text())}
-    release = {"chart": its, "config": values, "manifest": manifest}
-    return base64.b64encode(gzip.compress(json.dumps(release).encode()))
-
-
-def _encoded(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
-
-
-def _packed() -> Iterator[Path]:
-    """What Helm keeps as files: not the charts that this one depends on, see charts/programs/Chart.yaml."""
-    others = {"ci", "tests", "charts", "README.md.gotmpl", "values.yaml"}
-    for path in CHART.rglob("*"):
-        if path.is_file() and path.relative_to(CHART).parts[0] not in others:
-            yield path
+    assert len(kept_release(text, values)) < LARGEST * 3 / 4
