@@ -7,18 +7,20 @@
 #
 # shellcheck disable=SC2034,SC2154 # variables are set for, or by, the callers
 
-# Split the list of entries $1 into three, in its order: $1.1 up to the last function, $1.2 the other definitions, $1.3 rows, what
-# follows them, and all rights (an owner may have taken some from himself).
+# Split the list of entries $1 into four, in its order: $1.1 up to the last function, $1.2 the other definitions, $1.3 rows, $1.4 what
+# follows them, and all rights (an owner may have taken some from himself). With several connections, pg_restore checks or indexes a table
+# as soon as its own rows are there; a function may read those of another one.
 split_for_care() {
   awk -v to="$1." '
-    BEGIN { for (n = 1; n <= 3; n++) printf "" >(to n) }
+    BEGIN { for (n = 1; n <= 4; n++) printf "" >(to n) }
     !match($0, /^[0-9]+; [0-9]+ [0-9]+ /) { next }
     FNR == NR {
       if (/^[0-9]+; [0-9]+ [0-9]+ (FUNCTION|PROCEDURE) /) last = FNR
       if (!data && /^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS|STATISTICS DATA|INDEX|CONSTRAINT) /) data = FNR
+      if (/^[0-9]+; [0-9]+ [0-9]+ (TABLE DATA|SEQUENCE SET|BLOBS) /) rows = FNR
       next
     }
-    $4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") || (data && FNR >= data) { print >(to 3); next }
+    $4 == "ACL" || ($4 == "DEFAULT" && $5 == "ACL") || (data && FNR >= data) { print >(to (FNR <= rows && $4 != "ACL" && $5 != "ACL" ? 3 : 4)); next }
     { print >(to (FNR <= last ? 1 : 2)) }
   ' "$1" "$1"
 }
@@ -29,10 +31,10 @@ in_steps() {
   filled=$1
   shift
   split_for_care "$list.use"
-  for care in 1 2 3; do
+  for care in 1 2 3 4; do
     [ "$care" != 3 ] || [ ! -s "$list.rows" ] || make_way_for_rows "$filled"
     [ ! -s "$list.use.$care" ] || "$@" "$list.use.$care" || return 1
-    [ -z "$careful" ] || [ "$care" = 3 ] || take_care "$filled" "$BACKUP_RESULTS/back.$care"
+    [ -z "$careful" ] || [ "$care" -ge 3 ] || take_care "$filled" "$BACKUP_RESULTS/back.$care"
   done
 }
 

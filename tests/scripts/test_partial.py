@@ -39,7 +39,7 @@ def other(server: Server) -> Iterator[str]:
         server.drop_database(dbname)
 
 
-_SHORT = ("a check in PL/pgSQL", "partitions")
+_SHORT = ("a check in PL/pgSQL", "partitions", "a function after a table, which reads one that takes longer to fill")
 _KINDS = [kind if kind in _SHORT else pytest.param(kind, marks=pytest.mark.long) for kind in CAREFUL]
 
 
@@ -92,6 +92,19 @@ def test_search_path_option_names_the_schemas_where_functions_look(make: Make) -
         )
         assert "once more" not in log
         assert differences(good, place.plain()) == []
+
+
+def test_a_check_that_reads_a_table_which_is_filled_later_is_restored_by_several_connections(make: Make) -> None:  # noqa: F811
+    """One connection restores it plainly. With two, pg_restore adds the check as soon as its own table is full."""
+    kind = "a function after a table, which reads one that takes longer to fill"
+    place = make(CAREFUL[kind].replace("LANGUAGE plpgsql AS", "LANGUAGE plpgsql SET search_path = public AS"))
+    good = place.plain()
+    for jobs in ("1", "2"):
+        log = place.restore(superuser=True, RESTORE_WAY="beside", RESTORE_KEEP="no", RESTORE_JOBS=jobs)
+        assert differences(good, place.plain()) == []
+        assert ("is violated by some row" in log) == (jobs == "2"), (
+            "pg_restore alone can restore it: this tests nothing"
+        )
 
 
 @pytest.mark.parametrize("way", ["beside", "in-place"])

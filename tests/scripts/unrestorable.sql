@@ -73,6 +73,15 @@ CREATE TABLE child (more int, CHECK (known(val))) INHERITS (data);
 CREATE TABLE grandchild () INHERITS (child);
 INSERT INTO grandchild VALUES ('a', 1);
 
+-- careful: a function after a table, which reads one that takes longer to fill
+CREATE TABLE dict (val text);
+INSERT INTO dict SELECT md5(n::text) FROM generate_series(1, 400000) n;
+INSERT INTO dict VALUES ('a');
+CREATE TABLE data (val text);
+CREATE FUNCTION known(d data) RETURNS boolean LANGUAGE plpgsql AS 'DECLARE found dict; BEGIN SELECT * INTO found FROM dict WHERE val = d.val; RETURN found.val IS NOT NULL; END';
+ALTER TABLE data ADD CHECK (known(data));
+INSERT INTO data VALUES ('a');
+
 -- careful: a schema of its own, and a function after a table
 CREATE SCHEMA "app, 1";
 CREATE TABLE "app, 1".dict (val text);

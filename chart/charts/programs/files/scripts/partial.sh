@@ -115,7 +115,7 @@ feed_carefully() {
     return
   fi
   split_for_care "$1"
-  for care in 1 2 3; do
+  for care in 1 2 3 4; do
     if [ "$care$replace_rows" = 3yes ]; then
       rows_of_extensions "$1" "$list.rows"
       feed_rows "$list.rows" || return 1
@@ -125,7 +125,7 @@ feed_carefully() {
       each_part || return 1
     fi
     echo 'RESET ROLE; SET search_path = pg_catalog, pg_temp;'
-    [ "$care" = 3 ] || [ -z "$careful" ] || {
+    [ "$care" -ge 3 ] || [ -z "$careful" ] || {
       printf '%s\n' '\pset format unaligned' '\pset tuples_only on' "\\o $BACKUP_RESULTS/back.$care"
       cat "${0%/*}/careful.sql"
       echo '\o'

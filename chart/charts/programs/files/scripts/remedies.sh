@@ -2,7 +2,7 @@
 # Without comments: they are in the project's file of this name.
 remedy_in_source() {
   case $1 in
-    *" violates check constraint "*)
+    *" violates check constraint "* | *"check constraint "*" is violated by some row"*)
       unrestorable=check
       cure="its CHECK reads more than its own row$(called_function): in the source, make it NOT VALID or a trigger, then back up again"
       ;;
