@@ -307,7 +307,7 @@ def test_claim_has_the_documents_name_size_and_class(site: Site) -> None:
 def test_network_policy_has_the_documents_rules_and_no_other(site: Site) -> None:
     spec = site.get("networkpolicy", "cnpg-backup")["spec"]
     # All pods of the release but those that need no database at all.
-    without = ["drill", "inspect", "open", "first-run"]
+    without = ["drill", "inspect", "open", "copy", "first-run"]
     apart = {"key": "app.kubernetes.io/component", "operator": "NotIn", "values": without}
     assert spec["podSelector"] == {"matchLabels": {"app": "cnpg-backup"}, "matchExpressions": [apart]}
     assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
