@@ -210,7 +210,9 @@ chart would install and never back up.
 {{- range prepend (.Subcharts.programs.Files.Lines "files/index") "index" -}}
   {{- if . -}}
     {{- if not ($.Subcharts.programs.Files.Glob (printf "files/%s" .)) -}}
-      {{- printf "this copy of the chart is incomplete: charts/programs/files/%s is missing; take the packaged chart, or run make sync" . | fail -}}
+      {{- printf (cat
+        "this copy of the chart is incomplete: charts/programs/files/%s is missing;"
+        "take the packaged chart, or run make sync") . | fail -}}
     {{- end -}}
     {{- $paths = append $paths . -}}
   {{- end -}}

@@ -150,8 +150,10 @@
 {{/* Who will not hear of it when backups stop, as a sentence; nothing once a sign of life is expected outside of the cluster. */}}
 {{- define "cnpg-backup.unwatchedNote" -}}
 {{- if not (include "cnpg-backup.watched" .) -}}
-Nobody is notified when backups stop. Set monitoring.enabled: true, and in notify who is to be notified (docs/monitoring.md).
+Nobody is notified when backups stop. Set monitoring.enabled: true, and in notify who is to be notified:
+{{ include "cnpg-backup.page" (dict "root" . "page" "monitoring.md") }}
 {{- else if not (has "healthchecks" (include "cnpg-backup.notified" . | fromJsonArray)) -}}
-If the whole cluster or its monitoring is down, nobody is notified. Set notify.healthchecks (docs/monitoring.md).
+If the whole cluster or its monitoring is down, nobody is notified. Set notify.healthchecks:
+{{ include "cnpg-backup.page" (dict "root" . "page" "monitoring.md") }}
 {{- end -}}
 {{- end -}}

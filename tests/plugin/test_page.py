@@ -125,7 +125,7 @@ class _Pod:
 
 class _Session(Session):
     @contextlib.contextmanager
-    def inspecting(self, *_: Any) -> Iterator[Any]:
+    def inspecting(self, *_: Any, **__: Any) -> Iterator[Any]:
         yield _Pod()
 
     def configs(self, *_: Any) -> Any:

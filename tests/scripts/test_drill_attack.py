@@ -115,9 +115,9 @@ class RenderedPod(DrillPod):
 
     def programs(self) -> Path:
         """The volume of the programs."""
-        folder = scratch_folder()
-        folder.chmod(0o755)
-        subprocess.run(["cp", "-r", REPO / "scripts", folder / "scripts"], check=True)
+        folder = scratch_folder() / "scripts"
+        folder.parent.chmod(0o755)
+        subprocess.run(["cp", "-r", REPO / "scripts", folder], check=True)
         return folder
 
     def message(self) -> str:
