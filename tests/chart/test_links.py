@@ -34,7 +34,7 @@ def test_the_notes_name_pages_by_addresses_that_lead_to_pages(tools: dict[str, P
     text = notes(tools, tmp_path, WARNED)
     assert BARE.findall(text) == []
     named = PAGES.findall(text)
-    assert set(named) == {"docs/security.md", "docs/restore.md", "docs/longhorn.md"}
+    assert set(named) == {"docs/security.md", "docs/restore.md", "docs/longhorn.md", "docs/monitoring.md"}
     assert [page for page in named if not (ROOT / page).is_file()] == []
 
 

@@ -53,7 +53,7 @@ def test_checkov_finds_what_is_waived_and_nothing_else(objects: Path) -> None:
 
 
 def _copies_outside(path: Path) -> bool:
-    offsite = yaml.safe_load(path.read_text()).get("offsite", {})
+    offsite = (yaml.safe_load(path.read_text()) or {}).get("offsite", {})
     return bool(offsite.get("enabled") and offsite.get("secretName"))
 
 
@@ -65,7 +65,7 @@ SWITCHED_OFF = {
         if _copies_outside(path)
     ),
 }
-"""What values files do without on purpose: a NetworkPolicy of the chart's; files for rclone's keys, which it does not read."""
+"""Left out on purpose: a NetworkPolicy of the chart's; files with rclone's keys, which it would not read."""
 
 
 def kube_linter(objects: Path) -> set[tuple[str, str]]:
