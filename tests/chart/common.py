@@ -111,9 +111,8 @@ def backups(manifests: list[Manifest]) -> list[Manifest]:
 
 
 def own(manifests: list[Manifest]) -> list[Manifest]:
-    """The chart's own objects, less those that a values file brings itself: in chart/ci a quota, and a policy of Cilium's."""
-    brought = {"ResourceQuota", "CiliumNetworkPolicy"}
-    return [manifest for manifest in manifests if manifest["kind"] not in brought]
+    """The chart's own objects, less those that a values file brings itself: in chart/ci a ResourceQuota."""
+    return [manifest for manifest in manifests if manifest["kind"] != "ResourceQuota"]
 
 
 def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
