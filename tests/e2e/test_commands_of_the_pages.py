@@ -43,8 +43,8 @@ LIVE = {
 ELSEWHERE = {
     "make demo": "tests/lab_tests/test_demo.py",
     "make test": "the tests themselves",
-    "helm install cnpg-backup ./chart --namespace default --values my-values.yaml": "the fixture of this file",
-    "pipx install .": "tests/plugin/test_entries.py and test_single_file.py use an installed plugin",
+    "helm install cnpg-backup oci://": "the fixture of this file, and `make release-check` from a registry",
+    "pipx install cnpg-backup": "tests/plugin/test_entries.py and test_single_file.py use an installed plugin",
 }
 """Commands that are not for a cluster, and what runs them."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -160,6 +160,7 @@ def here(site: Site, command: str) -> str:
 
 SHOWN: Mapping[str, str] = {
     "run --database authelia": r"authelia +ok +",
+    "cnpg-backup run": r"authelia +ok +",
     "status": r"authelia +ok +",
     "list": r"authelia: \d+ backups",
     "pin": r"pinned",

@@ -13,6 +13,7 @@ from tests.e2e.release import (
     cnpg_cluster,
     fill,
     fingerprint,
+    not_this_week,
     table_lock,
     wait_for_dump_behind_lock,
     wait_healthy,
@@ -52,7 +53,7 @@ def test_an_upgrade_during_a_run_loses_no_backup_and_can_be_taken_back(
         job = release.start()
         wait_for_dump_behind_lock(node, namespace, [database], "app")
         release.chart = CHART
-        release.upgrade({}, "--wait", "--timeout", "3m", seconds=240)
+        release.upgrade({"drill": {"schedule": not_this_week()}}, "--wait", "--timeout", "3m", seconds=240)
         unlock()
     under_way = release.wait(job)
     assert under_way.succeeded, under_way
