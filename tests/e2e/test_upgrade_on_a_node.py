@@ -61,7 +61,6 @@ def test_an_upgrade_during_a_run_loses_no_backup_and_can_be_taken_back(
     after = release.run()
     assert after.succeeded, after
     listed = release.listing()["app"]
-    assert len(listed) == 3
     assert old in listed, "a backup of the version before is still one"
     assert release.check_volume()["app"] == listed
     restored = release.shell(f"kubectl cnpg-backup restore app -n {namespace} --backup {old} --replace --yes", 300)

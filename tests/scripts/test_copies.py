@@ -226,7 +226,7 @@ def test_nobody_connects_to_a_copy_while_its_files_run(place: Place, superuser: 
     place.restore(2, superuser=superuser, RESTORE_JOBS="0")
     process = place.pod.start(RESTORE, **options(sql))
     try:
-        query = "SELECT datname FROM pg_stat_activity WHERE query ~ 'shop_go' AND pid <> pg_backend_pid()"
+        query = "SELECT datname FROM pg_stat_activity WHERE query ~ 'shop_go' AND datname ~ '_restoring_'"
         wait_until(lambda: bool(server.sql(query)), "the file", 120)
         new = server.value(query)
         assert new.startswith("shop_staging_restoring_")
