@@ -25,7 +25,8 @@ undelete() {
   key=$(names_of "${RESTORE_KEY:-}" schema) || usage "RESTORE_KEY has something that is not the name of a column"
   look_at_archive
   name_tables
-  leaves_of "$table" | sed 's/^/table /' >"$BACKUP_RUN/wanted"
+  leaves_of "$table" >"$list.leaves" || fail_with_stderr "the archive's partitions cannot be read"
+  sed 's/^/table /' "$list.leaves" >"$BACKUP_RUN/wanted"
   [ -s "$BACKUP_RUN/wanted" ] || refuse_unknown "table $table"
   awk "$entry_selector" file=1 "$BACKUP_RUN/tables" file=2 "$BACKUP_RUN/wanted" file=3 "$list" >"$list.rows"
   missing=$(sed -n '/^missing /{s///p;q;}' "$list.rows")
@@ -45,7 +46,10 @@ leaves_of() {
     printf '%s\n' "$1"
     return
   fi
-  partitions_of "$1" | while IFS= read -r leaf; do leaves_of "$leaf"; done
+  # All of them are known before the first is looked at: both use the same files.
+  partitions=$(partitions_of "$1") || return 1
+  [ -n "$partitions" ] || return 0
+  printf '%s\n' "$partitions" | while IFS= read -r leaf; do leaves_of "$leaf" || exit 1; done
 }
 
 # Set `same`, the condition by which a row of the archive (b) is one of the table (l), with the operators of the key's own index.

@@ -193,7 +193,7 @@ close_names() {
 partitions_of() {
   awk '/^[0-9]+; [0-9]+ [0-9]+ TABLE ATTACH /' "$list" >"$list.tables"
   [ -s "$list.tables" ] || return 0
-  run pg_restore --schema-only --no-owner -L "$list.tables" -f "$list.sql" "$archive" || return 0
+  run pg_restore --schema-only --no-owner -L "$list.tables" -f "$list.sql" "$archive" || return 1
   WANTED=$1 awk "$name_reader"'
     function part(  found) {
       if (text ~ /^"/) return quoted()
