@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -200,6 +201,23 @@ def test_rows_of_all_partitions_come_back_into_the_table(make: Make) -> None:  #
     assert state(place, "m") == before
     place.sql("DELETE FROM m WHERE id <= 30")
     assert "30 rows copied back" in undelete(place, '"Old ""ones"""."m 2"'), "a partition that is partitioned"
+
+
+def test_no_partition_of_a_partition_is_left_out_by_late_removals(make: Make, tmp_path: Path) -> None:  # noqa: F811
+    place = make(PARTITIONED)
+    place.sql("DELETE FROM m WHERE id <= 30")
+    folder = tmp_path / "late"
+    folder.mkdir()
+    # As on a busy machine: a file is removed a little later, and another one is read a little later still.
+    late = {
+        "rm": 'case "$*" in *list.sql*) sleep 0.2 ;; esac; exec /bin/rm "$@"',
+        "pg_restore": f'{place.server.bin}/pg_restore "$@" || exit; case "$*" in *list.sql*) sleep 0.6 ;; esac',
+    }
+    for program, script in late.items():
+        (folder / program).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / program).chmod(0o755)
+    log = undelete(place, "m", PATH=f"{folder}:{place.pod.environment()['PATH']}")
+    assert "60 rows copied back" in log
 
 
 def test_a_partition_that_is_gone_is_said_and_nothing_is_copied(make: Make) -> None:  # noqa: F811
