@@ -16,9 +16,9 @@ from offsite.rule.copies import Copies, Entry, sort_out
 from offsite.rule.marker import Marker, MarkerError, parse_marker
 from offsite.rule.names import Part
 from offsite.settings import Settings, read_settings
-from offsite.work.clock import Clock
-from offsite.work.fetch import NEWEST, Fetch, select
-from offsite.work.run import Outcome, Run, exit_code
+from offsite.steps.clock import Clock
+from offsite.steps.fetch import NEWEST, Fetch, select
+from offsite.steps.run import Outcome, Run, exit_code
 from retention.cli.common import (
     Log,
     Parser,

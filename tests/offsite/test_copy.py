@@ -19,10 +19,10 @@ from offsite.remote.rclone import Destination, Rclone
 from offsite.rule import names
 from offsite.rule.parts import parts_for
 from offsite.settings import read_settings
-from offsite.work import clock as clocks
-from offsite.work import run as runs
-from offsite.work import upload as uploads
-from offsite.work.owner import OtherOwnerError, claim
+from offsite.steps import clock as clocks
+from offsite.steps import run as runs
+from offsite.steps import upload as uploads
+from offsite.steps.owner import OtherOwnerError, claim
 from retention.errors import ExitCode
 from retention.names import Grammar
 from retention.rule.backup import Scan

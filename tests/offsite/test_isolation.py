@@ -13,14 +13,14 @@ from tests.retention.test_isolation import FORBIDDEN_NAMES, PURE_LIBRARY
 from tests.retention.world import REPOSITORY
 
 PACKAGE = REPOSITORY / "offsite"
-LAYERS = ("age", "rule", "remote", "settings", "work", "cli")
+LAYERS = ("age", "rule", "remote", "settings", "steps", "cli")
 """From below: each imports from itself and from those before it."""
 FOREIGN = {
     "age": {"retention.errors"},
     "rule": {"retention.errors", "retention.names", "retention.text", "retention.rule"},
     "remote": {"retention.errors", "retention.text"},
     "settings": {"retention.errors", "retention.keyvalue", "retention.text", "retention.rule", "retention.pod.config"},
-    "work": {"retention.errors", "retention.names", "retention.text", "retention.rule", "retention.volume"},
+    "steps": {"retention.errors", "retention.names", "retention.text", "retention.rule", "retention.volume"},
     "cli": {
         "retention.errors", "retention.names", "retention.text", "retention.volume", "retention.cli.common",
         "retention.message", "retention.pod.config",

@@ -11,9 +11,9 @@ from offsite.rule.marker import AGE, ETAG, NONE, READBACK, Marker, Stored, forma
 from offsite.rule.names import Part
 from offsite.rule.parts import Parts, parts_for
 from offsite.settings import Settings
-from offsite.work.check import compare
-from offsite.work.clock import wall
-from offsite.work.source import Archive, Small, Source
+from offsite.steps.check import compare
+from offsite.steps.clock import wall
+from offsite.steps.source import Archive, Small, Source
 from retention.errors import VolumeError
 from retention.names import Kind, file_name
 from retention.rule.backup import Backup

@@ -18,11 +18,11 @@ from offsite.rule.marker import Marker, MarkerError, parse_marker
 from offsite.rule.names import Part
 from offsite.rule.parts import parts_for
 from offsite.settings import Settings, read_policy
-from offsite.work.check import ChangedError, compare
-from offsite.work.clock import Clock, wall
-from offsite.work.owner import claim
-from offsite.work.source import DamagedError
-from offsite.work.upload import Upload
+from offsite.steps.check import ChangedError, compare
+from offsite.steps.clock import Clock, wall
+from offsite.steps.owner import claim
+from offsite.steps.source import DamagedError
+from offsite.steps.upload import Upload
 from retention.errors import ExitCode, LockedError, RetentionError, VolumeError, unexpected
 from retention.names import DELETIONS, Kind
 from retention.rule.backup import Backup, Scan
