@@ -153,7 +153,7 @@
 Nobody is notified when backups stop. Set monitoring.enabled: true, and in notify who is to be notified:
 {{ include "cnpg-backup.page" (dict "root" . "page" "monitoring.md") }}
 {{- else if not (has "healthchecks" (include "cnpg-backup.notified" . | fromJsonArray)) -}}
-If the whole cluster or its monitoring is down, nobody is notified. Set notify.healthchecks:
+If the whole cluster or its monitoring is down, no message is sent. Set notify.healthchecks:
 {{ include "cnpg-backup.page" (dict "root" . "page" "monitoring.md") }}
 {{- end -}}
 {{- end -}}

@@ -171,7 +171,7 @@ chart_version={{ $.Chart.Version }}
   {{- $recipients := $offsite.encryption.recipients -}}
   {{- if and (eq $offsite.encryption.type "age") (not $recipients) -}}
     {{- $errors = append $errors (cat
-      "offsite.encryption.recipients: there is none, so that nobody could decrypt the copies;"
+      "offsite.encryption.recipients: there is none, so the copies could never be decrypted;"
       "make a key with age-keygen, keep it outside the cluster, and name its public key (age1…) here") -}}
   {{- else if and (eq $offsite.encryption.type "none") $recipients -}}
     {{- $errors = append $errors

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.postgres import Server
-from tests.scripts.conftest import PASSWORD, RESTORE, Pod, Session, drop_owner, wait_until
+from tests.scripts.conftest import PASSWORD, RESTORE, Session, wait_until
 from tests.scripts.test_in_place import Place, shell  # noqa: F401 # fixture
-from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
-from tests.scripts.test_swap import _WAITS, stand_in
+from tests.scripts.test_swap import _WAITS, backed_up, stand_in
 
 STAGING = "shop_staging"
 ANONYMISE = "UPDATE public.people SET mail = 'someone-' || id || '@example.org';\n"
@@ -23,21 +22,11 @@ ANONYMISE = "UPDATE public.people SET mail = 'someone-' || id || '@example.org';
 
 @pytest.fixture
 def place(tmp_path: Path, server: Server, shell: str) -> Iterator[Place]:
-    """A database with people whose addresses nobody else may see; its owner may create databases."""
-    (tmp_path / "pod").mkdir()
-    pod = Pod(tmp_path / "pod", server, shell)
-    server.psql(f"ALTER ROLE postgres PASSWORD '{SUPERUSER_PASSWORD}'")
-    place = Place(pod, "shop")
-    server.create_role(place.name, PASSWORD, "LOGIN CREATEDB")
-    server.create_database(place.name, owner=place.name)
-    place.sql(
-        "CREATE TABLE people AS SELECT id, 'real-' || id || '@example.com' AS mail FROM generate_series(1, 10) id"
-    )
-    server.psql(f"COMMENT ON DATABASE {place.name} IS 'the shop itself'")
-    pod.add(place.name, user=place.name)
-    place.back_up()
-    yield place
-    drop_owner(server, place.name)
+    """A database with people whose addresses only its users may see."""
+    people = "CREATE TABLE people AS SELECT id, 'real-' || id || '@example.com' AS mail FROM generate_series(1, 10) id"
+    comment = "COMMENT ON DATABASE shop IS 'the shop itself'"
+    with backed_up(tmp_path, server, shell, "shop", f"{people}; {comment}") as place:
+        yield place
 
 
 def files(place: Place, **contents: str) -> str:

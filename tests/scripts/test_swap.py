@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,21 +30,29 @@ def busy() -> Iterator[Server]:
         yield running
 
 
+@contextmanager
+def backed_up(folder: Path, server: Server, shell: str, name: str, sql: str) -> Iterator[Place]:
+    """A database with what some statements make, and a backup of it; its owner may create databases."""
+    (folder / "pod").mkdir()
+    pod = Pod(folder / "pod", server, shell)
+    server.psql(f"ALTER ROLE postgres PASSWORD '{SUPERUSER_PASSWORD}'")
+    place = Place(pod, name)
+    server.create_role(name, PASSWORD, "LOGIN CREATEDB")
+    server.create_database(name, owner=name)
+    place.sql(sql)
+    pod.add(name, user=name)
+    place.back_up()
+    yield place
+    drop_owner(server, name)
+
+
 @pytest.fixture
 def place(tmp_path: Path, busy: Server, shell: str) -> Iterator[Place]:
-    """A database with ten rows, of which none is left; its owner may create databases."""
-    (tmp_path / "pod").mkdir()
-    pod = Pod(tmp_path / "pod", busy, shell)
-    busy.psql(f"ALTER ROLE postgres PASSWORD '{SUPERUSER_PASSWORD}'")
-    place = Place(pod, "swapped")
-    busy.create_role(place.name, PASSWORD, "LOGIN CREATEDB")
-    busy.create_database(place.name, owner=place.name)
-    place.sql("CREATE TABLE t AS SELECT n FROM generate_series(1, 10) n")
-    pod.add(place.name, user=place.name)
-    place.back_up()
-    place.sql("DELETE FROM t")
-    yield place
-    drop_owner(busy, place.name)
+    """A database with ten rows, of which none is left."""
+    rows = "CREATE TABLE t AS SELECT n FROM generate_series(1, 10) n"
+    with backed_up(tmp_path, busy, shell, "swapped", rows) as place:
+        place.sql("DELETE FROM t")
+        yield place
 
 
 def names(place: Place, kind: str = "") -> list[str]:
