@@ -164,14 +164,19 @@ def add_archives(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_source(command: argparse.ArgumentParser) -> None:
-    """Add the database to restore, and which of its backups."""
-    command.add_argument("database", metavar="DATABASE", help="database to restore, by its `name` in values.yaml")
+def add_backup(command: argparse.ArgumentParser) -> None:
+    """Add the option that says which backup; `check_backup` reads it."""
     command.add_argument(
         "--backup",
         default="newest",
         help="'newest' (default), 'newest before TIME', 'pinned', 'proved' (by a drill), or the name of an archive",
     )
+
+
+def add_source(command: argparse.ArgumentParser) -> None:
+    """Add the database to restore, and which of its backups."""
+    command.add_argument("database", metavar="DATABASE", help="database to restore, by its `name` in values.yaml")
+    add_backup(command)
     command.add_argument(
         "--jobs", default="auto", metavar="N", help="number of parallel connections of the restore (default: auto)"
     )

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from kubectl_cnpg_backup.cluster.follow import wait_ready
 from kubectl_cnpg_backup.commands.common import (
     Commands,
+    add_backup,
     add_command,
     add_dry_run,
     count,
@@ -59,11 +60,7 @@ def add(commands: Commands) -> None:
         commands, "open", "Open a backup as a throwaway database, and look into it with psql or any client.", run
     )
     command.add_argument("database", metavar="DATABASE", help="database to look into, by its `name` in values.yaml")
-    command.add_argument(
-        "--backup",
-        default="newest",
-        help="'newest' (default), 'newest before TIME', 'pinned', 'proved' (by a drill), or the name of an archive",
-    )
+    add_backup(command)
     how = command.add_mutually_exclusive_group()
     how.add_argument("-c", "--command", dest="sql", default="", metavar="SQL", help="run this SQL instead of a prompt")
     how.add_argument(

@@ -2,7 +2,16 @@
 
 import secrets
 
-from kubectl_cnpg_backup.commands.common import NOTHING_CHANGED, Commands, add_command, add_dry_run, add_yes, ask, count
+from kubectl_cnpg_backup.commands.common import (
+    NOTHING_CHANGED,
+    Commands,
+    add_backup,
+    add_command,
+    add_dry_run,
+    add_yes,
+    ask,
+    count,
+)
 from kubectl_cnpg_backup.commands.following import carry_out
 from kubectl_cnpg_backup.commands.restore import check_backup, restore_template
 from kubectl_cnpg_backup.errors import RefusedError, UsageError
@@ -18,11 +27,7 @@ def add(commands: Commands) -> None:
     )
     command.add_argument("database", metavar="DATABASE", help="database of the table, by its `name` in values.yaml")
     command.add_argument("--table", required=True, metavar="TABLE", help="the table, named as in SQL")
-    command.add_argument(
-        "--backup",
-        default="newest",
-        help="'newest' (default), 'newest before TIME', 'pinned', 'proved' (by a drill), or the name of an archive",
-    )
+    add_backup(command)
     command.add_argument(
         "--where", default="", metavar="CONDITION", help="only rows of the backup that meet this condition of SQL"
     )
