@@ -123,7 +123,7 @@ class Pod:
     def dump(self, **environment: str) -> str:
         """Run the dump container to its end and return its log; it must exit 0."""
         process = self.start_dump(**environment)
-        log, _ = process.communicate(timeout=300)
+        log = wait_for(process)
         assert process.returncode == 0, f"dump.sh exited {process.returncode}:\n{log}"
         return log
 
@@ -167,7 +167,7 @@ class Pod:
     def restore(self, name: str, expect: int = 0, **environment: str) -> str:
         """Restore an archive; return the log of the second container."""
         process = self.start_restore(name, **environment)
-        log, _ = process.communicate(timeout=300)
+        log = wait_for(process)
         assert process.returncode == expect, f"restore.sh exited {process.returncode}, not {expect}:\n{log}"
         return log
 
@@ -215,8 +215,8 @@ def session_processes(leader: int) -> list[Path]:
     return found
 
 
-def kill_session(process: subprocess.Popen[str]) -> None:
-    """SIGKILL every process of a started dump, as the end of a container does.
+def kill_session(process: subprocess.Popen[str]) -> str:
+    """SIGKILL every process of a started script, as the end of a container does, and return its log.
 
     Whatever was begun between the look and the kill is found by the next look; the last one finds nothing.
     """
@@ -227,7 +227,22 @@ def kill_session(process: subprocess.Popen[str]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(entry.name), signal.SIGKILL)
         process.poll()
-    process.communicate(timeout=60)
+    return process.communicate(timeout=60)[0]
+
+
+def wait_for(process: subprocess.Popen[str], seconds: int = 300) -> str:
+    """Wait for the end of a started script and return its log.
+
+    Where it does not end, the failure shows what it said and which programs it was waiting for, and nothing of it is
+    left to trouble the next test.
+    """
+    try:
+        log, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        programs = [(entry / "cmdline").read_bytes().replace(b"\0", b" ") for entry in session_processes(process.pid)]
+        log = kill_session(process)
+        pytest.fail(f"not ended after {seconds} s, while it ran {programs}; it said:\n{log}")
+    return log
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab.data import fingerprint
 from tests.lab.postgres import Server, scratch_folder, server_user
-from tests.scripts.conftest import PASSWORD, REPO, Pod, drop_owner
+from tests.scripts.conftest import PASSWORD, REPO, Pod, drop_owner, wait_for
 
 ADOPT = REPO / "scripts" / "adopt.sh"
 STAMP = "20260101-120000"
@@ -72,7 +72,7 @@ def read(pod: Pod, *archives: Path) -> str:
             ["sh", str(ADOPT), *map(str, archives)], executable=f"{pod.shell_path}/sh", env=pod.environment(),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-    log, _ = process.communicate(timeout=120)
+    log = wait_for(process, 120)
     assert process.returncode == 0, log
     return log
 

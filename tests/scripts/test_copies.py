@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.postgres import Server
-from tests.scripts.conftest import PASSWORD, RESTORE, Session, wait_until
+from tests.scripts.conftest import PASSWORD, RESTORE, Session, wait_for, wait_until
 from tests.scripts.test_in_place import Place, shell  # noqa: F401 # fixture
 from tests.scripts.test_swap import _WAITS, backed_up, stand_in
 
@@ -227,7 +227,7 @@ def test_nobody_connects_to_a_copy_while_its_files_run(place: Place, superuser: 
         assert re.search("too many connections for database|permission denied for database", done.stderr), done
         assert STAGING not in names(place)
         server.psql("CREATE ROLE shop_go")
-        log, _ = process.communicate(timeout=120)
+        log = wait_for(process, 120)
         assert process.returncode == 0, log
     finally:
         process.kill()
@@ -243,7 +243,7 @@ def test_a_killed_copy_is_removed_by_the_next(place: Place, tmp_path: Path) -> N
     process = place.pod.start(RESTORE, **environment)
     wait_until((tmp_path / "filling").exists, "pg_restore")
     process.terminate()
-    log, _ = process.communicate(timeout=60)
+    log = wait_for(process, 60)
     assert process.returncode == 143, log
     assert names(place) == ["shop", STAGING]
     assert mails(place) == {"someone-@example.org"}

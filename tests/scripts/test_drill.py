@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab.damage import Damage
 from tests.lab.postgres import Server, scratch_folder, server_user
-from tests.scripts.conftest import PASSWORD, REPO, Pod, drop_owner, wait_until
+from tests.scripts.conftest import PASSWORD, REPO, Pod, drop_owner, wait_for, wait_until
 
 
 class DrillPod(Pod):
@@ -89,7 +89,7 @@ class DrillPod(Pod):
 
     def end_drill_of(self, process: subprocess.Popen[str], name: str = "", expect: int = 0) -> str:
         """Wait for the container that restores; return what it wrote for itself. Its log is empty."""
-        log, _ = process.communicate(timeout=300)
+        log = wait_for(process)
         path = self.own("scratch", name) / "drill.log"
         own = path.read_text() if path.exists() else ""
         assert process.returncode == expect, f"drill.sh exited {process.returncode}:\n{log}{own}"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import chart, container
 from tests.lab.postgres import Server, scratch_folder, server_user
-from tests.scripts.conftest import PASSWORD, REPO, drop_owner
+from tests.scripts.conftest import PASSWORD, REPO, drop_owner, wait_for
 from tests.scripts.test_drill import DrillPod, shell_folder
 
 pytestmark = pytest.mark.skipif(not container.possible(), reason="only root can make containers here")
@@ -191,7 +191,7 @@ def test_code_of_an_owner_in_a_drill_reaches_no_other_database_and_no_log(pod: R
     for name in (before, evil, after):
         log += pod.hand_over(name)
         process = pod.start_drill_of(name)
-        printed, _ = process.communicate(timeout=300)
+        printed = wait_for(process)
         log += printed
         messages += pod.message()
         assert process.returncode == 0, printed
@@ -235,7 +235,7 @@ def test_code_of_an_owner_is_no_superuser_where_the_archive_needs_none(pod: Rend
     pod.payload = PAYLOAD.replace("MARK", MARK)
     pod.choose_for_drill()
     pod.hand_over(name)
-    printed, _ = pod.start_drill_of(name).communicate(timeout=300)
+    printed = wait_for(pod.start_drill_of(name))
     own_log = (pod.own("scratch", name) / "drill.log").read_text()
     assert list(pod.own("results", name).glob("loot-*")) == [], own_log
     pod.record_drill()

@@ -26,6 +26,7 @@ from tests.scripts.conftest import (
     in_both_shells,
     kill_session,
     session_processes,
+    wait_for,
     wait_until,
 )
 
@@ -122,7 +123,7 @@ def test_hashes_of_passwords_are_saved_only_where_the_values_ask_and_the_role_ma
             ["sh", str(DUMP), "--check"], executable=f"{pod.shell_path}/sh", env=pod.environment(),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        checked, _ = process.communicate(timeout=300)
+        checked = wait_for(process)
     finally:
         server.psql(f"DROP OWNED BY {identifier(owner)}", names[1])
         server.psql(f"DROP ROLE {identifier(role)}, {identifier(owner)}")
@@ -239,7 +240,7 @@ def test_server_that_starts_late_is_waited_for(tmp_path: Path, shell: str) -> No
         said = pod.folder / "run" / "late.stderr"
         wait_until(lambda: said.exists() and "refused" in said.read_text(), "a refused attempt")
         late.start()
-        log, _ = dump.communicate(timeout=120)
+        log = wait_for(dump, 120)
     assert pod.result("late")["state"] == "staged", log
 
 
@@ -453,7 +454,7 @@ def test_sigterm_in_mid_dump_leaves_nothing_and_says_what_was_lost(
     wait_until(lambda: (pod.folder / "results" / f"{done}.result").exists(), "the first database")
     wait_until(lambda: waits_for_lock(pod.server, name), "pg_dump behind the lock")
     os.kill(dump.pid, how)
-    log, _ = dump.communicate(timeout=60)
+    log = wait_for(dump, 60)
     assert dump.returncode == 143, log
     assert f"{name}: LOST" in log
     assert f"{done}: LOST" not in log
@@ -531,7 +532,7 @@ def test_connection_lost_in_mid_dump_is_tried_again(pod: Pod, slow: Slow) -> Non
         f"WHERE datname = '{name}' AND application_name = 'cnpg-backup'"
     )
     release()
-    log, _ = dump.communicate(timeout=120)
+    log = wait_for(dump, 120)
     assert pod.result(name)["state"] == "staged", log
     assert pod.result(name)["attempts"] == "2"
     assert "trying again" in log
@@ -550,7 +551,7 @@ def test_several_databases_are_dumped_at_a_time(pod: Pod, slow: Slow, database: 
         wait_until((pod.folder / "results" / f"{other}.result").exists, f"{other} next to the slow one")
     assert dump.poll() is None
     release()
-    log, _ = dump.communicate(timeout=120)
+    log = wait_for(dump, 120)
     assert all(pod.result(n)["state"] == "staged" for n in [name, *others]), log
 
 
@@ -589,7 +590,7 @@ def test_no_secret_reaches_arguments_environment_log_or_volume(pod: Pod, slow: S
     assert b"pg_dump" in seen
     assert PASSWORD.encode() not in seen
     release()
-    log, _ = dump.communicate(timeout=120)
+    log = wait_for(dump, 120)
     assert PASSWORD not in log
     for file in pod.root.rglob("*"):
         if file.is_file():
@@ -691,7 +692,7 @@ def test_missing_or_broken_configuration_is_one_clear_error(pod: Pod) -> None:
 def test_wrong_environment_exits_2_with_one_line(pod: Pod, variable: str) -> None:
     pod.add("app")
     process = pod.start_dump(**{variable: "nonsense"})
-    log, _ = process.communicate(timeout=60)
+    log = wait_for(process, 60)
     assert process.returncode == 2
     assert len(log.splitlines()) == 1
     assert "nonsense" in log
@@ -699,7 +700,7 @@ def test_wrong_environment_exits_2_with_one_line(pod: Pod, variable: str) -> Non
 
 def test_no_configured_database_exits_2(pod: Pod) -> None:
     process = pod.start_dump()
-    log, _ = process.communicate(timeout=60)
+    log = wait_for(process, 60)
     assert process.returncode == 2
     assert "no database is configured" in log
 
@@ -803,7 +804,7 @@ def test_recovery_conflict_on_a_standby_is_tried_again_on_the_primary(
     server.psql("BEGIN; LOCK TABLE t; COMMIT", name)
     wait_until(lambda: waits_for_lock(server, name), "pg_dump on the primary, behind the same lock")
     release()
-    log, _ = dump.communicate(timeout=120)
+    log = wait_for(dump, 120)
     result = pod.result(name)
     assert (result["state"], result["attempts"], result["role"]) == ("staged", "2", "primary"), log
     assert "conflict with recovery" in log

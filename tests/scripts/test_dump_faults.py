@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts.conftest import DUMP, in_both_shells, session_processes, wait_until
+from tests.scripts.conftest import DUMP, in_both_shells, session_processes, wait_for, wait_until
 from tests.scripts.stand_ins import StandIns, tmpfs
 
 
@@ -136,7 +136,7 @@ def test_random_signals_leave_one_state_and_never_call_a_published_archive_lost(
         dump = app.start_dump()
         time.sleep(chance.uniform(0.05, 0.9))
         os.kill(dump.pid, signal.SIGTERM)
-        log, _ = dump.communicate(timeout=60)
+        log = wait_for(dump, 60)
         result = app.folder / "results" / "app.result"
         state = app.states() if result.exists() else []
         assert len(state) <= 1
@@ -162,7 +162,7 @@ def test_full_scratch_never_stages_an_incomplete_result(app: StandIns, which: st
                 FILL.format(app.folder / which) + (real.removeprefix("#!/bin/dash\n") or f'exec /usr/bin/{step} "$@"'),
             )
             process = app.start(DUMP)
-            log, _ = process.communicate(timeout=60)
+            log = wait_for(process, 60)
             assert process.returncode == 0, log
             done = app.finish()
             assert not list(app.directory("app").glob("*.bad")), done.stdout
@@ -317,7 +317,7 @@ def test_claim_that_cannot_be_made_is_a_line_and_a_result_of_each_database(app: 
     app.renew()
     (app.folder / "run" / "claims").write_text("")
     process = app.start(DUMP)
-    log, _ = process.communicate(timeout=60)
+    log = wait_for(process, 60)
     for name in ("app", "other"):
         assert app.states(name) == ["failed"]
         assert "scratch" in app.result(name)["error"]
@@ -359,7 +359,7 @@ def test_volume_that_another_process_fills_heals_each_time(app: StandIns, rounds
             dump = app.start_dump()
             time.sleep(chance.uniform(0, 0.5))
             fill(app.root)
-            log, _ = dump.communicate(timeout=60)
+            log = wait_for(dump, 60)
             state = app.states()
             assert len(state) == 1
             if state == ["failed"]:

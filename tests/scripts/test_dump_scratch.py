@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts.conftest import DUMP
+from tests.scripts.conftest import DUMP, wait_for
 from tests.scripts.stand_ins import PROGRAMS, StandIns, tmpfs
 from tests.scripts.test_dump_faults import FILL
 
@@ -32,7 +32,7 @@ def dump_in(pod: StandIns, size: str) -> str:
     pod.renew()
     with tmpfs(pod.folder / "run", size):
         process = pod.start(DUMP)
-        log, _ = process.communicate(timeout=280)
+        log = wait_for(process, 280)
         assert process.returncode == 0, log
         assert [p.name for p in (pod.folder / "run").iterdir() if p.is_file()] == [], log
     return log

@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab import chart
 from tests.lab.postgres import Server, identifier
-from tests.scripts.conftest import OURS, REPO, Pod, in_both_shells
+from tests.scripts.conftest import OURS, REPO, Pod, in_both_shells, wait_for
 from tests.scripts.test_first_run import first_run
 
 ENTRY = "shared"
@@ -281,7 +281,7 @@ def test_a_run_of_a_name_that_the_cluster_does_not_have_dumps_nothing_and_report
     add_entry(pod, *hidden, "left_*")
     before = (pod.root / "status.json").read_bytes()
     process = pod.start_dump(BACKUP_ONLY=f"{ENTRY}.one {ENTRY}.{missing}")
-    log, _ = process.communicate(timeout=60)
+    log = wait_for(process, 60)
     assert process.returncode == 2, log
     assert f"entry {ENTRY} finds no database '{ENTRY}.{missing}'" in log
     assert len(pod.archives(f"{ENTRY}.one")) == 1

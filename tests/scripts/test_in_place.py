@@ -16,7 +16,7 @@ import pytest
 from tests.lab.data import fingerprint
 from tests.lab.postgres import Server, identifier
 from tests.matrix.site import differences, shortened
-from tests.scripts.conftest import PASSWORD, RESTORE, Pod, drop_owner
+from tests.scripts.conftest import PASSWORD, RESTORE, Pod, drop_owner, wait_for
 from tests.scripts.migrations import KITCHEN_SINK, MIGRATIONS, WRECK, Migration, install_extensions
 from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
 
@@ -108,7 +108,7 @@ class Place:
             (secret / "superuser-password").write_text(SUPERUSER_PASSWORD)
         options = {"RESTORE_REPLACE": "yes", "RESTORE_WAY": "in-place", **environment}
         process = self.pod.start(RESTORE, **options)
-        log, _ = process.communicate(timeout=300)
+        log = wait_for(process)
         assert process.returncode == expect, f"restore.sh exited {process.returncode}, not {expect}:\n{log}"
         return log
 

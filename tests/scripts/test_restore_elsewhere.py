@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.postgres import Server
-from tests.scripts.conftest import PASSWORD, REPO, RESTORE, Pod, wait_until
+from tests.scripts.conftest import PASSWORD, REPO, RESTORE, Pod, wait_for, wait_until
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def asked(pod: Pod) -> Pod:
 
 def restored(pod: Pod, cluster: str, expect: int) -> str:
     process = pod.start(RESTORE, RESTORE_CLUSTER=cluster)
-    log, _ = process.communicate(timeout=60)
+    log = wait_for(process, 60)
     assert process.returncode == expect, log
     return log
 
@@ -114,7 +114,7 @@ def test_a_password_that_is_set_a_moment_later_is_waited_for_where_that_may_be(
             refused = f'password authentication failed for user "{role}"'
             wait_until(lambda: refused in server.log or process.poll() is not None, "a refusal", 30)
             server.psql(f"ALTER ROLE {role} PASSWORD 'right'")
-            output, _ = process.communicate(timeout=90)
+            output = wait_for(process, 90)
         assert output.splitlines()[-1].startswith("x: up" if patient == "yes" else "x: FAILED"), output
     finally:
         server.psql(f"DROP ROLE {role}")

@@ -17,7 +17,7 @@ import pytest
 from tests.lab.damage import Damage
 from tests.lab.data import Fingerprint, fingerprint, plausible
 from tests.lab.postgres import Server, identifier
-from tests.scripts.conftest import PASSWORD, RESTORE, Pod, Session, wait_until
+from tests.scripts.conftest import PASSWORD, RESTORE, Pod, Session, wait_for, wait_until
 
 SUPERUSER_PASSWORD = "super:secret"
 
@@ -494,7 +494,7 @@ def test_archive_that_is_damaged_after_the_choice_changes_nothing(case: Case, wa
     case.pod.retention("choose", "--database", case.name, "--requests", results, expect=0)
     Damage("truncation", int(case.archive.stat().st_size * kept)).apply(case.archive)
     process = case.pod.start(RESTORE, RESTORE_REPLACE="yes", RESTORE_WAY=way, RESTORE_JOBS=jobs)
-    log, _ = process.communicate(timeout=60)
+    log = wait_for(process, 60)
     assert process.returncode == 1
     assert re.search("FAILED: .*could not read from input file", log), log
     assert "newest before" in log
@@ -588,7 +588,7 @@ def test_sigterm_leaves_nothing_beside_and_the_old_database_whole(make_case: Mak
     process = case.pod.start_restore(case.name, RESTORE_REPLACE="yes", RESTORE_JOBS="2")
     wait_until(lambda: len(case.databases()) > 1, "the new database")
     process.send_signal(signal.SIGTERM)
-    log, _ = process.communicate(timeout=60)
+    log = wait_for(process, 60)
     assert process.returncode == 143, log
     assert "stopped by SIGTERM" in log, log
     assert case.databases() == {case.name}
@@ -607,7 +607,7 @@ def test_sigterm_is_told_also_while_an_answer_is_read(case: Case) -> None:
         # psql asks, and its answer would go into a file.
         connection, _ = silent.accept()
         process.send_signal(signal.SIGTERM)
-        log, _ = process.communicate(timeout=60)
+        log = wait_for(process, 60)
         connection.close()
     assert process.returncode == 143, log
     assert "stopped by SIGTERM" in log, log

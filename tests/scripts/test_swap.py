@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.postgres import PostgresError, Server, identifier, server_user
-from tests.scripts.conftest import PASSWORD, RESTORE, Pod, Session, drop_owner, wait_until
+from tests.scripts.conftest import PASSWORD, RESTORE, Pod, Session, drop_owner, wait_for, wait_until
 from tests.scripts.test_in_place import Make, Place, make, shell  # noqa: F401 # fixtures
 from tests.scripts.test_restore_script import SUPERUSER_PASSWORD
 
@@ -73,7 +73,7 @@ def start(place: Place, superuser: bool, path: str = "", **environment: str) -> 
 
 
 def ended(process: subprocess.Popen[str], expect: int = 0) -> str:
-    log, _ = process.communicate(timeout=180)
+    log = wait_for(process)
     assert process.returncode == expect, log
     return log
 
