@@ -7,18 +7,24 @@ a restart changes nothing.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from retention.message import DRILLS, FAILED, OK, PROVED, WORST_FIRST, Line
 from retention.names import is_database
+from watch import past
 from watch.objects import BACKUP, DRILL, RUNNING, SUCCEEDED, Run
+from watch.past import Past
 
-UNKNOWN = "unknown"
+UNKNOWN = past.UNKNOWN
 RESULTS = (*reversed(WORST_FIRST), UNKNOWN)
 _MOST_WHY = 300
 _SCHEMA = 1
 _LARGEST = 10**24
+MOST_BYTES = 900_000
+"""A ConfigMap has at most 1 MiB, and those who are notified need some of it, too."""
+AHEAD = timedelta(minutes=5)
+"""By how much two clocks may differ, as for the runs themselves."""
 
 Key = tuple[datetime, str, bool]
 """When a run ended, its uid, and whether its termination message is known: the greater one holds."""
@@ -95,6 +101,7 @@ class Memory:
         sized: The run that the next one is of; None for none.
         drills: By database.
         volume: What a run said about the volume last; see `retention.message.Message.volume`.
+        past: Earlier runs, by database.
     """
 
     records: Mapping[str, Record] = field(default_factory=dict)
@@ -103,6 +110,7 @@ class Memory:
     sized: Key | None = None
     volume: Mapping[str, float] = field(default_factory=dict)
     drills: Mapping[str, Drilled] = field(default_factory=dict)
+    past: Mapping[str, Past] = field(default_factory=dict)
 
     def found(self, cronjob: str, configured: Configured) -> list[str]:
         """Return the databases that runs have found for entries of a CronJob, and entries that could not be listed."""
@@ -123,6 +131,8 @@ def learn(
     runs: Iterable[Run],
     configured: Mapping[str, Configured],
     drilled: Mapping[str, frozenset[str]] | None = None,
+    *,
+    now: datetime | None = None,
 ) -> Memory:
     """Return what is known after some runs.
 
@@ -131,6 +141,7 @@ def learn(
         runs: The Jobs that there are, in the order in which they ended.
         configured: What each CronJob is configured to back up, by its name.
         drilled: The databases and entries that each CronJob of drills restores, by its name.
+        now: The moment, UTC: a run that by its own clock ends later ended now, else it would hide those that follow.
     """
     drilled = drilled or {}
     there = list(runs)
@@ -139,7 +150,8 @@ def learn(
         known = memory.runs.get(run.uid)
         if run.state == RUNNING or run.finished is None or not (known is None or (informed and not known)):
             continue
-        key = (run.finished, run.uid, informed)
+        ended = run.finished if now is None else min(run.finished, now + AHEAD)
+        key = (ended, run.uid, informed)
         if run.component == BACKUP and run.cronjob in configured:
             memory = _learn_one(memory, run, key, configured[run.cronjob])
         elif run.component == DRILL and run.cronjob in drilled:
@@ -155,7 +167,7 @@ def _learn_one(memory: Memory, run: Run, key: Key, configured: Configured) -> Me
     lines = {line.database: line for line in (run.message.lines if run.message else ())}
     names = {name for name in lines if _ours(name, configured)}
     left = sorted(scope - names)
-    records = dict(memory.records)
+    records, results = dict(memory.records), {name: lines[name].result for name in names}
     for name in names:
         records[name] = _by_line(records.get(name), key, lines[name])
     unnamed = run.message.unnamed() if run.message else None
@@ -165,8 +177,10 @@ def _learn_one(memory: Memory, run: Run, key: Key, configured: Configured) -> Me
     certain = unnamed is not None and unnamed[0] == len(left)
     for name in left:
         if certain and unnamed is not None:
+            results[name] = unnamed[1]
             records[name] = _by_conclusion(records.get(name), key, unnamed[1], run)
         else:
+            results[name] = FAILED if run.message is None and run.state != SUCCEEDED else UNKNOWN
             records[name] = _by_job(records.get(name), key, run)
     complete = dict(memory.complete)
     if (certain or unnamed == (0, OK)) and run.databases is None:
@@ -175,7 +189,18 @@ def _learn_one(memory: Memory, run: Run, key: Key, configured: Configured) -> Me
     if run.message is not None and run.message.volume and (sized is None or sized <= key):
         sized, volume = key, run.message.volume
     runs = {**memory.runs, run.uid: run.message is not None}
-    return replace(memory, records=records, complete=complete, runs=runs, sized=sized, volume=volume)
+    again = run.uid in memory.runs
+    before = {name: memory.past.get(name, Past()) for name in results}
+    added = {name: past.add(before[name], key[0], result, again=again) for name, result in results.items()}
+    return replace(
+        memory,
+        records=records,
+        complete=complete,
+        runs=runs,
+        sized=sized,
+        volume=volume,
+        past={**memory.past, **added},
+    )
 
 
 def _learn_drill(memory: Memory, run: Run, key: Key, names: frozenset[str]) -> Memory:
@@ -264,11 +289,26 @@ def _forget(memory: Memory, there: set[str], configured: Mapping[str, Configured
         memory.sized,
         memory.volume,
         {name: drilled for name, drilled in memory.drills.items() if name in current},
+        {name: its for name, its in memory.past.items() if name in current},
     )
 
 
-def to_json(memory: Memory) -> str:
-    """Return the memory as text; the same memory always gives the same text."""
+def to_json(memory: Memory, most: int = MOST_BYTES) -> str:
+    """Return the memory as text; the same memory always gives the same text.
+
+    Args:
+        memory: The memory.
+        most: How many bytes it may have; if there are more, what is known of days is left out, then of earlier runs.
+    """
+    days = {name: Past(its.runs) for name, its in memory.past.items()}
+    for kept in (memory.past, days, {}):
+        text = _to_json(memory, kept)
+        if len(text.encode()) <= most:
+            break
+    return text
+
+
+def _to_json(memory: Memory, kept: Mapping[str, Past]) -> str:
     records = [
         {
             "database": name,
@@ -295,6 +335,7 @@ def to_json(memory: Memory) -> str:
         "volume": dict(sorted(memory.volume.items())),
         "records": records,
         "drills": drills,
+        "past": {name: [its.runs, its.days] for name, its in sorted(kept.items())},
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
@@ -313,7 +354,14 @@ def from_json(text: str) -> Memory:
         drills = {str(name): _read_drill(one) for name, one in document["drills"].items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return Memory()
-    return Memory(records, complete, runs, sized, volume, drills)
+    return Memory(records, complete, runs, sized, volume, drills, _read_past(document.get("past")))
+
+
+def _read_past(found: Any) -> dict[str, Past]:
+    """Return what is known of earlier runs; older charts did not remember them, and nothing is judged by them."""
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): past.read(*its) for name, its in found.items() if isinstance(its, list) and len(its) == 2}
 
 
 def _read_drill(one: Any) -> Drilled:

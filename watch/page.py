@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from html import escape
 
 from retention.text import format_age, format_size, shown
+from watch import marks
 from watch.notices import Place
 from watch.problems import CRITICAL, Problem, moment
 from watch.standing import Database, worst_first
@@ -124,6 +125,7 @@ def _known(state: str) -> str:
 def render(page: Page) -> str:
     """Return the page."""
     state = _state(page)
+    drawn = marks.draw({one.name: one.past for one in page.databases}, page.made)
     title = text(f"{headline(page)} · {page.place.short()}")
     icon = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='{LIGHT[state]}'>{_SHAPES[state]}</svg>"
     refresh = f'<meta http-equiv="refresh" content="{_REFRESH.seconds}">' if page.live else ""
@@ -134,15 +136,15 @@ def render(page: Page) -> str:
             '<meta name="viewport" content="width=device-width,initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
             f'{refresh}<link rel="icon" href="data:image/svg+xml,{escape(_quoted(icon))}">',
-            f"<title>{title}</title><style>{_style()}{_ARCHIVES if page.archives else ''}</style></head><body>",
+            f"<title>{title}</title><style>{_style(page, drawn)}</style></head><body>",
             # Fill rules: the hole of a shape stays one.
             f'<svg width="0" height="0" aria-hidden="true" class="d">{symbols}</svg><main>',
             f"<h1>{_mark(state)} {text(headline(page))}</h1>",
             *_top(page),
             *_problems(page),
-            *_table(page),
+            *_table(page, drawn),
             *_volume(page),
-            *_bottom(page),
+            *_bottom(page, drawn),
             "</main></body></html>",
             "",
         ]
@@ -200,11 +202,11 @@ def _problems(page: Page) -> list[str]:
 _COLUMNS = ("Database", "State", "Newest backup", "Kept", "Last drill", "Next run")
 
 
-def _table(page: Page) -> list[str]:
+def _table(page: Page, drawn: marks.Drawn) -> list[str]:
     if page.read is None or not page.databases:
         return []
     head = "".join(f"<th role=columnheader scope=col>{name}" for name in _COLUMNS)
-    rows = [_row(one, page) for one in worst_first(page.databases)]
+    rows = [_row(one, page, drawn) for one in worst_first(page.databases)]
     return [
         "<h2 id=t>Databases</h2><table role=table aria-labelledby=t><thead role=rowgroup>",
         f"<tr role=row>{head}</thead><tbody role=rowgroup>",
@@ -214,7 +216,7 @@ def _table(page: Page) -> list[str]:
     ]
 
 
-def _row(one: Database, page: Page) -> str:
+def _row(one: Database, page: Page, drawn: marks.Drawn) -> str:
     state = _known(one.state)
     record, drilled = one.record, one.drilled
     numbers = record.numbers if record is not None else {}
@@ -244,7 +246,7 @@ def _row(one: Database, page: Page) -> str:
     row = "".join(
         f"<td role=cell{f' data-l={chr(34)}{label}{chr(34)}' if label else ''}>{cell}" for label, cell in cells
     )
-    archives = page.archives.get(one.name, "")
+    archives = drawn.pictures.get(one.name, "") + page.archives.get(one.name, "")
     more = f"<tr role=row class=a><td role=cell colspan={len(_COLUMNS)}>{archives}" if archives else ""
     return f"<tr role=row>{row}{more}"
 
@@ -302,7 +304,7 @@ def _volume(page: Page) -> list[str]:
     ]
 
 
-def _bottom(page: Page) -> list[str]:
+def _bottom(page: Page, drawn: marks.Drawn) -> list[str]:
     place = page.place
     where = f"-n {place.namespace} --release {place.release}"
     example = next(iter(sorted(one.name for one in page.databases)), "DATABASE")
@@ -312,8 +314,20 @@ def _bottom(page: Page) -> list[str]:
         f"<p><code>kubectl cnpg-backup restore {text(example)} {text(where)}</code></p>",
         "<p>It says what it will do, and asks before it does it. docs/restore.md has more.</p>",
         f"<h2>States</h2><ul class=k>{legend}</ul>",
+        _past(drawn),
         f"<p><small>cnpg-backup {text(page.version)}. {_SERVED if page.served else _FILE}</small></p>",
     ]
+
+
+def _past(drawn: marks.Drawn) -> str:
+    """Return how to read the marks of earlier runs; nothing where there are none."""
+    if not drawn.pictures:
+        return ""
+    days = f", and bars for the last {drawn.days} days, the higher the worse" if drawn.days else ""
+    return (
+        f"<h2>Runs and days</h2><p>Below each database are marks for its last {drawn.runs} runs, the oldest first"
+        f"{days}. Where there is a gap, no run was seen.</p><ul class=k>{marks.legend()}</ul>"
+    )
 
 
 _SERVED = "This is a report of the runs, and not a proof: <code>kubectl cnpg-backup status</code> reads the volume."
@@ -328,14 +342,15 @@ _LEGEND = (
 )
 
 
-def _style() -> str:
+def _style(page: Page, drawn: marks.Drawn) -> str:
     def colours(palette: Mapping[str, str]) -> str:
         return "".join(f"--{name}:{value};" for name, value in palette.items())
 
-    states = "".join(f".{state}{{fill:var(--{state})}}" for state in STATES)
+    states = "".join(f".{state}{{--c:var(--{state});fill:var(--c)}}" for state in STATES)
     return (
         f":root{{color-scheme:light dark;{colours(LIGHT)}}}"
         f"@media(prefers-color-scheme:dark){{:root{{{colours(DARK)}}}}}{states}{_RULES}"
+        f"{_ARCHIVES if page.archives else ''}{marks.STYLE if drawn.pictures else ''}"
     )
 
 
@@ -375,7 +390,7 @@ summary{cursor:pointer;color:var(--link)}
 @media(max-width:720px){thead{position:absolute;clip-path:inset(50%%);width:1px;height:1px;overflow:hidden}
 table,tbody,tr,td{display:block}td{border:0;padding:.1rem 0}tr{border-top:1px solid var(--line);padding:.6rem 0}
 .a{border:0;padding:0}[data-l]::before{content:attr(data-l) ": ";color:var(--faint)}}
-@media(forced-colors:active){.m,.b{fill:CanvasText}.b{border:1px solid}}
+@media(forced-colors:active){.m,.b{fill:CanvasText}.h *,.y *{stroke:CanvasText}.b{border:1px solid}}
 @media print{.o{display:none}body{font-size:11px}tr{break-inside:avoid}}
 """.strip().replace("\n", "")
     % int(_OLD.total_seconds())

@@ -90,7 +90,7 @@ class Watcher:
         # Pods after their Jobs: a Job that has ended has its pod's message, if the pod is still there.
         jobs = self._list("apis/batch/v1", "jobs", selector)
         runs = read_runs(jobs, self._list("api/v1", "pods", selector), cronjobs)
-        self._memory = learn(self._memory or Memory(), runs, its.configured, its.drilled)
+        self._memory = learn(self._memory or Memory(), runs, its.configured, its.drilled, now=now)
         self._seen = _Seen(cronjobs, runs, self._memory, now)
         self._save()
 

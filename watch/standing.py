@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from retention.message import FAILED, OK, WARNING
 from retention.text import format_age
-from watch.memory import UNKNOWN, Configured, Drilled, Memory, Record
+from watch.memory import AHEAD, UNKNOWN, Configured, Drilled, Memory, Record
 from watch.objects import BACKUP, RUNNING, CronJob, Run
+from watch.past import Past
 from watch.schedule import Schedule, ScheduleError
 
 LATE = "late"
-_AHEAD = timedelta(minutes=5)
-"""By how much the clocks of two nodes may differ, as for the runs themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,8 @@ class Database:
         drilled: What was learned of its drills; None for nothing.
         next_run: When it is due next, UTC; None while it is suspended, or if it never is.
         stale_after: From which age its newest backup is too old; None if that cannot be said.
+        drill_stale: Since when no drill has restored it, UTC, if that is too long; None if it is not.
+        past: Its earlier runs.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Database:
     drilled: Drilled | None
     next_run: datetime | None
     stale_after: timedelta | None
+    drill_stale: datetime | None = None
+    past: Past = field(default_factory=Past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def judge(
     now: datetime,
     stale_after: Mapping[str, timedelta],
     zones: Mapping[str, tzinfo],
+    drill_stale_after: timedelta | None = None,
 ) -> Standing:
     """Return how a release's backups are.
 
@@ -102,6 +106,7 @@ def judge(
         now: The moment, UTC.
         stale_after: By CronJob, from which age a newest backup is too old.
         zones: Time zones by name; a schedule in any other zone has no next run.
+        drill_stale_after: From which age the last drill that restored a database is too old; None without drills.
     """
     by_name = {cronjob.name: cronjob for cronjob in cronjobs}
     databases = []
@@ -117,9 +122,11 @@ def judge(
                     settings,
                     memory.records.get(name),
                     memory.drills.get(name),
+                    memory.past.get(name, Past()),
                     now,
                     stale_after.get(cronjob),
                     zones,
+                    drill_stale_after,
                     found=name not in its.databases,
                     unseen=unseen,
                 )
@@ -137,9 +144,11 @@ def _database(
     settings: Mapping[str, str],
     record: Record | None,
     drilled: Drilled | None,
+    past: Past,
     now: datetime,
     stale_after: timedelta | None,
     zones: Mapping[str, tzinfo],
+    drill_stale_after: timedelta | None,
     *,
     found: bool,
     unseen: datetime | None,
@@ -152,6 +161,9 @@ def _database(
         state, why = UNKNOWN, f"CronJob {cronjob_name} does not exist"
     if state in (OK, WARNING) and drilled is not None and drilled.result == FAILED:
         state, why = FAILED, "its last drill failed"
+    drill_stale = _drill_stale(record, drilled, now, drill_stale_after)
+    if state == OK and drill_stale is not None:
+        state, why = WARNING, f"no drill has restored it for {format_age(now - drill_stale)}"
     return Database(
         name,
         cronjob_name,
@@ -166,7 +178,28 @@ def _database(
         drilled,
         None if cronjob is None or suspended else next_run(cronjob, now, zones),
         stale_after,
+        drill_stale,
+        past,
     )
+
+
+def _drill_stale(
+    record: Record | None, drilled: Drilled | None, now: datetime, stale_after: timedelta | None
+) -> datetime | None:
+    """Return since when no drill has restored a database, if that is too long, as CnpgBackupDrillStale does."""
+    proved = None if drilled is None else drilled.proved
+    if proved is None and record is not None and "oldest" in record.numbers:
+        # It has never been restored: it could have been as soon as there was a backup of it.
+        proved = moment_of(record.numbers["oldest"])
+    return proved if proved is not None and stale_after is not None and now - proved > stale_after else None
+
+
+def moment_of(seconds: float) -> datetime | None:
+    """Return the moment of a number of seconds since 1970, UTC; None if there is no such moment."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 def _unseen(cronjob: CronJob | None, runs: Sequence[Run]) -> datetime | None:
@@ -190,11 +223,11 @@ def _state(record: Record | None, now: datetime, stale_after: timedelta | None) 
         return (LATE, "it has no backup") if state != UNKNOWN else (state, why)
     if stale_after is not None and now - newest > stale_after:
         return LATE, f"its newest backup is {format_age(now - newest)} old"
-    if state == OK and newest > now + _AHEAD:
-        return (
-            WARNING,
-            f"its newest backup is dated {format_age(newest - now)} after now; check the clocks of the nodes",
-        )
+    for at, when in ((now, "now"), (record.looked[0], "the end of its last run")):
+        # Dated by a clock that is ahead, it would not look old for longer than it may.
+        if state == OK and newest > at + AHEAD:
+            after = f"{format_age(newest - at)} after {when}"
+            return WARNING, f"its newest backup is dated {after}; check the clocks of the nodes"
     return state, why
 
 

@@ -44,7 +44,7 @@ def look(
     made = read_cronjobs([cronjob_object()] if cronjobs is None else cronjobs)
     runs = read_runs(jobs, pods, made)
     by_name = {CRONJOB: configured}
-    memory = learn(memory, runs, by_name)
+    memory = learn(memory, runs, by_name, now=now)
     stale = {CRONJOB: STALE_AFTER}
     return memory, judge(made, runs, memory, by_name, now=now, stale_after=stale, zones={})
 
