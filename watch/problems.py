@@ -26,12 +26,13 @@ SEVERITY = {
     "CnpgBackupPruneRefused": SERIOUS,
     "CnpgBackupVolumeFull": SERIOUS,
     "CnpgBackupDrillFailed": SERIOUS,
+    "CnpgBackupDrillStale": SERIOUS,
     "CnpgBackupSuspended": INFO,
 }
 """How bad each problem is, the worst first."""
 
 RANK = {alert: number for number, alert in enumerate(SEVERITY)}
-_DAY = timedelta(days=1)
+_DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 _UNREADABLE = timedelta(minutes=15)
 _WEEK_SECONDS = 7 * 86400
 
@@ -100,7 +101,10 @@ def problem_of(one: Database, now: datetime) -> Problem | None:
     if bad := int(numbers.get("bad", 0)):
         text = "1 archive on the volume is" if bad == 1 else f"{bad} archives on the volume are"
         return Problem(one.name, "CnpgBackupBadArchive", f"{text} bad or damaged", facts)
+    drill = _of_drills(one, now, facts)
     if one.suspended:
+        if drill is not None:
+            return drill
         what = "is not backed up: its schedule is suspended"
         return Problem(one.name, "CnpgBackupSuspended", what, facts, after=_DAY)
     if record is not None and record.looked is not None and record.newest is None:
@@ -115,13 +119,28 @@ def problem_of(one: Database, now: datetime) -> Problem | None:
     if last == REFUSED:
         what = f"has a new backup, but old ones are not deleted: {one.why}"
         return Problem(one.name, "CnpgBackupPruneRefused", what, facts)
-    if one.drilled is not None and one.drilled.result == FAILED:
-        return Problem(one.name, "CnpgBackupDrillFailed", "could not be restored by its last drill", facts)
+    if drill is not None and drill.alert == "CnpgBackupDrillFailed":
+        return drill
     if one.state not in (OK, WARNING):
         # What is not known for as long as a backup may be old is as bad as no backup.
         lasting = one.stale_after or _DAY
         return Problem(one.name, "CnpgBackupNone", f"may have no backup: {one.why}", facts, after=lasting)
-    return None
+    return drill
+
+
+def _of_drills(one: Database, now: datetime, facts: tuple[str, ...]) -> Problem | None:
+    if one.drilled is not None and one.drilled.result == FAILED:
+        return Problem(one.name, "CnpgBackupDrillFailed", "could not be restored by its last drill", facts)
+    if one.drill_stale is None:
+        return None
+    age = format_age(now - one.drill_stale)
+    never = one.drilled is None or one.drilled.proved is None
+    what = "has never been restored by a drill" if never else f"was last restored by a drill {age} ago"
+    more = f"No drill that restored it is known, and its oldest backup is {age} old." if never else ""
+    return Problem(
+        one.name, "CnpgBackupDrillStale", f"{what}: it is not known whether its backups restore",
+        (*facts, *([more] if more else [])), after=_HOUR,
+    )  # fmt: skip
 
 
 def _facts(one: Database, now: datetime) -> tuple[str, ...]:

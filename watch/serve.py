@@ -160,6 +160,7 @@ class Watcher:
             now=now,
             stale_after=its.stale_after,
             zones=_zones(its.zone),
+            drill_stale_after=its.drill_stale_after,
         )
 
     def document(self, path: str) -> Document | None:

@@ -26,6 +26,7 @@ class Settings:
         configured: What each CronJob backs up, by its name.
         drilled: The databases and entries that each CronJob of drills restores, by its name.
         stale_after: By CronJob, from which age a newest backup is too old.
+        drill_stale_after: From which age the last drill that restored a database is too old; None without drills.
         zone: The name of the time zone of the schedules.
         place: Which release it is, for messages.
         targets: Who is notified of problems.
@@ -40,6 +41,7 @@ class Settings:
     configured: Mapping[str, Configured]
     drilled: Mapping[str, frozenset[str]]
     stale_after: Mapping[str, timedelta]
+    drill_stale_after: timedelta | None
     zone: str
     place: Place
     targets: tuple[str, ...]
@@ -53,8 +55,8 @@ def read(text: str) -> Settings:
     Args:
         text: `watch.json`: `namespace`, `release`, `version`, `memory`, `timeZone`, and `cronjobs`, by name with
             `component`, `databases` and `entries`, and for those that back up `staleAfter` in seconds. `databases` and
-            `entries` are by name, each with `cluster`, `namespace` and `dbname`. If they are there: `pingEvery` and
-            `remindAfter` in seconds, `targets`, `clusterName`, `url`, `runbookUrl`.
+            `entries` are by name, each with `cluster`, `namespace` and `dbname`. If they are there: `pingEvery`,
+            `drillStaleAfter` and `remindAfter` in seconds, `targets`, `clusterName`, `url`, `runbookUrl`.
 
     Raises:
         ConfigError: When it is not valid.
@@ -83,14 +85,19 @@ def read(text: str) -> Settings:
             configured,
             drilled,
             stale_after,
+            _seconds(document, "drillStaleAfter"),
             str(document["timeZone"]),
             place,
             tuple(target for target in TARGETS if target in wanted),
             timedelta(seconds=int(document.get("remindAfter") or 86400)),
-            timedelta(seconds=int(document["pingEvery"])) if document.get("pingEvery") else None,
+            _seconds(document, "pingEvery"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"watch.json is not valid: {type(error).__name__}: {error}", _REMEDY) from None
+
+
+def _seconds(document: Mapping[str, Any], key: str) -> timedelta | None:
+    return timedelta(seconds=int(document[key])) if document.get(key) else None
 
 
 def _databases(found: Any) -> dict[str, Mapping[str, str]]:

@@ -83,9 +83,15 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
     {{- $_ := set $cronJobs .drill (merge (dict "component" "drill") (include "cnpg-backup.watchDatabases" . | fromJson)) -}}
   {{- end -}}
 {{- end -}}
+{{- $drillStaleAfter := 0 -}}
+{{- if .Values.drill.enabled -}}
+  {{- $drills := dict "root" . "schedule" .Values.drill.schedule "staleAfter" .Values.monitoring.drillStaleAfter -}}
+  {{- $drillStaleAfter = int64 (include "cnpg-backup.thresholds" $drills | fromJson).staleAfter -}}
+{{- end -}}
 {{- $ping := ternary (int64 .Values.notify.healthchecks.every) 0 (empty .Values.notify.healthchecks.secret.name | not) -}}
 {{- toJson (dict
   "pingEvery" $ping
+  "drillStaleAfter" $drillStaleAfter
   "targets" (without (include "cnpg-backup.notified" . | fromJsonArray) "healthchecks")
   "remindAfter" (int64 .Values.notify.remindAfter)
   "clusterName" .Values.monitoring.clusterName

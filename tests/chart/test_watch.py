@@ -13,6 +13,7 @@ import yaml
 
 from tests.chart.common import KYVERNO, containers, maps_of, of_kind, pod_specs, selects, title
 from tests.chart.test_access import GRANTING, POLICIES, World
+from tests.chart.test_alerts import rules_of
 from tests.lab import access, chart
 from tests.lab.chart import ROOT, Manifest
 from tests.lab.pod import python_image
@@ -180,6 +181,18 @@ def test_databases_with_schedules_of_their_own_have_thresholds_of_their_own() ->
     databases = [{"name": "often", "cluster": "a"}, {"name": "rarely", "cluster": "a", "schedule": "@weekly"}]
     stale = settings_of(watched(databases=databases)).stale_after
     assert sorted(int(one.total_seconds()) for one in stale.values()) == [18600, 420 * 3600 + 600]
+
+
+def test_drill_is_too_old_for_the_watcher_from_the_same_age_on_as_for_the_alert(ci_file: Path) -> None:
+    for drills in ({}, {"drill": {"enabled": True, "schedule": "0 5 * * SUN"}}, {"drill": {"enabled": False}}):
+        manifests = watched(ci_file, **drills)
+        rules = {rule["alert"]: rule["expr"] for rule in rules_of(manifests)}
+        found = re.findall(r" > ([0-9]+)", rules.get("CnpgBackupDrillStale", ""))
+        stale = settings_of(manifests).drill_stale_after
+        assert set(found) == ({str(int(stale.total_seconds()))} if stale else set())
+    assert (
+        settings_of(watched(drill={"enabled": True}, monitoring={"drillStaleAfter": 77})).drill_stale_after is not None
+    )
 
 
 def test_pod_that_is_ready_says_nothing_about_the_backups() -> None:

@@ -66,7 +66,20 @@ def database(name: str = "kutt", result: str = OK, age: timedelta | None = HOUR,
             "CnpgBackupDrillFailed",
             "could not be restored",
         ),
+        (
+            database(drilled=Drilled((NOW, "u", True), "proved", NOW - 20 * DAY, 5), drill_stale=NOW - 20 * DAY),
+            "CnpgBackupDrillStale",
+            "was last restored by a drill 20.0d ago: it is not known whether its backups restore",
+        ),
+        (database(drill_stale=NOW - 20 * DAY), "CnpgBackupDrillStale", "has never been restored by a drill"),
+        (database(drill_stale=NOW - 20 * DAY, result=FAILED), "CnpgBackupFailing", "was not backed up"),
+        (
+            database(drill_stale=NOW - 20 * DAY, drilled=Drilled((NOW, "u", True), FAILED), state=FAILED),
+            "CnpgBackupDrillFailed",
+            "could not be restored",
+        ),
         (database(suspended=True, age=9 * HOUR), "CnpgBackupSuspended", "is not backed up: its schedule is suspended"),
+        (database(suspended=True, drill_stale=NOW - 20 * DAY), "CnpgBackupDrillStale", "has never been restored"),
         (database(record=None, state=UNKNOWN), "CnpgBackupNone", "may have no backup"),
         (database(state=UNKNOWN, why="CronJob c does not exist"), "CnpgBackupNone", "CronJob c does not exist"),
     ],
@@ -83,6 +96,18 @@ def test_every_problem_has_a_runbook_and_the_severity_of_its_alert() -> None:
     table = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text().split("\n## Alerts\n")[1]
     for alert, severity in SEVERITY.items():
         assert f"[{alert}](runbooks/{alert}.md) | {severity} |" in table
+
+
+def test_drill_that_is_too_old_is_said_after_an_hour_as_by_the_alert_and_again_when_it_is_over() -> None:
+    found = problem_of(database(drill_stale=NOW - 20 * DAY), NOW)
+    assert found is not None
+    state: State = {}
+    said = []
+    for minutes in range(0, 180, 10):
+        problems = [found] if minutes < 120 else []
+        notice, _, state = tick(state, problems, NOW + minutes * MINUTE)
+        said += [(minutes, notice.event)] if notice else []
+    assert said == [(60, BEGUN), (120, RECOVERED)]
 
 
 def test_what_is_unknown_is_a_problem_only_once_a_backup_could_be_too_old() -> None:

@@ -282,6 +282,40 @@ def test_drills_are_remembered_and_a_failed_one_is_not_ok() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("proved", "oldest", "limit", "since"),
+    [
+        (START, None, 3 * HOUR - MINUTE, START),
+        (START, None, 3 * HOUR, None),
+        (START, START - 9 * HOUR, 3 * HOUR, None),
+        (START, None, None, None),
+        (None, START, 3 * HOUR - MINUTE, START),
+        (None, START, 3 * HOUR, None),
+        (None, None, HOUR, None),
+    ],
+)
+def test_drill_is_too_old_when_none_has_restored_it_for_too_long_though_it_had_a_backup(
+    proved: Any, oldest: Any, limit: Any, since: Any
+) -> None:
+    """As the alert CnpgBackupDrillStale has it; a failed drill does not count, nor one that had nothing to restore."""
+    numbers = {} if oldest is None else {"oldest": oldest.timestamp()}
+    job, pod = ran("run-1", [Line("app", OK, START, "published", {"kept": 1, **numbers})])
+    drills = [message.Drill("app", "proved" if proved else "none", "x", 12)]
+    said = message.write_drills(drills).decode()
+    drill_job, pods = drill("drill-1", said, finished=START)
+    cronjobs = read_cronjobs([cronjob_object(), cronjob_object("drill", component="drill")])
+    configured = {CRONJOB: listed("app")}
+    memory = learn(Memory(), read_runs([job, drill_job], [pod, *pods], cronjobs), configured, {"drill": frozenset()})
+    now = START + 3 * HOUR
+    found = judge(
+        cronjobs, [], memory, configured, now=now, stale_after={}, zones={}, drill_stale_after=limit
+    ).databases[0]
+    assert found.drill_stale == since
+    assert (found.state, found.why) == (
+        (OK, "published") if since is None else (WARNING, "no drill has restored it for 3h")
+    )
+
+
 def test_words_that_are_read_late_do_not_replace_those_of_a_later_run() -> None:
     first = ran("run-1", [good("app"), good("blog")])
     broken = [Line("app", FAILED, START + MINUTE, "no password", {"kept": 1}), good("blog", START + 2 * HOUR + MINUTE)]
