@@ -1,4 +1,4 @@
-"""The API server, as far as the watcher may use it: three lists, and one ConfigMap by its name."""
+"""The API server, as far as the watcher may use it: three lists, one ConfigMap by its name, and new Events."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 _SECONDS = 10
 _MOST_BYTES = 64 * 1024 * 1024
-_MERGE = "application/merge-patch+json"
+_MERGE, _JSON = "application/merge-patch+json", "application/json"
 
 
 class ApiError(Exception):
@@ -69,15 +69,31 @@ class Api:
         """
         self._request("PATCH", self._config_map(name), json.dumps({"data": data}).encode())
 
+    def create_event(self, event: dict[str, Any]) -> None:
+        """Make an Event; one of its name that is there already is as good.
+
+        Raises:
+            ApiError: When it was not accepted.
+        """
+        path = f"/api/v1/namespaces/{quote(self.namespace)}/events"
+        self._request("POST", path, json.dumps(event).encode(), _JSON, (http.client.CREATED, http.client.CONFLICT))
+
     def _config_map(self, name: str) -> str:
         return f"/api/v1/namespaces/{quote(self.namespace)}/configmaps/{quote(name)}"
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> Any:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        kind: str = _MERGE,
+        good: tuple[int, ...] = (http.client.OK,),
+    ) -> Any:
         host = urlsplit(self.url).netloc
         try:
             headers = {"Authorization": f"Bearer {self.token.read_text().strip()}", "Accept": "application/json"}
             if body is not None:
-                headers["Content-Type"] = _MERGE
+                headers["Content-Type"] = kind
             context = ssl.create_default_context(cafile=None if self.authority is None else str(self.authority))
             # Python 3.13 and newer refuse authorities that do not say what their key is for, as many a cluster's does.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -88,7 +104,7 @@ class Api:
                 content = answer.read(_MOST_BYTES + 1)
             finally:
                 connection.close()
-            if answer.status != http.client.OK:
+            if answer.status not in good:
                 raise ApiError(f"{method} {path.partition('?')[0]}: {answer.status} {answer.reason}")
             if len(content) > _MOST_BYTES:
                 raise ApiError(f"{method} {path.partition('?')[0]}: more than {_MOST_BYTES} bytes")

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from watch import notices, targets
+from watch.events import EVENTS
 from watch.notices import Notice, Place, State
 from watch.ping import Ping, url_of
 from watch.problems import Problem
@@ -29,6 +30,7 @@ class Now:
         at: The moment, UTC.
         read: When the API server was last read, UTC; None for never.
         problems: What is wrong, the worst first.
+        apart: The same, with drills apart from backups.
         subjects: All that can have a problem; None where that is not known.
         summary: One sentence about all databases.
         ping: The sign of life; None where not enough is known to send one.
@@ -37,6 +39,7 @@ class Now:
     at: datetime
     read: datetime | None
     problems: list[Problem]
+    apart: list[Problem]
     subjects: frozenset[str] | None
     summary: str
     ping: Ping | None
@@ -52,6 +55,7 @@ class Couriers:
         names: The targets.
         remind_after: How long after a notice of a problem another one is sent.
         ping_every: How often a sign of life is sent; None for never.
+        record: What makes Kubernetes Events of a notice; raises SendError when they were not accepted.
     """
 
     place: Place
@@ -59,6 +63,7 @@ class Couriers:
     names: tuple[str, ...]
     remind_after: timedelta
     ping_every: timedelta | None = None
+    record: Callable[[Notice, datetime], None] | None = None
     _states: dict[str, State] = field(default_factory=dict)
     _sent: dict[tuple[str, str], int] = field(default_factory=dict)
     _pinged: tuple[datetime, bool] | None = None
@@ -93,13 +98,14 @@ class Couriers:
         if name == HEALTHCHECKS:
             self._ping(now)
             return
-        after = targets.RESEND_AFTER if name in targets.RESENT else self.remind_after
+        # An Event is about a change alone: what goes on is no news.
+        after = timedelta.max if name == EVENTS else self.remind_after
+        after = targets.RESEND_AFTER if name in targets.RESENT else after
         with self._lock:
             before = self._states.get(name)
         state = before or {}
-        notice, seen, known = notices.due(
-            state, now.problems, now.at, after, subjects=now.subjects, summary=now.summary
-        )
+        problems = now.apart if name == EVENTS else now.problems
+        notice, seen, known = notices.due(state, problems, now.at, after, subjects=now.subjects, summary=now.summary)
         arrived = notice is None or self._deliver(name, now.at, lambda: self._post(name, notice, now.at))
         with self._lock:
             # Unless the memory was read since then: it holds more.
@@ -122,6 +128,9 @@ class Couriers:
         send(Post(url, ping.body, {"Content-Type": "text/plain; charset=utf-8"}), self._authority())
 
     def _post(self, name: str, notice: Notice, at: datetime) -> None:
+        if name == EVENTS and self.record is not None:
+            self.record(notice, at)
+            return
         send(targets.post_to(name, read_url(self.secrets / name), notice, self.place, at), self._authority())
 
     def _authority(self) -> Path | None:

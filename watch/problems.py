@@ -4,7 +4,7 @@ A database has at most one problem, the worst; each problem has the name of the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from retention.message import FAILED, OK, REFUSED, WARNING
@@ -16,6 +16,8 @@ CRITICAL, SERIOUS, INFO = "critical", "warning", "info"
 
 VOLUME, WATCHER = "the volume", "the watcher"
 """Subjects that are not databases: no name of a database has a blank."""
+DRILLS_OF = "drills of "
+"""Begins the subject of a problem with the drills of a database, where it is apart from its backups."""
 
 SEVERITY = {
     "CnpgBackupStatusDown": SERIOUS,
@@ -87,6 +89,18 @@ def problems_of(standing: Standing, *, out_of_date: str | None, read: datetime |
     return sorted(found, key=lambda one: (one.rank, one.subject))
 
 
+def apart(standing: Standing, problems: Sequence[Problem], now: datetime) -> list[Problem]:
+    """Return problems with those of drills apart from those of backups, as subjects of their own: see `DRILLS_OF`."""
+    named = {one.name for one in standing.databases}
+    found = [problem for problem in problems if problem.subject not in named]
+    for one in standing.databases if len(found) < len(problems) else ():
+        facts = _facts(one, now)
+        backups, drills = _of_backups(one, now, facts), _of_drills(one, now, facts)
+        found += [backups] if backups is not None else []
+        found += [replace(drills, subject=f"{DRILLS_OF}{one.name}")] if drills is not None else []
+    return sorted(found, key=lambda one: (one.rank, one.subject))
+
+
 def certain(problems: Sequence[Problem]) -> list[Problem]:
     """Return those that are known to be there: what has only not been seen yet, as after an installation, is not."""
     return [one for one in problems if not (one.after and one.severity == CRITICAL)]
@@ -94,17 +108,24 @@ def certain(problems: Sequence[Problem]) -> list[Problem]:
 
 def problem_of(one: Database, now: datetime) -> Problem | None:
     """Return what is wrong with a database, the worst; None for nothing."""
-    record, facts = one.record, _facts(one, now)
+    facts = _facts(one, now)
+    backups, drills = _of_backups(one, now, facts), _of_drills(one, now, facts)
+    if backups is None or drills is None:
+        return backups or drills
+    # What is not known yet, after an installation, is not as bad as a drill that is known to have failed.
+    unsure = backups.alert == "CnpgBackupNone" and backups.after and drills.alert == "CnpgBackupDrillFailed"
+    return drills if unsure or drills.rank < backups.rank else backups
+
+
+def _of_backups(one: Database, now: datetime, facts: tuple[str, ...]) -> Problem | None:
+    record = one.record
     numbers = record.numbers if record is not None else {}
     last = record.result if record is not None else UNKNOWN
     because = f"; the last run failed: {one.why}" if last == FAILED and record is not None and record.why else ""
     if bad := int(numbers.get("bad", 0)):
         text = "1 archive on the volume is" if bad == 1 else f"{bad} archives on the volume are"
         return Problem(one.name, "CnpgBackupBadArchive", f"{text} bad or damaged", facts)
-    drill = _of_drills(one, now, facts)
     if one.suspended:
-        if drill is not None:
-            return drill
         what = "is not backed up: its schedule is suspended"
         return Problem(one.name, "CnpgBackupSuspended", what, facts, after=_DAY)
     if record is not None and record.looked is not None and record.newest is None:
@@ -119,13 +140,12 @@ def problem_of(one: Database, now: datetime) -> Problem | None:
     if last == REFUSED:
         what = f"has a new backup, but old ones are not deleted: {one.why}"
         return Problem(one.name, "CnpgBackupPruneRefused", what, facts)
-    if drill is not None and drill.alert == "CnpgBackupDrillFailed":
-        return drill
-    if one.state not in (OK, WARNING):
+    failed_drill = one.drilled is not None and one.drilled.result == FAILED
+    if one.state not in (OK, WARNING) and not (one.state == FAILED and failed_drill):
         # What is not known for as long as a backup may be old is as bad as no backup.
         lasting = one.stale_after or _DAY
         return Problem(one.name, "CnpgBackupNone", f"may have no backup: {one.why}", facts, after=lasting)
-    return drill
+    return None
 
 
 def _of_drills(one: Database, now: datetime, facts: tuple[str, ...]) -> Problem | None:

@@ -14,9 +14,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from watch import metrics, page, problems, status
 from watch.api import ApiError
 from watch.couriers import Couriers, Now
+from watch.events import EVENTS, Involved, events_of
 from watch.memory import Memory, from_json, learn, to_json
+from watch.notices import Notice
 from watch.objects import CronJob, Run, read_cronjobs, read_runs
 from watch.ping import ping_for
+from watch.sender import SendError
 from watch.server import Document
 from watch.settings import Settings
 from watch.standing import Standing, judge
@@ -39,6 +42,7 @@ class Cluster(Protocol):
     def list(self, group: str, kind: str, selector: str) -> list[object]: ...  # noqa: D102
     def read_config_map(self, name: str) -> dict[str, str]: ...  # noqa: D102
     def write_config_map(self, name: str, data: dict[str, str]) -> None: ...  # noqa: D102
+    def create_event(self, event: dict[str, object]) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class Watcher:
 
     def __post_init__(self) -> None:
         its = self.settings
-        self.couriers = Couriers(its.place, self.secrets, its.targets, its.remind_after, its.ping_every)
+        names = (*its.targets, *((EVENTS,) if its.events else ()))
+        self.couriers = Couriers(its.place, self.secrets, names, its.remind_after, its.ping_every, self._record)
 
     def step(self, now: datetime) -> None:
         """Look at the API server once; what cannot be read leaves everything as it was, and older.
@@ -134,12 +139,15 @@ class Watcher:
         its, standing = self.settings, self.standing(now)
         late = status.out_of_date(seen.at, now, _PERIOD)
         found = problems.problems_of(standing, out_of_date=late, read=seen.at, now=now)
-        names = frozenset({*(one.name for one in standing.databases), problems.VOLUME, problems.WATCHER})
+        databases = [one.name for one in standing.databases]
+        drills = (f"{problems.DRILLS_OF}{name}" for name in databases)
+        names = frozenset({*databases, *drills, problems.VOLUME, problems.WATCHER})
         title = f"cnpg-backup {its.namespace}/{its.release}"
         self._now = Now(
             now,
             seen.at,
             found,
+            problems.apart(standing, found, now) if its.events else [],
             None if seen.at is None else names,
             problems.summary(standing, found),
             ping_for(standing.databases, out_of_date=late, title=title),
@@ -162,6 +170,29 @@ class Watcher:
             zones=_zones(its.zone),
             drill_stale_after=its.drill_stale_after,
         )
+
+    def _record(self, notice: Notice, at: datetime) -> None:
+        """Make the Events of a notice.
+
+        Raises:
+            SendError: When the API server did not accept one; those before it are made, and are not made again.
+        """
+        its, uids = self.settings, {cronjob.name: cronjob.uid for cronjob in self._seen.cronjobs}
+        backs_up = {one.name: one.cronjob for one in self.standing(at).databases}
+        first = min(its.configured, default="")
+
+        def involved(subject: str, is_drill: bool) -> Involved:
+            cronjob = backs_up.get(subject, first)
+            entry = its.configured[cronjob].entry_of(subject) if cronjob in its.configured else ""
+            drills = (name for name, names in its.drilled.items() if names & {subject, entry})
+            name = next(drills, cronjob) if is_drill else cronjob
+            return Involved(name, uids.get(name, ""))
+
+        try:
+            for event in events_of(notice, its.place, at, involved):
+                self.api.create_event(event)
+        except ApiError as error:
+            raise SendError(str(error)) from None
 
     def document(self, path: str) -> Document | None:
         """Return what is served under a path; None for nothing."""

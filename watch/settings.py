@@ -32,6 +32,7 @@ class Settings:
         targets: Who is notified of problems.
         remind_after: How long after a notice of a problem another one is sent.
         ping_every: How often a sign of life is sent; None for never.
+        events: Whether Kubernetes Events are made.
     """
 
     namespace: str
@@ -47,6 +48,7 @@ class Settings:
     targets: tuple[str, ...]
     remind_after: timedelta
     ping_every: timedelta | None = None
+    events: bool = False
 
 
 def read(text: str) -> Settings:
@@ -56,7 +58,7 @@ def read(text: str) -> Settings:
         text: `watch.json`: `namespace`, `release`, `version`, `memory`, `timeZone`, and `cronjobs`, by name with
             `component`, `databases` and `entries`, and for those that back up `staleAfter` in seconds. `databases` and
             `entries` are by name, each with `cluster`, `namespace` and `dbname`. If they are there: `pingEvery`,
-            `drillStaleAfter` and `remindAfter` in seconds, `targets`, `clusterName`, `url`, `runbookUrl`.
+            `drillStaleAfter` and `remindAfter` in seconds, `targets`, `events`, `clusterName`, `url`, `runbookUrl`.
 
     Raises:
         ConfigError: When it is not valid.
@@ -91,6 +93,7 @@ def read(text: str) -> Settings:
             tuple(target for target in TARGETS if target in wanted),
             timedelta(seconds=int(document.get("remindAfter") or 86400)),
             _seconds(document, "pingEvery"),
+            bool(document.get("events")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"watch.json is not valid: {type(error).__name__}: {error}", _REMEDY) from None

@@ -92,6 +92,7 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
 {{- toJson (dict
   "pingEvery" $ping
   "drillStaleAfter" $drillStaleAfter
+  "events" .Values.monitoring.events
   "targets" (without (include "cnpg-backup.notified" . | fromJsonArray) "healthchecks")
   "remindAfter" (int64 .Values.notify.remindAfter)
   "clusterName" .Values.monitoring.clusterName

@@ -102,6 +102,10 @@ RIGHTS = [
 ]
 
 
+EVENTS = {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}
+"""Where `monitoring.events` is on."""
+
+
 def test_watcher_may_list_what_the_release_runs_and_keep_its_memory_and_no_more() -> None:
     manifests = watched()
     (role,) = (one for one in of_kind(manifests, "Role") if one["metadata"]["name"].endswith("-status"))
@@ -110,6 +114,14 @@ def test_watcher_may_list_what_the_release_runs_and_keep_its_memory_and_no_more(
     account = watcher_of(manifests)["spec"]["template"]["spec"]["serviceAccountName"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "default"}]
     assert not of_kind(manifests, "ClusterRole")
+
+
+def test_watcher_may_make_events_only_where_values_say_so() -> None:
+    for events in (True, False):
+        manifests = watched(monitoring={"enabled": True, "events": events})
+        (role,) = (one for one in of_kind(manifests, "Role") if one["metadata"]["name"].endswith("-status"))
+        assert role["rules"] == [*RIGHTS, *([EVENTS] if events else [])]
+        assert settings_of(manifests).events == events
 
 
 def test_memory_has_no_data_in_the_chart_and_is_not_one_of_its_hashed_maps() -> None:
@@ -314,7 +326,7 @@ def test_rights_on_the_security_page_are_those_of_the_role() -> None:
         for verbs, resource in re.findall(r"^\| (`[^|]*`) \| `([^`]+)`", text, re.MULTILINE)
         for verb in re.findall(r"`(\w+)`", verbs)
     }
-    held = {(verb, resource) for rule in RIGHTS for verb in rule["verbs"] for resource in rule["resources"]}
+    held = {(verb, resource) for rule in (*RIGHTS, EVENTS) for verb in rule["verbs"] for resource in rule["resources"]}
     assert listed == held
 
 

@@ -39,6 +39,8 @@ class Cluster:
         self.requests: list[tuple[str, str]] = []
         self.tokens: set[str | None] = set()
         self.status = self.patches = 200
+        self.events: dict[str, Any] = {}
+        self.posts = 201
         self.body: bytes | None = None
         authority = trustme.CA()
         cluster = self
@@ -59,6 +61,17 @@ class Cluster:
                 if cluster.patches == 200:
                     cluster.memory = {**(cluster.memory or {}), **body["data"]}
                 self._answer(b"{}", cluster.patches)
+
+            def do_POST(self) -> None:
+                cluster.requests.append(("POST", self.path))
+                assert self.headers["Content-Type"] == "application/json"
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                name, status = body["metadata"]["name"], cluster.posts
+                if status == 201 and name in cluster.events:
+                    status = 409
+                elif status == 201:
+                    cluster.events[name] = body
+                self._answer(b"{}", status)
 
             def _answer(self, content: bytes, status: int | None = None) -> None:
                 self.send_response(status or cluster.status)
