@@ -111,13 +111,15 @@ def judge(
     by_name = {cronjob.name: cronjob for cronjob in cronjobs}
     databases = []
     for cronjob, its in configured.items():
-        unseen = _unseen(by_name.get(cronjob), runs)
+        made = by_name.get(cronjob)
+        unseen = _unseen(made, runs)
+        next_due = None if made is None or made.suspended else next_run(made, now, zones)
         for name in {*its.databases, *memory.found(cronjob, its)}:
             settings = its.databases.get(name) or its.entries.get(its.entry_of(name) or name) or {}
             databases.append(
                 _database(
                     name,
-                    by_name.get(cronjob),
+                    made,
                     cronjob,
                     settings,
                     memory.records.get(name),
@@ -125,7 +127,7 @@ def judge(
                     memory.past.get(name, Past()),
                     now,
                     stale_after.get(cronjob),
-                    zones,
+                    next_due,
                     drill_stale_after,
                     found=name not in its.databases,
                     unseen=unseen,
@@ -147,7 +149,7 @@ def _database(
     past: Past,
     now: datetime,
     stale_after: timedelta | None,
-    zones: Mapping[str, tzinfo],
+    next_due: datetime | None,
     drill_stale_after: timedelta | None,
     *,
     found: bool,
@@ -176,7 +178,7 @@ def _database(
         why,
         record,
         drilled,
-        None if cronjob is None or suspended else next_run(cronjob, now, zones),
+        next_due,
         stale_after,
         drill_stale,
         past,
