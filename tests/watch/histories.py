@@ -81,19 +81,40 @@ def pod_object(job: str, message: str | None, *, code: int = 0, reason: str = ""
 
 @dataclass
 class Truth:
-    """What the volume would say about a database: how its last run ended, and its newest backup."""
+    """What the volume would say about a database: how its last run ended, and which backups there are.
+
+    Attributes:
+        result: ok, warning, refused, failed or unknown.
+        backups: When each began by the clock of the node that made it, which is its name, and when it really began.
+    """
 
     result: str = "unknown"
-    newest: datetime | None = None
+    backups: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+    @property
+    def newest(self) -> datetime | None:
+        """The newest backup by its name."""
+        return max(self.backups)[0] if self.backups else None
+
+    @property
+    def latest(self) -> datetime:
+        """When a backup last began, by its name or in truth: a clock that is behind makes no backup old."""
+        return max(max(both) for both in self.backups)
 
 
 @dataclass
 class History:
-    """A release whose runs end in every way, and what the API server shows of them."""
+    """A release whose runs end in every way, and what the API server shows of them.
+
+    Attributes:
+        now: The true time, which is the control plane's.
+        node: By how much the clock of the runs' node is ahead; it may be set right at any time.
+    """
 
     dice: random.Random
     databases: list[str]
     now: datetime = START
+    node: timedelta = timedelta(0)
     truth: dict[str, Truth] = field(default_factory=dict)
     jobs: list[dict[str, Any]] = field(default_factory=list)
     pods: list[dict[str, Any]] = field(default_factory=list)
@@ -106,11 +127,17 @@ class History:
     def step(self) -> None:
         """Let something happen."""
         self.now += self.dice.choice([MINUTE, 10 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR])
-        happening = self.dice.choice([self.run, self.run, self.run, self.drain, self.tidy, self.idle])
+        happening = self.dice.choice(
+            [self.run] * 6 + [self.drain, self.drain, self.tidy, self.tidy, self.idle, self.clock]
+        )
         happening()
 
     def idle(self) -> None:
         """Nothing happens."""
+
+    def clock(self) -> None:
+        """The node's clock goes wrong, or is set right."""
+        self.node = self.dice.choice([timedelta(0), 2 * MINUTE, -2 * MINUTE, HOUR, -HOUR, 30 * HOUR, -30 * HOUR])
 
     def drain(self) -> None:
         """Completed pods go; their Jobs stay."""
@@ -139,8 +166,15 @@ class History:
         lines = [self._line(name, started, well=ends == "well") for name in self.databases]
         failed = any(line.result in (FAILED, REFUSED) for line in lines)
         self.jobs.append(job_object(name, started, self.now, failed=failed))
-        content = message.write(lines, volume={"capacity": self.number}).decode()
+        content = self._cut(message.write(lines, volume={"capacity": self.number}).decode())
         self.pods.append(pod_object(name, content, code=int(failed)))
+
+    def _cut(self, content: str) -> str:
+        """Return what is left of a message: a container runtime or an older kubelet may keep less, of either end."""
+        if self.dice.random() > 0.2:
+            return content
+        at = self.dice.randrange(len(content) + 1)
+        return self.dice.choice([content[:at], content[at:], content[:at].rpartition("\n")[0], ""])
 
     def _line(self, database: str, started: datetime, *, well: bool) -> Line:
         truth = self.truth[database]
@@ -149,9 +183,10 @@ class History:
         truth.result = FAILED if draw < 0.3 else REFUSED if draw < 0.4 else WARNING if draw < 0.6 else OK
         unchanged = truth.result == OK and self.dice.random() < 0.002
         if truth.result != FAILED and not unchanged:
-            truth.newest = started + MINUTE / 2
-        elif self.dice.random() < 0.2:
+            began = started + MINUTE / 2
+            truth.backups.append((began + self.node, began))
+        elif self.dice.random() < 0.2 and truth.backups:
             # The newest one has turned out to be bad.
-            truth.newest = None if truth.newest is None else truth.newest - 2 * HOUR
+            truth.backups.remove(max(truth.backups))
         numbers: dict[str, float] = {"kept": 15 if truth.newest else 0, "bytes": 10**9, "total": 15 * 10**9}
         return Line(database, truth.result, truth.newest, "x" * self.dice.randrange(60), numbers, unchanged)
