@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -37,6 +38,38 @@ def absent(text: str, *folders: str) -> list[str]:
 
 def _is_file(name: str) -> bool:
     return name.endswith((".py", ".sh", ".tpl", ".yaml", ".toml", ".txt"))
+
+
+def bare_pages(path: Path) -> list[str]:
+    """The lines of a program that show a page by its path alone; comments and docstrings are not shown."""
+    text = path.read_text()
+    if path.suffix == ".sh":
+        shown = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    else:
+        tree = ast.parse(text)
+        silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in silent]
+        shown = [node.value for node in constants if isinstance(node.value, str)]
+    return [line for line in shown if re.search(r"(?<![\w/}])docs/[\w-]+[.]md", line) and line != OWN_PAGE]
+
+
+OWN_PAGE = "docs/plugin.md"
+"""What the plugin takes for its page while it is not installed."""
+
+
+@pytest.mark.parametrize("folder", ["kubectl_cnpg_backup", "retention", "offsite", "watch", "scripts"])
+def test_no_message_names_a_page_by_a_path_that_the_reader_does_not_have(folder: str) -> None:
+    programs = sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.sh")])
+    assert programs
+    assert {str(path.relative_to(ROOT)): bare for path in programs if (bare := bare_pages(path))} == {}
+
+
+def test_a_message_that_names_a_page_by_its_path_is_found(tmp_path: Path) -> None:
+    program, script = tmp_path / "x.py", tmp_path / "x.sh"
+    program.write_text('"""docs/a.md"""\n# docs/b.md\nprint(f"{base}/docs/c.md", "see docs/d.md", f"x (docs/e.md)")\n')
+    script.write_text("# docs/a.md\n  # docs/b.md\nusage 'see docs/c.md'\n")
+    assert bare_pages(program) == ["see docs/d.md", "x (docs/e.md)"]
+    assert bare_pages(script) == ["usage 'see docs/c.md'"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -312,7 +312,7 @@ def _bottom(page: Page, drawn: marks.Drawn) -> list[str]:
     return [
         "<h2>If you need a restore</h2>",
         f"<p><code>kubectl cnpg-backup restore {text(example)} {text(where)}</code></p>",
-        "<p>It says what it will do, and asks before it does it. docs/restore.md has more.</p>",
+        "<p>It says what it will do, and asks before it does it.</p>",
         f"<h2>States</h2><ul class=k>{legend}</ul>",
         _past(drawn),
         f"<p><small>cnpg-backup {text(page.version)}. {_SERVED if page.served else _FILE}</small></p>",

@@ -296,6 +296,18 @@ def plugin_version() -> str:
         return ""
 
 
+def documentation() -> str:
+    """Return the address of the folder of pages at the plugin's own version; `docs` in a checkout, which has them."""
+    import importlib.metadata
+
+    try:
+        addresses = importlib.metadata.metadata("cnpg-backup").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:
+        addresses = []
+    named = dict(one.split(", ", 1) for one in addresses)
+    return str(named.get("Documentation", "docs/plugin.md")).rsplit("/", 1)[0]
+
+
 def cluster_object(session: Session, where: str) -> Object | None:
     """Return the Cluster `namespace/name`, or None where there is none or this user may not read it."""
     namespace, _, name = where.partition("/")

@@ -2,7 +2,14 @@
 
 import secrets
 
-from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run, add_table_options, sorted_by
+from kubectl_cnpg_backup.commands.common import (
+    Commands,
+    add_command,
+    add_dry_run,
+    add_table_options,
+    documentation,
+    sorted_by,
+)
 from kubectl_cnpg_backup.commands.following import carry_out, dry_run
 from kubectl_cnpg_backup.errors import UsageError
 from kubectl_cnpg_backup.model import copies
@@ -53,5 +60,5 @@ def run(session: Session) -> int:
             screen.line(f"{one.name}: {one.why}", style=copied.WRONG)
             screen.line(f"remedy: {one.remedy}")
     else:
-        screen.line("the release makes no copies; `copies` in its values names them (docs/copies.md)")
+        screen.line(f"the release makes no copies; `copies` in its values names them: {documentation()}/copies.md")
     return ExitCode.FAILED if bad else ExitCode.DONE

@@ -3,7 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from kubectl_cnpg_backup.commands.common import Commands, add_command, cluster_object, plugin_version, superusers
+from kubectl_cnpg_backup.commands.common import (
+    Commands,
+    add_command,
+    cluster_object,
+    documentation,
+    plugin_version,
+    superusers,
+)
 from kubectl_cnpg_backup.commands.everywhere import add_all_namespaces
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError
 from kubectl_cnpg_backup.model import doctor, doctor_namespace, doctor_network, new_cluster
@@ -74,6 +81,7 @@ def facts(session: Session, *, secrets: bool = True) -> Facts:
         now=session.now,
         kubernetes=cluster.version(),
         plugin=plugin_version(),
+        documentation=documentation(),
         runs=[run for run in every if not run.foreign],
         others=[run for run in every if run.foreign],
         roles=bindings if isinstance(bindings, Unreadable) else _read(lambda: _roles(cluster, bindings or ())),

@@ -2,7 +2,7 @@
 
 import secrets
 
-from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run
+from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run, documentation
 from kubectl_cnpg_backup.commands.following import carry_out, dry_run
 from kubectl_cnpg_backup.commands.restore import check_backup
 from kubectl_cnpg_backup.errors import NotFoundError, UsageError
@@ -46,7 +46,7 @@ def run(session: Session) -> int:
     if not cronjobs:
         raise NotFoundError(
             f"release {release.name} in namespace {release.namespace} makes no copies outside the cluster",
-            "set offsite.enabled and the other values of docs/object-store.md",
+            f"set offsite.enabled and the other values of {documentation()}/object-store.md",
         )
     job = job_from(cronjobs[0], f"{options.action}-{secrets.token_hex(3)}")
     if component == FETCH:

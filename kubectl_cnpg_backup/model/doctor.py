@@ -113,7 +113,7 @@ def _versions(facts: Facts) -> list[Finding]:
             Level.CAREFUL,
             "chart",
             f"{chart}, plugin {plugin}",
-            "install the plugin from the release's version of the repository: pipx install --force .",
+            f"install the plugin of the release's version: pipx install --force cnpg-backup=={chart.split('+')[0]}",
         )
     )
     return found
@@ -305,7 +305,7 @@ def _longhorn(facts: Facts) -> list[Finding]:
                 "Longhorn",
                 "the claim names no recurring job: unless Longhorn's default group backs it up, there is no copy "
                 "elsewhere",
-                "set persistence.longhorn.recurringJobs, see docs/longhorn.md",
+                f"set persistence.longhorn.recurringJobs: {facts.documentation}/longhorn.md",
             )
         ]
     return []

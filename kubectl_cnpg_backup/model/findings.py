@@ -45,6 +45,7 @@ class Facts:
         now: The moment, UTC.
         kubernetes: The API server's version.
         plugin: The plugin's own version.
+        documentation: The address of the folder of pages.
         runs: The release's Jobs, newest first.
         claim: The claim, None when it does not exist.
         policies: The namespace's NetworkPolicies.
@@ -86,6 +87,7 @@ class Facts:
     clusters: Mapping[str, str]
     missing_rights: Sequence[Right]
     claim_events: Sequence[Object] = ()
+    documentation: str = "docs"
     superusers: Mapping[str, bool | None] = field(default_factory=dict)
     databases: Mapping[str, str] = field(default_factory=dict)
     entries: frozenset[str] = frozenset()

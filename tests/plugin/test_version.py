@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kubectl_cnpg_backup.cli import build_parser, main
-from kubectl_cnpg_backup.commands.common import plugin_version
+from kubectl_cnpg_backup.commands.common import documentation, plugin_version
 from kubectl_cnpg_backup.model.versions import Versions, document, lines, read_images
 from kubectl_cnpg_backup.parser import commands_of
 from tests.plugin.common import release
@@ -28,6 +28,19 @@ def test_the_plugins_own_version_needs_no_cluster(capsys: pytest.CaptureFixture[
     assert found["plugin"] == plugin_version() or "not installed" in found["plugin"]
     assert found["kubernetes"] is None
     assert "only the plugin's own version: the kubeconfig cannot be used" in text.err
+
+
+def test_pages_are_named_at_the_version_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert documentation() == "docs" or documentation().startswith("https://")
+    installed = tmp_path / "cnpg_backup-7.0.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: cnpg-backup\nVersion: 7.0.0\nProject-URL: Homepage, https://example.org/x\n"
+        "Project-URL: Documentation, https://example.org/x/blob/v7.0.0/docs/plugin.md\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert plugin_version() == "7.0.0"
+    assert documentation() == "https://example.org/x/blob/v7.0.0/docs"
 
 
 def test_an_api_server_that_does_not_answer_hides_no_version(
