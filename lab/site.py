@@ -21,6 +21,7 @@ from lab.release.package import run, tool
 from lab.release.project import ROOT, Project, ReleaseError, read
 
 NAVIGATION: dict[str, tuple[str, ...]] = {
+    "Begin": ("docs/start.md", "docs/choosing.md"),
     "Restore": ("docs/restore.md", "docs/restore-matrix.md"),
     "Every day": ("docs/plugin.md", "docs/monitoring.md", "docs/retention.md"),
     "Set up": (
@@ -28,7 +29,7 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
         "docs/nfs.md", "docs/longhorn.md", "docs/offsite.md", "docs/object-store.md", "docs/upgrading.md",
     ),
     "Background": (
-        "docs/choosing.md", "docs/security.md", "docs/architecture.md", "docs/seed.md", "docs/benchmark.md",
+        "docs/security.md", "docs/architecture.md", "docs/seed.md", "docs/benchmark.md",
         "docs/benchmark-cluster.md", "docs/benchmark-retention.md",
     ),
     "Runbooks": ("docs/runbooks/*.md",),

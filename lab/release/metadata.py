@@ -22,6 +22,7 @@ from lab.release.project import ROOT, Project, read
 LICENSE = "Apache-2.0"
 PAGES = {
     "Documentation": "README.md#more",
+    "The first hour": "docs/start.md",
     "How to restore": "docs/restore.md",
     "Security": "docs/security.md",
     "Upgrades": "docs/upgrading.md",
@@ -108,10 +109,12 @@ def project_toml(text: str, project: Project) -> str:
 
 
 def with_addresses(text: str, project: Project) -> str:
-    """Return a text in which this project's repository and registry have their addresses of today."""
+    """Return a text in which the repository, the registry and the chart's version there are those of today."""
     name = re.escape(project.home.split("/")[-1])
     text = re.sub(rf"https://github[.]com/[\w.-]+/{name}(?![\w-])", project.home, text)
-    return re.sub(r"ghcr[.]io/[\w.-]+/charts(?=/cnpg-backup)", project.registry.removeprefix("oci://"), text)
+    text = re.sub(r"ghcr[.]io/[\w.-]+/charts(?=/cnpg-backup)", project.registry.removeprefix("oci://"), text)
+    # Without a version, Helm finds no release candidate.
+    return re.sub(r"(oci://\S+/charts/cnpg-backup --version )\d\S*", rf"\g<1>{project.version}", text)
 
 
 def pages(root: Path) -> list[Path]:

@@ -103,10 +103,15 @@ class Node(Cluster):
 
     def load_image(self, archive: Path) -> None:
         """Import an image archive, as `docker save` or `buildah push docker-archive:` writes it."""
-        self.run(
-            str(self._layout.folders["containerd"] / "ctr"), "--address", components.CONTAINERD_SOCKET, "--namespace",
-            "k8s.io", "images", "import", "--local", "--snapshotter", "overlayfs", str(archive),
-        )  # fmt: skip
+        self._images("import", "--local", "--snapshotter", "overlayfs", str(archive))
+
+    def tag_image(self, name: str, other: str) -> None:
+        """Give an image of the node another name, in full: registry, path and tag."""
+        self._images("tag", "--force", name, other)
+
+    def _images(self, *arguments: str) -> None:
+        ctr = str(self._layout.folders["containerd"] / "ctr")
+        self.run(ctr, "--address", components.CONTAINERD_SOCKET, "--namespace", "k8s.io", "images", *arguments)
 
     def run(self, *command: str, seconds: float = 300) -> str:
         """Run a command on the node as root, inside its namespaces, and return its standard output.
