@@ -23,8 +23,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "copies.md"
 
 def page() -> tuple[dict[str, Any], dict[str, Any]]:
     """The example of the page: values, and the ConfigMap."""
-    (text,) = [text for _, language, text in blocks(PAGE.read_text()) if language == "yaml"]
-    values, config = yaml.safe_load_all(text)
+    values, config = (yaml.safe_load(text) for _, language, text in blocks(PAGE.read_text()) if language == "yaml")
     return values, config
 
 
