@@ -7,10 +7,12 @@ and thrown away.
 from __future__ import annotations
 
 import argparse
+import base64
 import functools
 import gzip
 import hashlib
 import http.server
+import json
 import os
 import shutil
 import socket
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +30,20 @@ from pathlib import Path
 from lab.release import krew
 from lab.release.package import PLUGIN, SUMS, Signer, make_all, run, tool
 from lab.release.project import ROOT, Project, ReleaseError, epoch, read
-from lab.release.publish import BUNDLE, NO_PASSWORD, public_key, push_chart, sign_chart, sign_sums, signer
+from lab.release.publish import (
+    BUNDLE,
+    NO_PASSWORD,
+    OWNERSHIP,
+    OWNERSHIP_TAG,
+    OWNERSHIP_TYPE,
+    log_in,
+    public_key,
+    push_chart,
+    push_ownership,
+    sign_chart,
+    sign_sums,
+    signer,
+)
 
 PATIENCE = 30.0
 """The most seconds for a program on this machine to listen."""
@@ -191,15 +207,24 @@ def free_port() -> int:
         return port
 
 
+USER, PASSWORD = "check", "of this machine"
+HASHED = "$2b$04$QYn5Lcy0a0YWcFKcKSvOrOqnfqiOBQslItu2Y7rvvetEQio3GODo."
+"""A user of the registry on this machine, which lives as long as a check, and the hash of its password (bcrypt)."""
+
+
 @contextmanager
-def registry(work: Path) -> Iterator[str]:
-    """An OCI registry on the loopback interface, as long as the block runs."""
+def registry(work: Path, *, closed: bool = False) -> Iterator[str]:
+    """An OCI registry on the loopback interface, as long as the block runs; `closed` to all but one user."""
     port = free_port()
     config = work / "registry.yaml"
-    config.write_text(
+    text = (
         "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
         f"storage: {{filesystem: {{rootdirectory: {work / 'images'}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
     )
+    if closed:
+        (work / "htpasswd").write_text(f"{USER}:{HASHED}\n")
+        text += f"auth: {{htpasswd: {{realm: check, path: {work / 'htpasswd'}}}}}\n"
+    config.write_text(text)
     environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
     with (
         (work / "registry.log").open("wb") as log,
@@ -224,13 +249,45 @@ def wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
     raise ReleaseError(f"the registry does not listen on port {port}:\n{log.read_text()[-2000:]}")
 
 
+def ownership(host: str) -> bytes:
+    """Return what Artifact Hub reads of a chart's repository: the layer of its type at its tag."""
+    login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+    def read(path: str, accepted: str) -> bytes:
+        headers = {"Accept": accepted, "Authorization": f"Basic {login}"}
+        request = urllib.request.Request(f"http://{host}/v2/charts/cnpg-backup/{path}", headers=headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+            content: bytes = answer.read()
+            return content
+
+    manifest = json.loads(read(f"manifests/{OWNERSHIP_TAG}", "application/vnd.oci.image.manifest.v1+json"))
+    digests = [layer["digest"] for layer in manifest["layers"] if layer["mediaType"] == OWNERSHIP_TYPE]
+    return b"".join(read(f"blobs/{digest}", "*/*") for digest in digests)
+
+
 def from_registry(release: Release) -> None:
     """What was pushed can be pulled, verified and rendered; a package that replaces it is refused."""
     helm, cosign = tool("helm"), tool("cosign")
     verify = [cosign, "verify", "--allow-http-registry", "--insecure-ignore-tlog=true", "--key", release.public]
-    with registry(release.work) as address:
+    # What the logins write is part of what is thrown away.
+    os.environ["DOCKER_CONFIG"] = str(release.work / "docker")
+    os.environ["HELM_REGISTRY_CONFIG"] = str(release.work / "helm-registry.json")
+    with registry(release.work, closed=True) as address:
+        host = address.removeprefix("oci://").split("/")[0]
+        try:
+            push_chart(release.folder, release.project, address, plain_http=True)
+        except ReleaseError:
+            shown("the registry takes nothing without a login")
+        else:
+            raise ReleaseError("the registry of the check is open: the login shows nothing")
+        log_in(host, USER, PASSWORD, plain_http=True)
         reference = push_chart(release.folder, release.project, address, plain_http=True)
         sign_chart(reference, release.key, plain_http=True)
+        shown("one login lets Helm push the chart and cosign its signature")
+        push_ownership(ROOT, address, plain_http=True)
+        if ownership(host) != (ROOT / OWNERSHIP).read_bytes():
+            raise ReleaseError(f"the registry does not have {OWNERSHIP} as Artifact Hub looks for it")
+        shown(f"Artifact Hub finds {OWNERSHIP} at the tag {OWNERSHIP_TAG}")
         chart = [f"{address}/cnpg-backup", "--version", release.project.version, "--plain-http"]
         by_tag = f"{address.removeprefix('oci://')}/cnpg-backup:{release.project.version}"
         pulled = release.work / "pulled"

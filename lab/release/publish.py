@@ -44,6 +44,33 @@ def problems(root: Path, tag: str) -> list[str]:
     return found
 
 
+OWNERSHIP = "artifacthub-repo.yml"
+OWNERSHIP_TAG = "artifacthub.io"
+OWNERSHIP_TYPE = "application/vnd.cncf.artifacthub.repository-metadata.layer.v1.yaml"
+"""Where Artifact Hub looks for the owner of a chart in an OCI registry, and the type of layer by which it knows it."""
+
+
+def log_in(host: str, user: str, password: str, *, plain_http: bool = False) -> None:
+    """Log in to a registry: Helm and cosign each read credentials of their own.
+
+    Raises:
+        ReleaseError: the registry refuses the credentials.
+    """
+    options = ["--plain-http"] if plain_http else []
+    for name, command in (("helm", ["registry", "login", host, *options]), ("cosign", ["login", host])):
+        login = [str(tool(name)), *command, "--username", user, "--password-stdin"]
+        done = subprocess.run(login, input=password, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ReleaseError(f"{name} cannot log in to {host} as {user}: {done.stderr.strip()}")
+
+
+def push_ownership(root: Path, registry: str, *, plain_http: bool = False) -> None:
+    """Push the file that says who owns the chart's repository on Artifact Hub."""
+    options = ["--allow-http-registry"] if plain_http else []
+    reference = f"{registry.removeprefix('oci://')}/cnpg-backup:{OWNERSHIP_TAG}"
+    run([tool("cosign"), "upload", "blob", *options, "--files", root / OWNERSHIP, "--ct", OWNERSHIP_TYPE, reference])
+
+
 def push_chart(folder: Path, project: Project, registry: str, *, plain_http: bool = False) -> str:
     """Push the chart, with its provenance file if there is one, and return its reference with the digest."""
     options = ["--plain-http"] if plain_http else []
@@ -110,10 +137,10 @@ def publish(root: Path, folder: Path) -> None:
         home = Path(name) / "gnupg"
         who = signer(home, os.environ["SIGNING_KEY"], os.environ.get("SIGNING_PASSPHRASE", ""))
         make_all(root, folder, who, public_key(home))
-        login = [tool("helm"), "registry", "login", project.registry.removeprefix("oci://").split("/")[0]]
-        login += ["--username", os.environ["REGISTRY_USER"], "--password-stdin"]
-        subprocess.run([str(word) for word in login], input=os.environ["REGISTRY_PASSWORD"], text=True, check=True)
+        host = project.registry.removeprefix("oci://").split("/")[0]
+        log_in(host, os.environ["REGISTRY_USER"], os.environ["REGISTRY_PASSWORD"])
         sign_chart(push_chart(folder, project, project.registry))
+        push_ownership(root, project.registry)
         sign_sums(folder)
         notes = Path(name) / "notes.md"
         notes.write_text(changelog.section((root / "CHANGELOG.md").read_text(), project.version) + "\n")
