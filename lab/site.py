@@ -130,7 +130,7 @@ def linked(text: str, page: str, root: Path, project: Project) -> str:
         if not full.exists():
             raise ReleaseError(f"{page} links to {path}, which is not in the repository")
         name = str(full.relative_to(root.resolve()))
-        if name in known or full.suffix == ".svg":
+        if name in known or full.suffix in (".svg", ".png"):
             return f"{match[1]}{target}{match[3]}"
         address = project.folder(name) if full.is_dir() else project.page(name)
         return f"{match[1]}{address}{'#' + anchor if anchor else ''}{match[3]}"
@@ -148,6 +148,10 @@ def staged(root: Path, folder: Path, project: Project) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # The terminal's pictures name a font of another server; the fonts of the reader do as well.
         target.write_text(re.sub(r"@font-face\s*\{[^}]*\}", "", picture.read_text()))
+    for picture in root.glob("docs/**/*.png"):
+        target = folder / picture.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, target)
     (folder / "style.css").write_text(STYLE)
 
 

@@ -36,7 +36,7 @@ _ROOM = ((MOST_RUNS, MOST_DAYS), (MOST_RUNS, 90), (MOST_RUNS // 2, 30), (MOST_RU
 _MOST_BYTES = 250_000
 
 STYLE = """
-.h,.y{display:block;width:100%;max-width:384px;height:auto}.y{max-width:730px;height:10px;margin-top:.2rem}
+.h,.y{display:block;width:100%;max-width:480px;height:auto}.y{max-width:730px;height:10px;margin-top:.2rem}
 .h.s,.y.s{display:inline-block;width:16px;height:10px;margin:0}.h.s{width:10px}
 .h path{fill:none;stroke-width:2.5}.h .ok{stroke-width:5;stroke-linecap:round;stroke-dasharray:0 8}
 .h .warning,.h .refused{fill:var(--c);stroke-width:.5}.h path,.y path{stroke:var(--c)}
@@ -80,7 +80,7 @@ def legend() -> str:
     items = []
     for result, words in _WORDS.items():
         run = _svg("h s", _SLOT, _path(result, _marks(result, [(0, 1)])))
-        day = _svg("y s", _SLOT, _path(result, f"M0 {_BARS[result]}h8"))
+        day = _svg("y s", _SLOT, _path(result, f"M0 {_BARS[result]}h8"), stretched=True)
         items.append(f"<li>{run} {day} {words}</li>")
     return " ".join(items)
 

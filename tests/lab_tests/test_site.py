@@ -48,7 +48,8 @@ def test_links_out_of_the_pages_lead_to_the_repository() -> None:
     assert linked("[x](../chart/ci/)") == f"[x]({HERE.home}/tree/v1.2.3/chart/ci)"
     assert linked("[x](security.md#network)") == "[x](security.md#network)"
     assert linked(f"[x]({HERE.home}/blob/v1.2.3/docs/nfs.md#locks)") == "[x](../docs/nfs.md#locks)"
-    assert linked("![x](pictures/run.svg)") == "![x](pictures/run.svg)"
+    for picture in ("pictures/run.svg", "pictures/page.png"):
+        assert linked(f"![x]({picture})") == f"![x]({picture})"
     with pytest.raises(ReleaseError, match=r"links to nothing\.md, which is not in the repository"):
         linked("[x](nothing.md)")
     report = site.linked("[x](../../security/advisories/new)", "SECURITY.md", ROOT, HERE)

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 SIZES = ((360, 740), (1280, 900), (2560, 1400))
 DEFICIENCIES = ("none", "achromatopsia", "deuteranopia", "protanopia", "tritanopia")
+KINDS = {"states": ".k .m", "runs": ".k .h", "days": ".k .y"}
 DIFFERENCE = """async images => {
   const pixels = [];
   for (const image of images) {
@@ -67,14 +68,19 @@ def look(browser: Browser, path: Path, pictures: Path | None) -> dict[str, Any]:
 
 
 def marks(page: Page) -> dict[str, float]:
-    """Return by vision deficiency in how many percent of their pixels the two most similar marks differ."""
+    """Return by vision deficiency in how many percent of their pixels the two most similar marks of a kind differ.
+
+    The kinds are those of the legends: the states, the runs, and the days.
+    """
     session = page.context.new_cdp_session(page)
     apart = {}
     for deficiency in DEFICIENCIES:
         session.send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
-        every = page.query_selector_all(".k .m")
-        images = [base64.b64encode(one.screenshot()).decode() for one in every]
-        apart[deficiency] = page.evaluate(DIFFERENCE, images) if len(images) > 1 else 0.0
+        for kind, selector in KINDS.items():
+            every = page.query_selector_all(selector)
+            images = [base64.b64encode(one.screenshot()).decode() for one in every]
+            if len(images) > 1:
+                apart[f"{kind}, {deficiency}"] = page.evaluate(DIFFERENCE, images)
     session.send("Emulation.setEmulatedVisionDeficiency", {"type": "none"})
     return apart
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import re
 import subprocess
 import time
@@ -27,6 +28,7 @@ from watch.api import ApiError
 from watch.memory import UNKNOWN, Drilled, Record
 from watch.notices import Place
 from watch.page import DARK, LIGHT, STATES, Page, headline, render
+from watch.past import Past, add
 from watch.problems import certain, problems_of
 from watch.serve import Watcher
 from watch.settings import read
@@ -251,6 +253,17 @@ def looked_at(folder: Path, pages: dict[str, Page]) -> dict[str, Any]:
     return {Path(path).stem: one for path, one in found.items()}
 
 
+def lived(seed: int) -> Past:
+    """A year of a database: daily, then every two hours, with every result and a gap."""
+    dice, found = random.Random(seed), Past()
+    moments = [NOW - timedelta(days=day, minutes=2) for day in range(360, 4, -1) if not 200 < day < 200 + 5 * seed]
+    moments += [NOW - timedelta(hours=2 * number, minutes=1) for number in range(50, -1, -1) if number not in (7, 8)]
+    for at in moments:
+        (result,) = dice.choices([OK, WARNING, REFUSED, FAILED, UNKNOWN], [90, 3, 2, 1 + seed, 1])
+        found = add(found, at, result, again=False)
+    return found
+
+
 @pytest.mark.long
 def test_page_in_a_browser_has_no_barrier_no_overflow_no_request_and_marks_that_stay_apart(tmp_path: Path) -> None:
     long = "a" * 63
@@ -258,7 +271,7 @@ def test_page_in_a_browser_has_no_barrier_no_overflow_no_request_and_marks_that_
     found = looked_at(
         tmp_path,
         {
-            "states": page(*EVERY_STATE),
+            "states": page(*(replace(one, past=lived(number)) for number, one in enumerate(EVERY_STATE))),
             "hostile": page(*hostile, place=Place(long, long, "", "", "")),
             "nothing": page(read=None),
             "dated": page(full("a", 1), out_of_date="the API server was last read 7h ago", served=False),
@@ -271,7 +284,7 @@ def test_page_in_a_browser_has_no_barrier_no_overflow_no_request_and_marks_that_
         assert one["checked"] > 20, "axe has looked at something"
     for name, apart in found["states"]["marks"].items():
         assert apart > 12, f"two marks look alike: {name}"
-    assert len(found["states"]["marks"]) == 10
+    assert len(found["states"]["marks"]) == 30, "three kinds, five ways to see, light and dark"
     assert "<script>" in found["hostile"]["text"]
 
 
