@@ -366,7 +366,7 @@ def stand(cluster: Cluster, layer: str, namespace: str, elsewhere: str) -> Site:
     release = Release(cluster, namespace)
     operators = {"accessPolicy": {"operators": [{"kind": "User", "name": access.OPERATOR}]}}
     # Longer than the tests take: what ends the run is its deadline.
-    values = {"databases": DATABASES, "persistence": {"size": "32Mi"}}
+    values = {"databases": DATABASES, "persistence": {"size": "32Mi"}, "monitoring": {"enabled": True, "events": True}}
     release.install(chart.merge(values, access.VALUES[layer], operators if layer in STRONG else {}))
     maps = [m["metadata"]["name"] for m in cluster.get("configmaps", "-n", namespace, "-l", "app=cnpg-backup")["items"]]
     record = cluster.get("configmap", "cnpg-backup-access", "-n", namespace)["data"]
@@ -501,6 +501,26 @@ def test_replicaset_that_kyverno_leaves_out_gets_no_pod(sites: dict[str, Site]) 
 
     wait_until("the ReplicaSet's controller is refused", refused, 30)
     site.cluster.kubectl("delete", "replicaset", "sneaky", "-n", site.release.namespace)
+
+
+def test_watcher_runs_beside_the_backups_and_gets_no_pod_with_the_claim(strong: Site) -> None:
+    """All attempts are made with it there; it is one more Deployment that people of the namespace may change."""
+    name, where = "cnpg-backup-status", ("-n", strong.release.namespace)
+    strong.cluster.kubectl("rollout", "status", f"deployment/{name}", *where, "--timeout=120s", seconds=130)
+
+    def mount(deployment: Manifest) -> None:
+        spec = deployment["spec"]["template"]["spec"]
+        spec["volumes"].append({"name": "backups", "persistentVolumeClaim": {"claimName": strong.place.claim}})
+        spec["containers"][0]["volumeMounts"].append({"name": "backups", "mountPath": "/backups"})
+
+    request = Request("UPDATE", "deployments", strong.place.namespace, name, change=mount)
+    assert strong.ask(access.DEV, request).by == "policy"
+    (pod,) = strong.cluster.get("pods", *where, "-l", "app.kubernetes.io/component=status")["items"]
+    assert "persistentVolumeClaim" not in json.dumps(pod["spec"])
+    watcher = f"system:serviceaccount:{strong.place.namespace}:{name}"
+    for verb, resource in (("create", "pods"), ("mount", "persistentvolumeclaims"), ("get", "secrets")):
+        allowed = strong.cluster.try_kubectl("auth", "can-i", verb, resource, f"--as={watcher}", *where)
+        assert allowed.stdout.strip() == "no", f"the watcher may {verb} {resource}"
 
 
 def test_cluster_that_would_recover_from_the_claim_gets_no_copy_of_it(sites: dict[str, Site]) -> None:

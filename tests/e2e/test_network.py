@@ -30,6 +30,7 @@ pytestmark = pytest.mark.e2e
 KUTT, FAR, STRANGER = "kutt-postgresql-cnpg", "far-postgresql-cnpg", "stranger-postgresql-cnpg"
 KEEP_ALL = {"retention": {"tiers": [{"name": "All", "every": "1s", "keep": 1000}]}}
 LISTENING = 8080
+WATCHER = "cnpg-backup-status"
 
 # Connects to every address in its argument, all at once, and prints which of them answered.
 PROBE = """
@@ -101,6 +102,11 @@ class Site:
         found = self.cluster.get("pod", pod, "-n", namespace or self.home)
         return str(found["status"]["podIP"])
 
+    def watcher_address(self) -> str:
+        """Address of the watcher's pod."""
+        (pod,) = self.cluster.get("pods", "-n", self.home, "-l", f"cnpg-backup/status-of={self.release.name}")["items"]
+        return str(pod["status"]["podIP"])
+
     def targets(self) -> dict[str, tuple[str, int]]:
         """Everything worth a try from a backup pod, by a name for messages."""
         node_address = str(self.cluster.get("pod", f"{KUTT}-1", "-n", self.home)["status"]["hostIP"])
@@ -124,6 +130,8 @@ class Site:
             "API server by its address": (api, api_port),
             "kubelet of the node": (node_address, 10250),
             "CloudNativePG operator": ("cnpg-webhook-service.cnpg-system.svc", 443),
+            "watcher by its service": (f"{WATCHER}.{self.home}.svc", 80),
+            "watcher by its address": (self.watcher_address(), LISTENING),
         }
 
     def probe(self, pod: str, addresses: list[tuple[str, int]], namespace: str | None = None) -> list[bool]:
@@ -154,7 +162,11 @@ FORBIDDEN = (
     "API server by its address",
     "kubelet of the node",
     "CloudNativePG operator",
+    "watcher by its service",
+    "watcher by its address",
 )
+OF_THE_WATCHER = ("name server", "API server by its service", "API server by its address")
+"""What the watcher reaches, and nothing else of `Site.targets`."""
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +185,10 @@ def site(node: Cluster) -> Iterator[Site]:
         node.apply(cnpg_cluster(FAR, "far"), listener("control"), listener("postgres", 5432), namespace=away)
         release = Release(node, home)
         far = {"name": "far", "cluster": FAR, "namespace": away}
-        release.install({"databases": [*databases("kutt"), far], "persistence": {"size": "256Mi"}, **KEEP_ALL})
+        watched = {"monitoring": {"enabled": True}}
+        release.install(
+            {"databases": [*databases("kutt"), far], "persistence": {"size": "256Mi"}, **KEEP_ALL, **watched}
+        )
         with ThreadPoolExecutor() as pool:
             waits = [
                 pool.submit(wait_healthy, node, home, KUTT, STRANGER),
@@ -181,6 +196,7 @@ def site(node: Cluster) -> Iterator[Site]:
             ]
             for wait in waits:
                 wait.result()
+        node.kubectl("rollout", "status", f"deployment/{WATCHER}", "-n", home, "--timeout=120s", seconds=130)
         copy_secrets(node, away, home, f"{FAR}-app", f"{FAR}-ca")
         fill(node, home, f"{KUTT}-1", "kutt")
         fill(node, away, f"{FAR}-1", "far")
@@ -251,6 +267,48 @@ def test_backup_pod_reaches_what_it_needs(reach: Reach, target: str) -> None:
 def test_backup_pod_reaches_nothing_else(reach: Reach, target: str) -> None:
     assert reach.control[target], f"the target is not there, so nothing is shown: {target}"
     assert not reach.backup[target], f"a backup pod reaches: {target}"
+
+
+@pytest.fixture(scope="module")
+def watcher_reach(site: Site) -> Mapping[str, bool]:
+    """What the watcher can connect to, once its policy is programmed."""
+    targets = {name: address for name, address in site.targets().items() if not name.startswith("watcher ")}
+    expected = {name: name in OF_THE_WATCHER for name in targets}
+    last: dict[str, bool] = {}
+
+    def enforced() -> bool:
+        found = site.probe(f"deployment/{WATCHER}", list(targets.values()))
+        last.update(zip(targets, found, strict=True))
+        return last == expected
+
+    with suppress(NodeError):
+        wait_until("the watcher's NetworkPolicy is programmed", enforced, 30, every=0.5)
+    return last
+
+
+def test_watcher_reaches_the_api_server_and_name_servers(watcher_reach: Mapping[str, bool]) -> None:
+    assert {name for name in OF_THE_WATCHER if watcher_reach[name]} == set(OF_THE_WATCHER)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [name for name in (*REACHABLE, *FORBIDDEN) if name not in OF_THE_WATCHER and not name.startswith("watcher ")],
+)
+def test_watcher_reaches_no_database_and_nothing_else(
+    reach: Reach, watcher_reach: Mapping[str, bool], target: str
+) -> None:
+    assert reach.control[target], f"the target is not there, so nothing is shown: {target}"
+    assert not watcher_reach[target], f"the watcher reaches: {target}"
+
+
+def test_watcher_and_backup_pods_do_not_reach_each_other(site: Site, probing: str) -> None:
+    backup, control = (site.address(probing), LISTENING), (site.address("control"), LISTENING)
+    assert site.probe("control", [(site.watcher_address(), LISTENING)]) == [True], "the watcher does not listen"
+    wait_until(
+        "the watcher is kept from a backup pod",
+        lambda: site.probe(f"deployment/{WATCHER}", [backup, control]) == [False, False],
+        30,
+    )
 
 
 @pytest.mark.shows("ingress")

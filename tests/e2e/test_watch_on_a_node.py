@@ -25,7 +25,7 @@ def release(node: Cluster, namespace: str) -> Iterator[Release]:
     """A watched release whose databases do not exist, so that its runs fail."""
     found = Release(node, namespace)
     values = {
-        "monitoring": {"enabled": True},
+        "monitoring": {"enabled": True, "events": True},
         "persistence": {"keep": False},
         "defaults": {"waitTimeout": 1},
         "notify": {"webhook": {"secret": {"name": "backup-webhook"}}, "slack": {"secret": {"name": "not-made"}}},
@@ -41,6 +41,12 @@ def served(release: Release, path: str) -> str:
     code = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080{path}', timeout=5).read().decode())"
     pod = ("exec", f"deployment/{NAME}", "-n", release.namespace, "--", "python3", "-c", code)
     return release.cluster.kubectl(*pod)
+
+
+def events(release: Release) -> list[dict[str, Any]]:
+    """The Events that the watcher has made."""
+    found = release.cluster.get("events", "-n", release.namespace, "--field-selector", "source=cnpg-backup")["items"]
+    return [one for one in found if one["involvedObject"]["kind"] == "CronJob"]
 
 
 def status(release: Release) -> dict[str, Any]:
@@ -59,6 +65,10 @@ def test_watcher_comes_up_sees_a_run_fail_and_remembers_it(release: Release) -> 
     assert 'cnpg_backup_last_run_result{namespace="' in served(release, "/metrics")
     before = [(one["database"], one["why"]) for one in status(release)["databases"]]
     assert all(why for _, why in before)
+    wait_until("an Event tells of the failure", lambda: bool(events(release)), 60)
+    assert [(one["type"], one["reason"], one["count"]) for one in events(release)] == [("Warning", "BackupFailed", 1)]
+    described = release.cluster.kubectl("describe", "cronjob", release.cronjob, "-n", release.namespace)
+    assert "BackupFailed" in described, "kubectl describe shows it"
 
     release.cluster.kubectl("delete", "jobs", "--all", "-n", release.namespace, "--wait=true")
     release.cluster.kubectl("delete", "pods", "-l", f"cnpg-backup/status-of={release.name}", "-n", release.namespace)
@@ -70,6 +80,7 @@ def test_watcher_comes_up_sees_a_run_fail_and_remembers_it(release: Release) -> 
     release.upgrade({"podAnnotations": {"example.org/new": "yes"}}, "--wait", "--timeout", "3m", seconds=240)
     memory = release.cluster.get("configmap", NAME, "-n", release.namespace)
     assert "memory.json" in memory["data"]
+    assert len(events(release)) == 1, "what was said is not said again after a restart"
 
 
 def test_test_message_goes_from_the_watchers_pod_and_its_outcome_comes_back(release: Release) -> None:
@@ -81,6 +92,7 @@ def test_test_message_goes_from_the_watchers_pod_and_its_outcome_comes_back(rele
     )
     assert done.returncode == 1, done.stderr
     assert {one["target"]: one["why"] for one in json.loads(done.stdout)} == {
+        "events": "",
         "webhook": "it answered 501",
         "slack": "its URL cannot be read; create the Secret that notify names",
     }
@@ -110,4 +122,9 @@ def test_watcher_may_do_what_the_security_page_lists(release: Release) -> None:
         ("pods", "", "list"),
         ("configmaps", NAME, "get"),
         ("configmaps", NAME, "patch"),
+        ("events", "", "create"),
     }
+    release.upgrade({"monitoring": {"enabled": True, "events": False}}, "--wait", "--timeout", "3m", seconds=240)
+    assert release.cluster.try_kubectl(
+        "auth", "can-i", "create", "events", f"--as={account}", "-n", release.namespace
+    ).stdout.startswith("no")
