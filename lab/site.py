@@ -135,6 +135,9 @@ def linked(text: str, page: str, root: Path, project: Project) -> str:
         address = project.folder(name) if full.is_dir() else project.page(name)
         return f"{match[1]}{address}{'#' + anchor if anchor else ''}{match[3]}"
 
+    # The generator leaves HTML as it is, and puts the page into a folder of its own.
+    deeper = "" if Path(page).name == "README.md" else "../"
+    text = re.sub(r'\b(src|srcset)="(?!\w+:)([^"]+)"', rf'\1="{deeper}\2"', text)
     return _LINK.sub(replaced, text)
 
 
@@ -161,7 +164,48 @@ STYLE = """\
 .md-typeset :not(pre) > code { word-break: break-word; }
 .md-typeset table:not([class]) { font-size: .68rem; }
 .md-typeset img { max-width: 100%; }
+/* Links in a sentence are told apart by more than their colour. */
+.md-typeset :is(p, li, td) a:not(.headerlink) { text-decoration: underline; text-underline-offset: .15em; }
+/* The theme's colours of code and of links are too faint for weak eyes. */
+[data-md-color-scheme="default"] {
+  --md-code-hl-number-color: #b3261e; --md-code-hl-special-color: #b0124a; --md-code-hl-function-color: #8a359a;
+  --md-code-hl-constant-color: #5a45c4; --md-code-hl-keyword-color: #2f5aa8; --md-code-hl-string-color: #17663f;
+  --md-code-hl-operator-color: #595959; --md-code-hl-punctuation-color: #595959; --md-code-hl-comment-color: #595959;
+  --md-code-hl-generic-color: #595959; --md-code-hl-variable-color: #595959;
+}
+[data-md-color-scheme="slate"] {
+  --md-code-hl-number-color: #ff9a8d; --md-code-hl-special-color: #ff7fb0; --md-code-hl-function-color: #d9a0ea;
+  --md-code-hl-constant-color: #b8abff; --md-code-hl-keyword-color: #8fb1ff; --md-code-hl-string-color: #4fd08b;
+  --md-code-hl-operator-color: #b4b8c5; --md-code-hl-punctuation-color: #b4b8c5; --md-code-hl-comment-color: #b4b8c5;
+  --md-code-hl-generic-color: #b4b8c5; --md-code-hl-variable-color: #b4b8c5;
+}
+[data-md-color-scheme="slate"][data-md-color-primary] { --md-typeset-a-color: #8fb1ff; }
 """
+
+ACCESSIBLE = (
+    # The theme's search is a dialog without a name.
+    (
+        "**/*.html",
+        'data-md-component="search" role="dialog"',
+        'data-md-component="search" role="dialog" aria-label="Search"',
+    ),
+    # The first column of a table often needs no title, and a title without text is read out as one.
+    ("**/*.html", "<th></th>", "<td></td>"),
+    # A wide table scrolls, which someone without a mouse does only where it gets the focus.
+    ("**/*.html", "<table>", '<table tabindex="0">'),
+    # Each block of code has its button to copy it in a part of the page that says it were a menu.
+    ("assets/javascripts/bundle.*.js", '"nav",{class:"md-code__nav"', '"div",{class:"md-code__nav"'),
+)
+"""What the generator and its theme write, and what a screen reader or a keyboard can use: files, text, new text."""
+
+
+def accessible(site: Path) -> None:
+    """Put right in a built site what the generator and its theme make a barrier."""
+    for pattern, before, after in ACCESSIBLE:
+        for path in site.glob(pattern):
+            text = path.read_text()
+            if before in text:
+                path.write_text(text.replace(before, after))
 
 
 def configuration(root: Path, folder: Path, out: Path, project: Project) -> dict[str, object]:
@@ -285,6 +329,7 @@ def build(root: Path, out: Path) -> list[str]:
         (Path(name) / "mkdocs.yml").write_text(text.replace("SLUGIFY", slugs))
         shutil.rmtree(out, ignore_errors=True)
         run([tool("site", "mkdocs"), "build", "--quiet", "--strict", "--config-file", Path(name) / "mkdocs.yml"])
+    accessible(out)
     (out / "sitemap.xml").unlink(missing_ok=True)
     (out / "sitemap.xml.gz").unlink(missing_ok=True)
     return problems(out)

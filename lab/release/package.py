@@ -134,17 +134,21 @@ def make_chart(root: Path, out: Path, signer: Signer | None = None) -> Path:
 def absolute_links(text: str, root: Path, project: Project) -> str:
     """Return a page whose links to other files of the repository work everywhere."""
 
-    def replaced(match: re.Match[str]) -> str:
-        mark, label, target = match.groups()
+    def address(target: str, *, picture: bool) -> str:
         path, _, anchor = target.partition("#")
         if "://" in target or not path:
-            return match[0]
+            return target
         if not (root / path).exists():
             raise ReleaseError(f"README.md links to {path}, which is not in the repository")
-        address = project.raw(path) if mark else project.folder(path) if (root / path).is_dir() else project.page(path)
-        return f"{mark}[{label}]({address}{'#' + anchor if anchor else ''})"
+        found = project.raw(path) if picture else project.folder(path) if (root / path).is_dir() else project.page(path)
+        return f"{found}{'#' + anchor if anchor else ''}"
 
-    return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", replaced, text)
+    text = re.sub(r'\b(src|srcset)="([^"]+)"', lambda one: f'{one[1]}="{address(one[2], picture=True)}"', text)
+    return re.sub(
+        r"(!?)\[([^\]]*)\]\(([^)\s]+)\)",
+        lambda one: f"{one[1]}[{one[2]}]({address(one[3], picture=bool(one[1]))})",
+        text,
+    )
 
 
 def make_python(root: Path, out: Path) -> list[Path]:
@@ -153,7 +157,7 @@ def make_python(root: Path, out: Path) -> list[Path]:
     packages = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = sorted({name.split(".")[0] for name in packages})
     python = tool("python-build", "python")
-    version = project.version.replace("-rc.", "rc").replace("-beta.", "b").replace("-alpha.", "a")
+    version = project.python_version
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stage(root, folder / "source", ["pyproject.toml", "README.md", "LICENSE", *folders])

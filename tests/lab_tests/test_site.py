@@ -50,6 +50,10 @@ def test_links_out_of_the_pages_lead_to_the_repository() -> None:
     assert linked(f"[x]({HERE.home}/blob/v1.2.3/docs/nfs.md#locks)") == "[x](../docs/nfs.md#locks)"
     for picture in ("pictures/run.svg", "pictures/page.png"):
         assert linked(f"![x]({picture})") == f"![x]({picture})"
+    picture = '<source srcset="pictures/run.svg"> <img src="pictures/run.svg"> <img src="https://x.y/z.svg">'
+    deeper = '<source srcset="../pictures/run.svg"> <img src="../pictures/run.svg"> <img src="https://x.y/z.svg">'
+    assert linked(picture) == deeper, "the page is in a folder of its own"
+    assert site.linked(picture, "README.md", ROOT, HERE) == picture
     with pytest.raises(ReleaseError, match=r"links to nothing\.md, which is not in the repository"):
         linked("[x](nothing.md)")
     report = site.linked("[x](../../security/advisories/new)", "SECURITY.md", ROOT, HERE)
