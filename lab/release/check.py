@@ -366,7 +366,7 @@ def python_package(release: Release) -> None:
         environment=environment,
     )
     version = run([home / "bin" / PLUGIN, "--version"]).strip()
-    if version != f"kubectl cnpg-backup {release.project.version}":
+    if version != f"kubectl cnpg-backup {release.project.python_version}":
         raise ReleaseError(f"the installed plugin says {version!r}")
     shown("pipx installs the wheel, and the plugin starts")
     if kubectl := kubectl_path():
@@ -447,7 +447,7 @@ def krew_index(release: Release) -> None:
         run([krew_program, "install", "ours/cnpg-backup"], environment=environment)
         installed = release.work / "krew" / "bin" / PLUGIN
         said = run([installed, "--version"], environment={"SHIV_ROOT": str(release.work / "shiv")}).strip()
-        if said != f"kubectl cnpg-backup {release.project.version}":
+        if said != f"kubectl cnpg-backup {release.project.python_version}":
             raise ReleaseError(f"the plugin that krew installed says {said!r}")
         shown("krew installs the plugin from an index of ours, and it starts")
         bare = {"PATH": "/usr/bin:/bin", "HOME": str(release.work), "SHIV_ROOT": str(release.work / "shiv-bare")}

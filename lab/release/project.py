@@ -44,6 +44,11 @@ class Project:
         return f"v{self.version}"
 
     @property
+    def python_version(self) -> str:
+        """The version as Python writes it, and so as the plugin does: 1.0.0rc1 for 1.0.0-rc.1."""
+        return self.version.replace("-rc.", "rc").replace("-beta.", "b").replace("-alpha.", "a")
+
+    @property
     def downloads(self) -> str:
         """Where the files of this version can be downloaded."""
         return f"{self.home}/releases/download/{self.tag}"

@@ -165,7 +165,9 @@ def test_the_readme_that_leaves_the_repository_has_no_link_into_it() -> None:
     text = package.absolute_links((ROOT / "README.md").read_text(), ROOT, HERE)
     targets = re.findall(r"\]\(([^)]*)\)", text)
     assert len(targets) > 30
-    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    pictures = re.findall(r'(?:src|srcset)="([^"]*)"', text)
+    assert len(pictures) >= 2
+    assert [target for target in [*targets, *pictures] if not target.startswith(("https://", "#"))] == []
     assert f"![x]({HERE.home}/raw/v1.2.3/docs/pictures/status.svg)" == package.absolute_links(
         "![x](docs/pictures/status.svg)", ROOT, HERE
     )
@@ -255,6 +257,11 @@ def test_a_tag_that_does_not_fit_the_commit_is_not_published(copy: Path) -> None
     assert found[0] == f"pyproject.toml has version 0.0.7, but chart/Chart.yaml has {version}"
 
 
+def test_a_candidate_has_the_version_that_python_and_the_plugin_show() -> None:
+    versions = {"1.2.3": "1.2.3", "1.0.0-rc.1": "1.0.0rc1", "2.0.0-beta.12": "2.0.0b12", "2.0.0-alpha.3": "2.0.0a3"}
+    assert {one: Project(HERE.home, one).python_version for one in versions} == versions
+
+
 def test_the_owner_of_the_repository_is_named_as_artifact_hub_reads_it() -> None:
     found = yaml.safe_load((ROOT / publish.OWNERSHIP).read_text())
     assert found.keys() <= {"repositoryID", "owners", "ignore"}
@@ -272,6 +279,75 @@ def test_a_command_with_the_chart_in_its_registry_names_the_version_of_today() -
     commands = re.findall(r"^.*oci://\S+/charts/cnpg-backup\b.*$", shown, re.MULTILINE)
     assert len(commands) > 5
     assert [line for line in commands if "--version" not in line] == []
+
+
+STUB = """#!/bin/sh
+set -eu
+{
+  printf '%s' "${0##*/}"
+  printf ' %s' "$@"
+  echo
+} >>"$CALLS"
+case " $* " in
+*" --password-stdin "*) [ "$(cat)" = "secret of the registry" ] || exit 3 ;;
+*" push "*) echo "Digest: sha256:$(printf %064d 7)" ;;
+*" sign-blob "*) for word; do case ${before-} in --bundle) echo '{}' >"$word" ;; esac; before=$word; done ;;
+esac
+"""
+"""A program that writes down how it is called, and answers as far as publishing needs it."""
+
+
+def test_a_tag_is_published_signed_and_no_password_is_an_argument(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of all calls; what ghcr.io, GitHub and the Python registry say to them can only a real tag show."""
+    programs, calls, out = tmp_path / "bin", tmp_path / "calls", tmp_path / "out"
+    python = ("cnpg_backup-1.0.0-py3-none-any.whl", "cnpg_backup-1.0.0.tar.gz")
+    programs.mkdir()
+    for name in ("helm", "cosign", "python", "gh"):
+        (programs / name).write_text(STUB)
+        (programs / name).chmod(0o755)
+
+    def made(_root: Path, folder: Path, *_signer: object) -> None:
+        folder.mkdir()
+        for name in (
+            "cnpg-backup-1.0.0.tgz",
+            "cnpg_backup-1.0.0-py3-none-any.whl",
+            "cnpg_backup-1.0.0.tar.gz",
+            "SHA256SUMS",
+        ):
+            (folder / name).write_text(name)
+
+    monkeypatch.setattr(publish, "tool", lambda name, program="": programs / (program or name))
+    monkeypatch.setattr(publish, "make_all", made)
+    monkeypatch.setattr(publish, "signer", lambda *_: None)
+    monkeypatch.setattr(publish, "public_key", lambda _: "")
+    monkeypatch.setenv("CALLS", str(calls))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("SIGNING_KEY", "secret of the key")
+    monkeypatch.setenv("REGISTRY_USER", "someone")
+    monkeypatch.setenv("REGISTRY_PASSWORD", "secret of the registry")
+    publish.publish(ROOT, out)
+    called = calls.read_text()
+    assert "secret" not in called
+    here = project.read()
+    registry = here.registry.removeprefix("oci://")
+    wanted = (
+        "helm registry login ghcr.io --username someone --password-stdin",
+        "cosign login ghcr.io --username someone --password-stdin",
+        f"helm push {out}/cnpg-backup-{here.version}.tgz {here.registry}",
+        f"cosign sign --yes {registry}/cnpg-backup@sha256:{7:064d}",
+        f"cosign upload blob --files {ROOT}/artifacthub-repo.yml --ct {publish.OWNERSHIP_TYPE} "
+        f"{registry}/cnpg-backup:artifacthub.io",
+        f"cosign sign-blob --yes --bundle {out}/SHA256SUMS.sigstore.json {out}/SHA256SUMS",
+        f"gh release create {here.tag} --verify-tag --title {here.tag} --notes-file ",
+        f"python -m twine upload --non-interactive {out}/{python[0]} {out}/{python[1]}",
+    )
+    for line, start in zip(called.splitlines(), wanted, strict=True):
+        assert line.startswith(start)
+    (released,) = (line for line in called.splitlines() if line.startswith("gh "))
+    assert ("--prerelease" in released) == ("-" in here.version)
+    assert "SHA256SUMS.sigstore.json" in released
 
 
 def test_a_copy_of_the_license_that_differs_is_drift(copy: Path) -> None:

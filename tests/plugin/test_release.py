@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from kubectl_cnpg_backup.cluster.inspector import config_option, container_with
 from kubectl_cnpg_backup.errors import NotFoundError, UsageError
@@ -21,6 +22,7 @@ from kubectl_cnpg_backup.model.release import (
 )
 from retention.errors import RetentionError
 from retention.pod.report import RunOutcome, termination_message
+from tests.lab.chart import CHART
 from tests.plugin.common import NOW, THREE, ago, config_of, job, objects, pod, release
 
 
@@ -44,7 +46,7 @@ def test_other_peoples_cronjobs_are_no_release() -> None:
 def test_the_charts_cronjobs_are_read_as_what_they_are() -> None:
     found = release("two-images")
     assert found.claim == "cnpg-backups-pvc"
-    assert found.version == "0.1.0"
+    assert found.version == yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
     assert [cronjob.name for cronjob in found.of(BACKUP)] == ["cnpg-pg-dump-backup", "cnpg-pg-dump-backup-17"]
     assert databases_in(config_of("cnpg-pg-dump-backup-17", "two-images")) == ("shop",)
     assert databases_in(config_of("cnpg-pg-dump-backup")) == THREE
