@@ -480,9 +480,32 @@ def test_there_is_a_runbook_for_each_alert_and_an_alert_for_each_runbook() -> No
         assert "](../restore.md)" in text, name
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "runbooks").glob("*.md")), ids=lambda path: path.stem)
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
 def test_commands_of_a_runbook_are_ones_of_the_plugin(path: Path) -> None:
     from kubectl_cnpg_backup.cli import build_parser
 
-    for line in re.findall(r"^kubectl cnpg-backup (.*)$", path.read_text(), re.MULTILINE):
+    text = path.read_text()
+    found = re.findall(r"^kubectl cnpg-backup (.*)$", text, re.MULTILINE)
+    found += re.findall(r"`kubectl\s+cnpg-backup\s+([^`]+)`", text)
+    for line in found:
         build_parser().parse_args(line.split())
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
+def test_a_runbook_looks_before_it_changes_and_the_first_cause_has_a_sign(path: Path) -> None:
+    """That the sign is what these commands print, tests/e2e/test_alerts_on_a_node.py shows."""
+    text = path.read_text()
+    look = text.split("\n## Look\n")[1].split("\n## ")[0]
+    block = look.split("```sh\n")[1].split("```")[0]
+    assert 2 <= len(block.splitlines()) <= 3
+    harmless = r"kubectl (get|describe|logs) |helm list |kubectl cnpg-backup (status|doctor|logs|list|plan|verify)\b"
+    for line in block.splitlines():
+        assert re.match(harmless, line), line
+    placeholders = set(re.findall(r"\b[A-Z]{4,}\b", block))
+    explained = set(re.findall(r"\b[A-Z]{4,}\b", look.split("```sh")[0]))
+    assert placeholders <= explained, placeholders - explained
+    first = text.split("\n## Causes, likeliest first\n")[1].split("\n* ")[1]
+    assert re.search(r"`(status|doctor|describe|helm list)` says\s+`[^`]+`", first), first
