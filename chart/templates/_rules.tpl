@@ -4,10 +4,22 @@ timestamps (`last_over_time`), so that a gap between two scrapes or a pod that m
 of two watchers. docs/runbooks has a page for each.
 */}}
 
-{{/* A metric of each database that was exported within `range`, by the labels `by`: those of a database if there are none. */}}
+{{/*
+A metric of each database as it is now or, while nobody exports it, as it was last within `range`; by the labels `by`: those of a database
+if there are none. What is exported now comes first: what a watcher said that is gone would else count for as long as `range`.
+*/}}
 {{- define "cnpg-backup.ruleMetric" -}}
-{{- printf "max by (%s) (last_over_time(cnpg_backup_%s{%s%s}[%s]))"
-  (.by | default "namespace, release, database") .metric .selector (.more | default "") (.range | default "30m") -}}
+{{- $series := printf "cnpg_backup_%s{%s%s}" .metric .selector (.more | default "") -}}
+{{- $by := .by | default "namespace, release, database" -}}
+{{- printf "(max by (%s) (%s)\n  or max by (%s) (last_over_time(%s[%s])))" $by $series $by $series (.range | default "30m") -}}
+{{- end -}}
+
+{{/* The databases whose schedule is on, or with `suspended` those whose schedule is off, among those with the labels `more`. */}}
+{{- define "cnpg-backup.ruleInfo" -}}
+{{- $series := printf "cnpg_backup_database_info{%s, suspended=\"%%t\"%s}" .selector (.more | default "") -}}
+{{- $off := .suspended | default false -}}
+{{- printf "(max by (namespace, release, database) (last_over_time(%s[1h]))\n  unless on (namespace, release, database) %s)"
+  (printf $series $off) (printf $series (not $off)) -}}
 {{- end -}}
 
 {{/* The schedules of the CronJobs that back up, as a JSON list of `schedule`, `thresholds` and the `names` of the CronJobs. */}}
@@ -131,7 +143,6 @@ Next: kubectl cnpg-backup status -n {{ .Release.Namespace }} --release {{ includ
 {{- end -}}
 {{- $lookback = printf "%ds" $lookback -}}
 {{- $metric := dict "selector" $selector -}}
-{{- $running := dict "selector" $selector "metric" "database_info" "range" "1h" "more" ", suspended=\"false\"" -}}
 {{- $configured := include "cnpg-backup.ruleMetric" (dict "selector" $selector "metric" "database_info" "range" "1h") -}}
 {{- $newest := include "cnpg-backup.ruleMetric" (merge (dict "metric" "newest_timestamp_seconds" "range" $lookback) $metric) -}}
 {{- $limit := include "cnpg-backup.ruleMetric" (merge (dict "metric" "stale_after_seconds" "range" $lookback) $metric) -}}
@@ -140,21 +151,21 @@ Next: kubectl cnpg-backup status -n {{ .Release.Namespace }} --release {{ includ
 {{- $refused := include "cnpg-backup.ruleMetric" (merge (dict "metric" "prune_refused") $metric) -}}
 {{- $list = append $list (dict
   "alert" "CnpgBackupStale" "severity" "critical" "lasting" 300
-  "expr" (printf "time() - %s\n> %s %s\nand %s %s" $newest $on $limit $on (include "cnpg-backup.ruleMetric" $running))
+  "expr" (printf "time() - %s\n> %s %s\nand %s %s" $newest $on $limit $on (include "cnpg-backup.ruleInfo" $metric))
   "summary" "The newest backup of {{ $labels.database }} is {{ $value | humanizeDuration }} old."
   "description" (printf "Data written since then would be lost %s. At least two runs left no backup. %s" $where $status)) -}}
 {{- range $class := $classes -}}
   {{- $several := gt (len $classes) 1 -}}
-  {{- $more := ", suspended=\"false\"" -}}
+  {{- $its := $metric -}}
   {{- $these := "" -}}
   {{- if $several -}}
-    {{- $more = printf "%s, cronjob=~%q" $more (join "|" .names | replace "." "[.]") -}}
-    {{- $these = printf "\nand %s %s" $on (include "cnpg-backup.ruleMetric" (merge (dict "more" $more) $running)) -}}
+    {{- $its = merge (dict "more" (printf ", cronjob=~%q" (join "|" .names | replace "." "[.]"))) $metric -}}
+    {{- $these = printf "\nand %s %s" $on (include "cnpg-backup.ruleInfo" $its) -}}
   {{- end -}}
   {{- $common := dict "schedule" (ternary .schedule "" $several) -}}
   {{- $list = append $list (merge (dict
     "alert" "CnpgBackupNone" "severity" "critical" "lasting" .thresholds.staleAfter
-    "expr" (printf "%s\nunless %s %s" (include "cnpg-backup.ruleMetric" (merge (dict "more" $more) $running)) $on $newest)
+    "expr" (printf "%s\nunless %s %s" (include "cnpg-backup.ruleInfo" $its) $on $newest)
     "summary" "{{ $labels.database }} has no backup."
     "description" (printf "It is configured %s, and no run has made a backup of it that is known. %s" $where $status)) $common) -}}
   {{- $list = append $list (merge (dict
@@ -187,10 +198,9 @@ Next: kubectl cnpg-backup status -n {{ .Release.Namespace }} --release {{ includ
   "summary" "The volume of the backups is too small, or will be within a week."
   "description" (printf
     "Once it is full, no run makes a backup %s. Enlarge the claim, or keep fewer backups. %s" $where $status)) -}}
-{{- $suspended := merge (dict "more" ", suspended=\"true\"") $running -}}
 {{- $list = append $list (dict
   "alert" "CnpgBackupSuspended" "severity" "info" "lasting" 86400
-  "expr" (printf "%s == 1" (include "cnpg-backup.ruleMetric" $suspended))
+  "expr" (include "cnpg-backup.ruleInfo" (merge (dict "suspended" true) $metric))
   "summary" "{{ $labels.database }} is not backed up: its schedule is suspended."
   "description" (printf "Unless this is meant, resume it %s. Next: kubectl cnpg-backup resume -n %s --release %s"
     $where $namespace $release)) -}}

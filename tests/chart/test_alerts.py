@@ -200,6 +200,8 @@ def scenarios(rules: list[Rule], cronjob: str, schedule: str) -> Iterator[Scenar
         one.expect(up(2 * failing), alert)
         yield one
 
+    yield from after_a_restart(rules, cronjob, schedule, failing, clock)
+
     one = begin("a bad archive is one alert, not two")
     one.add("last_run_result", "1", 'database="shop",result="failed"')
     one.add("bad_archives", "2")
@@ -208,6 +210,20 @@ def scenarios(rules: list[Rule], cronjob: str, schedule: str) -> Iterator[Scenar
     yield one
 
     if "CnpgBackupSuspended" in alerts:
+        before = (up(86400) + every) // STEP
+        one = Scenario(rules, schedule, "resumed: the alert is over with the next look, and others may speak again")
+        one.read()
+        for state, values in (("true", "1x{0} _x{1}"), ("false", "_x{0} _ 1x{1}")):
+            more = f'database="shop",cronjob="{cronjob}",suspended="{state}"'
+            one.add("database_info", functools.partial(values.format, before), more)
+        one.add("newest_timestamp_seconds", "0")
+        one.add("stale_after_seconds", "60")
+        at = (before // (every // STEP)) * every
+        one.expect(at, "CnpgBackupSuspended", shop)
+        one.expect(at, "CnpgBackupStale")
+        one.expect(at + 2 * every, "CnpgBackupSuspended")
+        one.expect(at + 4 * every, "CnpgBackupStale", shop)
+        yield one
         one = begin("suspended: one alert, late, and no other", suspended=True)
         one.add("newest_timestamp_seconds", "0")
         one.add("stale_after_seconds", "60")
@@ -246,6 +262,26 @@ def scenarios(rules: list[Rule], cronjob: str, schedule: str) -> Iterator[Scenar
     yield one
     yield from drilled(rules, begin, shop, up)
     yield from on_kube_state_metrics(rules, cronjob, schedule, stale, clock)
+
+
+def after_a_restart(rules: list[Rule], cronjob: str, schedule: str, failing: int, clock: Clock) -> Iterator[Scenario]:
+    """A cure is often an upgrade, which restarts the watcher: the old one's word no longer counts."""
+    shop = {"database": "shop"}
+    for metric, labels, alert, lasting in (
+        ("last_run_result", ',result="failed"', "CnpgBackupFailing", failing),
+        ("bad_archives", "", "CnpgBackupBadArchive", 300),
+        ("prune_refused", "", "CnpgBackupPruneRefused", failing),
+    ):
+        one = Scenario(rules, schedule, f"the watcher starts again after the cure: {metric}")
+        one.read()
+        one.configured(cronjob)
+        at = clock.up(lasting)
+        before = at // STEP
+        for pod, values in (("a", "1x{0} _x{1}"), ("b", "_x{0} _ 0x{1}")):
+            one.add(metric, functools.partial(values.format, before), f'database="shop",pod="{pod}"{labels}')
+        one.expect(at, alert, shop)
+        one.expect(at + clock.every, alert)
+        yield one
 
 
 def drilled(
