@@ -101,7 +101,7 @@ bench-retention: venv ## Measure the retention rule against its peers; writes do
 e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the cluster of E2E_KUBECONFIG
 	@tools/need-packages jq:jq fusermount3:fuse3
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
-	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
+	@for tool in helm helm3 prometheus alertmanager; do tools/build $$tool >/dev/null || exit 1; done
 	@$(PY) -m pytest -m e2e tests/e2e $(if $(E2E_KUBECONFIG),,-n 2 --dist loadfile) $(ARGS)
 
 cluster: venv ## Start a Kubernetes node like that of e2e, and print how to enter and stop it
