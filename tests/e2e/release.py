@@ -456,6 +456,19 @@ class Release:
         return data
 
 
+def plant(release: Release, database: str, *days: int) -> None:
+    """Make older backups of a database's newest one."""
+    script = """
+        cd /backups/$1 && newest=$(ls *.dump | tail -n 1) && newest=${newest%.dump} && shift
+        for days; do
+            base=${newest%-*-*}-$(date -u -d @$(($(date +%s) - days * 86400)) +%Y%m%d-%H%M%S)
+            cp $newest.json $base.json && sed "s/$newest/$base/" $newest.dump.sha256 >$base.dump.sha256
+            cp $newest.dump $base.dump
+        done
+    """
+    release.on_volume("sh", "-euc", script, "plant", database, *map(str, days))
+
+
 def databases(*names: str, **common: Any) -> Sequence[dict[str, Any]]:
     """Entries for the value `databases`, each with a cluster named as the seed's document names them."""
     return [{"name": name, "cluster": f"{name}-postgresql-cnpg", **common} for name in names]

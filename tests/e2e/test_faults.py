@@ -21,6 +21,7 @@ from tests.e2e.release import (
     databases,
     fill,
     let_in,
+    plant,
     refusal,
     sql,
     table_lock,
@@ -327,19 +328,6 @@ def test_hibernated_cluster_fails_alone_and_comes_back(site: Site) -> None:
             return True
 
         wait_until(f"{pod} is back", awake, 120)
-
-
-def plant(release: Release, database: str, *days: int) -> None:
-    """Make older backups of a database's newest one."""
-    script = """
-        cd /backups/$1 && newest=$(ls *.dump | tail -n 1) && newest=${newest%.dump} && shift
-        for days; do
-            base=${newest%-*-*}-$(date -u -d @$(($(date +%s) - days * 86400)) +%Y%m%d-%H%M%S)
-            cp $newest.json $base.json && sed "s/$newest/$base/" $newest.dump.sha256 >$base.dump.sha256
-            cp $newest.dump $base.dump
-        done
-    """
-    release.on_volume("sh", "-euc", script, "plant", database, *map(str, days))
 
 
 def test_deleted_cluster_keeps_its_backups_and_the_others_go_on(site: Site) -> None:
