@@ -123,6 +123,7 @@ def write(
     warnings: Iterable[str] = (),
     volume: Mapping[str, float] | None = None,
     more: Iterable[str] = (),
+    done: str = "done",
 ) -> bytes:
     """Return the message of a run: never more than Kubernetes keeps, whatever there is to say.
 
@@ -133,11 +134,12 @@ def write(
         warnings: What concerns the volume.
         volume: See `Message.volume`.
         more: Lines for people, as far as there is room after all else.
+        done: What was done with the databases, for the first sentence of a run that failed for none.
     """
     ranked = sorted(lines, key=lambda line: line.rank)
     counts = Counter(line.result for line in ranked)
     failed, unchanged = counts[FAILED], sum(line.unchanged for line in ranked)
-    first = f"{failed} of {len(ranked)} databases failed" if failed else f"{len(ranked)} databases done"
+    first = f"{failed} of {len(ranked)} databases failed" if failed else f"{len(ranked)} databases {done}"
     facts: dict[str, float] = {result: counts[result] for result in WORST_FIRST[:-1]}
     facts |= {"unchanged": unchanged, OK: counts[OK], **(volume or {})}
     head = [first, "form=2 " + " ".join(f"{key}={_written(value)}" for key, value in facts.items())]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from offsite.rule import names
-from offsite.rule.marker import Marker
+from offsite.rule.marker import READBACK, Marker
 from offsite.rule.names import Part, RemoteName
 from retention.rule.backup import Finding
 
@@ -41,6 +41,11 @@ class Copy:
     def bytes(self) -> int:
         """The size of the archive, before it was encrypted."""
         return self.marker.archive.bytes
+
+    @property
+    def verified(self) -> str:
+        """How it is known that all of it arrived: by its last full reading, or else as its marker says."""
+        return self.marker.verified if self.checked is None else READBACK
 
 
 @dataclass(slots=True)
@@ -90,7 +95,7 @@ def sort_out(database: str, entries: Iterable[Entry], markers: Mapping[str, Mark
         moment = next(one.time for one in parsed if one is not None)
         checks = [one.checked for one in parsed if one is not None and one.checked is not None]
         last = max(checks, default=None)
-        if marker.verified == "readback":
+        if marker.verified == READBACK:
             last = max(last or marker.uploaded, marker.uploaded)
         own = (name, *sorted(objects.keys() - {name}))
         copy = Copy(base, moment, marker, last, own)

@@ -18,6 +18,7 @@ OWNER: Final = "owner.json"
 
 ENCRYPTED: Final = ".age"
 
+_PROBE = re.compile(r"probe-[0-9a-f]{8}")
 _CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
 _ATTEMPT = r"[0-9a-f]{8}"
 _REST = re.compile(rf"\.({_ATTEMPT})\.(.+)")
@@ -90,6 +91,16 @@ def object_name(base: str, attempt: str, part: Part, *, encrypted: bool = False)
 def check_name(base: str, attempt: str, checked: datetime) -> str:
     """Return the name of what says how an attempt was found at some moment."""
     return f"{base}.{attempt}.check-{stamp_of(checked)}.json"
+
+
+def probe_name(word: str) -> str:
+    """Return the name of an object by which rights are tried, in the folder of a cluster; eight hexadecimal digits."""
+    return f"probe-{word}"
+
+
+def is_probe(path: str) -> bool:
+    """Return whether an object in the folder of a cluster is one of those."""
+    return _PROBE.fullmatch(path) is not None
 
 
 def database_of(path: str) -> tuple[str, str] | None:

@@ -13,6 +13,9 @@ from retention.rule.backup import Backup, dated_after
 from retention.rule.decide import Candidate, Decision, decide
 from retention.rule.policy import Limits, Policy
 
+MOST_SKEW_SECONDS = 300
+"""By how much the clocks of this node and of the store may differ."""
+
 _SHRINK = 2
 """An archive with less than one part in this many of the largest one's bytes or tables has shrunk."""
 
@@ -91,7 +94,7 @@ def obstacle(copies: Copies, losses: Iterable[Copy], *, now: datetime, skew: flo
             "bring back what you need with `kubectl cnpg-backup offsite fetch`; if the loss is meant, set "
             "offsite.acceptLossUntil to today",
         )
-    if skew is not None and abs(skew) > 300:
+    if skew is not None and abs(skew) > MOST_SKEW_SECONDS:
         way = "ahead of" if skew > 0 else "behind"
         return Obstacle(f"this node's clock is {round(abs(skew))} s {way} the store's", "set the clocks right")
     if future := dated_after(_as_backups(copies.complete), now):

@@ -1,11 +1,16 @@
-"""An object is read back in full, and compared with what was sent."""
+"""A copy is read back in full, and compared with what was sent."""
 
 import hashlib
+import json
 from collections.abc import Callable
+from datetime import datetime
 
 from offsite.remote.errors import RemoteError
 from offsite.remote.rclone import Rclone
+from offsite.rule import names
+from offsite.rule.copies import Copy
 from offsite.rule.marker import Stored
+from offsite.rule.parts import parts_for
 
 _PIECE = 1024 * 1024
 
@@ -34,3 +39,40 @@ def compare(remote: Rclone, path: str, stored: Stored, check: Callable[[], None]
             f"{stored.stored_bytes} bytes with {stored.stored_sha256[:12]}…",
             "it no longer counts; the next run copies the backup again if the volume has it; check the store",
         )
+
+
+def read_back(remote: Rclone, place: str, copy: Copy, *, now: datetime, check: Callable[[], None]) -> str:
+    """Read a copy back, write next to it that it is sound, and return the name of that object.
+
+    What differs is read once more: a copy that was only changed on its way here is not lost for it.
+
+    Args:
+        remote: The destination.
+        place: The folder of the copy's database.
+        copy: The copy.
+        now: The moment to write down, UTC.
+        check: Called again and again; may raise to end it.
+
+    Raises:
+        ChangedError: When it is not what was sent.
+        RemoteError: When it cannot be read, or the result not be written.
+    """
+    for stored in copy.marker.objects.values():
+        path = f"{place}/{stored.name}"
+        try:
+            compare(remote, path, stored, check)
+        except ChangedError:
+            compare(remote, path, stored, check)
+    content = (json.dumps({"schema": 1, "result": "sound", "objects": len(copy.marker.objects)}) + "\n").encode()
+    name = names.check_name(copy.base, copy.marker.attempt, now)
+    remote.upload(f"{place}/{name}", [content], len(content), parts_for(len(content)))
+    return name
+
+
+def disown(remote: Rclone, place: str, copy: Copy) -> None:
+    """Take the marker of a damaged copy away: it no longer counts, and the next run copies the backup again.
+
+    Raises:
+        RemoteError: When the destination refuses.
+    """
+    remote.delete(f"{place}/{copy.names[0]}")

@@ -28,7 +28,7 @@ def claim(remote: Rclone, cluster_id: str, owner: str, *, now: datetime) -> None
         RemoteError: When the destination refuses.
     """
     path = f"{cluster_id}/{names.OWNER}"
-    found = _read(remote, path)
+    found = owner_of(remote, cluster_id)
     if found is None:
         document = {"schema": 1, "owner": owner, "since": now.isoformat(timespec="seconds")}
         content = (json.dumps(document, indent=2) + "\n").encode()
@@ -40,7 +40,7 @@ def claim(remote: Rclone, cluster_id: str, owner: str, *, now: datetime) -> None
             pass
         except UnknownError:
             remote.upload(path, [content], len(content), parts)
-        found = _read(remote, path)
+        found = owner_of(remote, cluster_id)
     if found != owner:
         place = f"{remote.destination.path}/{cluster_id}"
         raise OtherOwnerError(
@@ -50,10 +50,14 @@ def claim(remote: Rclone, cluster_id: str, owner: str, *, now: datetime) -> None
         )
 
 
-def _read(remote: Rclone, path: str) -> str | None:
-    """Return who owns the folder; None if nobody does, and nothing for a file that cannot be understood."""
+def owner_of(remote: Rclone, cluster_id: str) -> str | None:
+    """Return which release copies to a folder; None if none does, and nothing for a file that cannot be understood.
+
+    Raises:
+        RemoteError: When the destination refuses.
+    """
     try:
-        content = remote.read(path, _MOST)
+        content = remote.read(f"{cluster_id}/{names.OWNER}", _MOST)
     except MissingError:
         return None
     with contextlib.suppress(ValueError, RecursionError):

@@ -20,10 +20,13 @@ FOREIGN = {
     "rule": {"retention.errors", "retention.names", "retention.text", "retention.rule"},
     "remote": {"retention.errors", "retention.text"},
     "settings": {"retention.errors", "retention.keyvalue", "retention.text", "retention.rule", "retention.pod.config"},
-    "steps": {"retention.errors", "retention.names", "retention.text", "retention.rule", "retention.volume"},
+    "steps": {
+        "retention.errors", "retention.message", "retention.names", "retention.text", "retention.rule",
+        "retention.volume",
+    },
     "cli": {
         "retention.errors", "retention.names", "retention.text", "retention.volume", "retention.cli.common",
-        "retention.message", "retention.pod.config",
+        "retention.pod.config",
     },
 }  # fmt: skip
 """What each layer may take from the other room. That one takes nothing from this one."""
