@@ -26,6 +26,7 @@ REASONS = {
     "CnpgBackupVolumeFull": "VolumeFull",
     "CnpgBackupDrillFailed": "DrillFailed",
     "CnpgBackupDrillStale": "DrillStale",
+    "CnpgBackupOffsiteStale": "CopyStale",
     "CnpgBackupSuspended": "BackupSuspended",
 }
 """The reason of the Event about each problem, by the problem's alert."""

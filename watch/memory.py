@@ -12,8 +12,9 @@ from typing import Any
 
 from retention.message import DRILLS, FAILED, OK, PROVED, WORST_FIRST, Line
 from retention.names import is_database
-from watch import past
-from watch.objects import BACKUP, DRILL, RUNNING, SUCCEEDED, Run
+from watch import outside, past
+from watch.objects import BACKUP, DRILL, OFFSITE, RUNNING, SUCCEEDED, Run
+from watch.outside import Outside
 from watch.past import Past
 
 UNKNOWN = past.UNKNOWN
@@ -100,6 +101,7 @@ class Memory:
         runs: The uids of the runs that were learned from, and whether their termination messages were known.
         sized: The run that the next one is of; None for none.
         drills: By database.
+        outside: Of the copies outside the cluster, by database.
         volume: What a run said about the volume last; see `retention.message.Message.volume`.
         past: Earlier runs, by database.
     """
@@ -111,6 +113,7 @@ class Memory:
     volume: Mapping[str, float] = field(default_factory=dict)
     drills: Mapping[str, Drilled] = field(default_factory=dict)
     past: Mapping[str, Past] = field(default_factory=dict)
+    outside: Mapping[str, Outside] = field(default_factory=dict)
 
     def found(self, cronjob: str, configured: Configured) -> list[str]:
         """Return the databases that runs have found for entries of a CronJob, and entries that could not be listed."""
@@ -156,6 +159,10 @@ def learn(
             memory = _learn_one(memory, run, key, configured[run.cronjob])
         elif run.component == DRILL and run.cronjob in drilled:
             memory = _learn_drill(memory, run, key, drilled[run.cronjob])
+        elif run.component == OFFSITE:
+            # Without a message it was no run, or one of which the metrics of Jobs say that it failed.
+            learned = memory.outside if run.message is None else outside.learn(memory.outside, key[0], run.message)
+            memory = replace(memory, outside=learned, runs={**memory.runs, run.uid: informed})
     return _forget(memory, {run.uid for run in there}, configured)
 
 
@@ -290,6 +297,7 @@ def _forget(memory: Memory, there: set[str], configured: Mapping[str, Configured
         memory.volume,
         {name: drilled for name, drilled in memory.drills.items() if name in current},
         {name: its for name, its in memory.past.items() if name in current},
+        {name: one for name, one in memory.outside.items() if name in current},
     )
 
 
@@ -336,6 +344,7 @@ def _to_json(memory: Memory, kept: Mapping[str, Past]) -> str:
         "records": records,
         "drills": drills,
         "past": {name: [its.runs, its.days] for name, its in sorted(kept.items())},
+        "outside": {name: outside.to_list(one) for name, one in sorted(memory.outside.items())},
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
@@ -352,9 +361,11 @@ def from_json(text: str) -> Memory:
         sized = None if document["sized"] is None else _read_key(document["sized"])
         volume = _read_numbers(document["volume"])
         drills = {str(name): _read_drill(one) for name, one in document["drills"].items()}
+        # The memory of an older watcher has none.
+        copies = {str(name): outside.from_list(one) for name, one in document.get("outside", {}).items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return Memory()
-    return Memory(records, complete, runs, sized, volume, drills, _read_past(document.get("past")))
+    return Memory(records, complete, runs, sized, volume, drills, _read_past(document.get("past")), copies)
 
 
 def _read_past(found: Any) -> dict[str, Past]:

@@ -11,7 +11,7 @@ from retention.message import DrillMessage, Message
 Object = Mapping[str, Any]
 
 COMPONENT_LABEL = "app.kubernetes.io/component"
-BACKUP, DRILL = "backup", "drill"
+BACKUP, DRILL, OFFSITE = "backup", "drill", "offsite"
 _CONFIG_VOLUME = "config"
 _CONF_SUFFIX = ".conf"
 _ONLY = "BACKUP_ONLY"
@@ -25,7 +25,7 @@ class CronJob:
     Attributes:
         name: Its name.
         uid: Its uid.
-        component: What its pods are for: `backup`, `drill`, or something else.
+        component: What its pods are for: `backup`, `drill`, `offsite`, or something else.
         schedule: The cron expression.
         time_zone: An IANA name.
         suspended: Whether the schedule is off.
@@ -135,7 +135,7 @@ def _run(job: Object, uid: str, cronjob: CronJob, pods: list[Object]) -> Run:
         finished = parse_time(status.get("completionTime")) or parse_time(ended.get("lastTransitionTime"))
         finished = finished or parse_time(status.get("startTime"))
     code, text, reason = _termination(pods[-1], _containers(spec)) if pods else (None, "", "")
-    heard = message.read(text) if text and cronjob.component == BACKUP else None
+    heard = message.read(text) if text and cronjob.component in (BACKUP, OFFSITE) else None
     drills = message.read_drills(text) if text and cronjob.component == DRILL else None
     if drills is not None and not (drills.drills or drills.counts):
         reason, drills = reason or text.splitlines()[0], None

@@ -29,6 +29,7 @@ SEVERITY = {
     "CnpgBackupVolumeFull": SERIOUS,
     "CnpgBackupDrillFailed": SERIOUS,
     "CnpgBackupDrillStale": SERIOUS,
+    "CnpgBackupOffsiteStale": SERIOUS,
     "CnpgBackupSuspended": INFO,
 }
 """How bad each problem is, the worst first."""
@@ -145,6 +146,8 @@ def _of_backups(one: Database, now: datetime, facts: tuple[str, ...]) -> Problem
         # What is not known for as long as a backup may be old is as bad as no backup.
         lasting = one.stale_after or _DAY
         return Problem(one.name, "CnpgBackupNone", f"may have no backup: {one.why}", facts, after=lasting)
+    if (stale := _copies(one, now)) is not None:
+        return Problem(one.name, "CnpgBackupOffsiteStale", stale, facts, after=_HOUR)
     return None
 
 
@@ -161,6 +164,21 @@ def _of_drills(one: Database, now: datetime, facts: tuple[str, ...]) -> Problem 
         one.name, "CnpgBackupDrillStale", f"{what}: it is not known whether its backups restore",
         (*facts, *([more] if more else [])), after=_HOUR,
     )  # fmt: skip
+
+
+def _copies(one: Database, now: datetime) -> str | None:
+    """Return that the newest copy outside is too old, or missing for as long; None if that is not so, or not known."""
+    outside, limit = one.outside, one.outside_stale_after
+    if outside is None or limit is None or outside.looked is None:
+        return None
+    because = f"; its last copy failed: {outside.why}" if outside.result == FAILED else ""
+    if outside.newest is not None:
+        age = now - outside.newest
+        return f"has no new copy outside: the newest is {format_age(age)} old{because}" if age > limit else None
+    oldest = (one.record.numbers if one.record is not None else {}).get("oldest")
+    if oldest is None or now.timestamp() - oldest <= limit.total_seconds():
+        return None
+    return f"has no copy outside{because}"
 
 
 def _facts(one: Database, now: datetime) -> tuple[str, ...]:

@@ -169,6 +169,7 @@ class Watcher:
             stale_after=its.stale_after,
             zones=_zones(its.zone),
             drill_stale_after=its.drill_stale_after,
+            outside_stale_after=its.outside_stale_after,
         )
 
     def _record(self, notice: Notice, at: datetime) -> None:

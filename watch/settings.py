@@ -33,6 +33,7 @@ class Settings:
         remind_after: How long after a notice of a problem another one is sent.
         ping_every: How often a sign of life is sent; None for never.
         events: Whether Kubernetes Events are made.
+        outside_stale_after: From which age a newest copy outside is too old; None where none are made.
     """
 
     namespace: str
@@ -49,6 +50,7 @@ class Settings:
     remind_after: timedelta
     ping_every: timedelta | None = None
     events: bool = False
+    outside_stale_after: timedelta | None = None
 
 
 def read(text: str) -> Settings:
@@ -58,7 +60,8 @@ def read(text: str) -> Settings:
         text: `watch.json`: `namespace`, `release`, `version`, `memory`, `timeZone`, and `cronjobs`, by name with
             `component`, `databases` and `entries`, and for those that back up `staleAfter` in seconds. `databases` and
             `entries` are by name, each with `cluster`, `namespace` and `dbname`. If they are there: `pingEvery`,
-            `drillStaleAfter` and `remindAfter` in seconds, `targets`, `events`, `clusterName`, `url`, `runbookUrl`.
+            `drillStaleAfter`, `outsideStaleAfter` and `remindAfter` in seconds, `targets`, `events`, `clusterName`,
+            `url`, `runbookUrl`.
 
     Raises:
         ConfigError: When it is not valid.
@@ -94,6 +97,7 @@ def read(text: str) -> Settings:
             timedelta(seconds=int(document.get("remindAfter") or 86400)),
             _seconds(document, "pingEvery"),
             bool(document.get("events")),
+            _seconds(document, "outsideStaleAfter"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"watch.json is not valid: {type(error).__name__}: {error}", _REMEDY) from None

@@ -1,13 +1,14 @@
 """How a release's backups are: each database, by what was learned from its runs, its schedule and the clock."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from retention.message import FAILED, OK, WARNING
 from retention.text import format_age
 from watch.memory import AHEAD, UNKNOWN, Configured, Drilled, Memory, Record
 from watch.objects import BACKUP, RUNNING, CronJob, Run
+from watch.outside import Outside
 from watch.past import Past
 from watch.schedule import Schedule, ScheduleError
 
@@ -33,6 +34,8 @@ class Database:
         stale_after: From which age its newest backup is too old; None if that cannot be said.
         drill_stale: Since when no drill has restored it, UTC, if that is too long; None if it is not.
         past: Its earlier runs.
+        outside: What was learned of its copies outside; None for nothing.
+        outside_stale_after: From which age the newest of them is too old; None where none are made.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Database:
     stale_after: timedelta | None
     drill_stale: datetime | None = None
     past: Past = field(default_factory=Past)
+    outside: Outside | None = None
+    outside_stale_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ def judge(
     stale_after: Mapping[str, timedelta],
     zones: Mapping[str, tzinfo],
     drill_stale_after: timedelta | None = None,
+    outside_stale_after: timedelta | None = None,
 ) -> Standing:
     """Return how a release's backups are.
 
@@ -107,6 +113,7 @@ def judge(
         stale_after: By CronJob, from which age a newest backup is too old.
         zones: Time zones by name; a schedule in any other zone has no next run.
         drill_stale_after: From which age the last drill that restored a database is too old; None without drills.
+        outside_stale_after: From which age a newest copy outside is too old; None where none are made.
     """
     by_name = {cronjob.name: cronjob for cronjob in cronjobs}
     databases = []
@@ -136,6 +143,11 @@ def judge(
     work = [_work(cronjob, runs) for cronjob in cronjobs]
     backups = [cronjob for cronjob in cronjobs if cronjob.component == BACKUP and cronjob.name in configured]
     claim = next((cronjob.claim for cronjob in backups), "")
+    if outside_stale_after is not None:
+        databases = [
+            replace(one, outside=memory.outside.get(one.name), outside_stale_after=outside_stale_after)
+            for one in databases
+        ]
     return Standing(tuple(sorted(databases, key=lambda one: one.name)), tuple(work), memory.volume, claim)
 
 

@@ -1,0 +1,83 @@
+"""What the watcher has learned about copies outside the cluster, from the runs that make them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from retention.message import WORST_FIRST, Line, Message
+
+ETAG, READBACK = "etag", "readback"
+VERIFIED = (ETAG, READBACK)
+"""How a copy may be verified: by the store's own sums, or by a full reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is known of the copies of a database.
+
+    Attributes:
+        judged: When the run ended that `result` is of, UTC.
+        result: ok, warning, refused or failed.
+        why: The most important thing to know.
+        newest: When the backup began that the newest copy is of, UTC; None for no copy, or not known.
+        verified: How that copy is verified; empty for no copy, or not known.
+        looked: When the run ended that the last two are of, UTC; None while no run could say.
+    """
+
+    judged: datetime
+    result: str
+    why: str
+    newest: datetime | None = None
+    verified: str = ""
+    looked: datetime | None = None
+
+
+def learn(before: Mapping[str, Outside], ended: datetime, message: Message) -> dict[str, Outside]:
+    """Return what is known after a run that ended at some moment and has left a message."""
+    return {**before, **{line.database: _one(before.get(line.database), ended, line) for line in message.lines}}
+
+
+def _one(before: Outside | None, ended: datetime, line: Line) -> Outside:
+    found = Outside(ended, line.result, line.why) if before is None else before
+    if found.judged <= ended:
+        found = replace(found, judged=ended, result=line.result, why=line.why)
+    # Without a count the store could not be read, which says nothing about its copies.
+    if "kept" in line.numbers and (found.looked is None or found.looked <= ended):
+        verified = "" if line.newest is None else READBACK if "read" in line.numbers else ETAG
+        found = replace(found, newest=line.newest, verified=verified, looked=ended)
+    return found
+
+
+def to_list(one: Outside) -> list[str | None]:
+    """Return it for JSON."""
+    return [_text(one.judged), one.result, one.why, _text(one.newest), one.verified, _text(one.looked)]
+
+
+def from_list(found: Any) -> Outside:
+    """Return it from JSON.
+
+    Raises:
+        ValueError: When it cannot be understood.
+        TypeError: Likewise.
+    """
+    judged, result, why, newest, verified, looked = found
+    if result not in WORST_FIRST or verified not in ("", *VERIFIED):
+        raise ValueError(found)
+    ended = _moment(judged)
+    if ended is None:
+        raise ValueError(found)
+    return Outside(ended, result, str(why), _moment(newest), verified, _moment(looked))
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _moment(text: Any) -> datetime | None:
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment
