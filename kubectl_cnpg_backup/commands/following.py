@@ -9,7 +9,7 @@ from kubectl_cnpg_backup.interrupt import uninterrupted
 from kubectl_cnpg_backup.model.jobs import describe
 from kubectl_cnpg_backup.model.new_cluster import needs_network_policy, network_policy_for
 from kubectl_cnpg_backup.model.objects import labels, name_of
-from kubectl_cnpg_backup.model.offsite import LISTING
+from kubectl_cnpg_backup.model.offsite import CHECK, LIST, LOOKS, VERIFY
 from kubectl_cnpg_backup.model.release import (
     BACKUP,
     COMPONENT_LABEL,
@@ -33,7 +33,9 @@ _STOPPED = {
     COPY: "the copy before is as it was, unless the log above says that it was replaced",
     DRILL: "no backup was changed, and this drill is not recorded",
     OFFSITE: "what was copied in full counts, the next run cleans up the rest",
-    LISTING: "nothing was changed",
+    LOOKS[LIST]: "nothing was changed",
+    LOOKS[CHECK]: "it may have left a small object, which the next check deletes",
+    LOOKS[VERIFY]: "what it has said until then is true",
     FETCH: "nothing was published, and the next run of the database cleans up",
 }
 """What is true after a Job of a component was deleted while it ran."""

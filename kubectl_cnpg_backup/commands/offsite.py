@@ -7,7 +7,7 @@ from kubectl_cnpg_backup.commands.following import carry_out, dry_run
 from kubectl_cnpg_backup.commands.restore import check_backup
 from kubectl_cnpg_backup.errors import NotFoundError, UsageError
 from kubectl_cnpg_backup.model.jobs import job_from
-from kubectl_cnpg_backup.model.offsite import fetching, identity_secret, listing
+from kubectl_cnpg_backup.model.offsite import LOOKS, VERIFY, fetching, identity_secret, looking
 from kubectl_cnpg_backup.model.release import FETCH, OFFSITE
 from kubectl_cnpg_backup.session import Session
 from retention.names import is_database
@@ -18,16 +18,22 @@ def add(commands: Commands) -> None:
     command = add_command(
         commands,
         "offsite",
-        "Copy backups out of the cluster now, list copies, or bring one back to the volume.",
+        "Copy backups out of the cluster now, list or verify copies, bring one back, or try the store.",
         run,
     )
-    command.add_argument("action", choices=("run", "list", "fetch"), metavar="run|list|fetch", help="what to do")
-    command.add_argument("database", nargs="?", default="", metavar="DATABASE", help="fetch: whose copy")
+    command.add_argument(
+        "action",
+        choices=("run", "list", "verify", "fetch", "check"),
+        metavar="run|list|verify|fetch|check",
+        help="what to do: copy what is due, list copies, read again in full (the newest of each database, or one), "
+        "bring one to the volume, or try the store, its rights, lock and clock",
+    )
+    command.add_argument("database", nargs="?", default="", metavar="DATABASE", help="fetch, verify: whose copy")
     command.add_argument(
         "--backup",
         default="newest",
         metavar="WHICH",
-        help="fetch: newest (the default), 'newest before TIME', or an archive's name",
+        help="fetch, verify: newest (the default), 'newest before TIME', or an archive's name",
     )
     command.add_argument(
         "--identity-secret",
@@ -59,8 +65,13 @@ def run(session: Session) -> int:
         job = fetching(job, options.database, options.backup, options.identity_secret)
         if key := identity_secret(job):
             session.screen.note(f"the key is read from the Secret {key}")
-    elif options.database or options.identity_secret:
-        raise UsageError(f"{options.action} is for all databases", "leave the database and --identity-secret out")
-    elif options.action == "list":
-        job = listing(job)
+    elif options.identity_secret:
+        raise UsageError(f"{options.action} needs no key", "leave --identity-secret out")
+    elif options.action == VERIFY and options.database:
+        check_backup(options)
+        job = looking(job, VERIFY, f"--database={options.database}", f"--backup={options.backup}")
+    elif options.database:
+        raise UsageError(f"{options.action} is for all databases", "leave the database out")
+    elif options.action in LOOKS:
+        job = looking(job, options.action)
     return dry_run(session, [job]) if options.dry_run else carry_out(session, [job])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from kubectl_cnpg_backup.model import copies, outlook, traces
+from kubectl_cnpg_backup.model import copies, offsite, outlook, traces
 from kubectl_cnpg_backup.model.doctor_namespace import namespace
 from kubectl_cnpg_backup.model.doctor_network import network
 from kubectl_cnpg_backup.model.doctor_rights import wildcards
@@ -161,20 +161,31 @@ def _cronjob(cronjob: CronJob, facts: Facts) -> Finding:
 
 def _offsite(cronjob: CronJob, facts: Facts) -> Finding:
     """Return how the last run went that copied backups out of the cluster, and how old the newest copies are."""
-    runs = [run for run in facts.runs if run.component == OFFSITE]
+    runs = offsite.runs_that_copy(facts.runs)
     found = _cronjob(cronjob, dataclasses.replace(facts, runs=runs))
-    last = next((run for run in runs if run.state == "succeeded"), None)
+    last = next((run for run in runs if run.state != "running"), None)
+    if found.level == Level.WRONG and last is not None and last.state == "failed":
+        return dataclasses.replace(found, remedy=f"{found.remedy}; to try the store: kubectl cnpg-backup offsite check")
     if found.level != Level.GOOD or last is None or last.finished is None:
         return found
-    # The message of the last run: a sentence, then a line for each database, what is not well first.
-    lines = last.message.splitlines()
     ago = f"{format_age(facts.now - last.finished)} ago"
-    careful = [line for line in lines[1:] if " warning (" in line]
-    if careful:
-        return Finding(
-            Level.CAREFUL, found.subject, f"{ago}: {careful[0]}", f"see: kubectl cnpg-backup logs {last.job}"
-        )
-    return Finding(Level.GOOD, found.subject, f"{ago}: {'; '.join(lines[:2]) or 'copied'}")
+    its = {name: one for name, one in offsite.copies_outside(runs).items() if one.job == last.job}
+    for name, one in its.items():
+        if one.result != "ok":
+            text = f"{ago}: {name}: {one.result}: {one.why}"
+            return Finding(Level.CAREFUL, found.subject, text, f"see: kubectl cnpg-backup logs {last.job}")
+    # The oldest of the newest copies: no database has an older one.
+    dated = [(one.newest, name, one.verified) for name, one in its.items() if one.newest is not None]
+    if not dated:
+        return Finding(Level.GOOD, found.subject, f"{ago}: {(last.message.splitlines() or ['copied'])[0]}")
+    newest, name, verified = min(dated)
+    count = f"{len(its)} databases copied" if len(its) > 1 else "1 database copied"
+    age = format_age(facts.now - newest)
+    return Finding(
+        Level.GOOD,
+        found.subject,
+        f"{ago}: {count}; the oldest newest copy is {age} old ({name}, verified by {verified})",
+    )
 
 
 def _drill(cronjob: CronJob, facts: Facts) -> list[Finding]:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from kubectl_cnpg_backup.model import outlook, traces
+from kubectl_cnpg_backup.model import offsite, outlook, traces
 from kubectl_cnpg_backup.model.objects import parse_time
+from kubectl_cnpg_backup.model.offsite import Outside
 from kubectl_cnpg_backup.model.outlook import Outlook
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, CronJob, Release, Run, entry_of
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, OFFSITE, CronJob, Release, Run, entry_of
 from kubectl_cnpg_backup.model.schedule import Assessment, assess
 from retention.rule import sizing
 from retention.text import format_size
@@ -42,6 +43,7 @@ class Database:
         last_drill: The result of the newest drill; None where there was none, or without a look at the volume.
         why: The most important thing to know.
         restore: How a restore would go today; None where that is unknown.
+        outside: What is known of its copies outside the cluster; None where none are made, or nothing is known.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Database:
     last_drill: Mapping[str, Any] | None
     why: str
     restore: Outlook | None = None
+    outside: Outside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ def describe(
     names = {*backing, *(verdict.database for run in own_runs for verdict in run.verdicts)}
     on_volume = {str(entry["database"]): entry for entry in report.status} if report else {}
     databases = []
+    outside = offsite.copies_outside(runs) if release.of(OFFSITE) else {}
     # An entry that means all databases of a cluster is none itself, unless they could not be listed.
     with_databases = {name.partition(".")[0] for name in (*names, *on_volume) if "." in name}
     names = {name for name in names if name in on_volume or name not in entries or name not in with_databases}
@@ -137,13 +141,23 @@ def describe(
         recorded = outlook.from_entry(name, on_volume.get(name, {}).get("restore"))
         if recorded is not None:
             ahead[name] = outlook.with_superuser(recorded, superusers.get(own))
-        databases.append(replace(database, restore=ahead.get(name)))
+        copied = outside.get(name)
+        databases.append(replace(database, restore=ahead.get(name), outside=copied))
         problems += _problems_of(database, known=known)
+        for copier in release.of(OFFSITE):
+            if copied is None:
+                continue
+            if (wrong := offsite.problem_of(copied, copier, cronjob, database.newest, runs, now)) is not None:
+                problems.append(Problem(name, wrong.problem, wrong.remedy))
         seconds = int(on_volume.get(name, {}).get("ahead_seconds") or 0)
         latest = now + timedelta(seconds=seconds) if seconds else database.newest
         if (error := traces.ahead(latest, now)) is not None:
             problems.append(Problem(name, error.problem, error.remedy))
     problems += [problem for one in assessments.values() for problem in _problems_of_cronjob(one)]
+    problems += [
+        Problem(f"cronjob/{copier.name}", error.problem, error.remedy)
+        for copier, error in offsite.unrecorded(release, runs, now)
+    ]
     for cronjob in release.of(DRILL):
         problems += problems_of_drill(assess(cronjob, runs, now), recorded=report is not None)
     volume = _volume(report)
@@ -334,6 +348,7 @@ def database_document(database: Database, now: datetime) -> dict[str, Any]:
         "last_drill": database.last_drill,
         "why": database.why,
         "restore": None if database.restore is None else database.restore.document(),
+        "offsite": None if database.outside is None else database.outside.document(now),
     }
 
 

@@ -277,6 +277,7 @@ STATUS = (
     Column("SIZE", importance=3, right=True, key="bytes"),
     Column("LAST DRILL", importance=5, key="last_drill.finished"),
     Column("RESTORE", importance=7, key="restore.method"),
+    Column("OFFSITE", importance=8, key="offsite.newest"),
     Column("CRONJOB", importance=1, key="cronjob", wide=True),
     Column("WHY", importance=1, wraps=True, key="why"),
 )
@@ -297,12 +298,23 @@ def status(found: Status, now: datetime) -> Table:
                 size(database.bytes),
                 drilled(database.last_drill, now),
                 "-" if database.restore is None else database.restore.method,
+                _outside(database, now),
                 "-" if database.cronjob is None else database.cronjob.name,
                 database.why,
             )
             for database in found.databases
         ),
     )
+
+
+def _outside(database: Database, now: datetime) -> str:
+    """Return the age of the newest copy outside the cluster, and how it is verified; nothing where none are made."""
+    found = database.outside
+    if found is None:
+        return ""
+    if found.newest is None:
+        return "none" if found.copies is not None else "?"
+    return f"{format_age(now - found.newest)} {found.verified}"
 
 
 def _next_run(database: Database, now: datetime) -> str:

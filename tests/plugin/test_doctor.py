@@ -570,13 +570,16 @@ def about_copies(facts: Facts) -> Any:
 
 
 def test_how_old_the_copies_outside_are_is_said() -> None:
-    found = about_copies(copied("1 databases copied\nkutt ok (newest copy 45m old): copied"))
+    lines = (
+        "app ok (newest 2026-11-22 14:00Z): copied [kept=3]\nkutt ok (newest 2026-11-22 12:00Z): copied [kept=3 read=1]"
+    )
+    found = about_copies(copied(f"2 databases copied\n{lines}"))
     assert found.level == Level.GOOD
-    assert "kutt ok (newest copy 45m old)" in found.found
+    assert found.found.endswith("2 databases copied; the oldest newest copy is 2h old (kutt, verified by readback)")
 
 
 def test_a_warning_about_copies_outside_is_not_lost() -> None:
-    message = "2 databases copied\nkutt warning (newest copy 3d old): the volume has lost backups\napp ok: copied"
+    message = "2 databases copied\nkutt warning (newest 2026-11-19 14:00Z): the volume has lost backups [kept=3]"
     found = about_copies(copied(message))
     assert found.level == Level.CAREFUL
     assert "the volume has lost backups" in found.found
