@@ -109,6 +109,9 @@ labels and annotations steer other tools. Helm finds its records by their labels
 {{- $objects = concat $objects (list (printf "networkpolicies/%s" $fullname) (printf "networkpolicies/%s-isolated" $fullname)) -}}
 {{- if .Values.offsite.enabled -}}
   {{- $objects = append $objects (printf "networkpolicies/%s-offsite" $fullname) -}}
+  {{- if .Values.offsite.serviceAccount.create -}}
+    {{- $objects = append $objects (printf "serviceaccounts/%s" (include "cnpg-backup.offsiteAccount" .)) -}}
+  {{- end -}}
 {{- end -}}
 {{- if .Values.serviceAccount.create -}}
   {{- $objects = append $objects (printf "serviceaccounts/%s" (include "cnpg-backup.serviceAccountName" .)) -}}

@@ -62,7 +62,8 @@ sh (/opt/cnpg-backup/scripts/((dump|drill|restore|open)[.]sh|first-run[.]sh( --b
   {{- $socket := "--config /etc/cnpg-backup --socket /run/cnpg-backup/rc[.]sock --termination-log /dev/termination-log" -}}
   {{- $fetch := print "fetch --database=[$][(]FETCH_DATABASE[)] --backup=[$][(]FETCH_BACKUP[)]"
     "( --identity /etc/cnpg-backup-identity/key[.]txt)?" -}}
-  {{- printf "|python3 -m offsite[|]((copy|%s) %s /backups|list( --format json)? %s)" $fetch $socket $socket -}}
+  {{- $which := "( --database=[a-z0-9._-]+ --backup=[a-zA-Z0-9._: +-]+)?" -}}
+  {{- printf "|python3 -m offsite[|]((copy|%s) %s /backups|(list( --format json)?|check|verify%s) %s)" $fetch $socket $which $socket -}}
   {{- printf "|rclone[|]%s" (include "cnpg-backup.offsiteCommand" . | fromJsonArray | join " " | replace "." "[.]") -}}
 {{- end -}}
 {{- end -}}
@@ -209,10 +210,20 @@ v.name == 'backups' ? v.?persistentVolumeClaim.?claimName.orValue('') == '{{ inc
 : !({{ include "cnpg-backup.celVolumeMounts" . | nindent 4 | trim }})
 {{- end -}}
 
+{{/* CEL: a pod `o` has the release's account; those that copy have their own, which a cloud knows, and no other pod has that one. */}}
+{{- define "cnpg-backup.celOwnAccount" -}}
+{{- $account := include "cnpg-backup.serviceAccountName" . -}}
+{{- $offsite := ternary (include "cnpg-backup.offsiteAccount" .) $account .Values.offsite.enabled -}}
+o.spec.?serviceAccountName.orValue('default') ==
+{{- if eq $account $offsite }} '{{ $account }}'
+{{- else }} (o.spec.?initContainers.orValue([]).exists(c, c.name == 'rclone') ? '{{ $offsite }}' : '{{ $account }}')
+{{- end -}}
+{{- end -}}
+
 {{/* CEL: a pod `o` of a Job mounts the claim for the release, or for an account that values name. */}}
 {{- define "cnpg-backup.celOwnPod" -}}
 o.spec.?serviceAccountName.orValue('default') in {{ include "cnpg-backup.celList" .Values.accessPolicy.jobAccounts }} ||
-(o.spec.?serviceAccountName.orValue('default') == '{{ include "cnpg-backup.serviceAccountName" . }}'
+({{ include "cnpg-backup.celOwnAccount" . }}
 {{- if .Values.accessPolicy.ownContainers }} &&
 o.metadata.?labels[?'app'].orValue('') == '{{ include "cnpg-backup.fullname" . }}' &&
 ![o.spec.?hostPID, o.spec.?hostIPC, o.spec.?hostNetwork, o.spec.?shareProcessNamespace].exists(f, f.orValue(false)) &&
@@ -233,7 +244,7 @@ o.spec.?volumes.orValue([]).all(v,
 {{- $account := include "cnpg-backup.serviceAccountName" . -}}
 request.resource.resource != 'pods' || !dyn(object).metadata.?ownerReferences.orValue([]).exists(r, r.kind == 'Job')
 ? 'Only pods and Jobs may mount it: use a Job instead.'
-: dyn(object).spec.?serviceAccountName.orValue('default') != '{{ $account }}'
+: !(dyn(object).spec.?serviceAccountName.orValue('default') in {{ include "cnpg-backup.celList" (uniq (list $account (ternary (include "cnpg-backup.offsiteAccount" .) $account .Values.offsite.enabled))) }})
 ? 'Name the service account ' + dyn(object).spec.?serviceAccountName.orValue('default') +
   ' of its Job in accessPolicy.jobAccounts, or let the Job use {{ $account }} and the containers of the release.'
 : 'The pod must be as the chart made it, but has ' + [[dyn(object).spec.containers, dyn(object).spec.?initContainers.orValue([])].map(l,

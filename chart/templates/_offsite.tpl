@@ -12,6 +12,33 @@
 {{- .Values.offsite.identitySecretName | default (printf "%s-offsite-identity" (include "cnpg-backup.fullname" .)) -}}
 {{- end -}}
 
+{{/* The account of its pods. */}}
+{{- define "cnpg-backup.offsiteAccount" -}}
+{{- $its := .Values.offsite.serviceAccount -}}
+{{- if $its.create -}}
+  {{- $its.name | default (printf "%s-offsite" (include "cnpg-backup.fullname" .)) -}}
+{{- else -}}
+  {{- $its.name | default (include "cnpg-backup.serviceAccountName" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Labels and annotations of its pods, as for `cnpg-backup.podMetadata`. Where a cloud gives pods a token of its own, the container that sees
+the volume gets none: the clouds' webhooks leave out the containers that these annotations name.
+*/}}
+{{- define "cnpg-backup.offsitePodMetadata" -}}
+{{- $more := dict -}}
+{{- range $name, $_ := .root.Values.offsite.serviceAccount.annotations -}}
+  {{- if hasPrefix "eks.amazonaws.com/" $name -}}
+    {{- $_ := set $more "annotations" (dict "eks.amazonaws.com/skip-containers" $.container) -}}
+  {{- else if eq $name "azure.workload.identity/client-id" -}}
+    {{- $_ := set $more "labels" (dict "azure.workload.identity/use" "true") -}}
+    {{- $_ := set $more "annotations" (dict "azure.workload.identity/skip-containers" $.container) -}}
+  {{- end -}}
+{{- end -}}
+{{- include "cnpg-backup.podMetadata" (merge (dict "root" .root "component" .component) $more) -}}
+{{- end -}}
+
 {{/* Seconds that a run may take: to copy, as JSON with those of its pod and its Job, which end after that. */}}
 {{- define "cnpg-backup.offsiteDeadlines" -}}
 {{- $seconds := .Values.offsite.timeout -}}

@@ -40,17 +40,23 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
-{{/* Labels and annotations of the pods of a CronJob; `component` is what it does. */}}
+{{/* Labels and annotations of the pods of a CronJob; `component` is what it does, `labels` and `annotations` are further ones of its own. */}}
 {{- define "cnpg-backup.podMetadata" -}}
 labels:
   {{- include "cnpg-backup.podLabels" . | nindent 2 }}
-{{- with merge dict .root.Values.podAnnotations .root.Values.commonAnnotations }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge dict (.annotations | default dict) .root.Values.podAnnotations .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Where every pod runs, as whom, and for at most `deadline` seconds: all of its specification but volumes and containers. */}}
+{{/*
+Where every pod runs, as whom (`account`, or else the release's account), and for at most `deadline` seconds: all of its specification but
+volumes and containers.
+*/}}
 {{- define "cnpg-backup.podRest" -}}
 restartPolicy: Never
 activeDeadlineSeconds: {{ required "cnpg-backup.podRest needs deadline" .deadline | int64 }}
@@ -58,7 +64,7 @@ activeDeadlineSeconds: {{ required "cnpg-backup.podRest needs deadline" .deadlin
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-serviceAccountName: {{ include "cnpg-backup.serviceAccountName" .root | toYaml }}
+serviceAccountName: {{ .account | default (include "cnpg-backup.serviceAccountName" .root) | toYaml }}
 automountServiceAccountToken: false
 securityContext:
   {{- include "cnpg-backup.podSecurityContext" .root | nindent 2 }}

@@ -215,7 +215,27 @@ Next: kubectl cnpg-backup status -n {{ .Release.Namespace }} --release {{ includ
   {{- $list = concat $list (include "cnpg-backup.drillRules" (dict
     "root" . "metric" $metric "configured" $configured "where" $where "status" $status "lookback" $lookback) | fromJsonArray) -}}
 {{- end -}}
+{{- if .Values.offsite.enabled -}}
+  {{- $list = append $list (include "cnpg-backup.offsiteRule" (dict
+    "root" . "metric" $metric "configured" $configured "where" $where "status" $status "lookback" $lookback) | fromJson) -}}
+{{- end -}}
 {{- toJson $list -}}
+{{- end -}}
+
+{{- define "cnpg-backup.offsiteRule" -}}
+{{- $on := "on (namespace, release, database)" -}}
+{{- $its := include "cnpg-backup.offsiteThresholds" .root | fromJson -}}
+{{- $stale := int64 $its.staleAfter -}}
+{{- $range := printf "%ds" (int64 $its.lookback) -}}
+{{- $newest := include "cnpg-backup.ruleMetric" (merge (dict "metric" "offsite_newest_timestamp_seconds" "range" $range) .metric) -}}
+{{- $oldest := include "cnpg-backup.ruleMetric" (merge (dict "metric" "oldest_timestamp_seconds" "range" .lookback) .metric) -}}
+{{- toJson (dict
+  "alert" "CnpgBackupOffsiteStale" "severity" "warning" "lasting" 3600
+  "expr" (printf "(\n  time() - %s > %d\n  or\n  (%s unless %s %s)\n  and %s time() - %s > %d\n)\nand %s %s"
+    $newest $stale .configured $on $newest $on $oldest $stale $on .configured)
+  "summary" "No new backup of {{ $labels.database }} has been copied out of the cluster."
+  "description" (printf
+    "If the cluster or its volume is lost, so is what was written since the last copy, %s. %s" .where .status)) -}}
 {{- end -}}
 
 {{- define "cnpg-backup.drillRules" -}}

@@ -104,6 +104,24 @@ longer than `staleAfter`. The caller gives `root` and `schedule`, and `staleAfte
   "lookback" (max 604800 (add (mul 3 $gap) $late) (add $stale $gap))) -}}
 {{- end -}}
 
+{{/*
+From which age, in seconds, the newest copy outside is too old, and how long a value of it counts, as JSON: a copy is as old as the backup
+that it is of, so the thresholds of both schedules add up.
+*/}}
+{{- define "cnpg-backup.offsiteThresholds" -}}
+{{- $its := include "cnpg-backup.thresholds" (dict "root" . "schedule" .Values.offsite.schedule "staleAfter" "auto") | fromJson -}}
+{{- $stale := 0 -}}
+{{- range include "cnpg-backup.thresholdsBySchedule" . | fromJson -}}
+  {{- $stale = max $stale (int64 .staleAfter) -}}
+{{- end -}}
+{{- $stale = add $stale (int64 $its.staleAfter) -}}
+{{- $given := .Values.monitoring.offsiteStaleAfter -}}
+{{- if not (kindIs "string" $given) -}}
+  {{- $stale = int64 $given -}}
+{{- end -}}
+{{- toJson (dict "staleAfter" $stale "lookback" (max 604800 (add $stale $stale))) -}}
+{{- end -}}
+
 {{/* The same of the schedules of all CronJobs that back up, as JSON: by schedule. */}}
 {{- define "cnpg-backup.thresholdsBySchedule" -}}
 {{- $found := dict -}}

@@ -89,7 +89,12 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
   {{- $drillStaleAfter = int64 (include "cnpg-backup.thresholds" $drills | fromJson).staleAfter -}}
 {{- end -}}
 {{- $ping := ternary (int64 .Values.notify.healthchecks.every) 0 (empty .Values.notify.healthchecks.secret.name | not) -}}
+{{- $outside := 0 -}}
+{{- if .Values.offsite.enabled -}}
+  {{- $outside = (include "cnpg-backup.offsiteThresholds" . | fromJson).staleAfter -}}
+{{- end -}}
 {{- toJson (dict
+  "outsideStaleAfter" (int64 $outside)
   "pingEvery" $ping
   "drillStaleAfter" $drillStaleAfter
   "events" .Values.monitoring.events

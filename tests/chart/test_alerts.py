@@ -261,6 +261,7 @@ def scenarios(rules: list[Rule], cronjob: str, schedule: str) -> Iterator[Scenar
     one.expect(6 * every, "CnpgBackupStatusDown", {})
     yield one
     yield from drilled(rules, begin, shop, up)
+    yield from copied(rules, begin, shop, up)
     yield from on_kube_state_metrics(rules, cronjob, schedule, stale, clock)
 
 
@@ -307,6 +308,25 @@ def drilled(
         one.add("drill_result", result, 'database="shop",result="failed"')
         one.expect(up(300), "CnpgBackupDrillFailed", *([shop] if fires else []))
         yield one
+
+
+def copied(
+    rules: list[Rule], begin: Callable[[str], Scenario], shop: dict[str, str], up: Callable[[int], int]
+) -> Iterator[Scenario]:
+    found = [rule for rule in rules if rule["alert"] == "CnpgBackupOffsiteStale"]
+    for rule in found:
+        limit = int(re.findall(r" > (\d+)", rule["expr"])[0])
+        for name, metric, age, fires in (
+            ("lately", "offsite_newest_timestamp_seconds", 0, False),
+            ("long ago", "offsite_newest_timestamp_seconds", limit + 60, True),
+            ("never, with old backups", "oldest_timestamp_seconds", limit + 60, True),
+            ("never, with young backups", "oldest_timestamp_seconds", 0, False),
+        ):
+            one = begin(f"copied {name}")
+            one.add(metric, str(-age))
+            one.expect(0, "CnpgBackupOffsiteStale")
+            one.expect(up(3600), "CnpgBackupOffsiteStale", *([shop] if fires else []))
+            yield one
 
 
 def on_kube_state_metrics(

@@ -119,11 +119,94 @@ def test_copies_reach_the_store_alone_and_runs_never_do() -> None:
     policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(manifests, "NetworkPolicy")}
     for owner, metadata, _ in pod_specs(manifests):
         selecting = {name for name, spec in policies.items() if selects(spec["podSelector"], metadata["labels"])}
-        wanted = {NAME} if owner in (f"CronJob {NAME}", f"CronJob {FETCH}") else selecting - {NAME}
+        wanted = {NAME} if owner in (f"CronJob {NAME}", f"CronJob {FETCH}", f"Pod {NAME}-test") else selecting - {NAME}
         assert selecting == wanted, owner
     rules = policies[NAME]["egress"]
     assert rules[1:] == ON["offsite"]["egress"]
     assert "192.0.2.0/24" not in json.dumps([spec for name, spec in policies.items() if name != NAME])
+
+
+def test_helm_test_tries_the_store_and_mounts_no_backup() -> None:
+    (pod,) = (one for one in of_kind(chart.render(ON), "Pod") if one["metadata"]["name"] == f"{NAME}-test")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert "persistentVolumeClaim" not in json.dumps(pod)
+    by_name = {container["name"]: container for container in containers(pod["spec"])}
+    assert {*by_name} == {"rclone", "check"}
+    assert by_name["check"]["args"][0] == "check"
+    assert "RCLONE_" not in json.dumps(by_name["check"])
+    assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["scripts", "config", "run"]
+
+
+IDENTITIES: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = {
+    "AWS": (
+        {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/dumps"},
+        {},
+        {"eks.amazonaws.com/skip-containers": "copy"},
+    ),
+    "GKE": ({"iam.gke.io/gcp-service-account": "dumps@example.iam.gserviceaccount.com"}, {}, {}),
+    "Azure": (
+        {"azure.workload.identity/client-id": "00000000-0000-0000-0000-000000000000"},
+        {"azure.workload.identity/use": "true"},
+        {"azure.workload.identity/skip-containers": "copy"},
+    ),
+}
+"""By cloud: the annotations of the account, and the labels and annotations that the pods have for its webhook."""
+
+
+@pytest.mark.parametrize("cloud", IDENTITIES)
+def test_a_cloud_knows_the_pods_that_copy_by_an_account_that_no_other_pod_has(cloud: str) -> None:
+    annotations, labels, of_pods = IDENTITIES[cloud]
+    manifests = chart.render(with_offsite(serviceAccount={"create": True, "annotations": annotations}))
+    (account,) = (one for one in of_kind(manifests, "ServiceAccount") if one["metadata"]["name"] == NAME)
+    assert account["metadata"]["annotations"] == annotations
+    assert account["automountServiceAccountToken"] is False
+    copying = {f"CronJob {NAME}", f"CronJob {FETCH}", f"Pod {NAME}-test"}
+    for owner, metadata, spec in pod_specs(manifests):
+        assert (spec["serviceAccountName"] == NAME) == (owner in copying), owner
+        assert spec["automountServiceAccountToken"] is False or owner not in copying, owner
+        if owner == f"CronJob {NAME}":
+            assert labels.items() <= metadata["labels"].items()
+            assert metadata.get("annotations", {}) == of_pods, "what sees the volume gets the token of the cloud"
+        elif owner not in copying:
+            assert "workload.identity" not in json.dumps(metadata)
+
+
+def test_without_a_cloud_they_have_the_account_of_the_other_pods() -> None:
+    manifests = chart.render(ON)
+    assert [one["metadata"]["name"] for one in of_kind(manifests, "ServiceAccount")] == ["cnpg-backup"]
+    assert spec_of(manifests)["serviceAccountName"] == "cnpg-backup"
+    named = chart.render(with_offsite(serviceAccount={"name": "mine"}))
+    assert spec_of(named)["serviceAccountName"] == "mine"
+    assert len(of_kind(named, "ServiceAccount")) == 1
+
+
+def _identified(pod: dict[str, Any]) -> None:
+    """What the webhook of AWS adds: a token for the container that carries, and the variables that name it."""
+    token = {"serviceAccountToken": {"audience": "sts.amazonaws.com", "expirationSeconds": 86400, "path": "token"}}
+    pod["spec"]["volumes"].append({"name": "aws-iam-token", "projected": {"sources": [token]}})
+    folder = "/var/run/secrets/eks.amazonaws.com/serviceaccount"
+    rclone = _container(pod, "rclone")
+    rclone["volumeMounts"].append({"name": "aws-iam-token", "mountPath": folder, "readOnly": True})
+    rclone["env"] += [
+        {"name": "AWS_ROLE_ARN", "value": "arn:aws:iam::123456789012:role/dumps"},
+        {"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": f"{folder}/token"},
+    ]
+
+
+@pytest.mark.parametrize("layer", GRANTING)
+def test_the_pod_is_admitted_with_the_token_of_a_cloud_and_a_dump_never_with_its_account(layer: str) -> None:
+    values = with_offsite(serviceAccount={"create": True, "annotations": IDENTITIES["AWS"][0]})
+    world, asked = run_pods(values, layer)
+    pods = [request.body for _, request in asked]
+    (copy,) = (pod for pod in pods if '"name": "copy"' in json.dumps(pod))
+    dump = next(pod for pod in pods if '"name": "dump"' in json.dumps(pod))
+    _identified(copy)
+    swapped = json.loads(json.dumps(copy))
+    swapped["spec"]["serviceAccountName"] = "cnpg-backup"
+    stolen = json.loads(json.dumps(dump))
+    stolen["spec"]["serviceAccountName"] = NAME
+    said = world.answers([(access.JOBS, access.create(world.place, pod)) for pod in (copy, dump, swapped, stolen)])
+    assert [bool(one) for one in said] == [False, False, True, True], said
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
