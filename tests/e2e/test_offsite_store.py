@@ -224,7 +224,7 @@ def test_a_lost_cluster_is_back_from_the_bucket_the_key_and_the_chart(site: Site
             assert "exit code 0" in printed
             deleted += printed.count("deleted the copy of")
         listing = release.listing()
-    newest = {name: listing[name][-1].removesuffix(".dump") for name in NAMES}
+    last = {name: listing[name][-1].removesuffix(".dump") for name in NAMES}
     assert deleted, "the tiers have deleted nothing in a month"
     listed = release.shell(f"kubectl cnpg-backup offsite list {where}", SECONDS)
     for name in NAMES:
@@ -255,7 +255,7 @@ def test_a_lost_cluster_is_back_from_the_bucket_the_key_and_the_chart(site: Site
         assert f"{NAMES[0]}-20" in again.shell(listing_again, SECONDS)
         for name in NAMES:
             fetched = again.shell(fetch.replace(NAMES[0], name), SECONDS)
-            assert f"fetching {newest[name]}" in fetched, fetched
+            assert f"fetching {last[name]}" in fetched, fetched
             assert "is published" in fetched, fetched
         again.shell(forget)
         wait_healthy(site.cluster, site.namespace, *(f"{name}-postgresql-cnpg" for name in NAMES))
