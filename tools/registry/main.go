@@ -1,6 +1,6 @@
 // An OCI registry that keeps its images in a folder: registry serve CONFIG.yaml.
 //
-// It is the registry of the distribution project without its drivers for clouds and without ways to log in.
+// It is the registry of the distribution project without its drivers for clouds; of the ways to log in it has a file of users.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/distribution/distribution/v3/registry"
+	_ "github.com/distribution/distribution/v3/registry/auth/htpasswd"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 )
 
