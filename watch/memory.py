@@ -38,10 +38,12 @@ class Configured:
     Attributes:
         databases: Its databases, each with its settings.
         entries: Its entries that mean all databases of a cluster, each with its settings.
+        config: The ConfigMap that this is in; empty where it is not known.
     """
 
     databases: Mapping[str, Mapping[str, str]]
     entries: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    config: str = ""
 
     def entry_of(self, database: str) -> str:
         """Return the entry that a database found by a run belongs to; empty for none."""
@@ -177,7 +179,9 @@ def _learn_one(memory: Memory, run: Run, key: Key, configured: Configured) -> Me
     records, results = dict(memory.records), {name: lines[name].result for name in names}
     for name in names:
         records[name] = _by_line(records.get(name), key, lines[name])
-    unnamed = run.message.unnamed() if run.message else None
+    # A run that began before an upgrade may have had other databases: which it does not name cannot be concluded.
+    same = not configured.config or run.config == configured.config
+    unnamed = run.message.unnamed() if run.message and same else None
     if unnamed == (0, OK):
         # Every database of the run is named: what is found in none of its lines is not one of them any more.
         left = [name for name in left if name in configured.databases]

@@ -56,6 +56,7 @@ class Run:
         started: When it started, UTC; None while it has not.
         finished: When it ended, UTC; None while it runs.
         databases: The databases that it is limited to; None where it is for all of its CronJob.
+        config: The ConfigMap with its configuration; empty where it is not known.
         message: The termination message of its pod; None if it is not known, and when the pod left none.
         drills: The same of a drill; None in the same cases.
         reason: Why it failed, in the words of Kubernetes or of the pod; empty where that is not known.
@@ -69,6 +70,7 @@ class Run:
     started: datetime | None
     finished: datetime | None
     databases: frozenset[str] | None
+    config: str
     message: Message | None
     drills: DrillMessage | None
     reason: str
@@ -150,8 +152,9 @@ def _run(job: Object, uid: str, cronjob: CronJob, pods: list[Object]) -> Run:
     name = str(dig(job, "metadata").get("name") or "")
     started = parse_time(status.get("startTime"))
     return Run(
-        name, uid, cronjob.name, cronjob.component, state, started, finished, _limited_to(spec), heard, drills, reason
-    )
+        name, uid, cronjob.name, cronjob.component, state, started, finished,
+        _limited_to(spec), _config(spec), heard, drills, reason,
+    )  # fmt: skip
 
 
 def _termination(pod: Object, own: frozenset[str]) -> tuple[int | None, str, str]:
@@ -193,6 +196,11 @@ def _limited_to(spec: Object) -> frozenset[str] | None:
             if variable.get("name") == _ONLY and variable.get("value"):
                 limits.append(frozenset(str(variable["value"]).split()))
     return frozenset().union(*limits) if limits else None
+
+
+def _config(spec: Object) -> str:
+    volumes = (one for one in _list(spec.get("volumes")) if one.get("name") == _CONFIG_VOLUME)
+    return next((str(dig(one, "configMap").get("name") or "") for one in volumes), "")
 
 
 def _claim(spec: Object) -> str:

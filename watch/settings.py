@@ -58,10 +58,10 @@ def read(text: str) -> Settings:
 
     Args:
         text: `watch.json`: `namespace`, `release`, `version`, `memory`, `timeZone`, and `cronjobs`, by name with
-            `component`, `databases` and `entries`, and for those that back up `staleAfter` in seconds. `databases` and
-            `entries` are by name, each with `cluster`, `namespace` and `dbname`. If they are there: `pingEvery`,
-            `drillStaleAfter`, `outsideStaleAfter` and `remindAfter` in seconds, `targets`, `events`, `clusterName`,
-            `url`, `runbookUrl`.
+            `component`, `databases` and `entries`, and for those that back up `staleAfter` in seconds and `config`, the
+            name of their ConfigMap. `databases` and `entries` are by name, each with `cluster`, `namespace` and
+            `dbname`. If they are there: `pingEvery`, `drillStaleAfter`, `outsideStaleAfter` and `remindAfter` in
+            seconds, `targets`, `events`, `clusterName`, `url`, `runbookUrl`.
 
     Raises:
         ConfigError: When it is not valid.
@@ -70,7 +70,8 @@ def read(text: str) -> Settings:
         document = json.loads(text)
         configured, drilled, stale_after = {}, {}, {}
         for name, cronjob in dict(document["cronjobs"]).items():
-            found = Configured(_databases(cronjob["databases"]), _databases(cronjob["entries"]))
+            config = str(cronjob.get("config") or "")
+            found = Configured(_databases(cronjob["databases"]), _databases(cronjob["entries"]), config)
             if cronjob["component"] == "drill":
                 drilled[name] = frozenset({*found.databases, *found.entries})
             else:

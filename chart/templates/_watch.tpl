@@ -75,7 +75,8 @@ cnpg-backup/status-of: {{ include "cnpg-backup.fullname" . | toYaml }}
 {{- $cronJobs := dict -}}
 {{- $thresholds := include "cnpg-backup.thresholdsBySchedule" . | fromJson -}}
 {{- range include "cnpg-backup.cronJobs" . | fromJsonArray -}}
-  {{- $its := dict "component" "backup" "staleAfter" (int64 (get $thresholds .schedule).staleAfter) -}}
+  {{- $config := include "cnpg-backup.configName" (dict "root" $ "cronJob" .) -}}
+  {{- $its := dict "component" "backup" "staleAfter" (int64 (get $thresholds .schedule).staleAfter) "config" $config -}}
   {{- $_ := set $cronJobs .name (merge $its (include "cnpg-backup.watchDatabases" . | fromJson)) -}}
 {{- end -}}
 {{- if .Values.drill.enabled -}}

@@ -1,4 +1,4 @@
-"""Measures the watcher as it runs in its pod: the chart's files, a bare Python, 300 databases, 60 Jobs, all targets.
+"""Measures the watcher as it runs in its pod: the chart's files, a bare Python, 300 databases with a past, 60 Jobs, all targets.
 
 USAGE: python3 -m lab.bench.watch [SECONDS]: prints its memory and how much of a processor it takes.
 """
@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from tests.watch.sink import Sink
 from tests.watch.test_notify import PATHS
 from tests.watch.test_serve import Cluster, settings_text
 from tests.watch.test_standing import ran
+from watch.memory import Memory, to_json
+from watch.past import Past, add
 from watch.targets import TARGETS
 
 _DATABASES, _JOBS, _SHARDS = 300, 60, 12
@@ -48,13 +51,28 @@ def cluster(folder: Path) -> Cluster:
             job, pod = ran(f"{shard}-{round_number}", lines, started=started, cronjob=shard)
             made.lists["jobs"].append(job)
             made.lists["pods"].append({**pod, "spec": {**pod["spec"], "filler": "x" * 8000}})
+    # Half of them with a run each day for a year, half with one every two hours; one in 50 fails.
+    made.memory = {"memory.json": to_json(Memory(past=dict(zip(names, cycle(_pasts(began)), strict=False))))}
     database = {"cluster": "a-cluster-of-some-length", "namespace": "default", "dbname": "d"}
     cronjobs = {
         shard: {"component": "backup", "databases": dict.fromkeys(its, database), "entries": {}, "staleAfter": 18600}
         for shard, its in shards.items()
     }
-    (folder / "watch.json").write_text(settings_text(cronjobs=cronjobs, targets=list(TARGETS), pingEvery=60))
+    (folder / "watch.json").write_text(
+        settings_text(cronjobs=cronjobs, targets=list(TARGETS), events=True, pingEvery=60)
+    )
     return made
+
+
+def _pasts(until: float) -> list[Past]:
+    found = []
+    for each in (86400, 7200):
+        past = Past()
+        for number in range(365 * 86400 // each, 0, -1):
+            at = START.fromtimestamp(until - number * each, START.tzinfo)
+            past = add(past, at, FAILED if number % 50 == 7 else OK, again=False)
+        found.append(past)
+    return found
 
 
 def main(seconds: float) -> dict[str, Any]:
@@ -107,6 +125,7 @@ def main(seconds: float) -> dict[str, Any]:
                 "now_mib": round(kib(status, "VmRSS") / 1024, 1),
                 "page_kb": round(page / 1000),
                 "posts": len(sink.paths),
+                "events": len(server.events),
                 "memory_kb": round(sum(map(len, (server.memory or {}).values())) / 1000),
             }
             stop.set()

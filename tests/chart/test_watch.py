@@ -174,6 +174,7 @@ def test_watcher_knows_every_cronjob_that_backs_up_with_its_databases(ci_file: P
     found = settings_of(manifests)
     configs = {one["metadata"]["name"]: one.get("data", {}) for one in of_kind(manifests, "ConfigMap")}
     by_component: dict[str, dict[str, set[str]]] = {"backup": {}, "drill": {}}
+    mounted = {}
     for cronjob in of_kind(manifests, "CronJob"):
         template = cronjob["spec"]["jobTemplate"]
         component = template["metadata"]["labels"]["app.kubernetes.io/component"]
@@ -183,10 +184,14 @@ def test_watcher_knows_every_cronjob_that_backs_up_with_its_databases(ci_file: P
         (config,) = (one["configMap"]["name"] for one in volumes if one["name"] == "config")
         names = {name.rpartition(".")[0] for name in configs[config] if name.endswith((".conf", ".all"))}
         by_component[component][cronjob["metadata"]["name"]] = names
+        mounted[cronjob["metadata"]["name"]] = config
     assert {name: {*its.databases, *its.entries} for name, its in found.configured.items()} == by_component["backup"]
     for name, names in found.drilled.items():
         assert names == by_component["drill"].get(name, names)
     assert set(found.stale_after) == set(found.configured)
+    assert {name: its.config for name, its in found.configured.items()} == {
+        name: mounted[name] for name in found.configured
+    }, "by it the watcher knows which runs had these databases"
 
 
 def test_databases_with_schedules_of_their_own_have_thresholds_of_their_own() -> None:

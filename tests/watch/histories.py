@@ -50,6 +50,7 @@ def job_object(
     failed: bool = False,
     cronjob: str = CRONJOB,
     reason: str = "",
+    config: str = "",
 ) -> dict[str, Any]:
     status: dict[str, Any] = {"startTime": text(started)}
     if finished is not None:
@@ -62,9 +63,13 @@ def job_object(
     owner = {"kind": "CronJob", "name": cronjob, "uid": f"uid-{cronjob}", "controller": True}
     return {
         "metadata": {"name": name, "uid": f"uid-{name}", "ownerReferences": [owner]},
-        "spec": {"template": {"spec": SPEC}},
+        "spec": {"template": {"spec": {**SPEC, "volumes": [*SPEC["volumes"], *_config(config)]}}},
         "status": status,
     }
+
+
+def _config(name: str) -> list[dict[str, Any]]:
+    return [{"name": "config", "configMap": {"name": name}}] if name else []
 
 
 def pod_object(job: str, message: str | None, *, code: int = 0, reason: str = "") -> dict[str, Any]:
@@ -109,6 +114,7 @@ class History:
     Attributes:
         now: The true time, which is the control plane's.
         node: By how much the clock of the runs' node is ahead; it may be set right at any time.
+        upgrades: How many there were: each makes another ConfigMap with the databases.
     """
 
     dice: random.Random
@@ -120,6 +126,12 @@ class History:
     pods: list[dict[str, Any]] = field(default_factory=list)
     last_schedule: datetime | None = None
     number: int = 0
+    upgrades: int = 0
+
+    @property
+    def config(self) -> str:
+        """The ConfigMap with the databases as they are now."""
+        return f"config-{self.upgrades}"
 
     def __post_init__(self) -> None:
         self.truth = {name: Truth() for name in self.databases}
@@ -128,7 +140,7 @@ class History:
         """Let something happen."""
         self.now += self.dice.choice([MINUTE, 10 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR])
         happening = self.dice.choice(
-            [self.run] * 6 + [self.drain, self.drain, self.tidy, self.tidy, self.idle, self.clock]
+            [self.run] * 6 + [self.drain, self.drain, self.tidy, self.tidy, self.idle, self.clock, self.upgrade]
         )
         happening()
 
@@ -138,6 +150,18 @@ class History:
     def clock(self) -> None:
         """The node's clock goes wrong, or is set right."""
         self.node = self.dice.choice([timedelta(0), 2 * MINUTE, -2 * MINUTE, HOUR, -HOUR, 30 * HOUR, -30 * HOUR])
+
+    def upgrade(self) -> None:
+        """Other databases are configured, while a run with those of before goes on to its end, or not."""
+        before = list(self.databases)
+        self.upgrades += 1
+        for _ in range(self.dice.randrange(3)):
+            gone = self.dice.choice(self.databases)
+            self.databases.remove(gone)
+            self.databases.append(f"new-{self.upgrades}-{len(self.truth)}")
+            self.truth[self.databases[-1]] = Truth()
+        if self.dice.random() < 0.5:
+            self.run(before, f"config-{self.upgrades - 1}")
 
     def drain(self) -> None:
         """Completed pods go; their Jobs stay."""
@@ -149,7 +173,9 @@ class History:
         self.jobs = [job for job in self.jobs if job["metadata"]["uid"] not in gone]
         self.pods = [pod for pod in self.pods if pod["metadata"]["ownerReferences"][0]["uid"] not in gone]
 
-    def run(self) -> None:
+    def run(self, databases: list[str] | None = None, config: str = "") -> None:
+        """A run ends, in any way."""
+        databases, config = databases or self.databases, config or self.config
         started, self.number = self.now, self.number + 1
         self.last_schedule = started
         self.now += self.dice.choice([MINUTE, 30 * MINUTE])
@@ -157,15 +183,15 @@ class History:
         ends = self.dice.choice(["well", "well", "mixed", "mixed", "killed", "error"])
         if ends in ("killed", "error"):
             # The dump may have published nothing: for the volume, the last result stands, and the next run says more.
-            self.jobs.append(job_object(name, started, self.now, failed=True, reason="DeadlineExceeded"))
+            self.jobs.append(job_object(name, started, self.now, failed=True, reason="DeadlineExceeded", config=config))
             if ends == "error":
                 self.pods.append(pod_object(name, "the volume cannot be read; check the storage", code=2))
-            for truth in self.truth.values():
-                truth.result = FAILED
+            for name in databases:
+                self.truth[name].result = FAILED
             return
-        lines = [self._line(name, started, well=ends == "well") for name in self.databases]
+        lines = [self._line(name, started, well=ends == "well") for name in databases]
         failed = any(line.result in (FAILED, REFUSED) for line in lines)
-        self.jobs.append(job_object(name, started, self.now, failed=failed))
+        self.jobs.append(job_object(name, started, self.now, failed=failed, config=config))
         content = self._cut(message.write(lines, volume={"capacity": self.number}).decode())
         self.pods.append(pod_object(name, content, code=int(failed)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -67,7 +68,7 @@ def check_history(seed: int, databases: int, steps: int) -> int:
     oks = 0
     dice = random.Random(seed)
     history = History(dice, [f"database-{index:03}" for index in range(databases)])
-    configured, memory, saved = listed(*history.databases), Memory(), [to_json(Memory())]
+    memory, saved = Memory(), [to_json(Memory())]
     for _ in range(steps):
         history.step()
         if dice.random() < 0.2:
@@ -76,6 +77,7 @@ def check_history(seed: int, databases: int, steps: int) -> int:
         back = dice.choice([None] * 4 + [saved[-1]] * 4 + [saved[-2:][0], dice.choice(saved), ""])
         memory = memory if back is None else from_json(back)
         pods = [] if dice.random() < 0.1 else history.pods
+        configured = replace(listed(*history.databases), config=history.config)
         cronjobs = [cronjob_object(last=history.last_schedule)]
         # Its own clock may differ by as much as it allows for.
         now = history.now + dice.choice([-4, 0, 0, 0, 4]) * MINUTE
@@ -180,6 +182,16 @@ def test_backup_gets_old_by_itself_unless_it_is_suspended() -> None:
 def test_backup_of_the_future_is_not_ok() -> None:
     job, pod = ran("run-1", [good("app", START + 30 * HOUR)])
     assert states(look(Memory(), [job], [pod], listed("app"))[1]) == {"app": WARNING}
+
+
+def test_backup_that_a_fast_clock_dated_is_not_ok_once_that_moment_has_come() -> None:
+    """It would look young for as long as the clock was ahead, though it is older than it may be."""
+    job, pod = ran("run-1", [good("app", START + 6 * HOUR)])
+    for hours in (1, 7, 11):
+        (one,) = look(Memory(), [job], [pod], listed("app"), START + hours * HOUR)[1].databases
+        assert one.state == WARNING
+        assert "check the clocks of the nodes" in one.why
+    assert states(look(Memory(), [job], [pod], listed("app"), START + 12 * HOUR)[1]) == {"app": LATE}
 
 
 @pytest.mark.parametrize("forged", ["owner", "claim", "pod"])
