@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retention import message
@@ -162,6 +162,7 @@ def test_every_problem_has_a_reason_of_its_own_which_the_monitoring_page_lists()
         assert f"`{reason}`" in table
 
 
+@settings(deadline=None)
 @given(st.lists(HOSTILE, min_size=1, max_size=60, unique=True), HOSTILE)
 def test_message_is_one_that_the_api_server_takes_whatever_the_names_are(names: list[str], why: str) -> None:
     problems = [Problem(name, "CnpgBackupFailing", f"was not backed up: {why * 30}") for name in names]

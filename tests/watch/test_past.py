@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retention.message import FAILED, OK, REFUSED, WARNING
@@ -47,6 +47,7 @@ def moments(found: Past) -> list[tuple[datetime, str]]:
     return [(epoch + minute * MINUTE, result) for minute, result in found.ended()]
 
 
+@settings(deadline=None)
 @given(RUNS)
 def test_last_runs_and_the_worst_of_each_day_are_remembered_whatever_happened(steps: list[tuple[int, str]]) -> None:
     at, runs = START, []
@@ -67,6 +68,7 @@ def test_last_runs_and_the_worst_of_each_day_are_remembered_whatever_happened(st
         assert {at: one for at, one in zip(dates, results, strict=True) if one} == days
 
 
+@settings(deadline=None)
 @given(RUNS, st.randoms())
 def test_order_in_which_runs_are_learned_changes_nothing(steps: list[tuple[int, str]], dice: Any) -> None:
     at, runs = START, []
@@ -212,6 +214,7 @@ class Pen:
                 self.at += numbers[0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["", *WORST_FIRST]), min_size=1, max_size=MOST_DAYS))
 def test_bars_are_where_their_days_are(days: list[str]) -> None:
     runs = [(NOW - (len(days) - 1 - at) * DAY, result) for at, result in enumerate(days) if result]
