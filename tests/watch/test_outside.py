@@ -7,9 +7,18 @@ from typing import Any
 
 from retention import message
 from retention.message import FAILED, OK, WARNING, Line
-from tests.watch.histories import CRONJOB, HOUR, MINUTE, START, cronjob_object, job_object, pod_object
+from tests.watch.histories import (
+    CRONJOB,
+    HOUR,
+    MINUTE,
+    STALE_AFTER,
+    START,
+    cronjob_object,
+    job_object,
+    pod_object,
+)
 from tests.watch.test_metrics import databases_of, metrics, of
-from tests.watch.test_standing import STALE_AFTER, good, listed, ran
+from tests.watch.test_standing import good, listed, ran
 from watch.memory import Memory, from_json, learn, to_json
 from watch.objects import OFFSITE, read_cronjobs, read_runs
 from watch.problems import problem_of
