@@ -1,4 +1,4 @@
-"""Measures the watcher as in its pod: the chart's files, a bare Python, 300 databases with a past, 60 Jobs, all targets.
+"""Measures the watcher as in its pod: the chart's files, a bare Python, 300 databases, 60 Jobs, all targets.
 
 USAGE: python3 -m lab.bench.watch [SECONDS]: prints its memory and how much of a processor it takes.
 """

@@ -9,14 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 from offsite.age import Identity, parse_identities, probe
 from offsite.remote.rclone import Rclone
-from offsite.rule import names
-from offsite.rule.copies import Copies, Entry, sort_out
-from offsite.rule.marker import Marker, MarkerError, parse_marker
-from offsite.rule.names import Part
+from offsite.rule.copies import Copies
 from offsite.settings import Settings, read_settings
+from offsite.steps import report
 from offsite.steps.clock import Clock
+from offsite.steps.examine import WRONG, Examination
 from offsite.steps.fetch import NEWEST, Fetch, select
-from offsite.steps.run import Outcome, Run, exit_code
+from offsite.steps.listing import databases, read_copies
+from offsite.steps.run import Run, exit_code
+from offsite.steps.verify import SOUND, Checked, verify
 from retention.cli.common import (
  Log,
  Parser,
@@ -31,14 +32,12 @@ from retention.cli.common import (
  write_termination_message,
 )
 from retention.errors import ExitCode, RetentionError, UsageError, unexpected
-from retention.message import MOST_BYTES, fitting
 from retention.names import is_database
 from retention.pod.config import read_text
 from retention.text import format_age, format_size, shown, table
 from retention.volume import locks
 from retention.volume.directory import Directory
 from retention.volume.folder import Folder
-_MARKER_BYTES = 64 * 1024
 def main(arguments = None):
  for stream in (sys.stdout, sys.stderr):
   if hasattr(stream, "reconfigure"):
@@ -79,6 +78,14 @@ def _parser():
  command.add_argument("--identity", type=Path, metavar="FILE", help="file with the secret key, from age-keygen")
  add_lock_timeout(command)
  _add_common(command)
+ command = add_command(
+  commands, "verify", _verify, "Read copies back in full; those that have changed no longer count."
+ )
+ command.add_argument("--database", default="", metavar="NAME", help="whose copy (default: the newest of each)")
+ command.add_argument("--backup", default=NEWEST, help="as for fetch")
+ _add_common(command)
+ command = add_command(commands, "check", _check, "Try whether copies can be made: store, rights, lock and clock.")
+ _add_common(command)
  add_command(commands, "probe", _probe, "Say whether this image can encrypt.")
  return parser
 def _add_common(command):
@@ -101,58 +108,21 @@ def _copy(options):
  run = Run(settings, Rclone(settings.destination), options.path, options.config, clock, log)
  outcomes = run.run(options.wait)
  code = ExitCode.STOPPED if stop.requested else exit_code(outcomes)
- log.write(_table(outcomes, clock))
+ log.write(report.text(outcomes, now=clock()))
  for outcome in outcomes:
   for warning in outcome.warnings:
    log(f"{outcome.database}: warning: {warning}")
- write_termination_message(options, _message(outcomes, clock))
+ write_termination_message(options, report.message(outcomes))
  return code
 def _stop():
  stop = locks.Stop()
  signal.signal(signal.SIGTERM, stop.request)
  return stop
-def _table(outcomes, clock):
- rows = []
- for outcome in outcomes:
-  newest = outcome.newest
-  rows.append(
-   (
-    outcome.database,
-    _result(outcome),
-    f"{newest.time:%Y-%m-%d %H:%M:%S}Z" if newest else "none",
-    format_age(clock() - newest.time) if newest else "-",
-    newest.marker.verified if newest else "-",
-    "?" if outcome.copies is None else str(len(outcome.copies.complete)),
-    str(len(outcome.copied)),
-    str(len(outcome.deleted)),
-    _why(outcome),
-   )
-  )
- return table(("DATABASE", "RESULT", "NEWEST", "AGE", "VERIFIED", "COPIES", "NEW", "DELETED", "WHY"), rows)
-def _result(outcome):
- if outcome.problems:
-  return "failed"
- return "refused" if outcome.refused else "warning" if outcome.warnings else "ok"
-def _why(outcome):
- if outcome.problems:
-  return outcome.problems[0].problem
- if outcome.refused:
-  return outcome.refused.problem
- return (outcome.warnings or ["nothing new" if not outcome.copied else "copied"])[0]
-def _message(outcomes, clock):
- order = {"failed": 0, "refused": 1, "warning": 2, "ok": 3}
- failed = sum(bool(outcome.problems) for outcome in outcomes)
- lines = [f"{failed} of {len(outcomes)} databases failed" if failed else f"{len(outcomes)} databases copied"]
- for outcome in sorted(outcomes, key=lambda one: order[_result(one)]):
-  newest = outcome.newest
-  age = f"newest copy {format_age(clock() - newest.time)} old" if newest else "no copy"
-  lines.append(f"{outcome.database} {_result(outcome)} ({age}): {_why(outcome)}")
- return "\n".join(fitting([*map(shown, lines)], MOST_BYTES)).encode(errors="replace")
 def _list(options):
  settings = read_settings(options.config, options.socket)
  remote = Rclone(settings.destination)
  remote.wait(options.wait)
- now, found = now_of(options), [read_copies(remote, settings, one) for one in _databases(remote, settings)]
+ now, found = now_of(options), _every(remote, settings)
  if options.format == "json":
   print_json([_document(copies) for copies in found])
   return ExitCode.DONE
@@ -163,7 +133,7 @@ def _list(options):
    format_age(now - copy.time),
    format_size(copy.bytes),
    copy.marker.encryption,
-   copy.marker.verified,
+   copy.verified,
    "never" if copy.checked is None else f"{copy.checked:%Y-%m-%d %H:%M}Z",
   )
   for copies in found
@@ -184,7 +154,7 @@ def _document(copies):
     "bytes": copy.bytes,
     "sha256": copy.marker.archive.sha256,
     "uploaded": copy.marker.uploaded.isoformat(),
-    "verified": copy.marker.verified,
+    "verified": copy.verified,
     "checked": None if copy.checked is None else copy.checked.isoformat(),
     "recipients": list(copy.marker.recipients),
     "objects": list(copy.names),
@@ -193,30 +163,52 @@ def _document(copies):
   ],
   "damaged": [{"name": finding.name, "reason": finding.reason} for finding in copies.damaged],
  }
-def _databases(remote, settings):
- places = (names.database_of(entry.path) for entry in remote.list(settings.cluster_id))
- return sorted({place[0] for place in places if place is not None})
-def read_copies(remote, settings, database):
- place = f"{settings.cluster_id}/{database}"
- entries: list[Entry] = remote.list(place)
- markers: dict[str, Marker | str] = {}
- for entry in entries:
-  parsed = names.parse(database, entry.path)
-  if parsed is not None and parsed.part is Part.MARKER:
-   try:
-    markers[entry.path] = parse_marker(remote.read(f"{place}/{entry.path}", _MARKER_BYTES), entry.path)
-   except MarkerError as error:
-    markers[entry.path] = error.problem
- return sort_out(database, entries, markers)
+def _every(remote, settings):
+ return [read_copies(remote, settings.cluster_id, one) for one in databases(remote, settings.cluster_id)]
+def _verify(options):
+ stop = _stop()
+ settings, database, now = read_settings(options.config, options.socket), options.database, now_of(options)
+ if options.backup != NEWEST and not database:
+  raise UsageError("--backup needs the name of a database", "name it, or leave --backup out")
+ if database:
+  _check_name(database)
+ remote, clock = Rclone(settings.destination), Clock(now, settings.seconds, stop)
+ remote.wait(options.wait)
+ checked: list[Checked] = []
+ for copies in [read_copies(remote, settings.cluster_id, database)] if database else _every(remote, settings):
+  newest = select(copies, options.backup, now=now) if database or copies.complete else None
+  place = f"{settings.cluster_id}/{copies.database}"
+  for one in verify(remote, place, copies, newest, clock=clock, check=clock.check):
+   checked.append(one)
+   print(
+    shown(f"{one.database}: {one.name}: {one.result}{': ' if one.reason else ''}{one.reason}"), flush=True
+   )
+ wrong = sum(one.result != SOUND for one in checked)
+ summary = f"{len(checked)} copies read, {wrong} damaged or unreadable" if checked else "there is no copy to read"
+ print(summary)
+ write_termination_message(options, summary.encode())
+ return ExitCode.DONE if checked and not wrong else ExitCode.FAILED
+def _check(options):
+ settings = read_settings(options.config, options.socket)
+ tried = []
+ for one in Examination(settings, Rclone(settings.destination)).run(options.wait):
+  tried.append(one)
+  print(shown(f"{one.what:<11} {one.result:<8} {one.found}"), flush=True)
+ wrong = [one for one in tried if one.result == WRONG]
+ summary = f"{wrong[0].what}: {wrong[0].found}" if wrong else "copies can be made"
+ write_termination_message(options, shown(summary).encode(errors="replace"))
+ return ExitCode.FAILED if wrong else ExitCode.DONE
+def _check_name(database):
+ if not is_database(database):
+  raise UsageError(f"{database!r} is not the name of a database", "see: kubectl cnpg-backup offsite list")
 def _fetch(options):
  stop = _stop()
  settings, database = read_settings(options.config, options.socket), options.database
- if not is_database(database):
-  raise UsageError(f"{database!r} is not the name of a database", "see: kubectl cnpg-backup offsite list")
+ _check_name(database)
  identities: tuple[Identity, ...] = () if options.identity is None else parse_identities(read_text(options.identity))
  remote, now = Rclone(settings.destination), now_of(options)
  remote.wait(options.wait)
- copies = read_copies(remote, settings, database)
+ copies = read_copies(remote, settings.cluster_id, database)
  copy = select(copies, options.backup, now=now)
  print(f"{database}: fetching {copy.base}, {format_age(now - copy.time)} old, {format_size(copy.bytes)}", flush=True)
  os.umask(0o077)

@@ -61,11 +61,12 @@ def write(
  warnings = (),
  volume = None,
  more = (),
+ done = "done",
 ):
  ranked = sorted(lines, key=lambda line: line.rank)
  counts = Counter(line.result for line in ranked)
  failed, unchanged = counts[FAILED], sum(line.unchanged for line in ranked)
- first = f"{failed} of {len(ranked)} databases failed" if failed else f"{len(ranked)} databases done"
+ first = f"{failed} of {len(ranked)} databases failed" if failed else f"{len(ranked)} databases {done}"
  facts: dict[str, float] = {result: counts[result] for result in WORST_FIRST[:-1]}
  facts |= {"unchanged": unchanged, OK: counts[OK], **(volume or {})}
  head = [first, "form=2 " + " ".join(f"{key}={_written(value)}" for key, value in facts.items())]

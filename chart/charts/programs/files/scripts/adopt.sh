@@ -57,7 +57,7 @@ main() {
   for variable in BACKUP_ROOT BACKUP_RUN BACKUP_RESULTS; do
     eval "value=\${$variable-}"
     if [ -z "$value" ] || [ ! -d "$value" ]; then
-      echo "adopt.sh: $variable='$value' is not a directory; the chart sets it, see docs/architecture.md" >&2
+      echo "adopt.sh: $variable='$value' is not a directory; start this by a Job of the chart's CronJob, which sets it" >&2
       exit 2
     fi
   done

@@ -183,7 +183,7 @@ usage() {
 check_environment() {
   for variable in BACKUP_CONFIG BACKUP_RUN BACKUP_RESULTS DRILL_SCRATCH DRILL_TIMEOUT; do
     eval "value=\${$variable-}"
-    [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
+    [ -n "$value" ] || usage "$variable is not set; start this by a Job of the chart's CronJob, which sets it"
     [ "$variable" = DRILL_TIMEOUT ] || [ -d "$value" ] || usage "$value is not a directory; is its volume mounted?"
   done
 }

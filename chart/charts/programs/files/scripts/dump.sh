@@ -374,7 +374,7 @@ usage() {
 check_environment() {
   for variable in BACKUP_ROOT BACKUP_CONFIG BACKUP_CREDENTIALS BACKUP_RUN BACKUP_RESULTS BACKUP_PARALLEL BACKUP_TIMEOUT; do
     eval "value=\${$variable-}"
-    [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
+    [ -n "$value" ] || usage "$variable is not set; start this by a Job of the chart's CronJob, which sets it"
   done
   is_number "$BACKUP_PARALLEL" && [ "$BACKUP_PARALLEL" -gt 0 ] || usage "BACKUP_PARALLEL='$BACKUP_PARALLEL' is not a number above 0"
   is_number "$BACKUP_TIMEOUT" && [ "$BACKUP_TIMEOUT" -gt 0 ] || usage "BACKUP_TIMEOUT='$BACKUP_TIMEOUT' is not a number of seconds above 0"

@@ -128,7 +128,7 @@ select_files() {
 main() {
   for variable in BACKUP_ROOT BACKUP_RUN; do
     eval "value=\${$variable-}"
-    [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
+    [ -n "$value" ] || usage "$variable is not set; start this by a Job of the chart's CronJob, which sets it"
     [ -d "$value" ] || usage "$value is not a directory; is its volume mounted?"
   done
   case ${1-} in

@@ -153,7 +153,7 @@ usage() {
 check_environment() {
   for variable in BACKUP_CONFIG BACKUP_RUN BACKUP_RESULTS DRILL_SCRATCH OPEN_SECONDS; do
     eval "value=\${$variable-}"
-    [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
+    [ -n "$value" ] || usage "$variable is not set; start this by a Job of the chart's CronJob, which sets it"
     [ "$variable" = OPEN_SECONDS ] || [ -d "$value" ] || usage "$value is not a directory; is its volume mounted?"
   done
   is_number "$OPEN_SECONDS" || usage "OPEN_SECONDS='$OPEN_SECONDS' is not a whole number"

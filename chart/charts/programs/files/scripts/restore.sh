@@ -362,7 +362,7 @@ usage() {
 check_environment() {
   for variable in BACKUP_ROOT BACKUP_CONFIG BACKUP_CREDENTIALS BACKUP_RUN BACKUP_RESULTS; do
     eval "value=\${$variable-}"
-    [ -n "$value" ] || usage "$variable is not set; the chart sets it, see docs/architecture.md"
+    [ -n "$value" ] || usage "$variable is not set; start this by a Job of the chart's CronJob, which sets it"
     [ -d "$value" ] || usage "$value is not a directory; is its volume mounted?"
   done
 }

@@ -16,7 +16,7 @@ main() {
   for variable in BACKUP_RUN BACKUP_RESULTS; do
     eval "value=\${$variable-}"
     if [ -z "$value" ] || [ ! -d "$value" ]; then
-      echo "tables.sh: $variable='$value' is not a directory; the chart sets it, see docs/architecture.md" >&2
+      echo "tables.sh: $variable='$value' is not a directory; start this by a Job of the chart's CronJob, which sets it" >&2
       exit 2
     fi
   done

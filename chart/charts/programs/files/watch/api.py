@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 _SECONDS = 10
 _MOST_BYTES = 64 * 1024 * 1024
-_MERGE = "application/merge-patch+json"
+_MERGE, _JSON = "application/merge-patch+json", "application/json"
 class ApiError(Exception):
  pass
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,24 @@ class Api:
   return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
  def write_config_map(self, name, data):
   self._request("PATCH", self._config_map(name), json.dumps({"data": data}).encode())
+ def create_event(self, event):
+  path = f"/api/v1/namespaces/{quote(self.namespace)}/events"
+  self._request("POST", path, json.dumps(event).encode(), _JSON, (http.client.CREATED, http.client.CONFLICT))
  def _config_map(self, name):
   return f"/api/v1/namespaces/{quote(self.namespace)}/configmaps/{quote(name)}"
- def _request(self, method, path, body = None):
+ def _request(
+  self,
+  method,
+  path,
+  body = None,
+  kind = _MERGE,
+  good = (http.client.OK,),
+ ):
   host = urlsplit(self.url).netloc
   try:
    headers = {"Authorization": f"Bearer {self.token.read_text().strip()}", "Accept": "application/json"}
    if body is not None:
-    headers["Content-Type"] = _MERGE
+    headers["Content-Type"] = kind
    context = ssl.create_default_context(cafile=None if self.authority is None else str(self.authority))
    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
    connection = http.client.HTTPSConnection(host, timeout=_SECONDS, context=context)
@@ -47,7 +57,7 @@ class Api:
     content = answer.read(_MOST_BYTES + 1)
    finally:
     connection.close()
-   if answer.status != http.client.OK:
+   if answer.status not in good:
     raise ApiError(f"{method} {path.partition('?')[0]}: {answer.status} {answer.reason}")
    if len(content) > _MOST_BYTES:
     raise ApiError(f"{method} {path.partition('?')[0]}: more than {_MOST_BYTES} bytes")

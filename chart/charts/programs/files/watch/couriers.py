@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from watch import notices, targets
+from watch.events import EVENTS
 from watch.notices import Notice, Place, State
 from watch.ping import Ping, url_of
 from watch.problems import Problem
@@ -21,6 +22,7 @@ class Now:
  at: datetime
  read: datetime | None
  problems: list[Problem]
+ apart: list[Problem]
  subjects: frozenset[str] | None
  summary: str
  ping: Ping | None
@@ -31,6 +33,7 @@ class Couriers:
  names: tuple[str, ...]
  remind_after: timedelta
  ping_every: timedelta | None = None
+ record: Callable[[Notice, datetime], None] | None = None
  _states: dict[str, State] = field(default_factory=dict)
  _sent: dict[tuple[str, str], int] = field(default_factory=dict)
  _pinged: tuple[datetime, bool] | None = None
@@ -57,13 +60,13 @@ class Couriers:
   if name == HEALTHCHECKS:
    self._ping(now)
    return
-  after = targets.RESEND_AFTER if name in targets.RESENT else self.remind_after
+  after = timedelta.max if name == EVENTS else self.remind_after
+  after = targets.RESEND_AFTER if name in targets.RESENT else after
   with self._lock:
    before = self._states.get(name)
   state = before or {}
-  notice, seen, known = notices.due(
-   state, now.problems, now.at, after, subjects=now.subjects, summary=now.summary
-  )
+  problems = now.apart if name == EVENTS else now.problems
+  notice, seen, known = notices.due(state, problems, now.at, after, subjects=now.subjects, summary=now.summary)
   arrived = notice is None or self._deliver(name, now.at, lambda: self._post(name, notice, now.at))
   with self._lock:
    if self._states.get(name) is before:
@@ -82,6 +85,9 @@ class Couriers:
   url = url_of(read_url(self.secrets / HEALTHCHECKS), failed=ping.failed)
   send(Post(url, ping.body, {"Content-Type": "text/plain; charset=utf-8"}), self._authority())
  def _post(self, name, notice, at):
+  if name == EVENTS and self.record is not None:
+   self.record(notice, at)
+   return
   send(targets.post_to(name, read_url(self.secrets / name), notice, self.place, at), self._authority())
  def _authority(self):
   path = self.secrets / AUTHORITY

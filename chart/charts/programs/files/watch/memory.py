@@ -2,21 +2,27 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from retention.message import DRILLS, FAILED, OK, PROVED, WORST_FIRST, Line
 from retention.names import is_database
-from watch.objects import BACKUP, DRILL, RUNNING, SUCCEEDED, Run
-UNKNOWN = "unknown"
+from watch import outside, past
+from watch.objects import BACKUP, DRILL, OFFSITE, RUNNING, SUCCEEDED, Run
+from watch.outside import Outside
+from watch.past import Past
+UNKNOWN = past.UNKNOWN
 RESULTS = (*reversed(WORST_FIRST), UNKNOWN)
 _MOST_WHY = 300
 _SCHEMA = 1
 _LARGEST = 10**24
+MOST_BYTES = 900_000
+AHEAD = timedelta(minutes=5)
 Key = tuple[datetime, str, bool]
 @dataclass(frozen=True, slots=True)
 class Configured:
  databases: Mapping[str, Mapping[str, str]]
  entries: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+ config: str = ""
  def entry_of(self, database):
   entry, dot, _ = database.partition(".")
   return entry if dot and entry in self.entries and is_database(database) else ""
@@ -44,6 +50,8 @@ class Memory:
  sized: Key | None = None
  volume: Mapping[str, float] = field(default_factory=dict)
  drills: Mapping[str, Drilled] = field(default_factory=dict)
+ past: Mapping[str, Past] = field(default_factory=dict)
+ outside: Mapping[str, Outside] = field(default_factory=dict)
  def found(self, cronjob, configured):
   since = self.complete.get(cronjob)
   current = [
@@ -60,6 +68,8 @@ def learn(
  runs,
  configured,
  drilled = None,
+ *,
+ now = None,
 ):
  drilled = drilled or {}
  there = list(runs)
@@ -68,11 +78,15 @@ def learn(
   known = memory.runs.get(run.uid)
   if run.state == RUNNING or run.finished is None or not (known is None or (informed and not known)):
    continue
-  key = (run.finished, run.uid, informed)
+  ended = run.finished if now is None else min(run.finished, now + AHEAD)
+  key = (ended, run.uid, informed)
   if run.component == BACKUP and run.cronjob in configured:
    memory = _learn_one(memory, run, key, configured[run.cronjob])
   elif run.component == DRILL and run.cronjob in drilled:
    memory = _learn_drill(memory, run, key, drilled[run.cronjob])
+  elif run.component == OFFSITE:
+   learned = memory.outside if run.message is None else outside.learn(memory.outside, key[0], run.message)
+   memory = replace(memory, outside=learned, runs={**memory.runs, run.uid: informed})
  return _forget(memory, {run.uid for run in there}, configured)
 def _learn_one(memory, run, key, configured):
  found = memory.found(run.cronjob, configured)
@@ -82,17 +96,20 @@ def _learn_one(memory, run, key, configured):
  lines = {line.database: line for line in (run.message.lines if run.message else ())}
  names = {name for name in lines if _ours(name, configured)}
  left = sorted(scope - names)
- records = dict(memory.records)
+ records, results = dict(memory.records), {name: lines[name].result for name in names}
  for name in names:
   records[name] = _by_line(records.get(name), key, lines[name])
- unnamed = run.message.unnamed() if run.message else None
+ same = not configured.config or run.config == configured.config
+ unnamed = run.message.unnamed() if run.message and same else None
  if unnamed == (0, OK):
   left = [name for name in left if name in configured.databases]
  certain = unnamed is not None and unnamed[0] == len(left)
  for name in left:
   if certain and unnamed is not None:
+   results[name] = unnamed[1]
    records[name] = _by_conclusion(records.get(name), key, unnamed[1], run)
   else:
+   results[name] = FAILED if run.message is None and run.state != SUCCEEDED else UNKNOWN
    records[name] = _by_job(records.get(name), key, run)
  complete = dict(memory.complete)
  if (certain or unnamed == (0, OK)) and run.databases is None:
@@ -101,7 +118,18 @@ def _learn_one(memory, run, key, configured):
  if run.message is not None and run.message.volume and (sized is None or sized <= key):
   sized, volume = key, run.message.volume
  runs = {**memory.runs, run.uid: run.message is not None}
- return replace(memory, records=records, complete=complete, runs=runs, sized=sized, volume=volume)
+ again = run.uid in memory.runs
+ before = {name: memory.past.get(name, Past()) for name in results}
+ added = {name: past.add(before[name], key[0], result, again=again) for name, result in results.items()}
+ return replace(
+  memory,
+  records=records,
+  complete=complete,
+  runs=runs,
+  sized=sized,
+  volume=volume,
+  past={**memory.past, **added},
+ )
 def _learn_drill(memory, run, key, names):
  drills = dict(memory.drills)
  if run.drills is not None:
@@ -163,8 +191,17 @@ def _forget(memory, there, configured):
   memory.sized,
   memory.volume,
   {name: drilled for name, drilled in memory.drills.items() if name in current},
+  {name: its for name, its in memory.past.items() if name in current},
+  {name: one for name, one in memory.outside.items() if name in current},
  )
-def to_json(memory):
+def to_json(memory, most = MOST_BYTES):
+ days = {name: Past(its.runs) for name, its in memory.past.items()}
+ for kept in (memory.past, days, {}):
+  text = _to_json(memory, kept)
+  if len(text.encode()) <= most:
+   break
+ return text
+def _to_json(memory, kept):
  records = [
   {
    "database": name,
@@ -191,6 +228,8 @@ def to_json(memory):
   "volume": dict(sorted(memory.volume.items())),
   "records": records,
   "drills": drills,
+  "past": {name: [its.runs, its.days] for name, its in sorted(kept.items())},
+  "outside": {name: outside.to_list(one) for name, one in sorted(memory.outside.items())},
  }
  return json.dumps(document, ensure_ascii=False, allow_nan=False)
 def from_json(text):
@@ -204,9 +243,14 @@ def from_json(text):
   sized = None if document["sized"] is None else _read_key(document["sized"])
   volume = _read_numbers(document["volume"])
   drills = {str(name): _read_drill(one) for name, one in document["drills"].items()}
+  copies = {str(name): outside.from_list(one) for name, one in document.get("outside", {}).items()}
  except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
   return Memory()
- return Memory(records, complete, runs, sized, volume, drills)
+ return Memory(records, complete, runs, sized, volume, drills, _read_past(document.get("past")), copies)
+def _read_past(found):
+ if not isinstance(found, dict):
+  return {}
+ return {str(name): past.read(*its) for name, its in found.items() if isinstance(its, list) and len(its) == 2}
 def _read_drill(one):
  judged, result, proved, took = one
  if result not in (*DRILLS, UNKNOWN) or not (took is None or type(took) is int):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from retention.message import DRILLS
 from watch.memory import RESULTS
+from watch.outside import VERIFIED
 from watch.standing import Database, Standing
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "cnpg_backup_"
@@ -57,6 +58,11 @@ _OF_DATABASES = (
   "restore_duration_seconds",
   "How long that restore took.",
   lambda one: None if one.drilled is None else one.drilled.restore_seconds,
+ ),
+ _Metric(
+  "offsite_newest_timestamp_seconds",
+  "When the backup began that the newest copy outside is of.",
+  lambda one: None if one.outside is None else _seconds(one.outside.newest),
  ),
  _Metric("next_run_timestamp_seconds", "When it is due next.", lambda one: _seconds(one.next_run)),
  _Metric(
@@ -125,6 +131,13 @@ def _databases(standing, common):
   for result in (*reversed(DRILLS),)
  ]
  lines += _family("drill_result", "How its last drill ended.", drills)
+ verified = [
+  ({**labels, "verified": how}, float(how == database.outside.verified))
+  for database, labels in labelled
+  if database.outside is not None and database.outside.verified
+  for how in VERIFIED
+ ]
+ lines += _family("offsite_verified", "How that copy is known to be whole.", verified)
  for metric in _OF_DATABASES:
   found = [(labels, metric.value(database)) for database, labels in labelled]
   lines += _family(metric.name, metric.help, [(labels, value) for labels, value in found if value is not None])

@@ -7,7 +7,7 @@ from retention import message
 from retention.message import DrillMessage, Message
 Object = Mapping[str, Any]
 COMPONENT_LABEL = "app.kubernetes.io/component"
-BACKUP, DRILL = "backup", "drill"
+BACKUP, DRILL, OFFSITE = "backup", "drill", "offsite"
 _CONFIG_VOLUME = "config"
 _CONF_SUFFIX = ".conf"
 _ONLY = "BACKUP_ONLY"
@@ -32,6 +32,7 @@ class Run:
  started: datetime | None
  finished: datetime | None
  databases: frozenset[str] | None
+ config: str
  message: Message | None
  drills: DrillMessage | None
  reason: str
@@ -86,7 +87,7 @@ def _run(job, uid, cronjob, pods):
   finished = parse_time(status.get("completionTime")) or parse_time(ended.get("lastTransitionTime"))
   finished = finished or parse_time(status.get("startTime"))
  code, text, reason = _termination(pods[-1], _containers(spec)) if pods else (None, "", "")
- heard = message.read(text) if text and cronjob.component == BACKUP else None
+ heard = message.read(text) if text and cronjob.component in (BACKUP, OFFSITE) else None
  drills = message.read_drills(text) if text and cronjob.component == DRILL else None
  if drills is not None and not (drills.drills or drills.counts):
   reason, drills = reason or text.splitlines()[0], None
@@ -99,7 +100,8 @@ def _run(job, uid, cronjob, pods):
  name = str(dig(job, "metadata").get("name") or "")
  started = parse_time(status.get("startTime"))
  return Run(
-  name, uid, cronjob.name, cronjob.component, state, started, finished, _limited_to(spec), heard, drills, reason
+  name, uid, cronjob.name, cronjob.component, state, started, finished,
+  _limited_to(spec), _config(spec), heard, drills, reason,
  )
 def _termination(pod, own):
  status, code, text = dig(pod, "status"), None, ""
@@ -131,6 +133,9 @@ def _limited_to(spec):
    if variable.get("name") == _ONLY and variable.get("value"):
     limits.append(frozenset(str(variable["value"]).split()))
  return frozenset().union(*limits) if limits else None
+def _config(spec):
+ volumes = (one for one in _list(spec.get("volumes")) if one.get("name") == _CONFIG_VOLUME)
+ return next((str(dig(one, "configMap").get("name") or "") for one in volumes), "")
 def _claim(spec):
  claims = (dig(volume, "persistentVolumeClaim").get("claimName") for volume in _list(spec.get("volumes")))
  return next((str(claim) for claim in claims if claim), "")

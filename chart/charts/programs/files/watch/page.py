@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from html import escape
 from retention.text import format_age, format_size, shown
+from watch import marks
 from watch.notices import Place
 from watch.problems import CRITICAL, Problem, moment
 from watch.standing import Database, worst_first
@@ -81,6 +82,7 @@ def _known(state):
  return state if state in STATES else "unknown"
 def render(page):
  state = _state(page)
+ drawn = marks.draw({one.name: one.past for one in page.databases}, page.made)
  title = text(f"{headline(page)} · {page.place.short()}")
  icon = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16' fill='{LIGHT[state]}'>{_SHAPES[state]}</svg>"
  refresh = f'<meta http-equiv="refresh" content="{_REFRESH.seconds}">' if page.live else ""
@@ -91,14 +93,14 @@ def render(page):
    '<meta name="viewport" content="width=device-width,initial-scale=1">',
    '<meta name="color-scheme" content="light dark">',
    f'{refresh}<link rel="icon" href="data:image/svg+xml,{escape(_quoted(icon))}">',
-   f"<title>{title}</title><style>{_style()}{_ARCHIVES if page.archives else ''}</style></head><body>",
+   f"<title>{title}</title><style>{_style(page, drawn)}</style></head><body>",
    f'<svg width="0" height="0" aria-hidden="true" class="d">{symbols}</svg><main>',
    f"<h1>{_mark(state)} {text(headline(page))}</h1>",
    *_top(page),
    *_problems(page),
-   *_table(page),
+   *_table(page, drawn),
    *_volume(page),
-   *_bottom(page),
+   *_bottom(page, drawn),
    "</main></body></html>",
    "",
   ]
@@ -143,11 +145,11 @@ def _problems(page):
  lines.append(f"</ul><p>… and {more} more, in the table.</p>" if more > 0 else "</ul>")
  return lines
 _COLUMNS = ("Database", "State", "Newest backup", "Kept", "Last drill", "Next run")
-def _table(page):
+def _table(page, drawn):
  if page.read is None or not page.databases:
   return []
  head = "".join(f"<th role=columnheader scope=col>{name}" for name in _COLUMNS)
- rows = [_row(one, page) for one in worst_first(page.databases)]
+ rows = [_row(one, page, drawn) for one in worst_first(page.databases)]
  return [
   "<h2 id=t>Databases</h2><table role=table aria-labelledby=t><thead role=rowgroup>",
   f"<tr role=row>{head}</thead><tbody role=rowgroup>",
@@ -155,7 +157,7 @@ def _table(page):
   "</tbody></table>",
   *([f"<p><small>{text(page.note)}</small></p>"] if page.note else ()),
  ]
-def _row(one, page):
+def _row(one, page, drawn):
  state = _known(one.state)
  record, drilled = one.record, one.drilled
  numbers = record.numbers if record is not None else {}
@@ -185,7 +187,7 @@ def _row(one, page):
  row = "".join(
   f"<td role=cell{f' data-l={chr(34)}{label}{chr(34)}' if label else ''}>{cell}" for label, cell in cells
  )
- archives = page.archives.get(one.name, "")
+ archives = drawn.pictures.get(one.name, "") + page.archives.get(one.name, "")
  more = f"<tr role=row class=a><td role=cell colspan={len(_COLUMNS)}>{archives}" if archives else ""
  return f"<tr role=row>{row}{more}"
 def _newest(one, now):
@@ -234,7 +236,7 @@ def _volume(page):
   f"<h2>Volume{claim}</h2><p>{words}.</p>",
   f'<svg class="b w{bad}" viewBox="0 0 90 8" preserveAspectRatio=none {label}>{marks}</svg>',
  ]
-def _bottom(page):
+def _bottom(page, drawn):
  place = page.place
  where = f"-n {place.namespace} --release {place.release}"
  example = next(iter(sorted(one.name for one in page.databases)), "DATABASE")
@@ -242,10 +244,19 @@ def _bottom(page):
  return [
   "<h2>If you need a restore</h2>",
   f"<p><code>kubectl cnpg-backup restore {text(example)} {text(where)}</code></p>",
-  "<p>It says what it will do, and asks before it does it. docs/restore.md has more.</p>",
+  "<p>It says what it will do, and asks before it does it.</p>",
   f"<h2>States</h2><ul class=k>{legend}</ul>",
+  _past(drawn),
   f"<p><small>cnpg-backup {text(page.version)}. {_SERVED if page.served else _FILE}</small></p>",
  ]
+def _past(drawn):
+ if not drawn.pictures:
+  return ""
+ days = f", and bars for the last {drawn.days} days, the higher the worse" if drawn.days else ""
+ return (
+  f"<h2>Runs and days</h2><p>Below each database are marks for its last {drawn.runs} runs, the oldest first"
+  f"{days}. Where there is a gap, no run was seen.</p><ul class=k>{marks.legend()}</ul>"
+ )
 _SERVED = "This is a report of the runs, and not a proof: <code>kubectl cnpg-backup status</code> reads the volume."
 _FILE = "It was read from the volume, which may have changed since then."
 _LEGEND = (
@@ -256,13 +267,14 @@ _LEGEND = (
  ("failed", "failed: the last run, or the last drill, failed"),
  ("unknown", "unknown: nobody has seen how it is"),
 )
-def _style():
+def _style(page, drawn):
  def colours(palette):
   return "".join(f"--{name}:{value};" for name, value in palette.items())
- states = "".join(f".{state}{{fill:var(--{state})}}" for state in STATES)
+ states = "".join(f".{state}{{--c:var(--{state});fill:var(--c)}}" for state in STATES)
  return (
   f":root{{color-scheme:light dark;{colours(LIGHT)}}}"
   f"@media(prefers-color-scheme:dark){{:root{{{colours(DARK)}}}}}{states}{_RULES}"
+  f"{_ARCHIVES if page.archives else ''}{marks.STYLE if drawn.pictures else ''}"
  )
 _ARCHIVES = """
 .t{display:block;width:100%;max-width:600px;height:24px;overflow:visible}
@@ -298,7 +310,7 @@ summary{cursor:pointer;color:var(--link)}
 @media(max-width:720px){thead{position:absolute;clip-path:inset(50%%);width:1px;height:1px;overflow:hidden}
 table,tbody,tr,td{display:block}td{border:0;padding:.1rem 0}tr{border-top:1px solid var(--line);padding:.6rem 0}
 .a{border:0;padding:0}[data-l]::before{content:attr(data-l) ": ";color:var(--faint)}}
-@media(forced-colors:active){.m,.b{fill:CanvasText}.b{border:1px solid}}
+@media(forced-colors:active){.m,.b{fill:CanvasText}.h *,.y *{stroke:CanvasText}.b{border:1px solid}}
 @media print{.o{display:none}body{font-size:11px}tr{break-inside:avoid}}
 """.strip().replace("\n", "")
  % int(_OLD.total_seconds())

@@ -1,6 +1,6 @@
 # Without comments: they are in the project's file of this name.
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from retention.message import FAILED, OK, REFUSED, WARNING
 from retention.text import format_age, format_size
@@ -8,6 +8,7 @@ from watch.memory import UNKNOWN
 from watch.standing import Database, Standing
 CRITICAL, SERIOUS, INFO = "critical", "warning", "info"
 VOLUME, WATCHER = "the volume", "the watcher"
+DRILLS_OF = "drills of "
 SEVERITY = {
  "CnpgBackupStatusDown": SERIOUS,
  "CnpgBackupBadArchive": CRITICAL,
@@ -17,10 +18,12 @@ SEVERITY = {
  "CnpgBackupPruneRefused": SERIOUS,
  "CnpgBackupVolumeFull": SERIOUS,
  "CnpgBackupDrillFailed": SERIOUS,
+ "CnpgBackupDrillStale": SERIOUS,
+ "CnpgBackupOffsiteStale": SERIOUS,
  "CnpgBackupSuspended": INFO,
 }
 RANK = {alert: number for number, alert in enumerate(SEVERITY)}
-_DAY = timedelta(days=1)
+_DAY, _HOUR = timedelta(days=1), timedelta(hours=1)
 _UNREADABLE = timedelta(minutes=15)
 _WEEK_SECONDS = 7 * 86400
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,26 @@ def problems_of(standing, *, out_of_date, read, now):
   volume = _of_volume(standing)
   found += [volume] if volume is not None else []
  return sorted(found, key=lambda one: (one.rank, one.subject))
+def apart(standing, problems, now):
+ named = {one.name for one in standing.databases}
+ found = [problem for problem in problems if problem.subject not in named]
+ for one in standing.databases if len(found) < len(problems) else ():
+  facts = _facts(one, now)
+  backups, drills = _of_backups(one, now, facts), _of_drills(one, now, facts)
+  found += [backups] if backups is not None else []
+  found += [replace(drills, subject=f"{DRILLS_OF}{one.name}")] if drills is not None else []
+ return sorted(found, key=lambda one: (one.rank, one.subject))
 def certain(problems):
  return [one for one in problems if not (one.after and one.severity == CRITICAL)]
 def problem_of(one, now):
- record, facts = one.record, _facts(one, now)
+ facts = _facts(one, now)
+ backups, drills = _of_backups(one, now, facts), _of_drills(one, now, facts)
+ if backups is None or drills is None:
+  return backups or drills
+ unsure = backups.alert == "CnpgBackupNone" and backups.after and drills.alert == "CnpgBackupDrillFailed"
+ return drills if unsure or drills.rank < backups.rank else backups
+def _of_backups(one, now, facts):
+ record = one.record
  numbers = record.numbers if record is not None else {}
  last = record.result if record is not None else UNKNOWN
  because = f"; the last run failed: {one.why}" if last == FAILED and record is not None and record.why else ""
@@ -71,12 +90,38 @@ def problem_of(one, now):
  if last == REFUSED:
   what = f"has a new backup, but old ones are not deleted: {one.why}"
   return Problem(one.name, "CnpgBackupPruneRefused", what, facts)
- if one.drilled is not None and one.drilled.result == FAILED:
-  return Problem(one.name, "CnpgBackupDrillFailed", "could not be restored by its last drill", facts)
- if one.state not in (OK, WARNING):
+ failed_drill = one.drilled is not None and one.drilled.result == FAILED
+ if one.state not in (OK, WARNING) and not (one.state == FAILED and failed_drill):
   lasting = one.stale_after or _DAY
   return Problem(one.name, "CnpgBackupNone", f"may have no backup: {one.why}", facts, after=lasting)
+ if (stale := _copies(one, now)) is not None:
+  return Problem(one.name, "CnpgBackupOffsiteStale", stale, facts, after=_HOUR)
  return None
+def _of_drills(one, now, facts):
+ if one.drilled is not None and one.drilled.result == FAILED:
+  return Problem(one.name, "CnpgBackupDrillFailed", "could not be restored by its last drill", facts)
+ if one.drill_stale is None:
+  return None
+ age = format_age(now - one.drill_stale)
+ never = one.drilled is None or one.drilled.proved is None
+ what = "has never been restored by a drill" if never else f"was last restored by a drill {age} ago"
+ more = f"No drill that restored it is known, and its oldest backup is {age} old." if never else ""
+ return Problem(
+  one.name, "CnpgBackupDrillStale", f"{what}: it is not known whether its backups restore",
+  (*facts, *([more] if more else [])), after=_HOUR,
+ )
+def _copies(one, now):
+ outside, limit = one.outside, one.outside_stale_after
+ if outside is None or limit is None or outside.looked is None:
+  return None
+ because = f"; its last copy failed: {outside.why}" if outside.result == FAILED else ""
+ if outside.newest is not None:
+  age = now - outside.newest
+  return f"has no new copy outside: the newest is {format_age(age)} old{because}" if age > limit else None
+ oldest = (one.record.numbers if one.record is not None else {}).get("oldest")
+ if oldest is None or now.timestamp() - oldest <= limit.total_seconds():
+  return None
+ return f"has no copy outside{because}"
 def _facts(one, now):
  facts = []
  record = one.record

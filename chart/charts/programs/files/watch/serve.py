@@ -12,9 +12,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from watch import metrics, page, problems, status
 from watch.api import ApiError
 from watch.couriers import Couriers, Now
+from watch.events import EVENTS, Involved, events_of
 from watch.memory import Memory, from_json, learn, to_json
+from watch.notices import Notice
 from watch.objects import CronJob, Run, read_cronjobs, read_runs
 from watch.ping import ping_for
+from watch.sender import SendError
 from watch.server import Document
 from watch.settings import Settings
 from watch.standing import Standing, judge
@@ -31,6 +34,7 @@ class Cluster(Protocol):
  def list(self, group, kind, selector): ...
  def read_config_map(self, name): ...
  def write_config_map(self, name, data): ...
+ def create_event(self, event): ...
 @dataclass(frozen=True, slots=True)
 class _Seen:
  cronjobs: list[CronJob]
@@ -50,7 +54,8 @@ class Watcher:
  _seen: "_Seen" = field(default_factory=lambda: _Seen([], [], Memory(), None))
  def __post_init__(self):
   its = self.settings
-  self.couriers = Couriers(its.place, self.secrets, its.targets, its.remind_after, its.ping_every)
+  names = (*its.targets, *((EVENTS,) if its.events else ()))
+  self.couriers = Couriers(its.place, self.secrets, names, its.remind_after, its.ping_every, self._record)
  def step(self, now):
   its = self.settings
   selector = f"app.kubernetes.io/name=cnpg-backup,app={its.release}"
@@ -58,7 +63,7 @@ class Watcher:
   cronjobs = read_cronjobs(self._list("apis/batch/v1", "cronjobs", selector))
   jobs = self._list("apis/batch/v1", "jobs", selector)
   runs = read_runs(jobs, self._list("api/v1", "pods", selector), cronjobs)
-  self._memory = learn(self._memory or Memory(), runs, its.configured, its.drilled)
+  self._memory = learn(self._memory or Memory(), runs, its.configured, its.drilled, now=now)
   self._seen = _Seen(cronjobs, runs, self._memory, now)
   self._save()
  def _read(self, found, now):
@@ -95,12 +100,15 @@ class Watcher:
   its, standing = self.settings, self.standing(now)
   late = status.out_of_date(seen.at, now, _PERIOD)
   found = problems.problems_of(standing, out_of_date=late, read=seen.at, now=now)
-  names = frozenset({*(one.name for one in standing.databases), problems.VOLUME, problems.WATCHER})
+  databases = [one.name for one in standing.databases]
+  drills = (f"{problems.DRILLS_OF}{name}" for name in databases)
+  names = frozenset({*databases, *drills, problems.VOLUME, problems.WATCHER})
   title = f"cnpg-backup {its.namespace}/{its.release}"
   self._now = Now(
    now,
    seen.at,
    found,
+   problems.apart(standing, found, now) if its.events else [],
    None if seen.at is None else names,
    problems.summary(standing, found),
    ping_for(standing.databases, out_of_date=late, title=title),
@@ -118,7 +126,24 @@ class Watcher:
    now=now,
    stale_after=its.stale_after,
    zones=_zones(its.zone),
+   drill_stale_after=its.drill_stale_after,
+   outside_stale_after=its.outside_stale_after,
   )
+ def _record(self, notice, at):
+  its, uids = self.settings, {cronjob.name: cronjob.uid for cronjob in self._seen.cronjobs}
+  backs_up = {one.name: one.cronjob for one in self.standing(at).databases}
+  first = min(its.configured, default="")
+  def involved(subject, is_drill):
+   cronjob = backs_up.get(subject, first)
+   entry = its.configured[cronjob].entry_of(subject) if cronjob in its.configured else ""
+   drills = (name for name, names in its.drilled.items() if names & {subject, entry})
+   name = next(drills, cronjob) if is_drill else cronjob
+   return Involved(name, uids.get(name, ""))
+  try:
+   for event in events_of(notice, its.place, at, involved):
+    self.api.create_event(event)
+  except ApiError as error:
+   raise SendError(str(error)) from None
  def document(self, path):
   if path == "/healthz":
    return Document(b"ok\n", _TEXT)

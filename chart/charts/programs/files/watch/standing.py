@@ -1,14 +1,15 @@
 # Without comments: they are in the project's file of this name.
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from retention.message import FAILED, OK, WARNING
 from retention.text import format_age
-from watch.memory import UNKNOWN, Configured, Drilled, Memory, Record
+from watch.memory import AHEAD, UNKNOWN, Configured, Drilled, Memory, Record
 from watch.objects import BACKUP, RUNNING, CronJob, Run
+from watch.outside import Outside
+from watch.past import Past
 from watch.schedule import Schedule, ScheduleError
 LATE = "late"
-_AHEAD = timedelta(minutes=5)
 @dataclass(frozen=True, slots=True)
 class Database:
  name: str
@@ -23,6 +24,10 @@ class Database:
  drilled: Drilled | None
  next_run: datetime | None
  stale_after: timedelta | None
+ drill_stale: datetime | None = None
+ past: Past = field(default_factory=Past)
+ outside: Outside | None = None
+ outside_stale_after: timedelta | None = None
 @dataclass(frozen=True, slots=True)
 class Work:
  cronjob: str
@@ -44,24 +49,30 @@ def judge(
  now,
  stale_after,
  zones,
+ drill_stale_after = None,
+ outside_stale_after = None,
 ):
  by_name = {cronjob.name: cronjob for cronjob in cronjobs}
  databases = []
  for cronjob, its in configured.items():
-  unseen = _unseen(by_name.get(cronjob), runs)
+  made = by_name.get(cronjob)
+  unseen = _unseen(made, runs)
+  next_due = None if made is None or made.suspended else next_run(made, now, zones)
   for name in {*its.databases, *memory.found(cronjob, its)}:
    settings = its.databases.get(name) or its.entries.get(its.entry_of(name) or name) or {}
    databases.append(
     _database(
      name,
-     by_name.get(cronjob),
+     made,
      cronjob,
      settings,
      memory.records.get(name),
      memory.drills.get(name),
+     memory.past.get(name, Past()),
      now,
      stale_after.get(cronjob),
-     zones,
+     next_due,
+     drill_stale_after,
      found=name not in its.databases,
      unseen=unseen,
     )
@@ -69,6 +80,11 @@ def judge(
  work = [_work(cronjob, runs) for cronjob in cronjobs]
  backups = [cronjob for cronjob in cronjobs if cronjob.component == BACKUP and cronjob.name in configured]
  claim = next((cronjob.claim for cronjob in backups), "")
+ if outside_stale_after is not None:
+  databases = [
+   replace(one, outside=memory.outside.get(one.name), outside_stale_after=outside_stale_after)
+   for one in databases
+  ]
  return Standing(tuple(sorted(databases, key=lambda one: one.name)), tuple(work), memory.volume, claim)
 def _database(
  name,
@@ -77,9 +93,11 @@ def _database(
  settings,
  record,
  drilled,
+ past,
  now,
  stale_after,
- zones,
+ next_due,
+ drill_stale_after,
  *,
  found,
  unseen,
@@ -92,6 +110,9 @@ def _database(
   state, why = UNKNOWN, f"CronJob {cronjob_name} does not exist"
  if state in (OK, WARNING) and drilled is not None and drilled.result == FAILED:
   state, why = FAILED, "its last drill failed"
+ drill_stale = _drill_stale(record, drilled, now, drill_stale_after)
+ if state == OK and drill_stale is not None:
+  state, why = WARNING, f"no drill has restored it for {format_age(now - drill_stale)}"
  return Database(
   name,
   cronjob_name,
@@ -103,9 +124,23 @@ def _database(
   why,
   record,
   drilled,
-  None if cronjob is None or suspended else next_run(cronjob, now, zones),
+  next_due,
   stale_after,
+  drill_stale,
+  past,
  )
+def _drill_stale(
+ record, drilled, now, stale_after
+):
+ proved = None if drilled is None else drilled.proved
+ if proved is None and record is not None and "oldest" in record.numbers:
+  proved = moment_of(record.numbers["oldest"])
+ return proved if proved is not None and stale_after is not None and now - proved > stale_after else None
+def moment_of(seconds):
+ try:
+  return datetime.fromtimestamp(seconds, UTC)
+ except (OverflowError, ValueError, OSError):
+  return None
 def _unseen(cronjob, runs):
  if cronjob is None or cronjob.last_schedule is None:
   return None
@@ -124,11 +159,10 @@ def _state(record, now, stale_after):
   return (LATE, "it has no backup") if state != UNKNOWN else (state, why)
  if stale_after is not None and now - newest > stale_after:
   return LATE, f"its newest backup is {format_age(now - newest)} old"
- if state == OK and newest > now + _AHEAD:
-  return (
-   WARNING,
-   f"its newest backup is dated {format_age(newest - now)} after now; check the clocks of the nodes",
-  )
+ for at, when in ((now, "now"), (record.looked[0], "the end of its last run")):
+  if state == OK and newest > at + AHEAD:
+   after = f"{format_age(newest - at)} after {when}"
+   return WARNING, f"its newest backup is dated {after}; check the clocks of the nodes"
  return state, why
 def next_run(cronjob, now, zones):
  zone = UTC if cronjob.time_zone in ("Etc/UTC", "UTC") else zones.get(cronjob.time_zone)

@@ -47,6 +47,15 @@ def _database(one):
    "proved": _text(drilled.proved),
    "restore_seconds": drilled.restore_seconds,
   },
+  "outside": None
+  if one.outside is None
+  else {
+   "at": _text(one.outside.judged),
+   "result": one.outside.result,
+   "why": one.outside.why,
+   "newest": _text(one.outside.newest),
+   "verified": one.outside.verified or None,
+  },
  }
 def _text(moment):
  return None if moment is None else moment.isoformat()

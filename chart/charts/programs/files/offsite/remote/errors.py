@@ -52,8 +52,8 @@ _KNOWN: Final[tuple[tuple[str, type[RemoteError], str, str], ...]] = (
   "AccessDenied|StatusCode: 403|Forbidden|permission denied|SSH_FX_PERMISSION_DENIED|401 Unauthorized",
   DeniedError,
   "the credentials lack the right to do this",
-  "check that the Secret of offsite.secretName has all keys of offsite.secretKeys, with the rights that "
-  "docs/object-store.md lists",
+  "check that the Secret of offsite.secretName has all keys of offsite.secretKeys, and that they may list, "
+  "read and write below offsite.path",
  ),
  (
   "unable to authenticate|ssh: handshake failed",

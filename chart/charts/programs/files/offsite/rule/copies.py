@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from offsite.rule import names
-from offsite.rule.marker import Marker
+from offsite.rule.marker import READBACK, Marker
 from offsite.rule.names import Part, RemoteName
 from retention.rule.backup import Finding
 class Entry(NamedTuple):
@@ -21,6 +21,9 @@ class Copy:
  @property
  def bytes(self):
   return self.marker.archive.bytes
+ @property
+ def verified(self):
+  return self.marker.verified if self.checked is None else READBACK
 @dataclass(slots=True)
 class Copies:
  database: str
@@ -48,7 +51,7 @@ def sort_out(database, entries, markers):
   moment = next(one.time for one in parsed if one is not None)
   checks = [one.checked for one in parsed if one is not None and one.checked is not None]
   last = max(checks, default=None)
-  if marker.verified == "readback":
+  if marker.verified == READBACK:
    last = max(last or marker.uploaded, marker.uploaded)
   own = (name, *sorted(objects.keys() - {name}))
   copy = Copy(base, moment, marker, last, own)

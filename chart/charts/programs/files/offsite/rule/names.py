@@ -7,6 +7,7 @@ from typing import Final
 from retention.names import Grammar, Kind, is_database, parse_stamp, stamp_of
 OWNER: Final = "owner.json"
 ENCRYPTED: Final = ".age"
+_PROBE = re.compile(r"probe-[0-9a-f]{8}")
 _CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
 _ATTEMPT = r"[0-9a-f]{8}"
 _REST = re.compile(rf"\.({_ATTEMPT})\.(.+)")
@@ -47,6 +48,10 @@ def object_name(base, attempt, part, *, encrypted = False):
  return f"{base}.{attempt}.{part.value}{ENCRYPTED if encrypted else ''}"
 def check_name(base, attempt, checked):
  return f"{base}.{attempt}.check-{stamp_of(checked)}.json"
+def probe_name(word):
+ return f"probe-{word}"
+def is_probe(path):
+ return _PROBE.fullmatch(path) is not None
 def database_of(path):
  database, slash, name = path.partition("/")
  return (database, name) if slash and "/" not in name and is_database(database) else None

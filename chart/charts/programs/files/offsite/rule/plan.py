@@ -7,6 +7,7 @@ from retention.names import Kind, file_name
 from retention.rule.backup import Backup, dated_after
 from retention.rule.decide import Candidate, Decision, decide
 from retention.rule.policy import Limits, Policy
+MOST_SKEW_SECONDS = 300
 _SHRINK = 2
 @dataclass(frozen=True, slots=True)
 class Obstacle:
@@ -38,7 +39,7 @@ def obstacle(copies, losses, *, now, skew):
    "bring back what you need with `kubectl cnpg-backup offsite fetch`; if the loss is meant, set "
    "offsite.acceptLossUntil to today",
   )
- if skew is not None and abs(skew) > 300:
+ if skew is not None and abs(skew) > MOST_SKEW_SECONDS:
   way = "ahead of" if skew > 0 else "behind"
   return Obstacle(f"this node's clock is {round(abs(skew))} s {way} the store's", "set the clocks right")
  if future := dated_after(_as_backups(copies.complete), now):

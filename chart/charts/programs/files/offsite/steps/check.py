@@ -1,9 +1,14 @@
 # Without comments: they are in the project's file of this name.
 import hashlib
+import json
 from collections.abc import Callable
+from datetime import datetime
 from offsite.remote.errors import RemoteError
 from offsite.remote.rclone import Rclone
+from offsite.rule import names
+from offsite.rule.copies import Copy
 from offsite.rule.marker import Stored
+from offsite.rule.parts import parts_for
 _PIECE = 1024 * 1024
 class ChangedError(RemoteError):
  pass
@@ -20,3 +25,16 @@ def compare(remote, path, stored, check):
    f"{stored.stored_bytes} bytes with {stored.stored_sha256[:12]}…",
    "it no longer counts; the next run copies the backup again if the volume has it; check the store",
   )
+def read_back(remote, place, copy, *, now, check):
+ for stored in copy.marker.objects.values():
+  path = f"{place}/{stored.name}"
+  try:
+   compare(remote, path, stored, check)
+  except ChangedError:
+   compare(remote, path, stored, check)
+ content = (json.dumps({"schema": 1, "result": "sound", "objects": len(copy.marker.objects)}) + "\n").encode()
+ name = names.check_name(copy.base, copy.marker.attempt, now)
+ remote.upload(f"{place}/{name}", [content], len(content), parts_for(len(content)))
+ return name
+def disown(remote, place, copy):
+ remote.delete(f"{place}/{copy.names[0]}")

@@ -13,7 +13,7 @@ class OtherOwnerError(RetentionError):
  exit_code = ExitCode.REFUSED
 def claim(remote, cluster_id, owner, *, now):
  path = f"{cluster_id}/{names.OWNER}"
- found = _read(remote, path)
+ found = owner_of(remote, cluster_id)
  if found is None:
   document = {"schema": 1, "owner": owner, "since": now.isoformat(timespec="seconds")}
   content = (json.dumps(document, indent=2) + "\n").encode()
@@ -24,7 +24,7 @@ def claim(remote, cluster_id, owner, *, now):
    pass
   except UnknownError:
    remote.upload(path, [content], len(content), parts)
-  found = _read(remote, path)
+  found = owner_of(remote, cluster_id)
  if found != owner:
   place = f"{remote.destination.path}/{cluster_id}"
   raise OtherOwnerError(
@@ -32,9 +32,9 @@ def claim(remote, cluster_id, owner, *, now):
    "set offsite.clusterId to a name of its own; if that release is gone for good, delete "
    f"{place}/{names.OWNER}",
   )
-def _read(remote, path):
+def owner_of(remote, cluster_id):
  try:
-  content = remote.read(path, _MOST)
+  content = remote.read(f"{cluster_id}/{names.OWNER}", _MOST)
  except MissingError:
   return None
  with contextlib.suppress(ValueError, RecursionError):

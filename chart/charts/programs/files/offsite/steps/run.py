@@ -16,10 +16,10 @@ from offsite.rule import names, plan
 from offsite.rule.copies import Copies, Copy, Entry, sort_out
 from offsite.rule.marker import Marker, MarkerError, parse_marker
 from offsite.rule.names import Part
-from offsite.rule.parts import parts_for
 from offsite.settings import Settings, read_policy
-from offsite.steps.check import ChangedError, compare
+from offsite.steps.check import ChangedError, disown, read_back
 from offsite.steps.clock import Clock, wall
+from offsite.steps.listing import MARKER_BYTES
 from offsite.steps.owner import claim
 from offsite.steps.source import DamagedError
 from offsite.steps.upload import Upload
@@ -29,7 +29,6 @@ from retention.rule.backup import Backup, Scan
 from retention.text import format_size
 from retention.volume.folder import Folder, close_quietly
 from retention.volume.scan import scan, scan_root
-_MARKER_BYTES = 64 * 1024
 _LOG_BYTES = 64 * 1024 * 1024
 _GRACE = timedelta(days=1)
 @dataclass(slots=True)
@@ -173,7 +172,7 @@ class _Work:
    if parsed is not None and parsed.part is Part.MARKER and name not in self._markers:
     self._clock.check()
     try:
-     self._markers[name] = parse_marker(self._remote.read(f"{self._place}/{name}", _MARKER_BYTES), name)
+     self._markers[name] = parse_marker(self._remote.read(f"{self._place}/{name}", MARKER_BYTES), name)
     except MarkerError as error:
      self._markers[name] = error.problem
     except MissingError:
@@ -250,24 +249,20 @@ class _Work:
   if newest.checked is not None and self._clock() - newest.checked < every:
    return
   try:
-   for stored in newest.marker.objects.values():
-    compare(self._remote, f"{self._place}/{stored.name}", stored, self._clock.check)
+   name = read_back(self._remote, self._place, newest, now=self._clock(), check=self._clock.check)
   except ChangedError as error:
    self.fail(error)
    self._disown(newest)
    return
-  content = (json.dumps({"schema": 1, "result": "sound", "objects": len(newest.marker.objects)}) + "\n").encode()
-  name = names.check_name(newest.base, newest.marker.attempt, self._clock())
-  self._remote.upload(f"{self._place}/{name}", [content], len(content), parts_for(len(content)))
-  self._entries[name] = Entry(name, len(content), None)
+  self._entries[name] = Entry(name, 0, None)
   self._outcome.checked.append(newest.base)
+  self._sort()
   self._log(f"{self._database}: read {newest.base} back in full, it is what was sent")
  def _disown(self, copy):
-  name = copy.names[0]
   try:
-   self._remote.delete(f"{self._place}/{name}")
+   disown(self._remote, self._place, copy)
   except RemoteError as error:
-   self.fail(RetentionError(f"{name} still counts: {error.problem}", "delete that object"))
+   self.fail(RetentionError(f"{copy.names[0]} still counts: {error.problem}", "delete that object"))
    return
   self._log(f"{self._database}: {copy.base} no longer counts")
   for one in copy.names:

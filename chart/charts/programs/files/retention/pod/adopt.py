@@ -96,7 +96,10 @@ def _read_in_full(
  base = adoption.name.removesuffix(Kind.ARCHIVE.value)
  result = config.read_result(results / f"{base}.adopt")
  if result is None or result.text("database") != database or result.text("base") != base:
-  raise RetentionError("pg_restore has not read it", "let adopt.sh read it first: docs/restore.md")
+  raise RetentionError(
+   "pg_restore has not read it",
+   "run `sh /opt/cnpg-backup/scripts/adopt.sh` in the container inspect first, and this command again",
+  )
  if result.text("state") != "whole":
   raise RetentionError(result.text("error") or "it cannot be read", result.text("remedy"))
  if result.number("tables") == 0 and not (settings is not None and settings.may_be_empty):
