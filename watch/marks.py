@@ -26,7 +26,7 @@ _SHAPES = {
     WARNING: ("8", "l3-6 3 6zm8 0"),
     REFUSED: ("5", "l3.5-5 3.5 5-3.5 5zm8 0"),
     FAILED: ("2", "l6 6m0-6-6 6m8-6"),
-    UNKNOWN: ("5", "h6m2 0"),
+    UNKNOWN: ("8", "h6m2 0"),
 }
 """Where a mark begins, from the top, and its path, which ends where the next mark begins. OK is a dashed line."""
 _BARS = {OK: "8.5", WARNING: "7.5", REFUSED: "6.5", FAILED: "5", UNKNOWN: "5"}
@@ -37,7 +37,7 @@ _MOST_BYTES = 250_000
 
 STYLE = """
 .h,.y{display:block;width:100%;max-width:480px;height:auto}.y{max-width:730px;height:10px;margin-top:.2rem}
-.h.s,.y.s{display:inline-block;width:16px;height:10px;margin:0}.h.s{width:10px}
+.h.s,.y.s{display:inline-block;width:16px;height:10px;margin:0}.h.s{width:13px;height:16px;vertical-align:middle}
 .h path{fill:none;stroke-width:2.5}.h .ok{stroke-width:5;stroke-linecap:round;stroke-dasharray:0 8}
 .h .warning,.h .refused{fill:var(--c);stroke-width:.5}.h path,.y path{stroke:var(--c)}
 .y .ok{stroke-width:3}.y .warning{stroke-width:5}.y .refused{stroke-width:7}.y .failed{stroke-width:10}
