@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.common import KYVERNO, of_kind, rendered
+from tests.chart.common import KYVERNO, OFFSITE, of_kind, rendered
 from tests.lab import chart
 from tests.lab.chart import ROOT, Manifest
 from watch import metrics
@@ -451,7 +451,7 @@ def breakage(rule: Rule) -> Iterator[Rule]:
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_a_rule_that_is_broken_is_found(alert: str, tmp_path: Path) -> None:
-    rules = rules_of(render(ON))
+    rules = rules_of(render(ON, OFFSITE))
     (index,) = (number for number, rule in enumerate(rules) if rule["alert"] == alert)
     tried = 0
     for broken in breakage(rules[index]):
@@ -525,7 +525,7 @@ def test_release_without_drills_has_no_alert_about_them() -> None:
 
 
 def test_there_is_a_runbook_for_each_alert_and_an_alert_for_each_runbook() -> None:
-    rules = {rule["alert"]: rule for rule in rules_of(render(ON))}
+    rules = {rule["alert"]: rule for rule in rules_of(render(ON, OFFSITE))}
     pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "runbooks").glob("*.md")}
     assert set(pages) == set(rules)
     for name, text in pages.items():
