@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long matrix lint format sync man single-file package release-check release-version publish site kind-test bench bench-cluster bench-restore bench-retention e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long matrix lint format sync man single-file package release-check release-version publish site kind-test bench bench-cluster bench-offsite bench-restore bench-retention e2e cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -93,6 +93,9 @@ bench-cluster: venv ## Measure the cost of the access policy, and restores, on a
 
 bench-restore: venv packages ## Measure restores against bare pg_restore; writes docs/benchmark-restore.md
 	@$(PY) -m lab.bench.restore_local $(ARGS)
+
+bench-offsite: venv ## Measure copies outside against bare rclone; writes docs/benchmark-offsite.md
+	@$(PY) -m lab.bench.offsite --page docs/benchmark-offsite.md $(ARGS)
 
 bench-retention: venv ## Measure the retention rule against its peers; writes docs/benchmark-retention.md
 	@tools/need-packages borg:borgbackup

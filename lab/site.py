@@ -30,7 +30,7 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
     ),
     "Background": (
         "docs/security.md", "docs/architecture.md", "docs/seed.md", "docs/benchmark.md",
-        "docs/benchmark-cluster.md", "docs/benchmark-retention.md",
+        "docs/benchmark-cluster.md", "docs/benchmark-retention.md", "docs/benchmark-offsite.md",
     ),
     "Runbooks": ("docs/runbooks/*.md",),
     "Project": (

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.e2e.release import (
     databases,
     far_off,
     fill,
+    plant,
     sql,
     wait_healthy,
 )
@@ -157,26 +158,6 @@ WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 """The checksum of every table of a database, by its name."""
 
 
-def week(release: Release, oldest: int, newest: int) -> None:
-    """Give each database a backup a day of a week long ago: the real archive under the names of those days."""
-    script = []
-    for name in NAMES:
-        (today,) = (base for base in release.listing()[name] if int(base.split("-")[-2]) >= int(day(0)))
-        base = today.removesuffix(".dump")
-        for past in range(oldest, newest - 1, -1):
-            old = f"{name}-{day(past)}-030000"
-            script += [
-                f"cp {base}.json {old}.json; sed 's/{base}/{old}/' {base}.dump.sha256 >{old}.dump.sha256",
-                f"cp {base}.dump {old}.dump",
-            ]
-        script = [f"cd /backups/{name}", *script]
-    release.on_volume("sh", "-euc", "\n".join(script))
-
-
-def day(past: int) -> str:
-    return f"{datetime.now(UTC) - timedelta(days=past):%Y%m%d}"
-
-
 def kept_by_the_rule(site: Site, found: list[str], name: str) -> set[str]:
     """What the destination's own tiers keep of all backups that there have ever been."""
     cronjob = site.cluster.get("cronjob", "cnpg-backup-offsite", "-n", site.namespace)
@@ -218,7 +199,8 @@ def test_a_lost_cluster_is_back_from_the_bucket_the_key_and_the_chart(site: Site
     deleted = 0
     with release.kept_inspector():
         for oldest, newest in WEEKS:
-            week(release, oldest, newest)
+            for name in NAMES:
+                plant(release, name, *range(oldest, newest - 1, -1))
             printed = release.shell(f"kubectl cnpg-backup offsite run {where}", SECONDS)
             assert printed.count("  ok") == 3, printed
             assert "exit code 0" in printed
