@@ -242,9 +242,10 @@ o.spec.?volumes.orValue([]).all(v,
 {{/* CEL: what to do about a pod, or what makes pods, of a controller's; the grant is for people and tools. */}}
 {{- define "cnpg-backup.celControllerAdvice" -}}
 {{- $account := include "cnpg-backup.serviceAccountName" . -}}
+{{- $accounts := uniq (list $account (ternary (include "cnpg-backup.offsiteAccount" .) $account .Values.offsite.enabled)) -}}
 request.resource.resource != 'pods' || !dyn(object).metadata.?ownerReferences.orValue([]).exists(r, r.kind == 'Job')
 ? 'Only pods and Jobs may mount it: use a Job instead.'
-: !(dyn(object).spec.?serviceAccountName.orValue('default') in {{ include "cnpg-backup.celList" (uniq (list $account (ternary (include "cnpg-backup.offsiteAccount" .) $account .Values.offsite.enabled))) }})
+: !(dyn(object).spec.?serviceAccountName.orValue('default') in {{ include "cnpg-backup.celList" $accounts }})
 ? 'Name the service account ' + dyn(object).spec.?serviceAccountName.orValue('default') +
   ' of its Job in accessPolicy.jobAccounts, or let the Job use {{ $account }} and the containers of the release.'
 : 'The pod must be as the chart made it, but has ' + [[dyn(object).spec.containers, dyn(object).spec.?initContainers.orValue([])].map(l,

@@ -40,7 +40,7 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
-{{/* Labels and annotations of the pods of a CronJob; `component` is what it does, `labels` and `annotations` are further ones of its own. */}}
+{{/* Labels and annotations of the pods of a CronJob; `component` is what it does, `labels` and `annotations` are further ones. */}}
 {{- define "cnpg-backup.podMetadata" -}}
 labels:
   {{- include "cnpg-backup.podLabels" . | nindent 2 }}
