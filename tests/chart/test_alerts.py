@@ -557,11 +557,14 @@ def test_a_runbook_looks_before_it_changes_and_the_first_cause_has_a_sign(path: 
     look = text.split("\n## Look\n")[1].split("\n## ")[0]
     block = look.split("```sh\n")[1].split("```")[0]
     assert 2 <= len(block.splitlines()) <= 3
-    harmless = r"kubectl (get|describe|logs) |helm list |kubectl cnpg-backup (status|doctor|logs|list|plan|verify)\b"
+    harmless = (
+        r"kubectl (get|describe|logs) |helm list |"
+        r"kubectl cnpg-backup (status|doctor|logs|list|plan|verify|offsite check)\b"
+    )
     for line in block.splitlines():
         assert re.match(harmless, line), line
     placeholders = set(re.findall(r"\b[A-Z]{4,}\b", block))
     explained = set(re.findall(r"\b[A-Z]{4,}\b", look.split("```sh")[0]))
     assert placeholders <= explained, placeholders - explained
     first = text.split("\n## Causes, likeliest first\n")[1].split("\n* ")[1]
-    assert re.search(r"`(status|doctor|describe|helm list)` says\s+`[^`]+`", first), first
+    assert re.search(r"`(status|doctor|describe|helm list|offsite check)` says\s+`[^`]+`", first), first
