@@ -42,7 +42,7 @@ def healthy() -> Facts:
         release=found,
         now=NOW,
         kubernetes="v1.34.2",
-        plugin="0.1.9",
+        plugin=".".join([*found.version.split(".")[:2], "9"]),  # another patch of the same version
         runs=read_runs(jobs, [pod("run", 0, MESSAGE)]),
         claim=claim(
             **{
@@ -104,7 +104,7 @@ def test_the_secrets_that_runs_read_are_found_in_the_template() -> None:
 STRANGER = {"metadata": {"name": "allow-all", "labels": {}}, "spec": {"podSelector": {}, "egress": [{}]}}
 BROKEN: dict[str, tuple[dict[str, Any], Level, str, str]] = {
     "old Kubernetes": ({"kubernetes": "v1.29.9"}, Level.WRONG, "older than 1.30", "upgrade"),
-    "another version": ({"plugin": "0.2.0"}, Level.CAREFUL, "plugin 0.2.0", "pipx install"),
+    "another version": ({"plugin": "0.2.0"}, Level.CAREFUL, "plugin 0.2.0", "pipx install --force cnpg-backup=="),
     "missing right": (
         {"missing_rights": [RIGHTS[3]]},
         Level.CAREFUL,
