@@ -116,7 +116,8 @@ def text_of(made: Sequence[Entry], namespace: str, release: str) -> str:
     if not made:
         return "# nothing is missing\ndatabases: []\n"
     where = f"release {release} in namespace {namespace}" if release else f"a release in namespace {namespace}"
-    lines = [f"# Add these entries to `databases` in the values of {where}, and upgrade it.", "databases:"]
+    then = ", and upgrade it" if release else ""
+    lines = [f"# Add these entries to `databases` in the values of {where}{then}.", "databases:"]
     for entry in made:
         dash = "- "
         for note in entry.notes:
