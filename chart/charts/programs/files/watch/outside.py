@@ -1,0 +1,45 @@
+# Without comments: they are in the project's file of this name.
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from retention.message import WORST_FIRST, Line, Message
+ETAG, READBACK = "etag", "readback"
+VERIFIED = (ETAG, READBACK)
+@dataclass(frozen=True, slots=True)
+class Outside:
+ judged: datetime
+ result: str
+ why: str
+ newest: datetime | None = None
+ verified: str = ""
+ looked: datetime | None = None
+def learn(before, ended, message):
+ return {**before, **{line.database: _one(before.get(line.database), ended, line) for line in message.lines}}
+def _one(before, ended, line):
+ found = Outside(ended, line.result, line.why) if before is None else before
+ if found.judged <= ended:
+  found = replace(found, judged=ended, result=line.result, why=line.why)
+ if "kept" in line.numbers and (found.looked is None or found.looked <= ended):
+  verified = "" if line.newest is None else READBACK if "read" in line.numbers else ETAG
+  found = replace(found, newest=line.newest, verified=verified, looked=ended)
+ return found
+def to_list(one):
+ return [_text(one.judged), one.result, one.why, _text(one.newest), one.verified, _text(one.looked)]
+def from_list(found):
+ judged, result, why, newest, verified, looked = found
+ if result not in WORST_FIRST or verified not in ("", *VERIFIED):
+  raise ValueError(found)
+ ended = _moment(judged)
+ if ended is None:
+  raise ValueError(found)
+ return Outside(ended, result, str(why), _moment(newest), verified, _moment(looked))
+def _text(moment):
+ return None if moment is None else moment.isoformat()
+def _moment(text):
+ if text is None:
+  return None
+ moment = datetime.fromisoformat(text)
+ if moment.tzinfo is None:
+  raise ValueError(text)
+ return moment
