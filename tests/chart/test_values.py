@@ -200,6 +200,7 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
     before: dict[str, Any] = {}
     if path[0] == "monitoring" and path != ("monitoring", "enabled"):
         before = {"monitoring": {"enabled": True}} if path[-1] == "enabled" else WATCHED
+        before = chart.merge(before, OFFSITE) if path[-1] == "offsiteStaleAfter" else before
         plain = chart.render_text(before, api_versions=KYVERNO)
     if path[0] == "notify":
         targets = ("healthchecks", "webhook", "ntfy", "slack", "alertmanager")
