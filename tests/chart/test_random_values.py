@@ -162,7 +162,9 @@ def check(manifests: list[Manifest]) -> int:
     for manifest in manifests:
         if schemas.of_kyverno(manifest):
             assert not (problem := schemas.kyverno_problem_in(manifest)), f"{title(manifest)}: {problem}"
-        for version in () if schemas.of_kyverno(manifest) else KUBERNETES:
+        # What is not Kubernetes' own has no schema there.
+        foreign = schemas.of_kyverno(manifest) or schemas.of_prometheus(manifest)
+        for version in () if foreign else KUBERNETES:
             assert not (problem := schemas.problem_in(manifest, version)), f"{title(manifest)}: {version}: {problem}"
         limit = 52 if manifest["kind"] == "CronJob" else 253
         assert len(manifest["metadata"]["name"]) <= limit, title(manifest)
