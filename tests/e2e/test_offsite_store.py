@@ -73,6 +73,7 @@ class Site:
                 "path": "bucket/prefix",
                 "clusterId": "main",
                 "secretName": "store",
+                "serviceAccount": {"create": True},
                 "prune": True,
                 "retention": {"keep": {"daily": 7, "weekly": 4}},
                 "encryption": {"recipients": [str(self.identity.recipient)]},
