@@ -315,12 +315,14 @@ class _Work:
                 self.fail(error)
 
     def _check_due(self, copies: Copies) -> None:
-        """Read the newest copy back, if that is due."""
+        """Read the newest copy back, if none of the database has been read for as long as that may be."""
         every = self._settings.readback_every
         newest = copies.complete[0] if copies.complete else None
         if every is None or newest is None:
             return
-        if newest.checked is not None and self._clock() - newest.checked < every:
+        # By the last reading of any copy: otherwise each new one would be read as soon as it is there.
+        last = max((copy.checked for copy in copies.complete if copy.checked is not None), default=None)
+        if last is not None and self._clock() - last < every:
             return
         try:
             name = read_back(self._remote, self._place, newest, now=self._clock(), check=self._clock.check)

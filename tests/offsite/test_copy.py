@@ -333,6 +333,16 @@ def test_damage_at_the_destination_is_noticed_and_the_backup_copied_again(world:
     assert world.copied("app") == {newest, other}
 
 
+def test_new_copies_are_not_read_back_before_a_week_has_passed_since_the_last_reading(world: World) -> None:
+    publish_days(world, "app", 1)
+    world.configure(readback_every="7d")
+    read = [world.copy().out.count("back in full")]
+    for day in range(1, 9):
+        world.volume.publish("app", NOW + day * DAY)
+        read.append(world.copy(now=NOW + day * DAY + HOUR).out.count("back in full"))
+    assert read == [1, 0, 0, 0, 0, 0, 0, 1, 0]
+
+
 def test_a_readback_is_done_when_it_is_due_and_not_before(world: World) -> None:
     (newest,) = publish_days(world, "app", 1)
     assert world.copy().code == ExitCode.DONE
