@@ -65,10 +65,10 @@ def test_watcher_comes_up_sees_a_run_fail_and_remembers_it(release: Release) -> 
     assert 'cnpg_backup_last_run_result{namespace="' in served(release, "/metrics")
     before = [(one["database"], one["why"]) for one in status(release)["databases"]]
     assert all(why for _, why in before)
-    wait_until("an Event tells of the failure", lambda: bool(events(release)), 60)
-    assert [(one["type"], one["reason"], one["count"]) for one in events(release)] == [("Warning", "BackupFailed", 1)]
+    wait_until("an Event tells that there is no backup", lambda: bool(events(release)), 60)
+    assert [(one["type"], one["reason"], one["count"]) for one in events(release)] == [("Warning", "BackupMissing", 1)]
     described = release.cluster.kubectl("describe", "cronjob", release.cronjob, "-n", release.namespace)
-    assert "BackupFailed" in described, "kubectl describe shows it"
+    assert "BackupMissing" in described, "kubectl describe shows it"
 
     release.cluster.kubectl("delete", "jobs", "--all", "-n", release.namespace, "--wait=true")
     release.cluster.kubectl("delete", "pods", "-l", f"cnpg-backup/status-of={release.name}", "-n", release.namespace)
