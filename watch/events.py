@@ -1,6 +1,7 @@
 """Kubernetes Events about CronJobs: what `kubectl describe cronjob` shows when backups begin to fail, or work again.
 
-An Event is made once for each change. Its name follows from what it says, so that making it again makes no second one.
+An Event is made once for each change, and none of what goes on. Its name follows from what it says, so that making it
+again makes no second one.
 """
 
 import hashlib

@@ -142,6 +142,7 @@ def test_second_attempt_after_a_lost_answer_makes_no_second_event(
     looked(watcher, START + 7 * HOUR + MINUTE)
     assert len(cluster.events) == 1
     assert cluster.requests.count(("POST", "/api/v1/namespaces/default/events")) == 2
+    assert watcher.couriers.sent() == {(EVENTS, "ok"): 2}, "one that is there is as good"
 
 
 def test_no_event_is_made_and_no_right_is_used_unless_values_say_so(cluster: Cluster) -> None:  # noqa: F811

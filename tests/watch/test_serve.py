@@ -165,6 +165,15 @@ def test_restart_changes_nothing_though_pods_and_jobs_are_gone(watcher: Watcher,
     assert all(before[key] == after[key] for key in after)
 
 
+def test_run_that_ended_after_now_is_remembered_as_of_now(watcher: Watcher, cluster: Cluster) -> None:
+    """Some clock is wrong; with its own moment it would hide every run until then."""
+    job, pod = ran("run-2", [good("app", NOW), good("blog", NOW)], started=NOW + 9 * HOUR)
+    cluster.lists |= {"jobs": [job], "pods": [pod]}
+    watcher.step(NOW)
+    (ended,) = of(samples(watcher), "last_run_timestamp_seconds", database="app")
+    assert ended == (NOW + 5 * MINUTE).timestamp()
+
+
 def test_before_the_first_look_nothing_is_said_of_any_database(watcher: Watcher, cluster: Cluster) -> None:
     cluster.status = 503
     with pytest.raises(ApiError, match="503"):
