@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv packages tools demo test test-long matrix lint format sync man single-file package release-check release-version publish site kind-test bench bench-cluster bench-offsite bench-restore bench-retention e2e cluster cluster-shell cluster-down
+.PHONY: help venv packages tools demo test test-long matrix lint format sync man single-file package release-check release-version publish site kind-test bench bench-cluster bench-offsite bench-restore bench-retention e2e e2e-long cluster cluster-shell cluster-down
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -43,7 +43,7 @@ test: venv packages tools lint ## Run all linters, and every test except e2e
 
 test-long: venv packages tools ## Run the properties with many examples, and copies to real object stores
 	@for tool in rclone versitygw; do tools/build $$tool >/dev/null || exit 1; done
-	@$(PY) -m pytest -m long -n 2 --dist worksteal
+	@$(PY) -m pytest -m 'long and not e2e' -n 2 --dist worksteal
 
 matrix: venv packages ## Restore every kind of database in every way; writes docs/restore-matrix.md
 	@$(PY) -m tests.matrix $(ARGS)
@@ -104,8 +104,14 @@ bench-retention: venv ## Measure the retention rule against its peers; writes do
 e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the cluster of E2E_KUBECONFIG
 	@tools/need-packages jq:jq fusermount3:fuse3
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
+	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
+	@$(PY) -m pytest -m 'e2e and not long' tests/e2e $(if $(E2E_KUBECONFIG),,-n 2 --dist loadfile) $(ARGS)
+
+e2e-long: venv ## Run what takes longer there: each alert with a real Prometheus and a real Alertmanager
+	@tools/need-packages jq:jq fusermount3:fuse3
+	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
 	@for tool in helm helm3 prometheus alertmanager; do tools/build $$tool >/dev/null || exit 1; done
-	@$(PY) -m pytest -m e2e tests/e2e $(if $(E2E_KUBECONFIG),,-n 2 --dist loadfile) $(ARGS)
+	@$(PY) -m pytest -m 'e2e and long' tests/e2e $(if $(E2E_KUBECONFIG),,-n 2 --dist loadfile) $(ARGS)
 
 cluster: venv ## Start a Kubernetes node like that of e2e, and print how to enter and stop it
 	@$(PY) -m tests.e2e.node up

@@ -60,8 +60,7 @@ class Couriers:
   if name == HEALTHCHECKS:
    self._ping(now)
    return
-  after = timedelta.max if name == EVENTS else self.remind_after
-  after = targets.RESEND_AFTER if name in targets.RESENT else after
+  after = targets.RESEND_AFTER if name in targets.RESENT else self.remind_after
   with self._lock:
    before = self._states.get(name)
   state = before or {}

@@ -246,7 +246,8 @@ class _Work:
   newest = copies.complete[0] if copies.complete else None
   if every is None or newest is None:
    return
-  if newest.checked is not None and self._clock() - newest.checked < every:
+  last = max((copy.checked for copy in copies.complete if copy.checked is not None), default=None)
+  if last is not None and self._clock() - last < every:
    return
   try:
    name = read_back(self._remote, self._place, newest, now=self._clock(), check=self._clock.check)
