@@ -24,9 +24,9 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "action",
         choices=("run", "list", "verify", "fetch", "check"),
-        metavar="run|list|verify|fetch|check",
-        help="what to do: copy what is due, list copies, read again in full (the newest of each database, or one), "
-        "bring one to the volume, or try the store, its rights, lock and clock",
+        metavar="ACTION",
+        help="run: copy what is due; list: list the copies; verify: read the newest copy of each database, or one, in "
+        "full; fetch: bring one to the volume; check: try the store, its rights, lock and clock",
     )
     command.add_argument("database", nargs="?", default="", metavar="DATABASE", help="fetch, verify: whose copy")
     command.add_argument(
