@@ -26,7 +26,7 @@ from tests.e2e.sinks import Key
 from tests.lab.chart import ROOT
 from tests.lab.guide import blocks
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CLUSTER = "pg"
 ALPHA, BETA, GAMMA = "alpha", "beta", "gamma"

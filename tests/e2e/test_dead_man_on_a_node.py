@@ -19,7 +19,7 @@ from tests.e2e.node.init import NODE_ADDRESS
 from tests.e2e.release import Release, cnpg_cluster, sql, wait_healthy
 from tests.e2e.sinks import DeadMan, Key
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CLUSTER = "pg"
 EVERY = 60
