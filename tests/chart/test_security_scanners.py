@@ -30,7 +30,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def output(command: list[str | Path], folder: Path) -> Any:
     """What a scanner prints as JSON; its exit code only says whether it found something."""
     # Not in the repository, whose .checkov.yaml checkov would read besides the one that it is given.
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
     assert done.stdout.startswith("{"), done.stdout[-2000:] + done.stderr[-2000:]
     return json.loads(done.stdout)
 

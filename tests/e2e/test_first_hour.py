@@ -20,7 +20,7 @@ from tests.e2e.node import Cluster, Node, wait_until
 from tests.e2e.release import PLUGIN, REPO, tool
 from tests.lab.guide import blocks
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 STEPS = [(name, text) for name, language, text in blocks((REPO / "docs" / "start.md").read_text()) if language == "sh"]
 PUBLIC = {

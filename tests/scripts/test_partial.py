@@ -95,16 +95,21 @@ def test_search_path_option_names_the_schemas_where_functions_look(make: Make) -
 
 
 def test_a_check_that_reads_a_table_which_is_filled_later_is_restored_by_several_connections(make: Make) -> None:  # noqa: F811
-    """One connection restores it plainly. With two, pg_restore adds the check as soon as its own table is full."""
+    """One connection restores it plainly. With two, pg_restore adds the check as soon as its own table is full.
+
+    Which of the two tables is full first is for the machine to say, so a busy one may have to try again.
+    """
     kind = "a function after a table, which reads one that takes longer to fill"
     place = make(CAREFUL[kind].replace("LANGUAGE plpgsql AS", "LANGUAGE plpgsql SET search_path = public AS"))
     good = place.plain()
-    for jobs in ("1", "2"):
+
+    def is_careful(jobs: str) -> bool:
         log = place.restore(superuser=True, RESTORE_WAY="beside", RESTORE_KEEP="no", RESTORE_JOBS=jobs)
         assert differences(good, place.plain()) == []
-        assert ("is violated by some row" in log) == (jobs == "2"), (
-            "pg_restore alone can restore it: this tests nothing"
-        )
+        return "is violated by some row" in log
+
+    assert not is_careful("1")
+    assert any(is_careful("2") for _ in range(5)), "pg_restore alone can restore it: this tests nothing"
 
 
 @pytest.mark.parametrize("way", ["beside", "in-place"])
