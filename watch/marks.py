@@ -19,7 +19,7 @@ _WORDS = {
     WARNING: "warning",
     REFUSED: "refused",
     FAILED: "failed",
-    UNKNOWN: "unknown: nobody saw how it ended",
+    UNKNOWN: "unknown: how it ended was not seen",
 }
 _SHAPES = {
     OK: ("5", ""),

@@ -5,7 +5,7 @@ of two watchers. docs/runbooks has a page for each.
 */}}
 
 {{/*
-A metric of each database as it is now or, while nobody exports it, as it was last within `range`; by the labels `by`: those of a database
+A metric of each database as it is now or, if it is not exported now, as it was last within `range`; by the labels `by`: those of a database
 if there are none. What is exported now comes first: what a watcher said that is gone would else count for as long as `range`.
 */}}
 {{- define "cnpg-backup.ruleMetric" -}}

@@ -154,7 +154,7 @@ def _page(megabytes: int, load: float, ratios: list[float], speeds: list[float],
         lines.append(f"| {name} | {way} {goal:g} | {form.format(middle)}{many} | {'met' if met else 'missed'} |")
     lines += [
         "",
-        "What a copy does besides: it compares the archive's sha256 before its last piece goes out,",
+        "A copy does more than that: it compares the archive's sha256 before its last piece goes out,",
         "hashes what goes out, asks the store what has arrived, and copies roles and metadata.",
         "The size of the parts bounds the memory: it is the same up to about 300 GB.",
     ]

@@ -11,11 +11,12 @@ from offsite.remote.rclone import Rclone
 from offsite.rule import names
 from offsite.rule.copies import Entry
 from offsite.rule.parts import parts_for
-from offsite.rule.plan import MOST_SKEW_SECONDS
+from offsite.rule.plan import clock_difference
 from offsite.settings import Settings
 from offsite.steps.clock import wall
 from offsite.steps.owner import owner_of
 from retention.errors import RetentionError
+from retention.text import shown
 
 OK, WARNING, WRONG = "ok", "warning", "wrong"
 _T = TypeVar("_T")
@@ -76,7 +77,7 @@ class Examination:
         if owner != self._settings.owner:
             raise _ProblemError(
                 "owner",
-                f"{place} belongs to another release ({owner or 'unknown'})",
+                f"{place} belongs to another release ({shown(owner or 'unknown')[:100]})",
                 "set offsite.clusterId to a name of its own",
             )
         return Tried("owner", OK, "this release")
@@ -103,11 +104,10 @@ class Examination:
         found = _try("clock", lambda: self._remote.look(path))
         if found is None or found.written is None:
             return Tried("clock", OK, "the store does not say when an object was written")
-        skew = (wall() - found.written).total_seconds()
-        if abs(skew) > MOST_SKEW_SECONDS:
-            way = "ahead of" if skew > 0 else "behind"
+        difference = clock_difference((wall() - found.written).total_seconds())
+        if difference is not None:
             remedy = "set the clocks right: until then no copy is deleted"
-            return Tried("clock", WARNING, f"this node's is {round(abs(skew))} s {way} the store's; {remedy}")
+            return Tried("clock", WARNING, f"this node's is {difference}; {remedy}")
         return Tried("clock", OK, "like the store's")
 
     def _delete(self, path: str, older: list[str]) -> Tried:

@@ -39,12 +39,15 @@ def obstacle(copies, losses, *, now, skew):
    "bring back what you need with `kubectl cnpg-backup offsite fetch`; if the loss is meant, set "
    "offsite.acceptLossUntil to today",
   )
- if skew is not None and abs(skew) > MOST_SKEW_SECONDS:
-  way = "ahead of" if skew > 0 else "behind"
-  return Obstacle(f"this node's clock is {round(abs(skew))} s {way} the store's", "set the clocks right")
+ if skew is not None and (difference := clock_difference(skew)) is not None:
+  return Obstacle(f"this node's clock is {difference}", "set the clocks right")
  if future := dated_after(_as_backups(copies.complete), now):
   return Obstacle(future, "check the clocks of the nodes")
  return _shrunk(copies)
+def clock_difference(skew):
+ if abs(skew) <= MOST_SKEW_SECONDS:
+  return None
+ return f"{round(abs(skew))} s {'ahead of' if skew > 0 else 'behind'} the store's"
 def _shrunk(copies):
  if not copies.complete:
   return None
