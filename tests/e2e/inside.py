@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -63,6 +64,16 @@ def fetch(pid: int, url: str, seconds: float = 10, body: bytes | None = None) ->
     return inside(pid, work)
 
 
+class _Patient(ThreadingHTTPServer):
+    """A server that lets its answers end before it does, and does not mind who hangs up."""
+
+    daemon_threads = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class Server:
     """A server in the network of a process, run by threads of this one.
 
@@ -71,8 +82,7 @@ class Server:
     """
 
     def __init__(self, pid: int, handler: type[BaseHTTPRequestHandler]) -> None:
-        self._server = inside(pid, lambda: ThreadingHTTPServer(("", 0), handler))
-        self._server.daemon_threads = True
+        self._server = inside(pid, lambda: _Patient(("", 0), handler))
         self.port: int = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -86,8 +86,8 @@ class Story:
     """What happened.
 
     Attributes:
-        made: When each fault was there, by alert and `time.monotonic`.
-        cured: When it was cured.
+        made: When the command began that made each fault, or let a run meet it, by alert and `time.monotonic`.
+        cured: When the command began that cured it, or let a run see that. An alert may be over before it ends.
         looked: What each command of a page printed, by alert.
     """
 
@@ -238,10 +238,8 @@ def make_faults(site: Site, story: Story) -> None:
         site.login("login-1", "wrong")
         site.fill_volume()
         site.alpha.upgrade(site.of_alpha(site.entry("fresh", "login-4"), **ONE))
-        site.node.kubectl("delete", "cronjob", GONE, "-n", site.namespace)
         now("CnpgBackupCronJobMissing")
-        run = site.alpha.run()
-        assert not run.succeeded, run
+        site.node.kubectl("delete", "cronjob", GONE, "-n", site.namespace)
         now(
             "CnpgBackupFailing",
             "CnpgBackupBadArchive",
@@ -249,21 +247,22 @@ def make_faults(site: Site, story: Story) -> None:
             "CnpgBackupVolumeFull",
             "CnpgBackupNone",
         )
+        run = site.alpha.run()
+        assert not run.succeeded, run
 
     def of_beta() -> None:
         site.login("login-2", "wrong")
+        now("CnpgBackupStale")
         run = site.beta.run()
         assert not run.succeeded, run
-        now("CnpgBackupStale")
-        site.shell("kubectl cnpg-backup drill late -n $N --release beta || [ $? = 1 ]")
         now("CnpgBackupDrillFailed", "CnpgBackupDrillStale")
+        site.shell("kubectl cnpg-backup drill late -n $N --release beta || [ $? = 1 ]")
 
     def of_gamma() -> None:
+        now("CnpgBackupStatusDown", "CnpgBackupRunsStale")
         site.shell("kubectl scale deployment gamma-status --replicas=0 -n $N")
-        now("CnpgBackupStatusDown")
         run = site.gamma.run()
         assert not run.succeeded, run
-        now("CnpgBackupRunsStale")
 
     site.at_once(of_alpha, of_beta, of_gamma)
 
@@ -309,10 +308,8 @@ def cure(site: Site, story: Story) -> None:
         site.login("login-4")
         site.alpha.on_volume("rm", "/backups/other")
         site.alpha.on_volume("find", "/backups/rotten", "-name", "*.bad", "-exec", "rm", "{}", "+")
-        site.alpha.upgrade(site.of_alpha(site.entry("fresh", "login-4"), **ONE, allowLargePrune=True))
         now("CnpgBackupCronJobMissing")
-        run = site.alpha.run()
-        assert run.succeeded, run
+        site.alpha.upgrade(site.of_alpha(site.entry("fresh", "login-4"), **ONE, allowLargePrune=True))
         now(
             "CnpgBackupFailing",
             "CnpgBackupBadArchive",
@@ -320,36 +317,38 @@ def cure(site: Site, story: Story) -> None:
             "CnpgBackupVolumeFull",
             "CnpgBackupNone",
         )
+        run = site.alpha.run()
+        assert run.succeeded, run
 
     def of_beta() -> None:
         site.login("login-2")
+        now("CnpgBackupStale")
         run = site.beta.run()
         assert run.succeeded, run
-        now("CnpgBackupStale")
         # A drill restores an older backup, too: the assertion is what was wrong.
         right = "SELECT count(*) >= 1000 FROM items"
         site.beta.upgrade({"databases": [site.entry("late", "login-2", drillAssertions=[right])]})
-        site.shell("kubectl cnpg-backup drill late -n $N --release beta")
         now("CnpgBackupDrillFailed", "CnpgBackupDrillStale")
+        site.shell("kubectl cnpg-backup drill late -n $N --release beta")
 
     def of_gamma() -> None:
         site.login("login-3")
+        now("CnpgBackupRunsStale")
         run = site.gamma.run()
         assert run.succeeded, run
-        now("CnpgBackupRunsStale")
         story.alerting.wait_over([SUBJECTS["CnpgBackupRunsStale"]], 60, story.cured["CnpgBackupRunsStale"])
-        site.shell("kubectl scale deployment gamma-status --replicas=1 -n $N")
         now("CnpgBackupStatusDown")
+        site.shell("kubectl scale deployment gamma-status --replicas=1 -n $N")
         story.alerting.wait_over([SUBJECTS["CnpgBackupStatusDown"]], 120, story.cured["CnpgBackupStatusDown"])
         suspend()
 
     def suspend() -> None:
-        site.shell("kubectl cnpg-backup suspend -n $N --release gamma --reason 'a test'")
         story.made["CnpgBackupSuspended"] = time.monotonic()
+        site.shell("kubectl cnpg-backup suspend -n $N --release gamma --reason 'a test'")
         story.alerting.wait_delivered([SUBJECTS["CnpgBackupSuspended"]], 90)
         look(site, story, ["CnpgBackupSuspended"])
-        site.shell("kubectl cnpg-backup resume -n $N --release gamma")
         now("CnpgBackupSuspended")
+        site.shell("kubectl cnpg-backup resume -n $N --release gamma")
         story.alerting.wait_over([SUBJECTS["CnpgBackupSuspended"]], 120, story.cured["CnpgBackupSuspended"])
 
     site.at_once(of_alpha, of_beta, of_gamma)
