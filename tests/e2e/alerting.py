@@ -179,8 +179,14 @@ class Alerting:
 
 
 @contextmanager
-def alerting(node: Node, *releases: Release) -> Iterator[Alerting]:
-    """Prometheus, with the rules of these releases, and Alertmanager."""
+def alerting(node: Node, *releases: Release, backed_up: int = 1) -> Iterator[Alerting]:
+    """Prometheus, with the rules of these releases, and Alertmanager.
+
+    Args:
+        node: Where they run.
+        releases: Those whose watchers are read.
+        backed_up: How many databases have a backup by now; the rules count from when the watchers know them.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alerting-")))
         kube, received = KubeState(node), Receiver(node.pid)
@@ -247,6 +253,8 @@ def alerting(node: Node, *releases: Release) -> Iterator[Alerting]:
         # Before the first read there is no watcher, which would be an alert.
         read = "max by (release) (cnpg_backup_status_read_timestamp_seconds)"
         wait_until("Prometheus has read the watchers", lambda: len(found.series(read)) == len(releases), 120)
+        newest = "cnpg_backup_newest_timestamp_seconds"
+        wait_until("the watchers know the backups", lambda: len(found.series(newest)) >= backed_up, 120)
         (folder / "rules.json").write_text(json.dumps({"groups": groups}))
         fetch(node.pid, f"http://127.0.0.1:{_PROMETHEUS}/-/reload", body=b"")
         yield found
