@@ -28,7 +28,6 @@ from tests.lab.guide import blocks
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/plugin.md")
 NAMES = ("authelia", "shop")
 SECONDS = 240
 ANSWERS = ((r"\[y/N\] $", "y\n"), (r"COPY \S+[=#>]+ ?$", "\\q\n"), (r"Ctrl-C ends it\s*$", "\x03"))
@@ -185,7 +184,7 @@ SHOWN: Mapping[str, str] = {
 """What each command shows, by what it contains; the first that fits counts."""
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param("README.md", marks=pytest.mark.long), "docs/plugin.md"])
 def test_every_command_of_a_page_does_what_the_page_says(site: Site, page: str) -> None:
     typed = 0
     for command in commands(page):
