@@ -213,7 +213,7 @@ def story(site: Site) -> Iterator[Story]:
         stack.enter_context(site.alpha.kept_inspector())
         for run in site.at_once(site.alpha.run, site.beta.run):
             assert run.succeeded, run  # type: ignore[attr-defined]
-        story = Story(stack.enter_context(alerting(site.node, *site.releases, backed_up=6)))
+        story = Story(stack.enter_context(alerting(site.node, *site.releases, backed_up=5)))
         make_faults(site, story)
         waiting = [key for name, key in SUBJECTS.items() if name != "CnpgBackupSuspended"]
         story.alerting.wait_delivered(waiting, 180)
