@@ -21,7 +21,7 @@ import pytest
 from kubectl_cnpg_backup.cli import build_parser
 from kubectl_cnpg_backup.parser import commands_of
 from lab import terminal_picture
-from tests.e2e.node import Cluster, wait_until
+from tests.e2e.node import Cluster
 from tests.e2e.release import PLUGIN, Release, cnpg_cluster, databases, fill, sql, wait_healthy
 from tests.lab.guide import blocks
 
@@ -194,10 +194,6 @@ def test_every_command_of_a_page_does_what_the_page_says(site: Site, page: str) 
             continue  # as one block, below
         if "undelete shop" in command:
             _live(site.cluster, site.namespace, "shop", "DELETE FROM orders WHERE customer = 4711")
-        if command.startswith("kubectl logs"):
-            wait_until("the Job has a pod", lambda: site.release.pod_of("cnpg-backup-manual") is not None, 60)
-            site.cluster.kubectl("wait", "--for=condition=Complete", "job/cnpg-backup-manual", "-n", site.namespace,
-                                 "--timeout=180s", seconds=200)  # fmt: skip
         code, text = site.type(here(site, command))
         assert code == 0, f"{command}\n{text}"
         pattern = next((shown for part, shown in SHOWN.items() if part in command), None)
