@@ -150,7 +150,7 @@
 {{/* Who will not hear of it when backups stop, as a sentence; nothing once a sign of life is expected outside of the cluster. */}}
 {{- define "cnpg-backup.unwatchedNote" -}}
 {{- if not (include "cnpg-backup.watched" .) -}}
-Nobody is notified when backups stop. Set monitoring.enabled: true, and in notify who is to be notified:
+Nothing tells you when backups stop. Set monitoring.enabled: true, and in notify who is to be told:
 {{ include "cnpg-backup.page" (dict "root" . "page" "monitoring.md") }}
 {{- else if not (has "healthchecks" (include "cnpg-backup.notified" . | fromJsonArray)) -}}
 If the whole cluster or its monitoring is down, no message is sent. Set notify.healthchecks:

@@ -34,7 +34,8 @@ def test_the_notes_name_pages_by_addresses_that_lead_to_pages(tools: dict[str, P
     text = notes(tools, tmp_path, WARNED)
     assert BARE.findall(text) == []
     named = PAGES.findall(text)
-    assert set(named) == {"docs/security.md", "docs/restore.md", "docs/longhorn.md", "docs/monitoring.md"}
+    pages = ("security", "restore", "longhorn", "monitoring", "plugin")
+    assert set(named) == {f"docs/{page}.md" for page in pages}
     assert [page for page in named if not (ROOT / page).is_file()] == []
 
 

@@ -218,10 +218,8 @@ def looking(site: Site) -> Site:
     """The pod that sees the volume, made by the commands that `helm install` has printed."""
     if not site.inspector:
         lines = site.notes.split("List the backups", 1)[1].split("\n", 1)[1].split("\n\n", 1)[0]
-        make, _ = re.split(r"\n(?=  kubectl)", lines)
-        site.release.shell(make)
-        ready = ("--for=condition=Ready", "pod", "-l", "job-name=cnpg-backup-inspect-1", "--timeout=60s")
-        site.cluster.kubectl("wait", "-n", site.namespace, *ready)
+        make, wait, _ = re.split(r"\n(?=  kubectl)", lines)
+        site.release.shell(f"{make}\n{wait}")
         site.inspector = INSPECTOR
     return site
 
