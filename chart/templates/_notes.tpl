@@ -112,6 +112,7 @@
 
 {{- define "cnpg-backup.databaseWarnings" -}}
 {{- $warnings := list -}}
+{{- $root := .root -}}
 {{- $values := .root.Values -}}
 {{- $release := .root.Release.Namespace -}}
 {{- with .database -}}
@@ -123,9 +124,12 @@
     {{- $warnings = append $warnings (printf "%s: no backup contains the rows of tables %s." $name (join ", " .)) -}}
   {{- end -}}
   {{- if and (ne .namespace $release) (not .outside) -}}
-    {{- $warnings = append $warnings (printf
-      "%s: its cluster is in namespace %s; copy the Secrets %s and %s into %s."
-      $name .namespace .secret.name .caSecret.name $release) -}}
+    {{- $needed := printf "%s: its cluster is in namespace %s; copy its Secret %s into %s" $name .namespace .secret.name $release -}}
+    {{- if hasPrefix "verify-" .sslmode -}}
+      {{- $needed = printf "%s, and of %s only the key %s: next to it is the private key" $needed .caSecret.name .caSecret.key -}}
+    {{- end -}}
+    {{- $page := include "cnpg-backup.page" (dict "root" $root "page" "namespaces.md") -}}
+    {{- $warnings = append $warnings (printf "%s: %s" $needed $page) -}}
   {{- end -}}
   {{- if has .sslmode (list "require" "disable") -}}
     {{- $warnings = append $warnings (printf "%s: sslmode %s does not verify the server's identity." $name .sslmode) -}}

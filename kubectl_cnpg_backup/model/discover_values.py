@@ -64,9 +64,12 @@ def entries(
         if authority:
             values["caSecret"] = {"name": str(authority)}
         if one.namespace != namespace:
-            used = [dig(values, "secret").get("name") or f"{one.cluster}-app"]
-            used.append(str(authority or f"{one.cluster}-ca"))
-            notes.append(f"copy the Secrets {' and '.join(used)} from namespace {one.namespace} to {namespace}")
+            login = dig(values, "secret").get("name") or f"{one.cluster}-app"
+            ca = authority or f"{one.cluster}-ca"
+            notes.append(
+                f"copy the Secret {login} from namespace {one.namespace} to {namespace}, "
+                f"and of {ca} only the key ca.crt: next to it is the private key"
+            )
         made.append(Entry(values, tuple(notes)))
     return made
 

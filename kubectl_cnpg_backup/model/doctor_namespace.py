@@ -58,7 +58,7 @@ def _neighbours(facts: Facts) -> list[Finding]:
             subject,
             f"other workloads have pods in {facts.release.namespace} ({first} {others}): "
             "anyone who may edit the namespace for them reads the databases' Secrets and can stop backups",
-            "install the release in a namespace of its own, and copy the databases' Secrets there: "
+            "install the release in a namespace of its own, with copies of what it needs of the databases' Secrets: "
             f"{facts.documentation}/namespaces.md",
         )
     ]

@@ -34,7 +34,7 @@ def test_the_notes_name_pages_by_addresses_that_lead_to_pages(tools: dict[str, P
     text = notes(tools, tmp_path, WARNED)
     assert BARE.findall(text) == []
     named = PAGES.findall(text)
-    pages = ("security", "restore", "longhorn", "monitoring", "plugin")
+    pages = ("security", "restore", "longhorn", "monitoring", "namespaces", "plugin")
     assert set(named) == {f"docs/{page}.md" for page in pages}
     assert [page for page in named if not (ROOT / page).is_file()] == []
 

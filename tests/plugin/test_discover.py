@@ -316,7 +316,7 @@ def test_the_values_that_it_prints_back_up_all_that_was_missing(
     assert entries["on"]["image"] == {"tag": "17-alpine"}
     assert entries["mixed-authelia"]["database"] == "authelia", "the release has that name already"
     assert entries["wiki"]["namespace"] == "team"
-    assert "# copy the Secrets wiki-app and wiki-ca from namespace team to default" in text
+    assert "# copy the Secret wiki-app from namespace team to default, and of wiki-ca only the key ca.crt" in text
     assert "password of its owner nobody" in text
     assert [one["database"] for one in entries.values() if "dd" in one["name"]] == [odd]
 
