@@ -162,6 +162,20 @@ def test_rows_that_are_gone_come_back_and_what_is_newer_stays(site: Site) -> Non
     assert site.fingerprint() == site.good
 
 
+def test_backup_is_looked_into_with_one_command(site: Site) -> None:
+    command = f"{block('look-plugin').rstrip()} -c 'SELECT count(*) FROM items'"
+    told = site.release.shell(f"{site.names()}{command}", seconds=240)
+    assert re.search(r"^\s*2000$", told, re.MULTILINE), told
+
+
+def test_deleted_rows_come_back_with_one_command_and_what_is_newer_stays(site: Site) -> None:
+    site.sql("DELETE FROM items WHERE id % 2 = 0; INSERT INTO items (id, name) VALUES (9000, 'newer')")
+    told = site.release.shell(f"{site.names()}{block('undelete').rstrip()} --yes", seconds=240)
+    assert "1000 rows copied back" in told, told
+    assert site.sql("DELETE FROM items WHERE id = 9000 RETURNING name") == "newer"
+    assert site.fingerprint() == site.good
+
+
 def test_drill_proves_the_backup_without_a_network(site: Site) -> None:
     log = site.follow("drill")
     assert re.search(r"authelia +proved +authelia-", log), log
