@@ -21,15 +21,15 @@ _COMMAND = ("timeout", "30", "psql", "-XAtq", "-U", "postgres", "-d", "postgres"
 def add(commands: Commands) -> None:
     """Add the command."""
     command = add_command(
-        commands, "discover", "Find the databases of CloudNativePG, and show which of them nobody backs up.", run
+        commands, "discover", "Find the databases of CloudNativePG, and show which of them no release backs up.", run
     )
     command.description = (
-        "Find the databases of CloudNativePG, and show which of them nobody backs up. "
+        "Find the databases of CloudNativePG, and show which of them no release backs up. "
         "`-o values` prints entries for the values of a release that back these up."
     )
     command.add_argument("-A", "--all-namespaces", dest="everywhere", action="store_true", help="in all namespaces")
     command.add_argument(
-        "--check", action="store_true", help="exit 1 if nobody backs up a database, or its backups are suspended"
+        "--check", action="store_true", help="exit 1 if no release backs up a database, or its backups are suspended"
     )
     command.add_argument(
         "--exclude",

@@ -49,7 +49,7 @@ def run(session: Session) -> int:
         session.cluster.config_map(name)
     except NotFoundError:
         raise PluginError(
-            f"release {release.name} in namespace {release.namespace} has no watcher, so it notifies nobody",
+            f"release {release.name} in namespace {release.namespace} has no watcher, so it sends no messages",
             "set `monitoring.enabled: true`, and whom to notify in `notify`",
         ) from None
     if options.dry_run:
@@ -61,7 +61,7 @@ def run(session: Session) -> int:
     with screen.waiting("notify: waiting for the watcher, which looks every 30 s"):
         outcome = _outcome(session, name, wanted)
     if not outcome:
-        raise PluginError(f"release {release.name} notifies nobody", "set whom to notify in `notify` of its values")
+        raise PluginError(f"release {release.name} has no target for messages", "set one in `notify` of its values")
     document = [{"target": target, "delivered": not why, "why": why} for target, why in sorted(outcome.items())]
     code = ExitCode.FAILED if any(outcome.values()) else ExitCode.DONE
     if not screen.is_table:

@@ -324,7 +324,7 @@ def _assessed(one: Found, replicas: set[tuple[str, str]], unread: Sequence[str],
         return replace(one, state=COPY, why="its cluster follows another one; that one is to be backed up")
     if unread:
         return replace(one, state=UNKNOWN, why=f"cannot be read: {', '.join(unread)}")
-    return replace(one, why=one.why or "nobody backs it up")
+    return replace(one, why=one.why or "no release backs it up")
 
 
 def _excludes(pattern: str, one: Found) -> bool:
@@ -411,7 +411,7 @@ def summary(found: Sequence[Found]) -> str:
     bad = sum(one.state in BAD for one in counted)
     clusters = {(one.namespace, one.cluster) for one in counted}
     text = f"{len(counted)} databases in {len(clusters)} clusters"
-    return f"{text}; {bad} not backed up" if bad else f"{text}; none is without a backup that is due"
+    return f"{text}; {bad} not backed up" if bad else f"{text}; all that need it are backed up"
 
 
 def document(one: Found) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def test_an_older_outcome_is_not_taken_for_this_one() -> None:
     ("server", "words", "said"),
     [
         (Server({}, watched=False), ["--test"], "has no watcher.*monitoring.enabled: true"),
-        (Server({}), ["--test"], "notifies nobody"),
+        (Server({}), ["--test"], "has no target for messages"),
     ],
 )
 def test_nobody_to_notify_is_an_error_that_says_what_to_set(server: Server, words: list[str], said: str) -> None:
