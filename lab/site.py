@@ -26,11 +26,13 @@ NAVIGATION: dict[str, tuple[str, ...]] = {
     "Every day": ("docs/plugin.md", "docs/monitoring.md", "docs/retention.md"),
     "Set up": (
         "chart/README.md", "docs/set-ups.md", "docs/coming-from.md", "docs/all-databases.md", "docs/namespaces.md",
-        "docs/nfs.md", "docs/longhorn.md", "docs/offsite.md", "docs/object-store.md", "docs/upgrading.md",
+        "docs/nfs.md", "docs/object-store.md", "docs/offsite.md", "docs/longhorn.md", "docs/copies.md",
+        "docs/upgrading.md",
     ),
     "Background": (
         "docs/security.md", "docs/architecture.md", "docs/seed.md", "docs/benchmark.md",
-        "docs/benchmark-cluster.md", "docs/benchmark-retention.md", "docs/benchmark-offsite.md",
+        "docs/benchmark-restore.md", "docs/benchmark-cluster.md", "docs/benchmark-retention.md",
+        "docs/benchmark-offsite.md",
     ),
     "Runbooks": ("docs/runbooks/*.md",),
     "Project": (
