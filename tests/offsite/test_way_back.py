@@ -107,9 +107,9 @@ def test_without_our_tools_rclone_age_and_pg_restore_are_enough(world: World, se
     shutil.copy(world.key_file, laptop / "key.txt")
     commands = block("out-of-a-store").replace("20261122-140000", "20260130-230000")
     place = f"OFFSITE:{world.store.path}/{CLUSTER}/authelia"
-    assert "OFFSITE:bucket/prefix/main/authelia" in commands
-    commands = commands.replace("OFFSITE:bucket/prefix/main/authelia", place)
-    shell(server, f"createdb authelia\n{commands}", laptop, RCLONE_CONFIG="/dev/null", **reach)
+    assert "OFFSITE:bucket/prefix/production/authelia" in commands
+    commands = commands.replace("OFFSITE:bucket/prefix/production/authelia", place)
+    shell(server, commands, laptop, RCLONE_CONFIG="/dev/null", **reach)
     found = fingerprint(server, "authelia")
     assert (found.tables, found.sequences) == (good.tables, good.sequences)
 
