@@ -341,6 +341,10 @@ to use another volume, name another claim.
 Which policies were made, and why others were not, as a JSON object: for people (NOTES) and for programs (a ConfigMap).
 */}}
 {{- define "cnpg-backup.accessRecord" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeAccessRecord") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeAccessRecord" -}}
 {{- $access := .Values.accessPolicy -}}
 {{- $builtin := include "cnpg-backup.builtinAccessPolicies" . | fromJsonArray -}}
 {{- $kyverno := include "cnpg-backup.kyvernoAccessPolicies" . | fromJsonArray -}}

@@ -72,6 +72,10 @@ Files of the configuration of `cronJob`, as YAML: key and content. It is one Cro
 of a restore and a drill, which has its `restore` and `drill`.
 */}}
 {{- define "cnpg-backup.config" -}}
+{{- include "cnpg-backup.once" (dict "root" .root "make" "cnpg-backup.makeConfig" "of" . "key" .cronJob.name) -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeConfig" -}}
 {{- $common := include "cnpg-backup.schedule" .root | fromJson -}}
 {{- $files := dict "policy.json" (include "cnpg-backup.retentionPolicy" (dict "root" .root "schedule" $common)) -}}
 {{- $policy := get $files "policy.json" | fromJson -}}

@@ -6,6 +6,10 @@ The copies, as a JSON list of `copy` (the entry of values), `name` (of its CronJ
 left out: cnpg-backup.copyErrors refuses them.
 */}}
 {{- define "cnpg-backup.copies" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeCopies") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeCopies" -}}
 {{- $list := list -}}
 {{- range $copy := .Values.copies -}}
   {{- range $group := include "cnpg-backup.operations" $ | fromJsonArray -}}

@@ -5,6 +5,10 @@ Their keys are those of values.yaml, and `file`, the name of its configuration; 
 retention policy of its own.
 */}}
 {{- define "cnpg-backup.databases" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeDatabases") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeDatabases" -}}
 {{- $list := list -}}
 {{- $cron := include "cnpg-backup.cron" .Values.schedule -}}
 {{- range $entry := .Values.databases -}}
@@ -54,7 +58,10 @@ retention policy of its own.
   {{- $_ := set $db "image" (include "cnpg-backup.image" (dict "root" $ "image" $image)) -}}
   {{- $_ := set $db "pullPolicy" $image.pullPolicy -}}
   {{- $_ := set $db "major" (regexFind "^[0-9]+" $image.tag) -}}
-  {{- $own := include "cnpg-backup.cron" ($db.schedule | default $.Values.schedule) -}}
+  {{- $own := $cron -}}
+  {{- with $db.schedule -}}
+    {{- $own = include "cnpg-backup.cron" . -}}
+  {{- end -}}
   {{- $_ := set $db "ownSchedule" (ternary "" $own (eq $own $cron)) -}}
   {{- $_ := set $db "ownPolicy" (or $db.ownSchedule $db.retention | empty | not) -}}
   {{- $_ := set $db "schedule" (ternary $db.schedule $.Values.schedule (ne $own $cron)) -}}
@@ -91,6 +98,10 @@ be pulled then stops only its own databases. Suspended databases are left out; a
 them, so that manual runs still work. A name depends only on its own databases: others come and go without renaming it.
 */}}
 {{- define "cnpg-backup.cronJobs" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeCronJobs") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeCronJobs" -}}
 {{- $databases := include "cnpg-backup.databases" . | fromJsonArray -}}
 {{- $images := include "cnpg-backup.imageSuffixes" (dict "root" . "databases" $databases) | fromJson -}}
 {{- $groups := dict -}}
@@ -134,6 +145,10 @@ the server's major version. Suspended databases are in them too: they may have t
 common configuration's name.
 */}}
 {{- define "cnpg-backup.operations" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeOperations") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeOperations" -}}
 {{- $databases := include "cnpg-backup.databases" . | fromJsonArray -}}
 {{- $images := include "cnpg-backup.imageSuffixes" (dict "root" . "databases" $databases) | fromJson -}}
 {{- $groups := dict -}}
@@ -166,6 +181,10 @@ of at most 50 databases, since a drill's pod has two containers for each of them
 part has its own `drill`, and a configuration whose name begins with that.
 */}}
 {{- define "cnpg-backup.drills" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeDrills") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeDrills" -}}
 {{- $list := list -}}
 {{- range $group := include "cnpg-backup.operations" . | fromJsonArray -}}
   {{- $parts := list -}}
@@ -215,6 +234,10 @@ first container of the pod decides whose turn it is.
 
 {{/* Names of all CronJobs of the release, whose runs mount the claim, as a JSON list. */}}
 {{- define "cnpg-backup.runNames" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeRunNames") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeRunNames" -}}
 {{- $names := list -}}
 {{- range include "cnpg-backup.cronJobs" . | fromJsonArray -}}
   {{- $names = append $names .name -}}

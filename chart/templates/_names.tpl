@@ -206,10 +206,18 @@ Paths of all files of charts/programs, as a JSON list: the copies of the Python 
 chart would install and never back up.
 */}}
 {{- define "cnpg-backup.files" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeFiles") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeFiles" -}}
+{{- $there := dict -}}
+{{- range $path, $_ := .Subcharts.programs.Files.Glob "files/**" -}}
+  {{- $_ := set $there $path true -}}
+{{- end -}}
 {{- $paths := list -}}
 {{- range prepend (.Subcharts.programs.Files.Lines "files/index") "index" -}}
   {{- if . -}}
-    {{- if not ($.Subcharts.programs.Files.Glob (printf "files/%s" .)) -}}
+    {{- if not (hasKey $there (printf "files/%s" .)) -}}
       {{- printf (cat
         "this copy of the chart is incomplete: charts/programs/files/%s is missing;"
         "take the packaged chart, or run make sync") . | fail -}}
@@ -222,6 +230,10 @@ chart would install and never back up.
 
 {{/* Paths of the programs of the pods that see backups: all of them but the watcher's, and those of copies only if there are any. */}}
 {{- define "cnpg-backup.programs" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makePrograms") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makePrograms" -}}
 {{- $paths := list -}}
 {{- range include "cnpg-backup.files" . | fromJsonArray -}}
   {{- if not (or (hasPrefix "watch/" .) (and (hasPrefix "offsite/" .) (not $.Values.offsite.enabled))) -}}
@@ -241,6 +253,10 @@ in each of many CronJobs would not fit where Helm keeps a release; scripts/sitec
 
 {{/* Name of their ConfigMap. The hash is that of the files and not of their YAML, which would take twenty times as long. */}}
 {{- define "cnpg-backup.scriptsName" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeScriptsName") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeScriptsName" -}}
 {{- $hashes := list -}}
 {{- range include "cnpg-backup.programs" . | fromJsonArray -}}
   {{- $hashes = append $hashes (printf "%s %s" . ($.Subcharts.programs.Files.Get (printf "files/%s" .) | sha256sum)) -}}

@@ -87,7 +87,13 @@ interval later, so that neither a dump that begins an hour late nor a time zone 
 not: slots that move under existing backups could cost one of them.
 */}}
 {{- define "cnpg-backup.schedule" -}}
-{{- $fields := include "cnpg-backup.cron" (.schedule | default (.root | default .).Values.schedule) | splitList " " -}}
+{{- $root := .root | default . -}}
+{{- $cron := .schedule | default $root.Values.schedule -}}
+{{- include "cnpg-backup.once" (dict "root" $root "make" "cnpg-backup.makeSchedule" "of" $cron "key" $cron) -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeSchedule" -}}
+{{- $fields := include "cnpg-backup.cron" . | splitList " " -}}
 {{- $weekdays := list "sun" "mon" "tue" "wed" "thu" "fri" "sat" -}}
 {{- $months := list "jan" "feb" "mar" "apr" "may" "jun" "jul" "aug" "sep" "oct" "nov" "dec" -}}
 {{- $all := list -}}

@@ -124,6 +124,10 @@ that it is of, so the thresholds of both schedules add up.
 
 {{/* The same of the schedules of all CronJobs that back up, as JSON: by schedule. */}}
 {{- define "cnpg-backup.thresholdsBySchedule" -}}
+{{- include "cnpg-backup.once" (dict "root" . "make" "cnpg-backup.makeThresholdsBySchedule") -}}
+{{- end -}}
+
+{{- define "cnpg-backup.makeThresholdsBySchedule" -}}
 {{- $found := dict -}}
 {{- range include "cnpg-backup.cronJobs" . | fromJsonArray -}}
   {{- if not (hasKey $found .schedule) -}}
