@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import kubernetes_validate
+import kubernetes_validate.utils
 import yaml
 
 from tests.e2e.node.pins import module_folder
@@ -17,6 +18,9 @@ _DEFINITIONS = {
     "ValidatingPolicy": "policies.kyverno.io/policies.kyverno.io_validatingpolicies.yaml",
     "ClusterPolicy": "kyverno/kyverno.io_clusterpolicies.yaml",
 }
+
+# It reads a megabyte of JSON for each object that it is given, and changes nothing of what it has read.
+kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 
 
 def problem_in(manifest: Manifest, version: str) -> str:
