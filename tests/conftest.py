@@ -1,10 +1,11 @@
 """What every test relies on, whatever started the run."""
 
+import os
 import signal
 
 import pytest
 
-from tests.lab import postgres
+from tests.lab import chart, postgres
 
 postgres.work_in_memory()
 
@@ -12,6 +13,13 @@ postgres.work_in_memory()
 # interrupt: a shell cannot even trap a signal that was ignored when it began.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _renders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = tmp_path_factory.getbasetemp()
+    # Under xdist each worker has a folder of its own below that of the session.
+    chart.share_renders((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "renders")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

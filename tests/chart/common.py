@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import copy
 import functools
 import gzip
-import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,15 +38,6 @@ LONGEST_RELEASE = "a-release-with-a-name-of-fifty-three-characters-in-it"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 
 
-_folder: list[Path] = []
-
-
-def share_renders(folder: Path) -> None:
-    """Keep what is rendered in a folder, so that each worker of a test session finds what another one has rendered."""
-    folder.mkdir(exist_ok=True)
-    _folder[:] = [folder]
-
-
 @functools.cache
 def rendered_text(
     values: Path | None = None,
@@ -60,18 +48,7 @@ def rendered_text(
     helm: chart.Engine = "helm",
 ) -> str:
     """What Helm prints for a values file, rendered once in a test session."""
-    identity = repr((values, release, namespace, kyverno, kube_version, helm)).encode()
-    kept = _folder[0] / hashlib.sha256(identity).hexdigest() if _folder else None
-    if kept is not None:
-        with contextlib.suppress(FileNotFoundError):
-            return kept.read_text()
-    text = chart.render_text(values, release, namespace, KYVERNO if kyverno else (), kube_version, helm)
-    if kept is not None:
-        with tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
-            file.write(text)
-        # Whole or not at all: another worker may look at this moment.
-        Path(file.name).replace(kept)
-    return text
+    return chart.render_text(values, release, namespace, KYVERNO if kyverno else (), kube_version, helm)
 
 
 @functools.cache

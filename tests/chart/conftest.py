@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.common import CI_FILES, share_renders
+from tests.chart.common import CI_FILES
 from tests.lab import chart
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _renders(tmp_path_factory: pytest.TempPathFactory) -> None:
-    base = tmp_path_factory.getbasetemp()
-    # Under xdist each worker has a folder of its own below that of the session.
-    share_renders((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "renders")
 
 
 @pytest.fixture(scope="session", autouse=True)

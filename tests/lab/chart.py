@@ -6,12 +6,15 @@ wheel `helm-python-sdk`. So a demo on a fresh machine needs no Go build, while t
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +43,15 @@ def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
 
 class ChartError(Exception):
     """The chart could not be rendered; the message is what Helm said."""
+
+
+_folder: list[Path] = []
+
+
+def share_renders(folder: Path) -> None:
+    """Keep in a folder what Helm prints for the chart: no worker of a test session then asks twice for the same."""
+    folder.mkdir(exist_ok=True)
+    _folder[:] = [folder]
 
 
 def render(
@@ -81,8 +93,9 @@ def render_text(
     kube_version: str | None = None,
     helm: Engine = "helm",
     chart: Path = CHART,
+    fresh: bool = False,
 ) -> str:
-    """What `helm template` prints; arguments and errors as for `render`."""
+    """What `helm template` prints; arguments and errors as for `render`. With `fresh` Helm is asked in any case."""
     binary = find(helm)
     overrides = yaml.load(values.read_text(), Loader=_LOADER) if isinstance(values, Path) else values  # noqa: S506
     if binary is None:
@@ -94,7 +107,31 @@ def render_text(
     command += [f"--kube-version={kube_version}"] if kube_version else []
     # JSON of plain ASCII, but for characters that JSON writes as two surrogates, which YAML refuses.
     text = json.dumps(overrides or {}, ensure_ascii=False)
-    return run_helm(command, re.sub(r"[\x7f-\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text))
+    text = re.sub(r"[\x7f-\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    if fresh or chart != CHART or not _folder:
+        return run_helm(command, text)
+    return _shared(_folder[0], command, text)
+
+
+def _shared(folder: Path, command: Sequence[str], text: str) -> str:
+    kept = folder / hashlib.sha256(json.dumps([_digest(), *command, text]).encode()).hexdigest()
+    with contextlib.suppress(FileNotFoundError):
+        return kept.read_text()
+    printed = run_helm(command, text)
+    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+        file.write(printed)
+    # Whole or not at all: another worker may look at this moment.
+    Path(file.name).replace(kept)
+    return printed
+
+
+@functools.cache
+def _digest() -> str:
+    """What is in the chart's folder."""
+    files = sorted(path for path in CHART.rglob("*") if path.is_file())
+    return hashlib.sha256(
+        b"".join(str(path).encode() + hashlib.sha256(path.read_bytes()).digest() for path in files)
+    ).hexdigest()
 
 
 def run_helm(command: Sequence[str], standard_input: str = "") -> str:
