@@ -73,7 +73,8 @@ def menu(root: Path) -> list[dict[str, object]]:
 def portable(text: str) -> str:
     """Return Markdown as GitHub reads it in a form that Python-Markdown reads alike.
 
-    It wants four columns for each level of a list, and an empty line before lists and tables.
+    It wants four columns for each level of a list, and an empty line before lists and tables. In a table, code with a
+    bar needs no back slash before it, and would show it.
     """
     found: list[str] = []
     levels: list[int] = []
@@ -95,7 +96,10 @@ def portable(text: str) -> str:
         same = _ITEM.match(before) if item else before.lstrip().startswith("|")
         if starts and before and not same and not (item and levels_continue(before, depth)):
             found.append("")
-        found.append(" " * depth + line[indent:])
+        rest = line[indent:]
+        if rest.startswith("|") and not fence:
+            rest = re.sub(r"`[^`]*`", lambda code: code[0].replace("\\|", "|"), rest)
+        found.append(" " * depth + rest)
         if item:
             levels.append(len(item[0]))
         mark = _FENCE.match(line)

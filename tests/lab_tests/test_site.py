@@ -28,6 +28,8 @@ HERE = Project("https://github.com/some-owner/cnpg-backup", "1.2.3")
         ("<!-- runs: x -->\n```sh\na\n```\n", "```sh\na\n```\n"),
         ("* a\n\nwords\n  * b\n", "* a\n\nwords\n\n  * b\n"),
         ("10. ten\n    more\n", "10. ten\n    more\n"),
+        ("| `a\\|b` | c\\|d |\n", "| `a|b` | c\\|d |\n"),
+        ("`a\\|b`\n", "`a\\|b`\n"),
     ],
 )
 def test_markdown_of_the_repository_comes_through(text: str, wanted: str) -> None:
