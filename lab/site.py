@@ -168,6 +168,7 @@ STYLE = """\
 /* Wide tables scroll within the page; code and paths break before they widen it. */
 .md-typeset__table { display: block; overflow-x: auto; }
 .md-typeset :not(pre) > code { word-break: break-word; }
+.md-typeset code .option { white-space: nowrap; }
 .md-typeset table:not([class]) { font-size: .68rem; }
 .md-typeset img { max-width: 100%; }
 /* Links in a sentence are told apart by more than their colour. */
@@ -212,6 +213,16 @@ def accessible(site: Path) -> None:
             text = path.read_text()
             if before in text:
                 path.write_text(text.replace(before, after))
+
+
+def unbroken(html: str) -> str:
+    """Return a page in whose sentences and tables no line ends within the name of an option."""
+    option = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
+    return re.sub(
+        r"<code>([^<]*)</code>",
+        lambda code: f"<code>{option.sub(lambda name: f'<span class=option>{name[0]}</span>', code[1])}</code>",
+        html,
+    )
 
 
 def configuration(root: Path, folder: Path, out: Path, project: Project) -> dict[str, object]:
@@ -336,6 +347,8 @@ def build(root: Path, out: Path) -> list[str]:
         shutil.rmtree(out, ignore_errors=True)
         run([tool("site", "mkdocs"), "build", "--quiet", "--strict", "--config-file", Path(name) / "mkdocs.yml"])
     accessible(out)
+    for path in out.rglob("*.html"):
+        path.write_text(unbroken(path.read_text()))
     (out / "sitemap.xml").unlink(missing_ok=True)
     (out / "sitemap.xml.gz").unlink(missing_ok=True)
     return problems(out)

@@ -36,6 +36,12 @@ def test_markdown_of_the_repository_comes_through(text: str, wanted: str) -> Non
     assert site.portable(text) == wanted
 
 
+def test_no_line_ends_within_the_name_of_an_option() -> None:
+    html = "<code>restore a-b --on-error keep -A</code> --x <pre><code><span>--x</span></code></pre>"
+    one, two = (f"<span class=option>{name}</span>" for name in ("--on-error", "-A"))
+    assert site.unbroken(html) == html.replace("--on-error", one).replace("-A", two)
+
+
 def test_each_page_is_once_in_the_menu() -> None:
     listed = json.dumps(site.menu(ROOT))
     for page in site.sources(ROOT):
