@@ -208,7 +208,7 @@ Next: kubectl cnpg-backup status -n {{ .Release.Namespace }} --release {{ includ
 {{- $list = append $list (dict
   "alert" "CnpgBackupStatusDown" "severity" "warning" "lasting" 900
   "expr" (printf "absent(%s)\nor\ntime() - max by (namespace, release) (%s) > 900" $read $read)
-  "summary" "Nobody watches the backups."
+  "summary" "The backups are not watched."
   "description" (printf "The watcher does not run, or cannot read the API server, %s. Next: kubectl describe deployment %s -n %s"
     $where (include "cnpg-backup.watchName" .) $namespace)) -}}
 {{- if .Values.drill.enabled -}}
@@ -258,5 +258,5 @@ Next: kubectl cnpg-backup status -n {{ .Release.Namespace }} --release {{ includ
     "expr" (printf "(\n  time() - %s > %d\n  or\n  (%s unless %s %s)\n  and %s time() - %s > %d\n)\nand %s %s"
       $proved $stale .configured $on $proved $on $oldest $stale $on .configured)
     "summary" "No drill has proved a backup of {{ $labels.database }} lately."
-    "description" (printf "Nobody knows whether it restores %s. %s" .where .status))) -}}
+    "description" (printf "It is not known whether it restores %s. %s" .where .status))) -}}
 {{- end -}}
