@@ -1,4 +1,4 @@
-"""The command line: `copy`, `list`, `fetch`, `verify`, `check` and `probe`, as pods run them."""
+"""The command line: `copy`, `list`, `fetch`, `verify`, `check`, `hand-over`, `record` and `probe`, as pods run them."""
 
 import argparse
 import functools
@@ -13,7 +13,7 @@ from offsite.age import Identity, parse_identities, probe
 from offsite.remote.rclone import Rclone
 from offsite.rule.copies import Copies
 from offsite.settings import Settings, read_settings
-from offsite.steps import report
+from offsite.steps import drill, report
 from offsite.steps.clock import Clock
 from offsite.steps.examine import WRONG, Examination
 from offsite.steps.fetch import NEWEST, Fetch, select
@@ -21,6 +21,7 @@ from offsite.steps.listing import databases, read_copies
 from offsite.steps.run import Run, exit_code
 from offsite.steps.verify import SOUND, Checked, verify
 from retention.cli.common import (
+    Commands,
     Log,
     Parser,
     add_command,
@@ -33,8 +34,10 @@ from retention.cli.common import (
     write_error_message,
     write_termination_message,
 )
-from retention.errors import ExitCode, RetentionError, UsageError, unexpected
+from retention.errors import ConfigError, ExitCode, RetentionError, UsageError, unexpected
 from retention.names import is_database
+from retention.pod import drill as volume_drill
+from retention.pod import handover
 from retention.pod.config import read_text
 from retention.text import format_age, format_size, shown, table
 from retention.volume import locks
@@ -93,10 +96,50 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--database", default="", metavar="NAME", help="whose copy (default: the newest of each)")
     command.add_argument("--backup", default=NEWEST, help="as for fetch")
     _add_common(command)
+    _add_drill(commands)
     command = add_command(commands, "check", _check, "Try whether copies can be made: store, rights, lock and clock.")
     _add_common(command)
     add_command(commands, "probe", _probe, "Say whether this image can encrypt.")
     return parser
+
+
+def _add_drill(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "hand-over",
+        _hand_over,
+        "Give the container that drills one database its newest copy, and nothing else.",
+    )
+    command.add_argument("--database", required=True, metavar="NAME", help="whose copy is handed over")
+    command.add_argument(
+        "--slot", default="", metavar="NAME", help="the folder that the container sees, if NAME is an <entry>.all"
+    )
+    command.add_argument("--identity", type=Path, metavar="FILE", help="file with the secret key, from age-keygen")
+    command.add_argument(
+        "--scratch-size", required=True, metavar="10Gi", help="how much the scratch directory may hold"
+    )
+    _add_places(command)
+    _add_common(command)
+    command = add_command(
+        commands, "record", _record, "Write next to the copies that a drill has restored that it has (its last step)."
+    )
+    _add_places(command)
+    _add_common(command)
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    for option, text in (
+        ("--databases", "directory with <database>.conf, as a drill of the volume has it"),
+        ("--results", "directory for requests and results; each container sees databases/NAME in it"),
+        ("--run", "directory in memory; each container sees databases/NAME in it"),
+        ("--scratch", "directory for archives and servers; each container sees databases/NAME in it"),
+    ):
+        # `run` is the command's own.
+        target = f"{option[2:]}_directory"
+        command.add_argument(option, dest=target, type=Path, required=True, metavar="DIR", help=text)
+    command.add_argument(
+        "--seconds", type=int, required=True, metavar="N", help="how long all restores of the drill may take together"
+    )
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
@@ -154,12 +197,12 @@ def _list(options: argparse.Namespace) -> int:
             format_size(copy.bytes),
             copy.marker.encryption,
             copy.verified,
-            "never" if copy.checked is None else f"{copy.checked:%Y-%m-%d %H:%M}Z",
+            *("never" if one is None else f"{one:%Y-%m-%d %H:%M}Z" for one in (copy.checked, copy.restored)),
         )
         for copies in found
         for copy in copies.complete
     ]
-    print(table(("DATABASE", "BACKUP", "AGE", "SIZE", "ENCRYPTION", "VERIFIED", "READ BACK"), rows))
+    print(table(("DATABASE", "BACKUP", "AGE", "SIZE", "ENCRYPTION", "VERIFIED", "READ BACK", "RESTORED"), rows))
     for copies in found:
         for finding in copies.damaged:
             print(shown(f"{copies.database}: {finding.name} does not count: {finding.reason}"))
@@ -178,6 +221,7 @@ def _document(copies: Copies) -> dict[str, object]:
                 "uploaded": copy.marker.uploaded.isoformat(),
                 "verified": copy.verified,
                 "checked": None if copy.checked is None else copy.checked.isoformat(),
+                "restored": None if copy.restored is None else copy.restored.isoformat(),
                 "recipients": list(copy.marker.recipients),
                 "objects": list(copy.names),
             }
@@ -254,3 +298,54 @@ def _fetch(options: argparse.Namespace) -> int:
             done = fetch.run(directory, now=now)
     print(f"{database}: {done.name} {'was there already' if done.was_there else 'is published'}", flush=True)
     return ExitCode.DONE
+
+
+def _places(options: argparse.Namespace, scratch_size: str = "0") -> handover.Places:
+    return handover.Places(
+        config=options.databases_directory,
+        results=options.results_directory,
+        run=options.run_directory,
+        scratch=options.scratch_directory,
+        scratch_size=scratch_size,
+        seconds=options.seconds,
+    )
+
+
+def _hand_over(options: argparse.Namespace) -> int:
+    stop = _stop()
+    settings, file = read_settings(options.config, options.socket), options.identity
+
+    def identities() -> tuple[Identity, ...]:
+        if not file.exists():
+            raise ConfigError(f"{file}: there is no secret key", drill.NO_KEY)
+        return parse_identities(read_text(file))
+
+    remote = Rclone(settings.destination)
+    place = drill.Destination(remote, settings.cluster_id, None if file is None else identities, options.wait)
+    drill.hand_over(
+        place,
+        _places(options, options.scratch_size),
+        options.database,
+        slot=options.slot,
+        only=os.environ.get("BACKUP_ONLY", "").split(),
+        now=now_of(options),
+        stop=stop,
+        log=Log(silent=False),
+    )
+    return ExitCode.DONE
+
+
+def _record(options: argparse.Namespace) -> int:
+    stop = _stop()
+    settings, places, log = read_settings(options.config, options.socket), _places(options), Log(silent=False)
+    clock = Clock(now_of(options), options.seconds, stop)
+    databases = drill.to_record(places.config, places.results)
+    remote = Rclone(settings.destination)
+    outcomes = drill.record(
+        remote, settings.cluster_id, places.results, databases, wait_seconds=options.wait, clock=clock, log=log
+    )
+    # The volume in which the archives were decrypted ends with the pod; its node may keep the pod for long.
+    handover.clear(places, log)
+    log.write(volume_drill.drill_table(outcomes))
+    write_termination_message(options, volume_drill.termination_message(outcomes))
+    return volume_drill.exit_code(outcomes)

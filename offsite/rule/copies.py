@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from offsite.rule import names
-from offsite.rule.marker import READBACK, Marker
+from offsite.rule.marker import READBACK, RESTORED, Marker
 from offsite.rule.names import Part, RemoteName
 from retention.rule.backup import Finding
 
@@ -29,6 +29,7 @@ class Copy:
         marker: What its upload says.
         checked: When it was last read back in full, UTC; None for never.
         names: All its objects, the marker first.
+        restored: When a drill last restored it, UTC; None for never.
     """
 
     base: str
@@ -36,6 +37,7 @@ class Copy:
     marker: Marker
     checked: datetime | None
     names: tuple[str, ...]
+    restored: datetime | None = None
 
     @property
     def bytes(self) -> int:
@@ -44,7 +46,9 @@ class Copy:
 
     @property
     def verified(self) -> str:
-        """How it is known that all of it arrived: by its last full reading, or else as its marker says."""
+        """How it is known that all of it arrived: by a drill, by its last full reading, or else as its marker says."""
+        if self.restored is not None:
+            return RESTORED
         return self.marker.verified if self.checked is None else READBACK
 
 
@@ -67,6 +71,16 @@ class Copies:
     damaged: list[Finding] = field(default_factory=list)
     leftover: list[Entry] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+
+    @property
+    def last_restored(self) -> datetime | None:
+        """When a drill last restored one of the copies that count, UTC; None for never."""
+        return max((copy.restored for copy in self.complete if copy.restored is not None), default=None)
+
+    @property
+    def newest_restored(self) -> Copy | None:
+        """The newest copy that a drill has restored; None for none."""
+        return next((copy for copy in self.complete if copy.restored is not None), None)
 
 
 def sort_out(database: str, entries: Iterable[Entry], markers: Mapping[str, Marker | str]) -> Copies:
@@ -93,12 +107,13 @@ def sort_out(database: str, entries: Iterable[Entry], markers: Mapping[str, Mark
             continue
         parsed = [names.parse(database, one) for one in objects]
         moment = next(one.time for one in parsed if one is not None)
-        checks = [one.checked for one in parsed if one is not None and one.checked is not None]
-        last = max(checks, default=None)
+        restored = max((one.seen for one in parsed if one and one.seen and one.part is Part.RESTORED), default=None)
+        # A drill has read all of it as well.
+        last = max((one.seen for one in parsed if one and one.seen), default=None)
         if marker.verified == READBACK:
             last = max(last or marker.uploaded, marker.uploaded)
         own = (name, *sorted(objects.keys() - {name}))
-        copy = Copy(base, moment, marker, last, own)
+        copy = Copy(base, moment, marker, last, own, restored)
         other = best.get(base)
         if other is not None and other.marker.uploaded > marker.uploaded:
             copy, other = other, copy

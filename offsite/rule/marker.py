@@ -15,6 +15,8 @@ from retention.text import parse_moment
 
 SCHEMA: Final = 1
 ETAG, READBACK = "etag", "readback"
+RESTORED: Final = "restored"
+"""What is said of a copy that a drill has restored. Its marker is never written again: an object next to it says so."""
 AGE, NONE = "age", "none"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -22,7 +22,7 @@ _PROBE = re.compile(r"probe-[0-9a-f]{8}")
 _CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
 _ATTEMPT = r"[0-9a-f]{8}"
 _REST = re.compile(rf"\.({_ATTEMPT})\.(.+)")
-_CHECK = re.compile(r"check-([0-9]{8}-[0-9]{6})\.json")
+_EVIDENCE = re.compile(r"(check|restored)-([0-9]{8}-[0-9]{6})\.json")
 
 
 class Part(enum.Enum):
@@ -33,6 +33,7 @@ class Part(enum.Enum):
     METADATA = "json"
     MARKER = "offsite.json"
     CHECK = "check"
+    RESTORED = "restored"
 
     __hash__ = object.__hash__
 
@@ -50,14 +51,14 @@ class RemoteName:
         time: The moment that the base names, UTC.
         attempt: The attempt.
         part: What the object is.
-        checked: For a check, when it was done.
+        seen: For a check, and for what a drill leaves, when that was, UTC.
     """
 
     base: str
     time: datetime
     attempt: str
     part: Part
-    checked: datetime | None = None
+    seen: datetime | None = None
 
 
 def is_cluster_id(text: str) -> bool:
@@ -74,9 +75,9 @@ def parse(database: str, name: str) -> RemoteName | None:
     if owner is None or owner.base != base or rest is None:
         return None
     attempt, suffix = rest.groups()
-    if check := _CHECK.fullmatch(suffix):
-        moment = parse_stamp(check.group(1))
-        return None if moment is None else RemoteName(base, owner.time, attempt, Part.CHECK, moment)
+    if evidence := _EVIDENCE.fullmatch(suffix):
+        moment = parse_stamp(evidence.group(2))
+        return None if moment is None else RemoteName(base, owner.time, attempt, Part(evidence.group(1)), moment)
     for part in CONTENT:
         if suffix in (part.value, part.value + ENCRYPTED):
             return RemoteName(base, owner.time, attempt, part)
@@ -90,7 +91,16 @@ def object_name(base: str, attempt: str, part: Part, *, encrypted: bool = False)
 
 def check_name(base: str, attempt: str, checked: datetime) -> str:
     """Return the name of what says how an attempt was found at some moment."""
-    return f"{base}.{attempt}.check-{stamp_of(checked)}.json"
+    return _evidence_name(base, attempt, Part.CHECK, checked)
+
+
+def restored_name(base: str, attempt: str, restored: datetime) -> str:
+    """Return the name of what says that a drill has restored an attempt at some moment."""
+    return _evidence_name(base, attempt, Part.RESTORED, restored)
+
+
+def _evidence_name(base: str, attempt: str, part: Part, seen: datetime) -> str:
+    return f"{base}.{attempt}.{part.value}-{stamp_of(seen)}.json"
 
 
 def probe_name(word: str) -> str:

@@ -51,6 +51,10 @@ def _line(outcome: Outcome) -> Line:
         numbers |= {"newest": int(newest.time.timestamp()), "bytes": newest.bytes}
         if newest.checked is not None:
             numbers["read"] = int(newest.checked.timestamp())
+        if newest.restored is not None:
+            numbers["restored"] = int(newest.restored.timestamp())
+    if outcome.copies is not None and (proved := outcome.copies.last_restored) is not None:
+        numbers["proved"] = int(proved.timestamp())
     new = newest is not None and newest.base in outcome.copied
     time = None if newest is None else newest.time
     return Line(outcome.database, result(outcome), time, _why(outcome), numbers, unchanged=not new)

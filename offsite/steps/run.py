@@ -371,8 +371,10 @@ class _Work:
         if not self._outcome.copied:
             return
         reasons = {gone.base: gone.reason for gone in decision.delete}
+        # As on the volume, the newest one that a drill has restored stays.
+        proved = copies.newest_restored
         for copy in (*reversed(copies.complete), *copies.spare):
-            if copy.base in reasons:
+            if copy.base in reasons and copy is not proved:
                 self._clock.check()
                 self._delete(copy, reasons[copy.base])
         self._sort()

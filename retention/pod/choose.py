@@ -214,11 +214,7 @@ def request(directory: Directory, backup: Backup) -> Request:
     """Return the request for an archive, with facts from its metadata and its last drill."""
     folder = directory.folder
     document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
-    facts = {
-        key: str(document[key])
-        for key in ("dbname", "server_version", "client_version", "tables", "rows", "database_bytes")
-        if isinstance(document.get(key), (str, int))
-    }
+    facts = facts_of(document)
     seconds = (read_document(folder, file_name(backup.base, Kind.DRILL)) or {}).get("restore_seconds")
     if not isinstance(seconds, int):
         dumped = document.get("dump_seconds")
@@ -226,6 +222,12 @@ def request(directory: Directory, backup: Backup) -> Request:
     if seconds is not None:
         facts["expected_seconds"] = str(seconds)
     return Request(directory.database, backup, facts)
+
+
+def facts_of(document: Mapping[str, object]) -> dict[str, str]:
+    """Return what a request says of an archive by its metadata, as text; what these lack is missing."""
+    names = ("dbname", "server_version", "client_version", "tables", "rows", "database_bytes")
+    return {key: str(document[key]) for key in names if isinstance(document.get(key), (str, int))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ a newer one is proved: otherwise, when a weekly drill fails, the last proved arc
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,11 +147,9 @@ def record(
         log(f"warning: {stray.problem}; {stray.remedy}")
     outcomes = []
     for database in databases:
-        bases = sorted((base for base, owner in requests.items() if owner == database), reverse=True)
-        outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
+        outcome = outcome_of(results, database, requests)
         # The drill of one database never fails for another.
         try:
-            outcome.problem = _failure(results, database)
             with open_database(root, database) as folder:
                 if folder is not None:
                     _record(Directory(folder, database, holder, _LOCK_SECONDS), outcome, now=now, log=log)
@@ -162,6 +160,20 @@ def record(
         outcomes.append(outcome)
     _add_outlooks(root, outcomes)
     return outcomes
+
+
+def outcome_of(results: Path, database: str, requests: Mapping[str, str]) -> DrillOutcome:
+    """Return how the drill of a database ended, by what its containers have left.
+
+    Args:
+        results: The directory of the requests and of drill.sh's results.
+        database: Its name.
+        requests: The requested bases, each with its database: `handover.requested`.
+    """
+    bases = sorted((base for base, owner in requests.items() if owner == database), reverse=True)
+    outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
+    outcome.problem = _failure(results, database)
+    return outcome
 
 
 def _add_outlooks(root: Folder, outcomes: Iterable[DrillOutcome]) -> None:

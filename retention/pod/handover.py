@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
-from retention.errors import ConfigError, RetentionError, VolumeError
+from retention.errors import ConfigError, RetentionError, StoppedError, VolumeError
 from retention.keyvalue import KeyValues, format_lines, parse
 from retention.names import Kind, database_of_archive, file_name, is_database
 from retention.pod import config
@@ -38,7 +39,8 @@ ARCHIVES, CONFIGURATION = "archives", "config"
 _BEGAN, _PARAMETERS = "began", "drill.parameters"
 _SERVER_BYTES = 640 * 1024 * 1024
 """What an empty server and its WAL need."""
-_MOST_GLOBALS = 16 * 1024 * 1024
+MOST_GLOBALS = 16 * 1024 * 1024
+"""The most bytes of a globals file that a drill reads."""
 _REPORTED = frozenset({PROVED, FAILED, UNPROVED, NOT_REACHED})
 """The states that a container may report. Whether an archive is damaged or gone is seen here."""
 _LONGEST, _MOST_WARNINGS = 800, 20
@@ -50,7 +52,6 @@ class Places:
     """The folders of a drill's pod.
 
     Attributes:
-        root: The volume with the backups.
         config: The configuration.
         results: The requests of `choose` and the results; a folder for each database's container.
         run: Files in memory; a folder for each database's container.
@@ -59,7 +60,6 @@ class Places:
         seconds: How long all restores of the drill may take together.
     """
 
-    root: Folder
     config: Path
     results: Path
     run: Path
@@ -68,12 +68,30 @@ class Places:
     seconds: int
 
 
-class _NotHandedOverError(RetentionError):
+class NotHandedOverError(RetentionError):
     """Why an archive is not handed over, with the state of its result."""
 
     def __init__(self, problem: str, remedy: str, state: str = FAILED) -> None:
         super().__init__(problem, remedy)
         self.state = state
+
+
+class Source(Protocol):
+    """Where the archives are that a drill restores."""
+
+    def give(self, request: KeyValues, base: str, target: Path, check_space: Callable[[], None]) -> int:
+        """Put a requested archive into a folder, with the names of its roles, and return its size.
+
+        Args:
+            request: The request.
+            base: Its archive's base.
+            target: The folder, which is empty but for other archives.
+            check_space: Raises where it does not fit into the scratch volume.
+
+        Raises:
+            RetentionError: When it cannot be given; a `NotHandedOverError` also says what is known of it then.
+        """
+        ...
 
 
 def requested(results: Path) -> tuple[dict[str, str], list[RetentionError]]:
@@ -127,13 +145,58 @@ def slots(results: Path) -> dict[str, str]:
     return found
 
 
-def hand_over(places: Places, database: str, *, slot: str = "", now: datetime, log: Callable[[str], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The folders of the next container: its name in each volume, its part of the scratch volume, the seconds left."""
+
+    seen: str
+    own: Path
+    seconds: int
+
+
+def prepare(places: Places, database: str, seen: str, log: Callable[[str], None]) -> Prepared:
+    """Take the results of the databases before, remove all that their containers left, and make the next folders.
+
+    Args:
+        places: The folders of the pod.
+        database: Whose container is next; empty for nobody's.
+        seen: The folder that it sees.
+        log: Called with each event as it happens.
+
+    Raises:
+        ConfigError: When the folders of the pod cannot be read or written.
+    """
+    collect(places.results)
+    clear(places, log)
+    own = places.scratch / FOLDERS / seen
+    try:
+        for folder in (places.results / FOLDERS / seen, places.run / FOLDERS / seen, own):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in (ARCHIVES, CONFIGURATION):
+            (own / name).mkdir(mode=0o700, exist_ok=True)
+        _copy_configuration(places, database, own / CONFIGURATION)
+        return Prepared(seen, own, places.seconds - _elapsed(places.results))
+    except OSError as error:
+        refusal = volume_error(error, str(error.filename or own))
+        raise ConfigError(refusal.problem, refusal.remedy) from None
+
+
+def hand_over(
+    places: Places,
+    source: Source,
+    database: str,
+    *,
+    slot: str = "",
+    now: datetime,
+    log: Callable[[str], None],
+) -> None:
     """Take the results of the databases before, remove all that their containers left, and hand over the next archives.
 
     What cannot be handed over gets its result here.
 
     Args:
         places: The folders of the pod.
+        source: Where the archives are.
         database: Whose archives are next; with a slot, the entry that means all databases of a cluster.
         slot: The folder that the next container sees, if `choose` has decided for whom it is.
         now: The moment, UTC.
@@ -142,42 +205,53 @@ def hand_over(places: Places, database: str, *, slot: str = "", now: datetime, l
     Raises:
         ConfigError: When the folders of the pod cannot be read or written.
     """
-    collect(places.results)
-    _clear(places, log)
     seen = slot or database
     if slot:
         database = slots(places.results).get(slot, "")
-    own = places.scratch / FOLDERS / seen
-    try:
-        for folder in (places.results / FOLDERS / seen, places.run / FOLDERS / seen, own):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in (ARCHIVES, CONFIGURATION):
-            (own / name).mkdir(mode=0o700, exist_ok=True)
-        _copy_configuration(places, database, own / CONFIGURATION)
-        left = places.seconds - _elapsed(places.results)
-    except OSError as error:
-        refusal = volume_error(error, str(error.filename or own))
-        raise ConfigError(refusal.problem, refusal.remedy) from None
+    prepared = prepare(places, database, seen, log)
+    hand_over_requested(places, source, database, prepared, now=now, log=log)
+
+
+def hand_over_requested(
+    places: Places,
+    source: Source,
+    database: str,
+    prepared: Prepared,
+    *,
+    now: datetime,
+    log: Callable[[str], None],
+) -> None:
+    """Hand over the requested archives of a database to a container whose folders are there.
+
+    Raises:
+        ConfigError: When the folders of the pod cannot be read or written.
+        StoppedError: When the source says that the work has to end.
+    """
+    own, left = prepared.own, prepared.seconds
     requests, _ = requested(places.results)
     handed = 0
     for base in sorted((base for base, owner in requests.items() if owner == database), reverse=True):
         try:
             request = config.read_result(places.results / f"{base}{REQUEST_SUFFIX}") or _nothing(base)
-            handed += _hand_over_one(places, own / ARCHIVES, request, base, handed, left)
+            handed += _hand_over_one(places, source, own / ARCHIVES, request, base, handed, left)
+        except StoppedError:
+            raise
         except (RetentionError, OSError) as caught:
             why = volume_error(caught, str(caught.filename or own)) if isinstance(caught, OSError) else caught
-            state = why.state if isinstance(why, _NotHandedOverError) else FAILED
+            state = why.state if isinstance(why, NotHandedOverError) else FAILED
             log(f"{database}: FAILED: {file_name(base, Kind.ARCHIVE)}: {why}")
             facts = {"state": state, "error": why.problem, "remedy": why.remedy}
             moments = dict.fromkeys(("started", "finished"), str(int(now.timestamp())))
-            _write(places.results, f"{base}{RESULT_SUFFIX}", {"database": database, "base": base, **facts, **moments})
+            write(places.results, f"{base}{RESULT_SUFFIX}", {"database": database, "base": base, **facts, **moments})
             continue
         text = {**request.values, "seconds": str(left)}
-        _write(places.results / FOLDERS / seen, f"{base}{REQUEST_SUFFIX}", text)
+        write(places.results / FOLDERS / prepared.seen, f"{base}{REQUEST_SUFFIX}", text)
         log(f"{database}: {file_name(base, Kind.ARCHIVE)} is handed over, {format_size(request.number('bytes') or 0)}")
 
 
-def hand_over_to_open(places: Places, database: str, *, slot: str, now: datetime, log: Callable[[str], None]) -> None:
+def hand_over_to_open(
+    places: Places, source: Source, database: str, *, slot: str, now: datetime, log: Callable[[str], None]
+) -> None:
     """Hand over the one archive that someone wants to look at.
 
     Raises:
@@ -188,8 +262,8 @@ def hand_over_to_open(places: Places, database: str, *, slot: str, now: datetime
     requests, _ = requested(places.results)
     if not requests:
         raise ConfigError(f"{places.results} has no request", "`choose` writes it; look at its log")
-    _write(places.results, f"{OPEN}{SLOT_SUFFIX}", {"database": database})
-    hand_over(places, database, slot=OPEN, now=now, log=log)
+    write(places.results, f"{OPEN}{SLOT_SUFFIX}", {"database": database})
+    hand_over(places, source, database, slot=OPEN, now=now, log=log)
     for base in requests:
         refused = config.read_result(places.results / f"{base}{RESULT_SUFFIX}")
         if refused is not None:
@@ -201,7 +275,12 @@ def _nothing(base: str) -> KeyValues:
     return KeyValues(f"{base}{REQUEST_SUFFIX}", {}, {})
 
 
-def _write(directory: Path, name: str, values: Mapping[str, str], warnings: Iterable[str] = ()) -> None:
+def write(directory: Path, name: str, values: Mapping[str, str], warnings: Iterable[str] = ()) -> None:
+    """Write a file of `key=value` lines in one step.
+
+    Raises:
+        ConfigError: When the directory cannot be written.
+    """
     text = format_lines(values) + "".join(format_lines({"warning": warning}) for warning in warnings)
     try:
         with Folder.open(directory) as folder:
@@ -223,7 +302,7 @@ def _elapsed(results: Path) -> int:
     # It is later only after the node has started again, and the drill with it.
     if began is None or began > now:
         began = now
-        _write(results, _BEGAN, {_BEGAN: str(began)})
+        write(results, _BEGAN, {_BEGAN: str(began)})
     return now - began
 
 
@@ -238,31 +317,44 @@ def _copy_configuration(places: Places, database: str, target: Path) -> None:
             shutil.copyfile(source, target / name)
 
 
-def _hand_over_one(places: Places, target: Path, request: KeyValues, base: str, handed: int, seconds: int) -> int:
-    """Copy an archive and the roles that belong to it; return its size.
+def _hand_over_one(
+    places: Places, source: Source, target: Path, request: KeyValues, base: str, handed: int, seconds: int
+) -> int:
+    """Let an archive and the roles that belong to it be put into a folder; return its size.
 
     Raises:
         RetentionError: When it is not handed over.
     """
     if seconds <= 0:
         limit = f"not reached within the {places.seconds} s of the drill"
-        raise _NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
-    name = file_name(base, Kind.ARCHIVE)
-    database = database_of_archive(name) or ""
-    with places.root.child(database) as folder:
-        if not folder.exists(name) and not folder.lists(name):
-            raise _NotHandedOverError("it was pruned before its turn came", "nothing needs to be done", GONE)
-        _check_space(places, request, handed)
-        try:
-            sha256, size = _copy(folder, name, target / name)
-        except VolumeError:
-            raise _NotHandedOverError("it cannot be read", "check the volume") from None
-        if sha256 != request.text("sha256"):
-            (target / name).unlink()
-            reason = "its sha256 differs from the one it was published with"
-            raise _NotHandedOverError(reason, "check the volume", DAMAGED)
-        _copy_roles(folder, base, target)
-    return size
+        raise NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
+    return source.give(request, base, target, lambda: _check_space(places, request, handed))
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The volume as the source of a drill's archives."""
+
+    root: Folder
+
+    def give(self, request: KeyValues, base: str, target: Path, check_space: Callable[[], None]) -> int:
+        """Copy an archive and the names of its roles; see `Source.give`."""
+        name = file_name(base, Kind.ARCHIVE)
+        database = database_of_archive(name) or ""
+        with self.root.child(database) as folder:
+            if not folder.exists(name) and not folder.lists(name):
+                raise NotHandedOverError("it was pruned before its turn came", "nothing needs to be done", GONE)
+            check_space()
+            try:
+                sha256, size = _copy(folder, name, target / name)
+            except VolumeError:
+                raise NotHandedOverError("it cannot be read", "check the volume") from None
+            if sha256 != request.text("sha256"):
+                (target / name).unlink()
+                reason = "its sha256 differs from the one it was published with"
+                raise NotHandedOverError(reason, "check the volume", DAMAGED)
+            write_roles(target, base, folder.read(file_name(base, Kind.GLOBALS), MOST_GLOBALS))
+        return size
 
 
 def _check_space(places: Places, request: KeyValues, handed: int) -> None:
@@ -271,13 +363,13 @@ def _check_space(places: Places, request: KeyValues, handed: int) -> None:
     needed = archives + (request.number("database_bytes") or 0) * 5 // 4 + _SERVER_BYTES
     if needed > parse_size(places.scratch_size):
         reason = f"it needs about {_mebibytes(needed)} of scratch space, and the limit is {places.scratch_size}"
-        raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit")
+        raise NotHandedOverError(reason, "raise drill.scratch.sizeLimit")
     found = os.statvfs(places.scratch)
     free = found.f_bavail * found.f_frsize
     # The archives that were handed over are no longer part of what is free.
     if needed - handed > free:
         reason = f"it needs about {_mebibytes(needed)} of scratch space, and only {_mebibytes(free)} are free"
-        raise _NotHandedOverError(reason, "free space on the node")
+        raise NotHandedOverError(reason, "free space on the node")
 
 
 def _mebibytes(size: int) -> str:
@@ -293,7 +385,7 @@ def _copy(folder: Folder, name: str, target: Path) -> tuple[str, int]:
                 chunk = chunk[os.write(fd, chunk) :]
             except OSError as error:
                 reason = f"it cannot be copied for the drill: {os.strerror(error.errno or 0)}"
-                raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit, or free space on the node") from None
+                raise NotHandedOverError(reason, "raise drill.scratch.sizeLimit, or free space on the node") from None
 
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -302,18 +394,16 @@ def _copy(folder: Folder, name: str, target: Path) -> tuple[str, int]:
         os.close(fd)
 
 
-def _copy_roles(folder: Folder, base: str, target: Path) -> None:
-    """Of a cluster's roles, the names are all that the drill needs."""
-    name = file_name(base, Kind.GLOBALS)
-    content = folder.read(name, _MOST_GLOBALS)
+def write_roles(target: Path, base: str, content: bytes | None) -> None:
+    """Write the names of a cluster's roles next to an archive: they are all of the globals that the drill needs."""
     if content is not None:
         lines = [line for line in content.splitlines(keepends=True) if line.startswith(b"CREATE ROLE ")]
-        (target / name).write_bytes(b"".join(lines))
+        (target / file_name(base, Kind.GLOBALS)).write_bytes(b"".join(lines))
 
 
-def _clear(places: Places, log: Callable[[str], None]) -> None:
+def clear(places: Places, log: Callable[[str], None]) -> None:
     """Give back the space of the containers before. No other container sees what cannot be removed."""
-    for folder in (places.results / FOLDERS, places.run / FOLDERS, places.scratch / FOLDERS):
+    for folder in (place / FOLDERS for place in (places.results, places.run, places.scratch)):
         for name in _names(folder) if _is_there(folder) else ():
             path = folder / name
             with contextlib.suppress(OSError, RecursionError):
@@ -348,7 +438,7 @@ def collect(results: Path) -> None:
             continue
         values, warnings = _checked(folder, name)
         if values:
-            _write(results, name, {"database": database, "base": base, **values}, warnings)
+            write(results, name, {"database": database, "base": base, **values}, warnings)
 
 
 def _checked(folder: Path, name: str) -> tuple[dict[str, str], list[str]]:

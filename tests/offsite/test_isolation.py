@@ -21,12 +21,12 @@ FOREIGN = {
     "remote": {"retention.errors", "retention.text"},
     "settings": {"retention.errors", "retention.keyvalue", "retention.text", "retention.rule", "retention.pod.config"},
     "steps": {
-        "retention.errors", "retention.message", "retention.names", "retention.text", "retention.rule",
-        "retention.volume",
+        "retention.errors", "retention.keyvalue", "retention.message", "retention.names", "retention.text",
+        "retention.pod", "retention.rule", "retention.volume",
     },
     "cli": {
         "retention.errors", "retention.names", "retention.text", "retention.volume", "retention.cli.common",
-        "retention.pod.config",
+        "retention.pod",
     },
 }  # fmt: skip
 """What each layer may take from the other room. That one takes nothing from this one."""

@@ -70,7 +70,7 @@ def copies_of(bases: set[str]) -> Copies:
 # Names.
 
 
-@pytest.mark.parametrize("part", list(Part)[:-1])
+@pytest.mark.parametrize("part", [*names.CONTENT, Part.MARKER])
 @pytest.mark.parametrize("database", ["app", "app-prod", "a.b", "x" * 63])
 def test_every_name_that_we_write_is_read_back(database: str, part: Part) -> None:
     base = base_of(database, NOW)
@@ -78,10 +78,30 @@ def test_every_name_that_we_write_is_read_back(database: str, part: Part) -> Non
         parsed = names.parse(database, names.object_name(base, "0a1b2c3d", part, encrypted=encrypted))
         assert parsed is not None
         assert (parsed.base, parsed.time, parsed.attempt, parsed.part) == (base, NOW, "0a1b2c3d", part)
-    check = names.parse(database, names.check_name(base, "0a1b2c3d", NOW))
-    assert check is not None
-    assert (check.part, check.checked) == (Part.CHECK, NOW)
-    assert len(names.check_name(base, "0a1b2c3d", NOW)) <= 255
+    for name, kind in ((names.check_name, Part.CHECK), (names.restored_name, Part.RESTORED)):
+        evidence = names.parse(database, name(base, "0a1b2c3d", NOW))
+        assert evidence is not None
+        assert (evidence.part, evidence.seen) == (kind, NOW)
+        assert len(name(base, "0a1b2c3d", NOW)) <= 255
+
+
+def test_a_copy_is_called_restored_only_by_what_a_drill_has_written_next_to_it() -> None:
+    base = base_of("app", NOW)
+    entries, markers = copy_of(base)
+    checked, restored = NOW + DAY, NOW + 2 * DAY
+
+    def found(*more: str) -> Copies:
+        return sort_out("app", [*entries, *(Entry(name, 10, NOW) for name in more)], markers)
+
+    attempt = next(marker.attempt for marker in markers.values() if not isinstance(marker, str))
+    check = names.check_name(base, attempt, checked)
+    assert (found().complete[0].verified, found().last_restored) == ("etag", None)
+    assert found(check).complete[0].verified == "readback"
+    (copy,) = found(check, names.restored_name(base, attempt, restored)).complete
+    assert (copy.verified, copy.restored, copy.checked) == ("restored", restored, restored)
+    other = names.restored_name(base, "ffffffff", restored)
+    assert found(other).complete[0].verified == "etag", "what was written about another attempt counts for this one"
+    assert names.restored_name(base, attempt, restored) in copy.names, "prune would leave it behind"
 
 
 @pytest.mark.parametrize(
