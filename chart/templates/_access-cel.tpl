@@ -120,6 +120,9 @@ labels and annotations steer other tools. Helm finds its records by their labels
   {{- $maps = append $maps (printf "%s-config" .) -}}
   {{- $objects = append $objects (printf "cronjobs/%s" .) -}}
 {{- end -}}
+{{- range include "cnpg-backup.offsiteDrillNames" . | fromJsonArray -}}
+  {{- $objects = append $objects (printf "cronjobs/%s" .) -}}
+{{- end -}}
 {{- $record := printf "(secrets|configmaps)/sh.helm.release.v1.%s.v[0-9]+" .Release.Name -}}
 {{- $map := printf "configmaps/(%s-access|(%s)-[0-9a-f]{10})" $fullname (join "|" $maps) -}}
 (request.operation == 'DELETE' ? [dyn(oldObject)] : [dyn(object)]).exists(o,

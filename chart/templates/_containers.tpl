@@ -124,24 +124,29 @@ securityContext:
 
 {{/*
 The container that carries what is encrypted, and holds the keys of the store. It runs beside the others of its pod, and sees neither the
-volume nor the programs.
+volume nor the programs. `config` is the volume of its pod that has the certificate of the store's authority, if that is not `config`.
 */}}
 {{- define "cnpg-backup.offsiteCarrier" -}}
+{{- $offsite := .root.Values.offsite -}}
 name: rclone
-image: {{ include "cnpg-backup.image" (dict "root" . "image" .Values.offsite.image) | toYaml }}
-imagePullPolicy: {{ .Values.offsite.image.pullPolicy }}
+image: {{ include "cnpg-backup.image" (dict "root" .root "image" $offsite.image) | toYaml }}
+imagePullPolicy: {{ $offsite.image.pullPolicy }}
 restartPolicy: Always
 command:
   - rclone
 args:
   {{- include "cnpg-backup.offsiteCommand" . | fromJsonArray | toYaml | nindent 2 }}
 env:
-  {{- include "cnpg-backup.offsiteEnv" . | nindent 2 }}
+  {{- include "cnpg-backup.offsiteEnv" .root | nindent 2 }}
 resources:
-  {{- toYaml .Values.offsite.resources | nindent 2 }}
+  {{- toYaml $offsite.resources | nindent 2 }}
 volumeMounts:
-  {{- $mounts := ternary (list "run") (list "config:ro" "run") (empty .Values.offsite.caBundle) }}
-  {{- include "cnpg-backup.mounts" (dict "root" . "mounts" $mounts) | nindent 2 }}
+  {{- if $offsite.caBundle }}
+  - name: {{ .config | default "config" }}
+    mountPath: /etc/cnpg-backup
+    readOnly: true
+  {{- end }}
+  {{- include "cnpg-backup.mounts" (dict "root" .root "mounts" (list "run")) | nindent 2 }}
 securityContext:
   {{- include "cnpg-backup.containerSecurityContext" . | nindent 2 }}
 {{- end -}}
@@ -193,6 +198,7 @@ container may see and change is therefore one line in the pod that has it. Of th
   "backups" "/backups"
   "scripts" "/opt/cnpg-backup/scripts"
   "config" "/etc/cnpg-backup"
+  "store" "/etc/cnpg-backup-store"
   "watch" "/opt/cnpg-backup/scripts"
   "notify" "/etc/cnpg-backup-notify"
   "account" "/var/run/secrets/cnpg-backup"

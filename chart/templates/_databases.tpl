@@ -206,11 +206,13 @@ part has its own `drill`, and a configuration whose name begins with that.
   {{- else -}}
     {{- range $index, $databases := $parts -}}
       {{- $name := $group.drill -}}
+      {{- $part := "" -}}
       {{- if $index -}}
-        {{- $suffix := printf "%s-part%d" $group.drillSuffix (add1 $index) -}}
+        {{- $part = printf "-part%d" (add1 $index) -}}
+        {{- $suffix := printf "%s%s" $group.drillSuffix $part -}}
         {{- $name = include "cnpg-backup.operationName" (dict "root" $ "suffix" $suffix) -}}
       {{- end -}}
-      {{- $list = append $list (merge (dict "name" $name "drill" $name "databases" $databases) $group) -}}
+      {{- $list = append $list (merge (dict "name" $name "drill" $name "part" $part "databases" $databases) $group) -}}
     {{- end -}}
   {{- end -}}
 {{- end -}}

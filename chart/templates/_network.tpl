@@ -58,6 +58,9 @@ podSelector:
         {{- if .Values.offsite.enabled }}
         - offsite
         - fetch
+        {{- if .Values.offsite.drill.enabled }}
+        - offsite-drill
+        {{- end }}
         {{- end }}
 policyTypes:
   - Ingress
@@ -178,6 +181,9 @@ podSelector:
       values:
         - offsite
         - fetch
+        {{- if .Values.offsite.drill.enabled }}
+        - offsite-drill
+        {{- end }}
 policyTypes:
   - Ingress
   - Egress

@@ -8,6 +8,23 @@
 {{- include "cnpg-backup.operationName" (dict "root" . "suffix" "-fetch") -}}
 {{- end -}}
 
+{{/* Name of the CronJob that drills the copies of a `group` of cnpg-backup.drills. */}}
+{{- define "cnpg-backup.offsiteDrillName" -}}
+{{- $suffix := printf "-offsite%s%s" .group.drillSuffix (.group.part | default "") -}}
+{{- include "cnpg-backup.operationName" (dict "root" .root "suffix" $suffix) -}}
+{{- end -}}
+
+{{/* Names of all of these, as a JSON list; none unless values enable them. */}}
+{{- define "cnpg-backup.offsiteDrillNames" -}}
+{{- $names := list -}}
+{{- if and .Values.offsite.enabled .Values.offsite.drill.enabled -}}
+  {{- range $group := include "cnpg-backup.drills" . | fromJsonArray -}}
+    {{- $names = append $names (include "cnpg-backup.offsiteDrillName" (dict "root" $ "group" $group)) -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $names -}}
+{{- end -}}
+
 {{- define "cnpg-backup.identitySecretName" -}}
 {{- .Values.offsite.identitySecretName | default (printf "%s-offsite-identity" (include "cnpg-backup.fullname" .)) -}}
 {{- end -}}
@@ -24,16 +41,16 @@
 
 {{/*
 Labels and annotations of its pods, as for `cnpg-backup.podMetadata`. Where a cloud gives pods a token of its own, the container that sees
-the volume gets none: the clouds' webhooks leave out the containers that these annotations name.
+the volume gets none: the clouds' webhooks leave out the containers that these annotations name. `containers` are all of its pod but rclone.
 */}}
 {{- define "cnpg-backup.offsitePodMetadata" -}}
 {{- $more := dict -}}
 {{- range $name, $_ := .root.Values.offsite.serviceAccount.annotations -}}
   {{- if hasPrefix "eks.amazonaws.com/" $name -}}
-    {{- $_ := set $more "annotations" (dict "eks.amazonaws.com/skip-containers" $.container) -}}
+    {{- $_ := set $more "annotations" (dict "eks.amazonaws.com/skip-containers" (join "," $.containers)) -}}
   {{- else if eq $name "azure.workload.identity/client-id" -}}
     {{- $_ := set $more "labels" (dict "azure.workload.identity/use" "true") -}}
-    {{- $_ := set $more "annotations" (dict "azure.workload.identity/skip-containers" $.container) -}}
+    {{- $_ := set $more "annotations" (dict "azure.workload.identity/skip-containers" (join ";" $.containers)) -}}
   {{- end -}}
 {{- end -}}
 {{- include "cnpg-backup.podMetadata" (merge (dict "root" .root "component" .component) $more) -}}
@@ -118,6 +135,22 @@ chart_version={{ $.Chart.Version }}
   configMap:
     name: {{ include "cnpg-backup.offsiteConfigName" .root }}
 {{ include "cnpg-backup.runVolume" . }}
+{{- end -}}
+
+{{/* The volume of the secret key; nothing where the copies are not encrypted. */}}
+{{- define "cnpg-backup.identityVolume" -}}
+{{- if eq .Values.offsite.encryption.type "age" -}}
+- name: identity
+  projected:
+    sources:
+      - secret:
+          name: {{ include "cnpg-backup.identitySecretName" . | toYaml }}
+          # Without it the pod starts, and its log says what is missing.
+          optional: true
+          items:
+            - key: key.txt
+              path: key.txt
+{{- end -}}
 {{- end -}}
 
 {{- define "cnpg-backup.offsiteCommand" -}}
@@ -226,9 +259,48 @@ chart_version={{ $.Chart.Version }}
       "offsite.timeout: a run may take %d seconds, but offsite.schedule %q starts one every %d; set a lower timeout, or copy less often"
       $job $offsite.schedule (int64 $schedule.interval)) -}}
   {{- end -}}
+  {{- $errors = concat $errors (include "cnpg-backup.offsiteDrillErrors" . | fromJsonArray) -}}
   {{- $errors = concat $errors (include "cnpg-backup.retentionErrors" (dict
     "retention" $offsite.retention "where" "offsite.retention" "cron" .Values.schedule
     "schedule" (include "cnpg-backup.schedule" . | fromJson)) | fromJsonArray) -}}
+{{- else if $offsite.drill.enabled -}}
+  {{- $errors = append $errors
+    "offsite.drill.enabled: there are no copies that it could restore; set offsite.enabled too, or leave it false" -}}
+{{- end -}}
+{{- toJson $errors -}}
+{{- end -}}
+
+{{/* What is wrong with the values of drills of the copies. */}}
+{{- define "cnpg-backup.offsiteDrillErrors" -}}
+{{- $errors := list -}}
+{{- $offsite := .Values.offsite -}}
+{{- if $offsite.drill.enabled -}}
+  {{- if and (eq $offsite.encryption.type "age") (not $offsite.identitySecretName) -}}
+    {{- $errors = append $errors (printf
+      (cat
+        "offsite.drill.enabled: the copies are encrypted, and a drill needs a secret key in the cluster, with which anyone who gets it can"
+        "read every copy; if that is meant, name its Secret in offsite.identitySecretName, and see %s")
+      (include "cnpg-backup.page" (dict "root" . "page" "object-store.md"))) -}}
+  {{- end -}}
+  {{- /* All containers of a pod share its network, and the metadata server of GKE gives its identity to whoever asks there. */ -}}
+  {{- if hasKey $offsite.serviceAccount.annotations "iam.gke.io/gcp-service-account" -}}
+    {{- $errors = append $errors (cat
+      "offsite.drill.enabled: code of a database's owner may run in a drill, and on GKE every container of a pod gets its identity from the"
+      "network; set offsite.drill.enabled: false, or give rclone keys in offsite.secretName instead of the identity") -}}
+  {{- end -}}
+  {{- $schedule := include "cnpg-backup.schedule" (dict "root" . "schedule" $offsite.drill.schedule) | fromJson -}}
+  {{- $job := add 660 (int64 .Values.drill.timeoutSeconds) -}}
+  {{- if not $schedule.possible -}}
+    {{- $errors = append $errors (printf
+      "offsite.drill.schedule: %q can never fire; see the ranges of its fields in %s"
+      $offsite.drill.schedule (include "cnpg-backup.page" (dict "root" . "page" "retention.md"))) -}}
+  {{- else if ge $job (int64 $schedule.interval) -}}
+    {{- $errors = append $errors (printf
+      (cat
+        "offsite.drill.schedule: a drill may take %d seconds, but %q starts one every %d;"
+        "lower drill.timeoutSeconds, or drill less often")
+      $job $offsite.drill.schedule (int64 $schedule.interval)) -}}
+  {{- end -}}
 {{- end -}}
 {{- toJson $errors -}}
 {{- end -}}

@@ -70,6 +70,9 @@
   {{- end -}}
   {{- if .Values.offsite.enabled -}}
     {{- $_ := set $schedules "offsite.schedule" .Values.offsite.schedule -}}
+    {{- if .Values.offsite.drill.enabled -}}
+      {{- $_ := set $schedules "offsite.drill.schedule" .Values.offsite.drill.schedule -}}
+    {{- end -}}
   {{- end -}}
   {{- $rarest := "" -}}
   {{- $longest := int64 0 -}}
