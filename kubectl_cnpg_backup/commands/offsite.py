@@ -5,10 +5,11 @@ import secrets
 from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run, documentation
 from kubectl_cnpg_backup.commands.following import carry_out, dry_run
 from kubectl_cnpg_backup.commands.restore import check_backup
+from kubectl_cnpg_backup.commands.run import jobs_of
 from kubectl_cnpg_backup.errors import NotFoundError, UsageError
 from kubectl_cnpg_backup.model.jobs import job_from
 from kubectl_cnpg_backup.model.offsite import LOOKS, VERIFY, fetching, identity_secret, looking
-from kubectl_cnpg_backup.model.release import FETCH, OFFSITE
+from kubectl_cnpg_backup.model.release import FETCH, OFFSITE, OFFSITE_DRILL
 from kubectl_cnpg_backup.session import Session
 from retention.names import is_database
 
@@ -18,17 +19,18 @@ def add(commands: Commands) -> None:
     command = add_command(
         commands,
         "offsite",
-        "Copy backups out of the cluster now, list or verify copies, bring one back, or try the store.",
+        "Copy backups out of the cluster now, list, verify or drill copies, bring one back, or try the store.",
         run,
     )
     command.add_argument(
         "action",
-        choices=("run", "list", "verify", "fetch", "check"),
+        choices=("run", "list", "verify", "drill", "fetch", "check"),
         metavar="ACTION",
         help="run: copy what is due; list: list the copies; verify: read the newest copy of each database, or one, in "
-        "full; fetch: bring one to the volume; check: try the store, its rights, lock and clock",
+        "full; drill: restore the newest copies from the store in a throwaway server; fetch: bring one to the volume; "
+        "check: try the store, its rights, lock and clock",
     )
-    command.add_argument("database", nargs="?", default="", metavar="DATABASE", help="fetch, verify: whose copy")
+    command.add_argument("database", nargs="?", default="", metavar="DATABASE", help="fetch, verify, drill: whose copy")
     command.add_argument(
         "--backup",
         default="newest",
@@ -54,6 +56,8 @@ def run(session: Session) -> int:
             f"release {release.name} in namespace {release.namespace} makes no copies outside the cluster",
             f"set offsite.enabled and the other values of {documentation()}/object-store.md",
         )
+    if options.action == "drill":
+        return _drill(session)
     job = job_from(cronjobs[0], f"{options.action}-{secrets.token_hex(3)}")
     if component == FETCH:
         if not is_database(options.database):
@@ -75,3 +79,20 @@ def run(session: Session) -> int:
     elif options.action in LOOKS:
         job = looking(job, options.action)
     return dry_run(session, [job]) if options.dry_run else carry_out(session, [job])
+
+
+def _drill(session: Session) -> int:
+    """Restore the newest copies from the store."""
+    options, release = session.options, session.release
+    if not release.of(OFFSITE_DRILL):
+        raise NotFoundError(
+            f"release {release.name} in namespace {release.namespace} does not drill its copies outside the cluster",
+            f"set offsite.drill.enabled, after a look at {documentation()}/object-store.md",
+        )
+    if options.backup != "newest" or options.identity_secret:
+        raise UsageError(
+            "a drill restores the newest copies, with the key that the values name",
+            "leave --backup and --identity-secret out",
+        )
+    made = jobs_of(session, OFFSITE_DRILL, [options.database] if options.database else [])
+    return dry_run(session, made) if options.dry_run else carry_out(session, made)

@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from kubectl_cnpg_backup.commands.common import Commands, add_command, add_dry_run
@@ -46,7 +47,7 @@ def _add_database(command: argparse.ArgumentParser, verb: str) -> None:
 def run_run(session: Session) -> int:
     """Back up now."""
     options, screen, cluster = session.options, session.screen, session.cluster
-    made = _jobs_of(session, BACKUP)
+    made = jobs_of(session, BACKUP, _wanted(session))
     if options.dry_run:
         return dry_run(session, made)
     if options.detach:
@@ -63,13 +64,16 @@ def run_run(session: Session) -> int:
 def run_drill(session: Session) -> int:
     """Check that backups can be restored."""
     session.release.template(DRILL)
-    made = _jobs_of(session, DRILL)
+    made = jobs_of(session, DRILL, _wanted(session))
     return dry_run(session, made) if session.options.dry_run else carry_out(session, made)
 
 
-def _jobs_of(session: Session, component: str) -> list[dict[str, Any]]:
-    """Return the Jobs that do the work of a component for the databases that the options name."""
-    wanted = [*session.options.database, *session.options.named]
+def _wanted(session: Session) -> list[str]:
+    return [*session.options.database, *session.options.named]
+
+
+def jobs_of(session: Session, component: str, wanted: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the Jobs that do the work of a component for some databases, or for all if none is named."""
     cronjobs = {cronjob.name: cronjob for cronjob in session.release.of(component)}
     configs = session.configs(component) if wanted else {}
     selected = databases_per_cronjob(wanted, cronjobs.values(), configs, with_suspended=component != BACKUP)

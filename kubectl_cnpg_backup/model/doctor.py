@@ -19,13 +19,14 @@ from kubectl_cnpg_backup.model.release import (
     FIRST_RUN,
     INSPECTOR,
     OFFSITE,
+    OFFSITE_DRILL,
     OPEN,
     RESTORE,
     CronJob,
     Release,
     entry_of,
 )
-from kubectl_cnpg_backup.model.schedule import assess
+from kubectl_cnpg_backup.model.schedule import again_by, assess
 from kubectl_cnpg_backup.model.status import problems_of_drill
 from retention.text import format_age
 
@@ -51,6 +52,7 @@ def examine(facts: Facts) -> list[Finding]:
         *(finding for cronjob in facts.release.of(DRILL) for finding in _drill(cronjob, facts)),
         *_copies(facts),
         *(_offsite(cronjob, facts) for cronjob in facts.release.of(OFFSITE)),
+        *(_cronjob(cronjob, facts) for cronjob in facts.release.of(OFFSITE_DRILL)),
         *_strangers(facts),
         *_refusals(facts),
         *_at_work(facts),
@@ -150,7 +152,7 @@ def _cronjob(cronjob: CronJob, facts: Facts) -> Finding:
             Level.CAREFUL,
             subject,
             "none of its runs is left" if cronjob.last_schedule else f"it has not run yet; next {when}",
-            f"try one: kubectl cnpg-backup {'offsite run' if cronjob.component == OFFSITE else 'run'}",
+            f"try one: kubectl cnpg-backup {again_by(cronjob)}",
         )
     if (failure := found.failure()) is not None:
         return Finding(Level.WRONG, subject, failure.problem, failure.remedy)

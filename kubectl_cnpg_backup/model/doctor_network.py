@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from kubectl_cnpg_backup.model.findings import Facts, Finding, Level, Unreadable
 from kubectl_cnpg_backup.model.objects import Object, dig, labels, name_of, selects
-from kubectl_cnpg_backup.model.release import BACKUP, COPY, DRILL, FETCH, INSPECTOR, OFFSITE, OPEN, RESTORE, Release
+from kubectl_cnpg_backup.model.release import (
+    BACKUP,
+    COPY,
+    DRILL,
+    FETCH,
+    INSPECTOR,
+    OFFSITE,
+    OFFSITE_DRILL,
+    OPEN,
+    RESTORE,
+    Release,
+)
 
 
 def network(facts: Facts) -> list[Finding]:
@@ -15,7 +26,7 @@ def network(facts: Facts) -> list[Finding]:
         return [Finding(Level.UNKNOWN, "network policy", facts.policies.reason)]
     pods = {
         component: labels(dig(cronjob.source, "spec", "jobTemplate", "spec", "template"))
-        for component in (BACKUP, RESTORE, DRILL, INSPECTOR, OPEN, OFFSITE, FETCH, COPY)
+        for component in (BACKUP, RESTORE, DRILL, INSPECTOR, OPEN, OFFSITE, OFFSITE_DRILL, FETCH, COPY)
         for cronjob in facts.release.of(component)
     }
     if BACKUP not in pods:

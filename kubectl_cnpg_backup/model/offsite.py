@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from kubectl_cnpg_backup.errors import PluginError
@@ -16,7 +16,7 @@ from retention.text import format_age
 LIST, CHECK, VERIFY = "list", "check", "verify"
 LOOKS = {action: f"{OFFSITE}-{action}" for action in (LIST, CHECK, VERIFY)}
 """What a Job does that looks at the copies, and its component: it is none of the runs that copy."""
-ETAG, READBACK = "etag", "readback"
+ETAG, READBACK, RESTORED = "etag", "readback", "restored"
 _COPY = "copy"
 _ROOT = "/backups"
 _IDENTITY = "identity"
@@ -31,8 +31,9 @@ class Outside:
         why: The most important thing to know.
         job: The Job of that run.
         newest: When the backup began that the newest copy is of, UTC; None for no copy, or not known.
-        verified: How that copy is known to be whole: `etag` or `readback`; empty for no copy, or not known.
+        verified: How that copy is known to be whole: `etag`, `readback` or `restored`; empty for no copy, or not known.
         copies: How many there are; None if no run could say.
+        restored: When a drill last restored one of them, UTC; None for never, or not known.
     """
 
     result: str
@@ -41,6 +42,7 @@ class Outside:
     newest: datetime | None
     verified: str
     copies: int | None
+    restored: datetime | None = None
 
     def document(self, now: datetime) -> dict[str, Any]:
         """Return it for programs."""
@@ -52,6 +54,7 @@ class Outside:
             "age_seconds": None if newest is None else int((now - newest).total_seconds()),
             "verified": self.verified or None,
             "copies": self.copies,
+            "restored": None if self.restored is None else self.restored.isoformat(timespec="seconds"),
         }
 
 
@@ -69,9 +72,13 @@ def copies_outside(runs: Iterable[Run]) -> dict[str, Outside]:
             before = found.get(line.database)
             if before is not None and (before.copies is not None or counted is None):
                 continue
-            verified = "" if line.newest is None else READBACK if "read" in line.numbers else ETAG
+            how = RESTORED if "restored" in line.numbers else READBACK if "read" in line.numbers else ETAG
+            verified, proved = "" if line.newest is None else how, line.numbers.get("proved")
+            restored = None if proved is None else datetime.fromtimestamp(proved, UTC)
             first = (line.result, line.why, run.job) if before is None else (before.result, before.why, before.job)
-            found[line.database] = Outside(*first, line.newest, verified, None if counted is None else int(counted))
+            found[line.database] = Outside(
+                *first, line.newest, verified, None if counted is None else int(counted), restored
+            )
     return found
 
 

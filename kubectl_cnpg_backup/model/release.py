@@ -41,6 +41,8 @@ OPEN = "open"
 """A backup that someone looks at, in a throwaway server."""
 OFFSITE, FETCH = "offsite", "fetch"
 """Copies outside the cluster, and the way back."""
+OFFSITE_DRILL = "offsite-drill"
+"""Restores copies from the store. Its pods are the only ones of a CronJob that do not mount the claim."""
 FIRST_RUN = "first-run"
 """The Job that checks the volume when the release is installed; no CronJob makes it."""
 CONFIG_VOLUME = "config"
@@ -55,7 +57,8 @@ class CronJob:
 
     Attributes:
         name: Its name.
-        component: What its pods are for: `backup`, `inspect`, `restore`, `drill`, `open`, `offsite`, `copy`.
+        component: What its pods are for: `backup`, `inspect`, `restore`, `drill`, `open`, `offsite`,
+            `offsite-drill`, `copy`.
         schedule: The cron expression.
         time_zone: An IANA name; `Etc/UTC` where the object names none.
         suspended: Whether the schedule is off.
@@ -106,7 +109,8 @@ class Release:
         version: Version of the chart.
         namespace: Where it is.
         cronjobs: Its CronJobs, sorted by name.
-        strangers: Names of CronJobs that have its labels and are not its own: they do not mount its claim.
+        strangers: Names of CronJobs that have its labels and are not its own: they do not mount its claim, and are not
+            those that restore copies, by their names.
     """
 
     name: str
@@ -226,7 +230,9 @@ def releases(cronjobs: Iterable[Object], namespace: str) -> list[Release]:
     for app, items in sorted(found.items()):
         every = sorted((read_cronjob(item) for item in items), key=lambda cronjob: cronjob.name)
         claim = _claim_of(app, every)
-        members = tuple(cronjob for cronjob in every if claim and mounts(cronjob.pod_spec, claim))
+        members = tuple(
+            cronjob for cronjob in every if claim and (mounts(cronjob.pod_spec, claim) or _drills_copies(app, cronjob))
+        )
         strangers = tuple(cronjob.name for cronjob in every if cronjob not in members)
         if members:
             own = labels(members[0].source)
@@ -242,18 +248,29 @@ def _claim_of(app: str, cronjobs: Sequence[CronJob]) -> str:
     It is that of the inspector, whose name is the release's and so is taken already; without one, that of the oldest.
     """
     mounting = [cronjob for cronjob in cronjobs if cronjob.claim]
-    # As the chart shortens it: at most 52 characters with the suffix.
-    name = app if len(app) <= _OPERATION_LENGTH else _shortened(app)
+    name = _shortened(app, _LONGEST - len("-inspect"))
     named = [cronjob for cronjob in mounting if cronjob.name == f"{name}-inspect"]
     oldest = sorted(mounting, key=lambda one: (str(dig(one.source, "metadata").get("creationTimestamp")), one.name))
     return next((cronjob.claim for cronjob in (*named, *oldest)), "")
 
 
-_OPERATION_LENGTH = 52 - len("-inspect")
+def _drills_copies(app: str, cronjob: CronJob) -> bool:
+    """Tell whether a CronJob is the release's own that restores copies, by the name that only the chart gives."""
+    start, found, rest = cronjob.name.rpartition(_DRILLS)
+    length = _LONGEST - len(found + rest)
+    return bool(found) and cronjob.component == OFFSITE_DRILL and start == _shortened(app, length)
 
 
-def _shortened(app: str) -> str:
-    start = app[: _OPERATION_LENGTH - 9].removesuffix("-").removesuffix(".")
+_DRILLS = "-offsite-drill"
+_LONGEST = 52
+"""As many characters as the name of a CronJob has at most."""
+
+
+def _shortened(app: str, length: int) -> str:
+    """Return a release's name as the chart shortens it."""
+    if len(app) <= length:
+        return app
+    start = app[: length - 9].removesuffix("-").removesuffix(".")
     return f"{start}-{hashlib.sha256(app.encode()).hexdigest()[:8]}"
 
 
@@ -357,7 +374,7 @@ def read_runs(jobs: Iterable[Object], pods: Sequence[Object], release: Release |
             runs.append(Run(name, "", "", job_state(job), started, None, None, "", "", (), foreign=foreign))
             continue
         own, cuckoos = pods_of(name, pods), []
-        if release is not None:
+        if release is not None and labels(job).get(COMPONENT_LABEL) != OFFSITE_DRILL:
             cuckoos = [pod for pod in own if not mounts(dig(pod, "spec"), release.claim)]
             own = [pod for pod in own if pod not in cuckoos]
         containers = containers_of(job)
@@ -394,9 +411,13 @@ def read_runs(jobs: Iterable[Object], pods: Sequence[Object], release: Release |
 
 def _foreign(job: Object, release: Release) -> str:
     """Return why a Job with a release's labels is not a run of it, by what the access policy guards."""
-    if not mounts(dig(job, "spec", "template", "spec"), release.claim):
-        return f"it does not mount claim {release.claim}"
     uids = {cronjob.name: dig(cronjob.source, "metadata").get("uid") for cronjob in release.cronjobs}
+    if labels(job).get(COMPONENT_LABEL) == OFFSITE_DRILL:
+        own = {cronjob.name for cronjob in release.of(OFFSITE_DRILL)}
+        if owner_of(job, "CronJob") not in own:
+            return "its owner is no CronJob of the release"
+    elif not mounts(dig(job, "spec", "template", "spec"), release.claim):
+        return f"it does not mount claim {release.claim}"
     for owner in dig(job, "metadata").get("ownerReferences") or ():
         if owner.get("kind") == "CronJob" and uids.get(str(owner.get("name")), owner.get("uid")) != owner.get("uid"):
             return f"its owner is another CronJob {owner.get('name')}, which is gone"

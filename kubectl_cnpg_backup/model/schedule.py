@@ -10,7 +10,7 @@ from cronsim import CronSim, CronSimError
 from kubectl_cnpg_backup.errors import PluginError
 from kubectl_cnpg_backup.model import suspension
 from kubectl_cnpg_backup.model.objects import dig, parse_time
-from kubectl_cnpg_backup.model.release import DRILL, OFFSITE, CronJob, Run
+from kubectl_cnpg_backup.model.release import DRILL, OFFSITE, OFFSITE_DRILL, CronJob, Run
 from retention.text import format_age
 from watch.schedule import MACROS
 
@@ -64,6 +64,12 @@ def is_late(newest: datetime | None, expression: str, zone: str, now: datetime) 
     return newest is None or newest < due - EARLY
 
 
+def again_by(cronjob: CronJob) -> str:
+    """Return the command of the plugin that runs a CronJob now."""
+    own = {DRILL: "drill", OFFSITE: "offsite run", OFFSITE_DRILL: "offsite drill"}
+    return own.get(cronjob.component, "run")
+
+
 @dataclass(frozen=True, slots=True)
 class Assessment:
     """The state of a CronJob.
@@ -102,7 +108,7 @@ class Assessment:
         """Return that its last run did not start, None when it did."""
         if self.missed is None:
             return None
-        again = {DRILL: "drill", OFFSITE: "offsite run"}.get(self.cronjob.component, "run")
+        again = again_by(self.cronjob)
         job = f"{self.cronjob.name}-{int(self.missed.timestamp()) // 60}"
         return PluginError(
             f"it was due {format_age(self.now - self.missed)} ago and did not start",
@@ -117,7 +123,7 @@ class Assessment:
             return None
         why = run.reason if run.killed else ""
         why = why or next((verdict.why for verdict in run.verdicts if verdict.result in ("failed", "refused")), "")
-        why = why or run.reason or run.message or "its pod left no message"
+        why = why or _failed_drill(run) or run.reason or run.message or "its pod left no message"
         return PluginError(
             f"its last run, job/{run.job}, failed: {why}",
             f"see `kubectl cnpg-backup logs {run.job}`, or `kubectl describe job {run.job}` if its pod is gone",
@@ -145,6 +151,12 @@ class Assessment:
         if self.invalid is not None or cronjob.suspended or not self.settled:
             return False
         return is_late(newest, cronjob.schedule, cronjob.time_zone, self.now)
+
+
+def _failed_drill(run: Run) -> str:
+    """Return what the message of a drill says about the first database whose drill failed; nothing for other runs."""
+    failed = (line.partition(" [drill=failed") for line in run.message.splitlines())
+    return next((line for line, found, _ in failed if found), "")
 
 
 def assess(cronjob: CronJob, runs: Iterable[Run], now: datetime) -> Assessment:

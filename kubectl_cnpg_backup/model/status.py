@@ -9,7 +9,7 @@ from kubectl_cnpg_backup.model import offsite, outlook, traces
 from kubectl_cnpg_backup.model.objects import parse_time
 from kubectl_cnpg_backup.model.offsite import Outside
 from kubectl_cnpg_backup.model.outlook import Outlook
-from kubectl_cnpg_backup.model.release import BACKUP, DRILL, OFFSITE, CronJob, Release, Run, entry_of
+from kubectl_cnpg_backup.model.release import BACKUP, DRILL, OFFSITE, OFFSITE_DRILL, CronJob, Release, Run, entry_of
 from kubectl_cnpg_backup.model.schedule import Assessment, assess
 from retention.rule import sizing
 from retention.text import format_size
@@ -160,6 +160,8 @@ def describe(
     ]
     for cronjob in release.of(DRILL):
         problems += problems_of_drill(assess(cronjob, runs, now), recorded=report is not None)
+    for cronjob in release.of(OFFSITE_DRILL):
+        problems += problems_of_drill(assess(cronjob, runs, now))
     volume = _volume(report)
     if volume is not None and (problem := _too_small(volume)):
         remedy = "raise persistence.size, or keep fewer backups (retention.keep or retention.tiers)"

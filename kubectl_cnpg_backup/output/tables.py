@@ -314,7 +314,8 @@ def _outside(database: Database, now: datetime) -> str:
         return ""
     if found.newest is None:
         return "none" if found.copies is not None else "?"
-    return f"{format_age(now - found.newest)} {found.verified}"
+    restored = "" if found.restored is None else f", restored {format_age(now - found.restored)} ago"
+    return f"{format_age(now - found.newest)} {found.verified}{restored}"
 
 
 def _next_run(database: Database, now: datetime) -> str:
