@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from retention.message import WORST_FIRST, Line, Message
 
-ETAG, READBACK = "etag", "readback"
-VERIFIED = (ETAG, READBACK)
-"""How a copy may be verified: by the store's own sums, or by a full reading."""
+ETAG, READBACK, RESTORED = "etag", "readback", "restored"
+VERIFIED = (ETAG, READBACK, RESTORED)
+"""How a copy may be verified: by the store's own sums, by a full reading, or by a drill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Outside:
         newest: When the backup began that the newest copy is of, UTC; None for no copy, or not known.
         verified: How that copy is verified; empty for no copy, or not known.
         looked: When the run ended that the last two are of, UTC; None while no run could say.
+        restored: When a drill last restored a copy of it, UTC; None for never, or not known.
     """
 
     judged: datetime
@@ -31,6 +32,7 @@ class Outside:
     newest: datetime | None = None
     verified: str = ""
     looked: datetime | None = None
+    restored: datetime | None = None
 
 
 def learn(before: Mapping[str, Outside], ended: datetime, message: Message) -> dict[str, Outside]:
@@ -44,14 +46,17 @@ def _one(before: Outside | None, ended: datetime, line: Line) -> Outside:
         found = replace(found, judged=ended, result=line.result, why=line.why)
     # Without a count the store could not be read, which says nothing about its copies.
     if "kept" in line.numbers and (found.looked is None or found.looked <= ended):
-        verified = "" if line.newest is None else READBACK if "read" in line.numbers else ETAG
-        found = replace(found, newest=line.newest, verified=verified, looked=ended)
+        how = RESTORED if "restored" in line.numbers else READBACK if "read" in line.numbers else ETAG
+        verified, proved = "" if line.newest is None else how, line.numbers.get("proved")
+        restored = None if proved is None else datetime.fromtimestamp(min(proved, 2**36), UTC)
+        found = replace(found, newest=line.newest, verified=verified, looked=ended, restored=restored)
     return found
 
 
 def to_list(one: Outside) -> list[str | None]:
     """Return it for JSON."""
-    return [_text(one.judged), one.result, one.why, _text(one.newest), one.verified, _text(one.looked)]
+    moments = _text(one.looked), _text(one.restored)
+    return [_text(one.judged), one.result, one.why, _text(one.newest), one.verified, *moments]
 
 
 def from_list(found: Any) -> Outside:
@@ -61,13 +66,14 @@ def from_list(found: Any) -> Outside:
         ValueError: When it cannot be understood.
         TypeError: Likewise.
     """
-    judged, result, why, newest, verified, looked = found
+    # An older watcher has written no moment of a drill.
+    judged, result, why, newest, verified, looked, restored = [*found, None][:7]
     if result not in WORST_FIRST or verified not in ("", *VERIFIED):
         raise ValueError(found)
     ended = _moment(judged)
     if ended is None:
         raise ValueError(found)
-    return Outside(ended, result, str(why), _moment(newest), verified, _moment(looked))
+    return Outside(ended, result, str(why), _moment(newest), verified, _moment(looked), _moment(restored))
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -74,6 +74,7 @@ def _database(one: Database) -> dict[str, Any]:
             "why": one.outside.why,
             "newest": _text(one.outside.newest),
             "verified": one.outside.verified or None,
+            "restored": _text(one.outside.restored),
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -66,6 +67,24 @@ def test_newest_copy_and_how_it_is_verified_are_metrics() -> None:
     read = line(read=START.timestamp())
     _, standing = look(Memory(), copied("copy-2", [read], finished=START + MINUTE))
     assert of(metrics(standing), "offsite_verified", database="app", verified="readback") == [1]
+
+
+def test_when_a_drill_restored_a_copy_is_a_metric_and_outlives_a_restart_and_an_older_watcher() -> None:
+    first = copied("copy-1", [line(proved=START.timestamp(), restored=START.timestamp())], finished=START + MINUTE)
+    memory, standing = look(Memory(), first)
+    found = metrics(standing)
+    assert of(found, "offsite_verified", database="app", verified="restored") == [1]
+    assert of(found, "offsite_restored_timestamp_seconds", database="app") == [START.timestamp()]
+    # The newest copy is another one by now, and was not restored.
+    newer = copied("copy-2", [line(proved=START.timestamp())], finished=START + 2 * MINUTE)
+    memory, standing = look(from_json(to_json(memory)), newer)
+    found = metrics(standing)
+    assert of(found, "offsite_verified", database="app", verified="etag") == [1]
+    assert of(found, "offsite_restored_timestamp_seconds", database="app") == [START.timestamp()]
+    (kept,) = json.loads(to_json(memory))["outside"].values()
+    older = json.loads(to_json(memory)) | {"outside": {"app": kept[:-1]}}
+    again = from_json(json.dumps(older)).outside["app"]
+    assert (again.newest, again.restored) == (START, None)
 
 
 def test_without_a_copy_there_is_no_moment_and_not_one_of_1970() -> None:
