@@ -282,11 +282,13 @@ chart_version={{ $.Chart.Version }}
         "read every copy; if that is meant, name its Secret in offsite.identitySecretName, and see %s")
       (include "cnpg-backup.page" (dict "root" . "page" "object-store.md"))) -}}
   {{- end -}}
-  {{- /* All containers of a pod share its network, and the metadata server of GKE gives its identity to whoever asks there. */ -}}
-  {{- if hasKey $offsite.serviceAccount.annotations "iam.gke.io/gcp-service-account" -}}
+  {{- /* All containers of a pod share its network, and the metadata server of a cloud gives its identity to whoever asks there. */ -}}
+  {{- $gke := hasKey $offsite.serviceAccount.annotations "iam.gke.io/gcp-service-account" -}}
+  {{- if or $gke (regexMatch "\"cidr\":\"169[.]254[.]" (toJson $offsite.egress)) -}}
     {{- $errors = append $errors (cat
-      "offsite.drill.enabled: code of a database's owner may run in a drill, and on GKE every container of a pod gets its identity from the"
-      "network; set offsite.drill.enabled: false, or give rclone keys in offsite.secretName instead of the identity") -}}
+      "offsite.drill.enabled: code of a database's owner may run in a drill, and a cloud's metadata server, as on GKE, gives the identity"
+      "of the copies to every container of the pod; leave it false, or give rclone keys in offsite.secretName instead of that identity"
+      "and remove 169.254.… from offsite.egress") -}}
   {{- end -}}
   {{- $schedule := include "cnpg-backup.schedule" (dict "root" . "schedule" $offsite.drill.schedule) | fromJson -}}
   {{- $job := add 660 (int64 .Values.drill.timeoutSeconds) -}}

@@ -117,11 +117,20 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "longer than the interval": ({"drill": {"schedule": "0 * * * *"}}, "offsite.drill.schedule: a drill may take 7860"),
     "an identity that the network gives": (
         {"serviceAccount": {"create": True, "annotations": IDENTITIES["GKE"][0]}},
-        "on GKE every container of a pod gets its identity",
+        "gives the identity of the copies to every container of the pod",
+    ),
+    "a metadata server that the network reaches": (
+        {"egress": [{"to": [{"ipBlock": {"cidr": "169.254.169.254/32"}}]}]},
+        "gives the identity of the copies to every container of the pod",
     ),
     "not a schedule": ({"drill": {"schedule": "monthly"}}, "schedule"),
     "an unknown key": ({"drill": {"timeout": 1}}, "timeout"),
 }
+
+
+def test_a_network_that_leaves_metadata_servers_out_is_not_refused() -> None:
+    block = {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}
+    assert cronjobs(chart.render(with_drill(egress=[{"to": [{"ipBlock": block}]}]))) == [NAME]
 
 
 @pytest.mark.parametrize("case", WRONG)
