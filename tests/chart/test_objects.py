@@ -291,17 +291,19 @@ def test_a_claim_and_an_account_that_pods_name_exist_or_were_promised(ci_file: P
     claims = {manifest["metadata"]["name"] for manifest in of_kind(manifests, "PersistentVolumeClaim")}
     claims = claims or {yaml.safe_load(ci_file.read_text())["persistence"]["existingClaim"]}
     accounts = {manifest["metadata"]["name"] for manifest in of_kind(manifests, "ServiceAccount")} or {"default"}
-    for owner, _, spec in run_specs(manifests):
+    for owner, metadata, spec in run_specs(manifests):
         named = {v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v}
-        # Whether copies can be made is seen without looking at a backup.
-        assert named == (set() if owner.endswith("-offsite-test") else claims), owner
+        # Whether copies can be made, or restored, is seen without looking at a backup.
+        component = metadata["labels"]["app.kubernetes.io/component"]
+        without = owner.endswith("-offsite-test") or component == "offsite-drill"
+        assert named == (set() if without else claims), owner
         assert spec["serviceAccountName"] in accounts, owner
 
 
 def test_credentials_are_optional_files_and_hold_no_private_key(ci_file: Path) -> None:
     for owner, metadata, spec in run_specs(rendered(ci_file)):
         component = metadata["labels"]["app.kubernetes.io/component"]
-        if component == "fetch":
+        if component in {"fetch", "offsite-drill"}:
             held = [volume["name"] for volume in spec["volumes"] if "secret" in str(volume)]
             assert held == ["identity"], f"{owner} needs no password of a database"
             continue

@@ -208,7 +208,10 @@ def test_every_declared_value_changes_what_is_rendered(path: tuple[str, ...], pl
         before = {**WATCHED, "notify": {**named, "caSecret": {"name": "check"}}}
         plain = chart.render_text(before, api_versions=KYVERNO)
     if path[0] == "offsite":
-        before = chart.merge(OFFSITE, {"offsite": {"enabled": path[-1] != "enabled"}})
+        before = chart.merge(OFFSITE, {"offsite": {"enabled": path != ("offsite", "enabled")}})
+        if path[1] == "drill":
+            its = {"identitySecretName": "identity", "drill": {"enabled": path[-1] != "enabled"}}
+            before = chart.merge(before, {"offsite": its})
         plain = chart.render_text(before, api_versions=KYVERNO)
     text = chart.render_text(chart.merge(before, nested(path, value)), api_versions=KYVERNO)
     assert text != plain, f"no template reads {'.'.join(path)}"
