@@ -10,6 +10,12 @@ from offsite.rule.marker import READBACK, RESTORED, Marker
 from offsite.rule.names import Part, RemoteName
 from retention.rule.backup import Finding
 
+_SAVE = (
+    "another copy is made if the volume has the backup; otherwise save what `age --decrypt` still reads of it, "
+    "and then delete its objects"
+)
+"""What to do about a copy that was found damaged. Its objects stay as long as they may be all that is left."""
+
 
 class Entry(NamedTuple):
     """An object as the destination lists it: its path, its size, and when it was written (None if not known)."""
@@ -61,7 +67,8 @@ class Copies:
         complete: The copies that count, newest first; of several copies of a backup, the one that was made last.
         spare: Further copies of the same backups.
         damaged: What is wrong with copies that do not count although they have a marker.
-        leftover: Names of objects that belong to no marker.
+        leftover: Objects that belong to no marker; and those of copies that were found damaged, once the backup has
+            another copy.
         ignored: Names that are not ours.
     """
 
@@ -95,6 +102,7 @@ def sort_out(database: str, entries: Iterable[Entry], markers: Mapping[str, Mark
     for entry in attempts.pop(("", ""), {}).values():
         found.ignored.append(entry.path)
     best: dict[str, Copy] = {}
+    harmed: list[tuple[str, str, datetime, dict[str, Entry]]] = []
     for (base, attempt), objects in sorted(attempts.items()):
         name = names.object_name(base, attempt, Part.MARKER)
         if name not in objects:
@@ -106,6 +114,9 @@ def sort_out(database: str, entries: Iterable[Entry], markers: Mapping[str, Mark
             found.damaged.append(Finding(name, reason, "it does not count: another copy is made if the volume has it"))
             continue
         parsed = [names.parse(database, one) for one in objects]
+        if seen := max((one.seen for one in parsed if one and one.seen and one.part is Part.DAMAGED), default=None):
+            harmed.append((base, name, seen, objects))
+            continue
         moment = next(one.time for one in parsed if one is not None)
         restored = max((one.seen for one in parsed if one and one.seen and one.part is Part.RESTORED), default=None)
         # A drill has read all of it as well.
@@ -120,6 +131,13 @@ def sort_out(database: str, entries: Iterable[Entry], markers: Mapping[str, Mark
         if other is not None:
             found.spare.append(other)
         best[base] = copy
+    for base, name, seen, objects in harmed:
+        if base in best:
+            # The marker goes first: without what says that it is damaged, the copy would count again.
+            found.leftover += [objects[name], *(entry for one, entry in objects.items() if one != name)]
+        else:
+            reason = f"it was read on {seen:%Y-%m-%d %H:%M} UTC, twice, and was not what was sent"
+            found.damaged.append(Finding(name, reason, _SAVE))
     found.complete = sorted(best.values(), key=lambda copy: copy.time, reverse=True)
     return found
 

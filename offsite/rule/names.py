@@ -22,7 +22,7 @@ _PROBE = re.compile(r"probe-[0-9a-f]{8}")
 _CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
 _ATTEMPT = r"[0-9a-f]{8}"
 _REST = re.compile(rf"\.({_ATTEMPT})\.(.+)")
-_EVIDENCE = re.compile(r"(check|restored)-([0-9]{8}-[0-9]{6})\.json")
+_EVIDENCE = re.compile(r"(check|damaged|restored)-([0-9]{8}-[0-9]{6})\.json")
 
 
 class Part(enum.Enum):
@@ -33,6 +33,7 @@ class Part(enum.Enum):
     METADATA = "json"
     MARKER = "offsite.json"
     CHECK = "check"
+    DAMAGED = "damaged"
     RESTORED = "restored"
 
     __hash__ = object.__hash__
@@ -51,7 +52,7 @@ class RemoteName:
         time: The moment that the base names, UTC.
         attempt: The attempt.
         part: What the object is.
-        seen: For a check, and for what a drill leaves, when that was, UTC.
+        seen: For what a reading or a drill leaves, when that was, UTC.
     """
 
     base: str
@@ -90,8 +91,13 @@ def object_name(base: str, attempt: str, part: Part, *, encrypted: bool = False)
 
 
 def check_name(base: str, attempt: str, checked: datetime) -> str:
-    """Return the name of what says how an attempt was found at some moment."""
+    """Return the name of what says that an attempt was found sound at some moment."""
     return _evidence_name(base, attempt, Part.CHECK, checked)
+
+
+def damaged_name(base: str, attempt: str, found: datetime) -> str:
+    """Return the name of what says that an attempt was found damaged at some moment."""
+    return _evidence_name(base, attempt, Part.DAMAGED, found)
 
 
 def restored_name(base: str, attempt: str, restored: datetime) -> str:

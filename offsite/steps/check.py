@@ -63,16 +63,21 @@ def read_back(remote: Rclone, place: str, copy: Copy, *, now: datetime, check: C
             compare(remote, path, stored, check)
         except ChangedError:
             compare(remote, path, stored, check)
-    content = (json.dumps({"schema": 1, "result": "sound", "objects": len(copy.marker.objects)}) + "\n").encode()
-    name = names.check_name(copy.base, copy.marker.attempt, now)
-    remote.upload(f"{place}/{name}", [content], len(content), parts_for(len(content)))
-    return name
+    return _note(remote, place, names.check_name(copy.base, copy.marker.attempt, now), "sound", copy)
 
 
-def disown(remote: Rclone, place: str, copy: Copy) -> None:
-    """Take the marker of a damaged copy away: it no longer counts, and the next run copies the backup again.
+def disown(remote: Rclone, place: str, copy: Copy, *, now: datetime) -> str:
+    """Write next to a damaged copy that it does not count, and return the name of that object.
+
+    Nothing of it is deleted: if the volume no longer has the backup, what can still be read of it is all that is left.
 
     Raises:
         RemoteError: When the destination refuses.
     """
-    remote.delete(f"{place}/{copy.names[0]}")
+    return _note(remote, place, names.damaged_name(copy.base, copy.marker.attempt, now), "damaged", copy)
+
+
+def _note(remote: Rclone, place: str, name: str, result: str, copy: Copy) -> str:
+    content = (json.dumps({"schema": 1, "result": result, "objects": len(copy.marker.objects)}) + "\n").encode()
+    remote.upload(f"{place}/{name}", [content], len(content), parts_for(len(content)))
+    return name

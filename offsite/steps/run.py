@@ -190,6 +190,7 @@ class _Work:
         self._place = f"{settings.cluster_id}/{outcome.database}"
         self._entries: dict[str, Entry] = {}
         self._markers: dict[str, Marker | str] = {}
+        self._told: set[str] = set()
         self._skew: float | None = None
 
     def fail(self, error: RetentionError) -> None:
@@ -307,6 +308,8 @@ class _Work:
         copies = self._sort()
         there = {copy.base for copy in copies.complete}
         for finding in copies.damaged:
+            if finding.name in self._told:
+                continue
             parsed = names.parse(self._database, finding.name)
             error = RetentionError(f"{finding.name} does not count: {finding.reason}", finding.remedy)
             if parsed is not None and parsed.base in there:
@@ -338,13 +341,13 @@ class _Work:
     def _disown(self, copy: Copy) -> None:
         """Take a damaged copy out of those that count."""
         try:
-            disown(self._remote, self._place, copy)
+            name = disown(self._remote, self._place, copy, now=self._clock())
         except RemoteError as error:
             self.fail(RetentionError(f"{copy.names[0]} still counts: {error.problem}", "delete that object"))
             return
         self._log(f"{self._database}: {copy.base} no longer counts")
-        for one in copy.names:
-            self._entries.pop(one, None)
+        self._entries[name] = Entry(name, 0, None)
+        self._told.add(copy.names[0])
         self._sort()
 
     def _prune(self, copies: Copies, losses: list[Copy]) -> None:

@@ -78,7 +78,11 @@ def test_every_name_that_we_write_is_read_back(database: str, part: Part) -> Non
         parsed = names.parse(database, names.object_name(base, "0a1b2c3d", part, encrypted=encrypted))
         assert parsed is not None
         assert (parsed.base, parsed.time, parsed.attempt, parsed.part) == (base, NOW, "0a1b2c3d", part)
-    for name, kind in ((names.check_name, Part.CHECK), (names.restored_name, Part.RESTORED)):
+    for name, kind in (
+        (names.check_name, Part.CHECK),
+        (names.damaged_name, Part.DAMAGED),
+        (names.restored_name, Part.RESTORED),
+    ):
         evidence = names.parse(database, name(base, "0a1b2c3d", NOW))
         assert evidence is not None
         assert (evidence.part, evidence.seen) == (kind, NOW)
@@ -102,6 +106,24 @@ def test_a_copy_is_called_restored_only_by_what_a_drill_has_written_next_to_it()
     other = names.restored_name(base, "ffffffff", restored)
     assert found(other).complete[0].verified == "etag", "what was written about another attempt counts for this one"
     assert names.restored_name(base, attempt, restored) in copy.names, "prune would leave it behind"
+
+
+def test_a_damaged_copy_never_counts_and_its_marker_goes_first_once_there_is_another() -> None:
+    base, first, second = base_of("app", NOW), "0a1b2c3d", "1a1b2c3d"
+    evidence = names.damaged_name(base, first, NOW + DAY)
+    entries, markers = copy_of(base, first)
+    entries.append(Entry(evidence, 10, NOW))
+    alone = sort_out("app", entries, markers)
+    assert (alone.complete, alone.spare, alone.leftover) == ([], [], [])
+    assert "it was read on 2026-" in alone.damaged[0].reason
+    # Made before or after it, the other one is the one that counts.
+    for uploaded in (NOW - DAY, NOW + DAY):
+        more, other = copy_of(base, second, uploaded=uploaded)
+        both = sort_out("app", [*entries, *more], markers | other)
+        assert [copy.marker.attempt for copy in both.complete] == [second]
+        assert (both.damaged, both.spare) == ([], [])
+        assert both.leftover[0].path == names.object_name(base, first, Part.MARKER)
+        assert {entry.path for entry in both.leftover} == {entry.path for entry in entries}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -72,6 +73,36 @@ def test_a_damaged_copy_is_never_called_sound_and_no_longer_counts(world: World,
     # The volume still has the backup: it is copied again.
     world.copy()
     assert newest in {copy["base"] for copy in world.listed()[0]["copies"]}
+
+
+@pytest.mark.parametrize("finder", ["verify", "copy"])
+def test_nothing_of_a_damaged_copy_is_deleted_before_there_is_another_one(world: World, finder: str) -> None:
+    (base,) = publish_days(world, "app", 1, size=200_000)
+    world.configure(readback_every="7d")
+    assert world.copy().code == ExitCode.DONE
+    before, marker = dict(world.objects("app")), world.markers("app")[base]
+    folder = world.volume.root / "app"
+    kept = folder.rename(world.top / "elsewhere")
+    folder.mkdir()
+    flip(archive_of(world, base))
+    later = NOW + 8 * DAY
+    ran = world.run("verify", now=later) if finder == "verify" else world.copy(now=later)
+    assert ran.code == ExitCode.FAILED
+    assert f"app: {base}.{marker.attempt}.offsite.json does not count" not in ran.out, "the same is said twice"
+    for day in range(9, 12):
+        ran = world.copy(now=NOW + day * DAY)
+        assert ran.code == ExitCode.FAILED
+        assert f"{base}.{marker.attempt}.offsite.json does not count: it was read on " in ran.out
+        assert "save what `age --decrypt` still reads of it" in ran.out
+        assert before.keys() <= world.objects("app").keys(), "what may be all that is left was deleted"
+        assert world.copied("app") == set()
+    shutil.rmtree(folder)
+    kept.rename(folder)
+    assert world.copy(now=NOW + 12 * DAY).code == ExitCode.DONE
+    assert world.copied("app") == {base}
+    ran = world.copy(now=NOW + 13 * DAY)
+    assert (ran.code, world.copied("app")) == (ExitCode.DONE, {base})
+    assert not before.keys() & world.objects("app").keys(), "the damaged copy is left over for ever"
 
 
 def test_one_copy_is_meant_by_database_and_name(world: World) -> None:

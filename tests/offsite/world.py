@@ -117,11 +117,12 @@ class World:
         return {name.removeprefix(prefix): path for name, path in self.store.files().items() if name.startswith(prefix)}
 
     def markers(self, database: str) -> dict[str, Marker]:
-        """The markers of a database by the base of their backups."""
+        """The markers of a database by the base of their backups, without those of copies that were found damaged."""
         found = {}
-        for name, path in self.objects(database).items():
-            parsed = names.parse(database, name)
-            if parsed is not None and parsed.part is Part.MARKER:
+        objects = {name: (names.parse(database, name), path) for name, path in self.objects(database).items()}
+        harmed = {parsed.attempt for parsed, _ in objects.values() if parsed and parsed.part is Part.DAMAGED}
+        for name, (parsed, path) in objects.items():
+            if parsed is not None and parsed.part is Part.MARKER and parsed.attempt not in harmed:
                 assert parsed.base not in found, f"two copies of {parsed.base}"
                 found[parsed.base] = parse_marker(path.read_bytes(), name)
         return found
