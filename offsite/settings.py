@@ -16,6 +16,7 @@ from retention.text import parse_duration, parse_moment
 
 FILE = "offsite.conf"
 AUTO, ETAG, READBACK = "auto", "etag", "readback"
+TIERS, NEWEST = "tiers", "newest"
 
 _RENDER_AGAIN = "render the chart again: it writes every key"
 _OTHER_ETAGS = frozenset(
@@ -46,6 +47,7 @@ class Settings:
         most_parts: How many parts an object may have.
         reads_back: Whether each copy is read back at once, since the store computes no sums.
         readback_every: How often the newest copy of each database is read back; None for never.
+        newest: Whether each run copies the newest backup; otherwise one of each slot of the first tier.
         prune: Whether anything is deleted at the destination by the policy.
         allow_shrunk: Whether that goes on after an archive has shrunk.
         allow_large_prune: Whether large prunes may go ahead.
@@ -62,6 +64,7 @@ class Settings:
     most_parts: int
     reads_back: bool
     readback_every: timedelta | None
+    newest: bool
     prune: bool
     allow_shrunk: bool
     allow_large_prune: bool
@@ -97,6 +100,7 @@ def read_settings(directory: Path, socket: str) -> Settings:
         most_parts=_number(values, "max_parts") or MOST_PARTS,
         reads_back=not etags,
         readback_every=_duration(values, "readback_every"),
+        newest=_newest(values),
         prune=_choice(values, "prune"),
         allow_shrunk=_choice(values, "allow_shrunk"),
         allow_large_prune=_choice(values, "allow_large_prune"),
@@ -132,6 +136,13 @@ def _etags(values: KeyValues) -> bool:
         return wish == ETAG
     encrypted_there = values.text("server_side_encryption").startswith("aws:kms") or values.text("sse_customer_key_md5")
     return kind in _STORE_SUMS and provider not in _OTHER_ETAGS and not encrypted_there
+
+
+def _newest(values: KeyValues) -> bool:
+    wish = _text(values, "copy")
+    if wish not in (TIERS, NEWEST):
+        raise ConfigError(f"{values.source}: copy is {wish!r}", f"give one of {TIERS}, {NEWEST}")
+    return wish == NEWEST
 
 
 def _lock(values: KeyValues) -> dict[str, str]:

@@ -202,8 +202,8 @@ _SETTINGS = frozenset(
         "roles", "allow_empty", "count_rows", "on_shrink", "allow_large_prune", "large_prune_percent", "max_bytes",
         "min_backups", "most_backups", "extra_arg",
         "type", "provider", "server_side_encryption", "path", "cluster_id", "owner", "encryption", "recipients",
-        "verify", "max_parts", "readback_every", "prune", "allow_shrunk", "accept_loss_until", "object_lock_mode",
-        "object_lock_days", "chart_version",
+        "verify", "max_parts", "readback_every", "copy", "prune", "allow_shrunk", "accept_loss_until",
+        "object_lock_mode", "object_lock_days", "chart_version",
     }
 )  # fmt: skip
 """The settings of a database, and of copies outside, that may stay, as docs/architecture.md lists them."""

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime
 
+from offsite.rule import names
 from offsite.rule.copies import Copies, Copy
 from retention.names import Kind, file_name
 from retention.rule.backup import Backup, dated_after
 from retention.rule.decide import Candidate, Decision, decide
+from retention.rule.plan import slot_of
 from retention.rule.policy import Limits, Policy
 
 MOST_SKEW_SECONDS = 300
@@ -28,8 +30,14 @@ class Obstacle:
     remedy: str
 
 
-def to_upload(database: str, local: Iterable[Backup], copies: Copies, policy: Policy, *, now: datetime) -> list[Backup]:
+def to_upload(
+    database: str, local: Iterable[Backup], copies: Copies, policy: Policy, *, now: datetime, newest: bool
+) -> list[Backup]:
     """Return the backups to copy, newest first: what the policy keeps of both sides together, and the copies lack.
+
+    The rule always keeps the newest backup. Unless each newest one is wanted, a backup therefore counts only where the
+    first tier has no copy of its slot yet. Then the newest copy is less than one `every` of that tier older than the
+    newest backup, and what the destination keeps has the slots that it would have if everything were copied.
 
     Args:
         database: Whose backups they are.
@@ -37,13 +45,27 @@ def to_upload(database: str, local: Iterable[Backup], copies: Copies, policy: Po
         copies: What is at the destination.
         policy: The policy of the destination.
         now: The moment, UTC.
+        newest: Whether the newest backup is copied although there is a copy of its slot.
     """
-    here = {backup.base: backup for backup in local if backup.time <= now}
+    past = [backup for backup in local if backup.time <= now]
+    here = {backup.base: backup for backup in (past if newest else _of_free_slots(past, copies, policy, now))}
     there = {copy.base for copy in copies.complete}
     together = [*_candidates(copies.complete), *(_candidate(here[base]) for base in here if base not in there)]
     kept = {keep.base for keep in decide(database, together, (), policy, now=now).keep}
     wanted = [backup for base, backup in here.items() if base in kept and base not in there]
     return sorted(wanted, key=lambda backup: backup.time, reverse=True)
+
+
+def _of_free_slots(local: list[Backup], copies: Copies, policy: Policy, now: datetime) -> list[Backup]:
+    """Return the newest backup of each slot of the first tier that has no copy, and those whose copies are damaged."""
+    parsed = (names.parse(copies.database, finding.name) for finding in copies.damaged)
+    damaged = {one.base for one in parsed if one is not None}
+    again = [backup for backup in local if backup.base in damaged]
+    # A clock that was ahead has made copies of slots that are still to come.
+    past = [copy.time for copy in copies.complete if copy.time <= now]
+    taken = {slot_of(time, policy) for time in (*past, *(backup.time for backup in again))}
+    newest = {slot_of(backup.time, policy): backup for backup in sorted(local, key=lambda backup: backup.time)}
+    return [*again, *(backup for slot, backup in newest.items() if slot not in taken)]
 
 
 def to_delete(copies: Copies, policy: Policy, *, now: datetime, own: Set[str], limits: Limits) -> Decision:

@@ -31,6 +31,7 @@ from offsite.steps.upload import Upload
 from retention.errors import ExitCode, LockedError, RetentionError, VolumeError, unexpected
 from retention.names import DELETIONS, Kind
 from retention.rule.backup import Backup, Scan
+from retention.rule.policy import Policy
 from retention.text import format_size
 from retention.volume.folder import Folder, close_quietly
 from retention.volume.scan import scan, scan_root
@@ -54,6 +55,7 @@ class Outcome:
         problems: What went wrong.
         warnings: What to know.
         refused: Why a prune was refused; None if it was not.
+        slot: The width of the slots of which one copy each is made; None where each newest backup is copied.
     """
 
     database: str
@@ -65,6 +67,7 @@ class Outcome:
     problems: list[RetentionError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     refused: RetentionError | None = None
+    slot: timedelta | None = None
 
     @property
     def newest(self) -> Copy | None:
@@ -211,8 +214,23 @@ class _Work:
         with root.child(self._database) as folder:
             found = scan(folder, self._database)
             policy = read_policy(self._config, self._database)
+            self._outcome.slot = None if self._settings.newest else policy.tiers[0].every
             self._clean(copies)
-            for backup in plan.to_upload(self._database, found.backups, copies, policy, now=self._clock()):
+            self._copy(folder, found.backups, policy)
+            copies = self._sort()
+            losses = self._note_losses(copies, _bases(found), _deleted(folder))
+        self._check_due(copies)
+        self._note_damaged()
+        self._prune(self._sort(), losses)
+
+    def _copy(self, folder: Folder, backups: list[Backup], policy: Policy) -> None:
+        """Copy what is due; in place of what turns out to be damaged or gone, what the policy keeps without it."""
+        left = {backup.base: backup for backup in backups}
+        while due := plan.to_upload(
+            self._database, left.values(), self._sort(), policy, now=self._clock(), newest=self._settings.newest
+        ):
+            for backup in due:
+                del left[backup.base]
                 self._clock.check()
                 try:
                     self._upload(folder, backup)
@@ -220,13 +238,8 @@ class _Work:
                     if not folder.exists(backup.name) and not folder.lists(backup.name):
                         self._log(f"{self._database}: {backup.name} was pruned before it could be copied")
                         continue
-                    # The fault of this archive alone: older ones may be sound.
+                    # The fault of this archive alone: others may be sound.
                     self.fail(error)
-            copies = self._sort()
-            losses = self._note_losses(copies, _bases(found), _deleted(folder))
-        self._check_due(copies)
-        self._note_damaged()
-        self._prune(self._sort(), losses)
 
     def _read_markers(self) -> None:
         for name in [*self._entries]:

@@ -177,6 +177,14 @@ def plan(times: Iterable[datetime], policy: Policy) -> Plan:
     return Plan(policy, tuple(walk.delete), tuple(walk.kept), tuple(walk.causes))
 
 
+def slot_of(time: datetime, policy: Policy) -> datetime:
+    """Return the first moment, UTC, of the slot of the first tier that a backup's time falls in.
+
+    Whether a plan keeps something of a slot depends on which slots have backups, never on which backups they have.
+    """
+    return _Walk([], policy)._slot_start(time, policy.tiers[0].every)
+
+
 class _Walk:
     """One pass from the newest rep to the oldest."""
 

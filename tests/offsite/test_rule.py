@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from retention.errors import ConfigError
 from retention.names import base_of
 from retention.rule.backup import Backup
 from retention.rule.plan import plan as rule
+from retention.rule.plan import slot_of
 from retention.rule.policy import Limits
 from tests.offsite.world import NOW, REMOTE_POLICY
 from tests.retention.world import DAY, HOUR
@@ -273,29 +274,35 @@ def backup_at(hours: int) -> Backup:
     return Backup(base, NOW - hours * HOUR, 1000, "a" * 64, 3, "", None)
 
 
+@pytest.mark.parametrize("newest", [False, True])
 @pytest.mark.parametrize("seed", range(30))
-def test_a_run_that_ends_anywhere_leads_to_the_same_copies(seed: int) -> None:
+def test_a_run_that_ends_anywhere_leads_to_the_same_copies(seed: int, newest: bool) -> None:
     chance = random.Random(seed)
     local = [backup_at(hours) for hours in chance.sample(range(24 * 100), chance.randrange(1, 60))]
     there = {backup_at(hours).base for hours in chance.sample(range(24 * 100), chance.randrange(20))}
-    wanted = plan.to_upload("app", local, copies_of(there), REMOTE_POLICY, now=NOW)
+    wanted = plan.to_upload("app", local, copies_of(there), REMOTE_POLICY, now=NOW, newest=newest)
     assert not {backup.base for backup in wanted} & there
     assert [backup.time for backup in wanted] == sorted((backup.time for backup in wanted), reverse=True)
     done = chance.randrange(len(wanted) + 1)
     partly = there | {backup.base for backup in wanted[:done]}
-    again = plan.to_upload("app", local, copies_of(partly), REMOTE_POLICY, now=NOW)
+    again = plan.to_upload("app", local, copies_of(partly), REMOTE_POLICY, now=NOW, newest=newest)
     assert {backup.base for backup in again} == {backup.base for backup in wanted[done:]}
     everything = there | {backup.base for backup in wanted}
-    assert not plan.to_upload("app", local, copies_of(everything), REMOTE_POLICY, now=NOW)
-    # And then the rule keeps the same as if all of the volume had been copied.
+    assert not plan.to_upload("app", local, copies_of(everything), REMOTE_POLICY, now=NOW, newest=newest)
+    # And then the rule keeps the same as if all of the volume had been copied; of the same slots at least.
     all_times = {copy.time for copy in copies_of(everything).complete} | {backup.time for backup in local}
     decided = plan.to_delete(copies_of(everything), REMOTE_POLICY, now=NOW, own=frozenset(), limits=Limits())
-    assert {keep.time for keep in decided.keep} == set(rule(all_times, REMOTE_POLICY).kept)
+    kept, expected = {keep.time for keep in decided.keep}, set(rule(all_times, REMOTE_POLICY).kept)
+    assert kept == expected if newest else slots_of(kept) == slots_of(expected)
+
+
+def slots_of(times: set[datetime]) -> set[datetime]:
+    return {slot_of(time, REMOTE_POLICY) for time in times}
 
 
 def test_nothing_of_the_future_is_copied_and_nothing_there_is_deleted_by_it() -> None:
     ahead = replace_time(365)
-    assert plan.to_upload("app", [ahead], copies_of(set()), REMOTE_POLICY, now=NOW) == []
+    assert plan.to_upload("app", [ahead], copies_of(set()), REMOTE_POLICY, now=NOW, newest=True) == []
     found = plan.obstacle(copies_of({ahead.base}), [], now=NOW, skew=None)
     assert found is not None
     assert "dated after now" in found.reason

@@ -65,6 +65,7 @@ class World:
             "max_parts": "0",
             "verify": "auto",
             "readback_every": "",
+            "copy": "tiers",
             "prune": "false",
             "allow_shrunk": "false",
             "allow_large_prune": "false",
