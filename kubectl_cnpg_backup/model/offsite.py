@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubectl_cnpg_backup.errors import PluginError
@@ -34,6 +34,8 @@ class Outside:
         verified: How that copy is known to be whole: `etag`, `readback` or `restored`; empty for no copy, or not known.
         copies: How many there are; None if no run could say.
         restored: When a drill last restored one of them, UTC; None for never, or not known.
+        slot: By how much less than that the newest copy may be behind the newest backup, since one backup of each slot
+            is copied; zero where each newest one is, or where that is not known.
     """
 
     result: str
@@ -43,6 +45,7 @@ class Outside:
     verified: str
     copies: int | None
     restored: datetime | None = None
+    slot: timedelta = timedelta(0)
 
     def document(self, now: datetime) -> dict[str, Any]:
         """Return it for programs."""
@@ -76,9 +79,8 @@ def copies_outside(runs: Iterable[Run]) -> dict[str, Outside]:
             verified, proved = "" if line.newest is None else how, line.numbers.get("proved")
             restored = None if proved is None else datetime.fromtimestamp(proved, UTC)
             first = (line.result, line.why, run.job) if before is None else (before.result, before.why, before.job)
-            found[line.database] = Outside(
-                *first, line.newest, verified, None if counted is None else int(counted), restored
-            )
+            copies, slot = None if counted is None else int(counted), timedelta(seconds=line.numbers.get("slot", 0))
+            found[line.database] = Outside(*first, line.newest, verified, copies, restored, slot)
     return found
 
 
@@ -111,7 +113,7 @@ def problem_of(
     due = due_before(cronjob.schedule, cronjob.time_zone, now, 2) if found.invalid is None and found.settled else None
     # What had been backed up by then, that run or the one after it has copied.
     expected = None if due is None else due_before(backing.schedule, backing.time_zone, due, 2)
-    if expected is None or (outside.newest is not None and outside.newest >= expected - EARLY):
+    if expected is None or (outside.newest is not None and outside.newest >= expected - EARLY - outside.slot):
         return None
     age = "it has no copy" if outside.newest is None else f"its newest copy is {format_age(now - outside.newest)} old"
     return PluginError(f"outside the cluster {age}, its newest backup {format_age(now - newest)}", remedy)

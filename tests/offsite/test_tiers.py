@@ -1,4 +1,4 @@
-"""What is copied when: one backup of each slot of the first tier, or each newest one; over months of runs and outages."""
+"""What is copied: one backup of each slot of the first tier, or each newest one; over months of runs and outages."""
 
 from __future__ import annotations
 

@@ -102,6 +102,9 @@ def line(newest: timedelta | None, result: str = OK, why: str = "copied", **numb
     return Line("kutt", result, time, why, {"kept": 3, **its, **numbers})
 
 
+DAILY = 86400
+
+
 def wrong(runs: list[Run], newest: timedelta, outside: Outside | None = None) -> str:
     """What is wrong with the copies of a database whose newest backup is that old."""
     (copies,), (backs,) = release("offsite").of(OFFSITE), release("offsite").of(BACKUP)
@@ -143,6 +146,22 @@ def test_a_copy_is_late_if_two_runs_have_left_a_backup_behind(
     found = wrong(runs, newest)
     assert ("outside the cluster" in found) == late, found
     assert not late or "kubectl cnpg-backup offsite check" in found
+
+
+@pytest.mark.parametrize(
+    ("copy", "slot", "late"),
+    [
+        # One backup of each day is copied: the newest copy may be a day behind, and two runs more.
+        (timedelta(hours=9), DAILY, False),
+        (timedelta(hours=23), DAILY, False),
+        (timedelta(hours=32), DAILY, True),
+        (timedelta(hours=23), 12 * 3600, True),
+        (None, DAILY, True),
+    ],
+)
+def test_a_copy_of_each_day_is_late_a_day_later(copy: timedelta | None, slot: int, late: bool) -> None:
+    found = wrong(copied(line(copy, slot=slot) if copy else line(None, kept=0, slot=slot)), HALF_AN_HOUR)
+    assert ("outside the cluster" in found) == late, found
 
 
 def test_a_new_release_is_given_time_for_its_first_copy() -> None:
