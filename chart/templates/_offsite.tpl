@@ -112,6 +112,7 @@ recipients={{ join " " .encryption.recipients }}
 verify={{ .verify }}
 max_parts={{ int64 .maxParts }}
 readback_every={{ .readbackEvery }}
+copy={{ .copy }}
 prune={{ .prune }}
 allow_shrunk={{ .allowShrunk }}
 allow_large_prune={{ .allowLargePrune }}

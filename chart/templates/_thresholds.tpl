@@ -105,8 +105,31 @@ longer than `staleAfter`. The caller gives `root` and `schedule`, and `staleAfte
 {{- end -}}
 
 {{/*
+How many seconds older than the newest backup the newest copy outside may be though nothing failed: the width of the slots of which one
+backup each is copied, that of the first tier there; 0 where each run copies the newest backup.
+*/}}
+{{- define "cnpg-backup.offsiteSlot" -}}
+{{- $slot := 0 -}}
+{{- if eq .Values.offsite.copy "tiers" -}}
+  {{- $retention := include "cnpg-backup.offsiteRetention" . | fromJson -}}
+  {{- with $retention.keep -}}
+    {{- $widths := dict "last" 1 "hourly" 3600 "daily" 86400 "weekly" 604800 "monthly" 2419200 "yearly" 31449600 -}}
+    {{- range $word, $number := . -}}
+      {{- if gt (int64 $number) 0 -}}
+        {{- $width := get $widths $word -}}
+        {{- $slot = ternary $width (min $slot $width) (eq (int64 $slot) 0) -}}
+      {{- end -}}
+    {{- end -}}
+  {{- else -}}
+    {{- $slot = include "cnpg-backup.seconds" (first $retention.tiers).every -}}
+  {{- end -}}
+{{- end -}}
+{{- int64 $slot -}}
+{{- end -}}
+
+{{/*
 From which age, in seconds, the newest copy outside is too old, and how long a value of it counts, as JSON: a copy is as old as the backup
-that it is of, so the thresholds of both schedules add up.
+that it is of, so the thresholds of both schedules and the slot add up.
 */}}
 {{- define "cnpg-backup.offsiteThresholds" -}}
 {{- $its := include "cnpg-backup.thresholds" (dict "root" . "schedule" .Values.offsite.schedule "staleAfter" "auto") | fromJson -}}
@@ -114,7 +137,7 @@ that it is of, so the thresholds of both schedules add up.
 {{- range include "cnpg-backup.thresholdsBySchedule" . | fromJson -}}
   {{- $stale = max $stale (int64 .staleAfter) -}}
 {{- end -}}
-{{- $stale = add $stale (int64 $its.staleAfter) -}}
+{{- $stale = add $stale (int64 $its.staleAfter) (include "cnpg-backup.offsiteSlot" . | int64) -}}
 {{- $given := .Values.monitoring.offsiteStaleAfter -}}
 {{- if not (kindIs "string" $given) -}}
   {{- $stale = int64 $given -}}

@@ -319,6 +319,7 @@ def copied(
         for name, metric, age, fires in (
             ("lately", "offsite_newest_timestamp_seconds", 0, False),
             ("long ago", "offsite_newest_timestamp_seconds", limit + 60, True),
+            ("not quite so long ago", "offsite_newest_timestamp_seconds", limit - up(3600) - 60, False),
             ("never, with old backups", "oldest_timestamp_seconds", limit + 60, True),
             ("never, with young backups", "oldest_timestamp_seconds", 0, False),
         ):
@@ -433,6 +434,22 @@ def test_each_of_several_schedules_has_alerts_of_its_own(tmp_path: Path) -> None
         assert (
             lasting(rules, "CnpgBackupNone", schedule) == {"0 */2 * * *": 18600, "@weekly": 420 * 3600 + 600}[schedule]
         )
+
+
+@pytest.mark.parametrize(("kind", "fires"), [("tiers", False), ("newest", True)])
+def test_a_copy_of_yesterday_is_an_alert_only_where_each_newest_backup_is_copied(
+    kind: str, fires: bool, tmp_path: Path
+) -> None:
+    rules = rules_of(render(ON, OFFSITE, {"offsite": {"copy": kind}}))
+    cronjob, schedule = first_of(rules)
+    one = Scenario(rules, schedule, "a copy of yesterday")
+    one.read()
+    one.configured(cronjob)
+    one.add("offsite_newest_timestamp_seconds", str(-25 * 3600))
+    one.expect(Clock(rules, schedule).up(3600), "CnpgBackupOffsiteStale", *([{"database": "shop"}] if fires else []))
+    write(tmp_path, rules)
+    done = run_scenarios(tmp_path, [one.document()], rules, schedule)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def breakage(rule: Rule) -> Iterator[Rule]:

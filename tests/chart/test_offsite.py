@@ -65,6 +65,7 @@ def test_the_program_reads_the_rendered_settings_and_policy(tmp_path: Path) -> N
     assert (settings.cluster_id, settings.owner, settings.seconds) == ("main", "default/cnpg-backup", 3000)
     assert [str(one) for one in settings.recipients] == [RECIPIENT]
     assert (settings.prune, settings.reads_back, settings.accept_loss_until) == (False, False, None)
+    assert not settings.newest
     tiers = read_policy(tmp_path, "app").tiers
     assert [(tier.name, tier.keep) for tier in tiers] == [("Daily", 7), ("Weekly", 8)]
 
@@ -80,6 +81,7 @@ def test_the_program_reads_every_value(tmp_path: Path) -> None:
     settings = read_settings(folder, "s")
     assert settings.destination.lock == {"object_lock_mode": "GOVERNANCE", "object_lock_retain_until_date": "168h"}
     assert (settings.prune, settings.allow_shrunk, settings.allow_large_prune, settings.reads_back) == (True,) * 4
+    assert settings.newest
     assert (settings.most_parts, settings.limits.large_percent, settings.seconds) == (1000, 30, 7200)
     assert f"{settings.accept_loss_until:%Y-%m-%d}" == "2026-01-31"
     assert [tier.name for tier in read_policy(folder, "app").tiers] == ["Daily", "Weekly"]

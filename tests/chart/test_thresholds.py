@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,7 +17,12 @@ from cronsim import CronSim
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from offsite.settings import read_policy, read_settings
+from retention.rule.policy import Policy
+from tests.chart.common import OFFSITE
+from tests.chart.test_offsite import config_of
 from tests.lab import chart
+from tests.offsite.test_tiers import Site
 from tests.watch.test_schedule import START, schedules
 from watch.schedule import Schedule
 
@@ -141,3 +150,97 @@ def test_one_failed_run_raises_no_alert_whatever_the_schedule(expressions: list[
 @given(batches, zones)
 def test_one_failed_run_of_very_many_schedules_raises_no_alert(expressions: list[str], zone: str) -> None:
     check(expressions, zone)
+
+
+# The age of a copy outside.
+
+
+def outside(values: Mapping[str, Any]) -> tuple[timedelta, Policy, bool]:
+    """From which age a copy is too old, the policy that decides what is copied, and whether each newest backup is."""
+    text = '{{ include "cnpg-backup.offsiteThresholds" . }}'
+    probe = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "probe"}, "data": {"all": text}}
+    manifests = chart.render(chart.merge(OFFSITE, {**values, "extraObjects": [probe]}))
+    (found,) = (one for one in manifests if one["metadata"]["name"] == "probe")
+    stale = timedelta(seconds=json.loads(found["data"]["all"])["staleAfter"])
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of(manifests, Path(folder))
+        return stale, read_policy(config, "app"), read_settings(config, "s").newest
+
+
+def test_a_copy_of_each_day_may_be_a_day_older_than_a_copy_of_each_backup() -> None:
+    daily, policy, newest = outside({})
+    assert (policy.tiers[0].every, newest) == (DAY, False)
+    each, _, newest = outside({"offsite": {"copy": "newest"}})
+    assert newest
+    assert daily - each == DAY
+    # 2.5 times two hours and an hour, and twice what a run may be late.
+    assert each == timedelta(hours=7.5, seconds=2 * DEADLINE)
+
+
+TIERS = [
+    {},
+    {"keep": {"last": 3}},
+    {"keep": {"weekly": 4, "daily": 2}},
+    {"keep": {"hourly": 0, "weekly": 4}},
+    {"keep": {"monthly": 3}},
+    {"tiers": [{"name": "Half", "every": "12h", "keep": 4}]},
+    {
+        "tiers": [
+            {"name": "Days", "every": "50h", "keep": 4, "until": "200h"},
+            {"name": "M", "every": "100h", "keep": 5},
+        ]
+    },
+]
+
+
+def copies_are_never_too_old(
+    schedule: str, copying: str, tiers: Mapping[str, object], phase: int, chance: random.Random
+) -> None:
+    """Runs that are late as far as they may be, of which no two in a row fail, raise no alert about copies."""
+    limits = []
+    for copy in ("tiers", "newest"):
+        its = {"copy": copy, "schedule": copying, "retention": {"phase": phase, **tiers}}
+        stale, policy, newest = outside({"schedule": schedule, "offsite": its})
+        limits.append(stale - (timedelta() if newest else policy.tiers[0].every))
+        site = Site(Policy.default(), policy, newest, prune=True)
+        events = []
+        for kind, expression in (("back up", schedule), ("copy", copying)):
+            simulated, failed = CronSim(expression, START), False
+            for _ in range(250):
+                due = next(simulated)
+                failed = not failed and chance.random() < 0.3
+                if not failed:
+                    events.append((due + chance.choice([0, 0, DEADLINE]) * timedelta(seconds=1), kind))
+        end = min(max(time for time, kind in events if kind == wanted) for wanted in ("back up", "copy"))
+        for time, kind in sorted(event for event in events if event[0] <= end):
+            if kind == "back up":
+                site.back_up(time)
+                continue
+            if site.there:
+                age = time - max(site.there)
+                assert age <= stale, f"{schedule}, {its}: a copy {age} old is an alert from {stale}"
+            site.copy(time, None)
+        assert site.uploads, its
+    assert limits[0] == limits[1], "the chart takes another slot than the program"
+
+
+copied = st.tuples(
+    st.sampled_from(["0 */2 * * *", "0 3 * * *", "30 1,9 * * *", "0 3 * * 1-5"]),
+    st.sampled_from(["45 * * * *", "20 4 * * *", "0 1,13 * * *", "15 */6 * * *"]),
+    st.sampled_from(TIERS),
+    st.integers(-90_000, 90_000),
+    st.randoms(use_true_random=False),
+)
+
+
+@settings(max_examples=3, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(copied)
+def test_one_failed_run_of_backups_and_of_copies_is_no_alert_about_copies(drawn: Any) -> None:
+    copies_are_never_too_old(*drawn)
+
+
+@pytest.mark.long
+@settings(max_examples=60, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(copied)
+def test_one_failed_run_is_no_alert_about_copies_whatever_the_tiers(drawn: Any) -> None:
+    copies_are_never_too_old(*drawn)
