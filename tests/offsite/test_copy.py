@@ -166,6 +166,7 @@ def test_a_backup_that_is_pruned_meanwhile_is_no_failure(world: World, monkeypat
         ({"encryption": "none"}, "leave one of them out"),
         ({"recipients": "age1qqqq"}, "is too short"),
         ({"verify": "believe"}, "give one of auto, etag, readback"),
+        ({"copy": "everything"}, "give one of tiers, newest"),
         ({"prune": "yes"}, "give true or false"),
         ({"max_parts": "-1"}, "give a whole number"),
         ({"timeout": "1h"}, "give a whole number"),
