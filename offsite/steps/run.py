@@ -380,7 +380,7 @@ class _Work:
             self._outcome.warnings.append(f"nothing is deleted at the destination: {found.reason}; {found.remedy}")
             return
         if decision.refusal and not self._settings.allow_large_prune:
-            remedy = "if it is meant, set offsite.allowLargePrune: true for one run"
+            remedy = "if it is meant, set offsite.allowLargePrune: true until the next copy"
             self._outcome.refused = RetentionError(decision.refusal, remedy)
             self._log(f"{self._database}: refused: {decision.refusal}")
             return
