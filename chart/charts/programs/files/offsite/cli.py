@@ -11,7 +11,7 @@ from offsite.age import Identity, parse_identities, probe
 from offsite.remote.rclone import Rclone
 from offsite.rule.copies import Copies
 from offsite.settings import Settings, read_settings
-from offsite.steps import report
+from offsite.steps import drill, report
 from offsite.steps.clock import Clock
 from offsite.steps.examine import WRONG, Examination
 from offsite.steps.fetch import NEWEST, Fetch, select
@@ -19,6 +19,7 @@ from offsite.steps.listing import databases, read_copies
 from offsite.steps.run import Run, exit_code
 from offsite.steps.verify import SOUND, Checked, verify
 from retention.cli.common import (
+ Commands,
  Log,
  Parser,
  add_command,
@@ -31,8 +32,10 @@ from retention.cli.common import (
  write_error_message,
  write_termination_message,
 )
-from retention.errors import ExitCode, RetentionError, UsageError, unexpected
+from retention.errors import ConfigError, ExitCode, RetentionError, UsageError, unexpected
 from retention.names import is_database
+from retention.pod import drill as volume_drill
+from retention.pod import handover
 from retention.pod.config import read_text
 from retention.text import format_age, format_size, shown, table
 from retention.volume import locks
@@ -84,10 +87,45 @@ def _parser():
  command.add_argument("--database", default="", metavar="NAME", help="whose copy (default: the newest of each)")
  command.add_argument("--backup", default=NEWEST, help="as for fetch")
  _add_common(command)
+ _add_drill(commands)
  command = add_command(commands, "check", _check, "Try whether copies can be made: store, rights, lock and clock.")
  _add_common(command)
  add_command(commands, "probe", _probe, "Say whether this image can encrypt.")
  return parser
+def _add_drill(commands):
+ command = add_command(
+  commands,
+  "hand-over",
+  _hand_over,
+  "Give the container that drills one database its newest copy, and nothing else.",
+ )
+ command.add_argument("--database", required=True, metavar="NAME", help="whose copy is handed over")
+ command.add_argument(
+  "--slot", default="", metavar="NAME", help="the folder that the container sees, if NAME is an <entry>.all"
+ )
+ command.add_argument("--identity", type=Path, metavar="FILE", help="file with the secret key, from age-keygen")
+ command.add_argument(
+  "--scratch-size", required=True, metavar="10Gi", help="how much the scratch directory may hold"
+ )
+ _add_places(command)
+ _add_common(command)
+ command = add_command(
+  commands, "record", _record, "Write next to the copies that a drill has restored that it has (its last step)."
+ )
+ _add_places(command)
+ _add_common(command)
+def _add_places(command):
+ for option, text in (
+  ("--databases", "directory with <database>.conf, as a drill of the volume has it"),
+  ("--results", "directory for requests and results; each container sees databases/NAME in it"),
+  ("--run", "directory in memory; each container sees databases/NAME in it"),
+  ("--scratch", "directory for archives and servers; each container sees databases/NAME in it"),
+ ):
+  target = f"{option[2:]}_directory"
+  command.add_argument(option, dest=target, type=Path, required=True, metavar="DIR", help=text)
+ command.add_argument(
+  "--seconds", type=int, required=True, metavar="N", help="how long all restores of the drill may take together"
+ )
 def _add_common(command):
  command.add_argument("--config", type=Path, required=True, metavar="DIR", help="directory with offsite.conf")
  command.add_argument(
@@ -134,12 +172,12 @@ def _list(options):
    format_size(copy.bytes),
    copy.marker.encryption,
    copy.verified,
-   "never" if copy.checked is None else f"{copy.checked:%Y-%m-%d %H:%M}Z",
+   *("never" if one is None else f"{one:%Y-%m-%d %H:%M}Z" for one in (copy.checked, copy.restored)),
   )
   for copies in found
   for copy in copies.complete
  ]
- print(table(("DATABASE", "BACKUP", "AGE", "SIZE", "ENCRYPTION", "VERIFIED", "READ BACK"), rows))
+ print(table(("DATABASE", "BACKUP", "AGE", "SIZE", "ENCRYPTION", "VERIFIED", "READ BACK", "RESTORED"), rows))
  for copies in found:
   for finding in copies.damaged:
    print(shown(f"{copies.database}: {finding.name} does not count: {finding.reason}"))
@@ -156,6 +194,7 @@ def _document(copies):
     "uploaded": copy.marker.uploaded.isoformat(),
     "verified": copy.verified,
     "checked": None if copy.checked is None else copy.checked.isoformat(),
+    "restored": None if copy.restored is None else copy.restored.isoformat(),
     "recipients": list(copy.marker.recipients),
     "objects": list(copy.names),
    }
@@ -221,3 +260,45 @@ def _fetch(options):
    done = fetch.run(directory, now=now)
  print(f"{database}: {done.name} {'was there already' if done.was_there else 'is published'}", flush=True)
  return ExitCode.DONE
+def _places(options, scratch_size = "0"):
+ return handover.Places(
+  config=options.databases_directory,
+  results=options.results_directory,
+  run=options.run_directory,
+  scratch=options.scratch_directory,
+  scratch_size=scratch_size,
+  seconds=options.seconds,
+ )
+def _hand_over(options):
+ stop = _stop()
+ settings, file = read_settings(options.config, options.socket), options.identity
+ def identities():
+  if not file.exists():
+   raise ConfigError(f"{file}: there is no secret key", drill.NO_KEY)
+  return parse_identities(read_text(file))
+ remote = Rclone(settings.destination)
+ place = drill.Destination(remote, settings.cluster_id, None if file is None else identities, options.wait)
+ drill.hand_over(
+  place,
+  _places(options, options.scratch_size),
+  options.database,
+  slot=options.slot,
+  only=os.environ.get("BACKUP_ONLY", "").split(),
+  now=now_of(options),
+  stop=stop,
+  log=Log(silent=False),
+ )
+ return ExitCode.DONE
+def _record(options):
+ stop = _stop()
+ settings, places, log = read_settings(options.config, options.socket), _places(options), Log(silent=False)
+ clock = Clock(now_of(options), options.seconds, stop)
+ databases = drill.to_record(places.config, places.results)
+ remote = Rclone(settings.destination)
+ outcomes = drill.record(
+  remote, settings.cluster_id, places.results, databases, wait_seconds=options.wait, clock=clock, log=log
+ )
+ handover.clear(places, log)
+ log.write(volume_drill.drill_table(outcomes))
+ write_termination_message(options, volume_drill.termination_message(outcomes))
+ return volume_drill.exit_code(outcomes)

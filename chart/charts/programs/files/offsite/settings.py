@@ -13,6 +13,7 @@ from retention.rule.policy import Limits, Policy
 from retention.text import parse_duration, parse_moment
 FILE = "offsite.conf"
 AUTO, ETAG, READBACK = "auto", "etag", "readback"
+TIERS, NEWEST = "tiers", "newest"
 _RENDER_AGAIN = "render the chart again: it writes every key"
 _OTHER_ETAGS = frozenset(
  {
@@ -32,6 +33,7 @@ class Settings:
  most_parts: int
  reads_back: bool
  readback_every: timedelta | None
+ newest: bool
  prune: bool
  allow_shrunk: bool
  allow_large_prune: bool
@@ -59,6 +61,7 @@ def read_settings(directory, socket):
   most_parts=_number(values, "max_parts") or MOST_PARTS,
   reads_back=not etags,
   readback_every=_duration(values, "readback_every"),
+  newest=_newest(values),
   prune=_choice(values, "prune"),
   allow_shrunk=_choice(values, "allow_shrunk"),
   allow_large_prune=_choice(values, "allow_large_prune"),
@@ -84,6 +87,11 @@ def _etags(values):
   return wish == ETAG
  encrypted_there = values.text("server_side_encryption").startswith("aws:kms") or values.text("sse_customer_key_md5")
  return kind in _STORE_SUMS and provider not in _OTHER_ETAGS and not encrypted_there
+def _newest(values):
+ wish = _text(values, "copy")
+ if wish not in (TIERS, NEWEST):
+  raise ConfigError(f"{values.source}: copy is {wish!r}", f"give one of {TIERS}, {NEWEST}")
+ return wish == NEWEST
 def _lock(values):
  mode, days = values.require("object_lock_mode", _RENDER_AGAIN), _number(values, "object_lock_days")
  if not mode:

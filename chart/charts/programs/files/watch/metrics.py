@@ -64,6 +64,11 @@ _OF_DATABASES = (
   "When the backup began that the newest copy outside is of.",
   lambda one: None if one.outside is None else _seconds(one.outside.newest),
  ),
+ _Metric(
+  "offsite_restored_timestamp_seconds",
+  "When a drill last restored a copy outside.",
+  lambda one: None if one.outside is None else _seconds(one.outside.restored),
+ ),
  _Metric("next_run_timestamp_seconds", "When it is due next.", lambda one: _seconds(one.next_run)),
  _Metric(
   "stale_after_seconds",

@@ -55,6 +55,7 @@ def _database(one):
    "why": one.outside.why,
    "newest": _text(one.outside.newest),
    "verified": one.outside.verified or None,
+   "restored": _text(one.outside.restored),
   },
  }
 def _text(moment):

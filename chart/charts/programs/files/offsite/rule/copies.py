@@ -4,9 +4,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from offsite.rule import names
-from offsite.rule.marker import READBACK, Marker
+from offsite.rule.marker import READBACK, RESTORED, Marker
 from offsite.rule.names import Part, RemoteName
 from retention.rule.backup import Finding
+_SAVE = (
+ "another copy is made if the volume has the backup; otherwise save what `age --decrypt` still reads of it, "
+ "and then delete its objects"
+)
 class Entry(NamedTuple):
  path: str
  size: int
@@ -18,11 +22,14 @@ class Copy:
  marker: Marker
  checked: datetime | None
  names: tuple[str, ...]
+ restored: datetime | None = None
  @property
  def bytes(self):
   return self.marker.archive.bytes
  @property
  def verified(self):
+  if self.restored is not None:
+   return RESTORED
   return self.marker.verified if self.checked is None else READBACK
 @dataclass(slots=True)
 class Copies:
@@ -32,11 +39,18 @@ class Copies:
  damaged: list[Finding] = field(default_factory=list)
  leftover: list[Entry] = field(default_factory=list)
  ignored: list[str] = field(default_factory=list)
+ @property
+ def last_restored(self):
+  return max((copy.restored for copy in self.complete if copy.restored is not None), default=None)
+ @property
+ def newest_restored(self):
+  return next((copy for copy in self.complete if copy.restored is not None), None)
 def sort_out(database, entries, markers):
  found, attempts = Copies(database), _attempts(database, entries)
  for entry in attempts.pop(("", ""), {}).values():
   found.ignored.append(entry.path)
  best: dict[str, Copy] = {}
+ harmed: list[tuple[str, str, datetime, dict[str, Entry]]] = []
  for (base, attempt), objects in sorted(attempts.items()):
   name = names.object_name(base, attempt, Part.MARKER)
   if name not in objects:
@@ -48,19 +62,28 @@ def sort_out(database, entries, markers):
    found.damaged.append(Finding(name, reason, "it does not count: another copy is made if the volume has it"))
    continue
   parsed = [names.parse(database, one) for one in objects]
+  if seen := max((one.seen for one in parsed if one and one.seen and one.part is Part.DAMAGED), default=None):
+   harmed.append((base, name, seen, objects))
+   continue
   moment = next(one.time for one in parsed if one is not None)
-  checks = [one.checked for one in parsed if one is not None and one.checked is not None]
-  last = max(checks, default=None)
+  restored = max((one.seen for one in parsed if one and one.seen and one.part is Part.RESTORED), default=None)
+  last = max((one.seen for one in parsed if one and one.seen), default=None)
   if marker.verified == READBACK:
    last = max(last or marker.uploaded, marker.uploaded)
   own = (name, *sorted(objects.keys() - {name}))
-  copy = Copy(base, moment, marker, last, own)
+  copy = Copy(base, moment, marker, last, own, restored)
   other = best.get(base)
   if other is not None and other.marker.uploaded > marker.uploaded:
    copy, other = other, copy
   if other is not None:
    found.spare.append(other)
   best[base] = copy
+ for base, name, seen, objects in harmed:
+  if base in best:
+   found.leftover += [objects[name], *(entry for one, entry in objects.items() if one != name)]
+  else:
+   reason = f"it was read on {seen:%Y-%m-%d %H:%M} UTC, twice, and was not what was sent"
+   found.damaged.append(Finding(name, reason, _SAVE))
  found.complete = sorted(best.values(), key=lambda copy: copy.time, reverse=True)
  return found
 def _attempts(database, entries):

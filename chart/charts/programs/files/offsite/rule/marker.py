@@ -9,6 +9,7 @@ from retention.errors import RetentionError
 from retention.text import parse_moment
 SCHEMA: Final = 1
 ETAG, READBACK = "etag", "readback"
+RESTORED: Final = "restored"
 AGE, NONE = "age", "none"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 class MarkerError(RetentionError):

@@ -11,13 +11,15 @@ _PROBE = re.compile(r"probe-[0-9a-f]{8}")
 _CLUSTER_ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
 _ATTEMPT = r"[0-9a-f]{8}"
 _REST = re.compile(rf"\.({_ATTEMPT})\.(.+)")
-_CHECK = re.compile(r"check-([0-9]{8}-[0-9]{6})\.json")
+_EVIDENCE = re.compile(r"(check|damaged|restored)-([0-9]{8}-[0-9]{6})\.json")
 class Part(enum.Enum):
  ARCHIVE = "dump"
  GLOBALS = "globals.sql"
  METADATA = "json"
  MARKER = "offsite.json"
  CHECK = "check"
+ DAMAGED = "damaged"
+ RESTORED = "restored"
  __hash__ = object.__hash__
 CONTENT: Final = (Part.ARCHIVE, Part.GLOBALS, Part.METADATA)
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class RemoteName:
  time: datetime
  attempt: str
  part: Part
- checked: datetime | None = None
+ seen: datetime | None = None
 def is_cluster_id(text):
  return _CLUSTER_ID.fullmatch(text) is not None and ".." not in text
 def parse(database, name):
@@ -37,9 +39,9 @@ def parse(database, name):
  if owner is None or owner.base != base or rest is None:
   return None
  attempt, suffix = rest.groups()
- if check := _CHECK.fullmatch(suffix):
-  moment = parse_stamp(check.group(1))
-  return None if moment is None else RemoteName(base, owner.time, attempt, Part.CHECK, moment)
+ if evidence := _EVIDENCE.fullmatch(suffix):
+  moment = parse_stamp(evidence.group(2))
+  return None if moment is None else RemoteName(base, owner.time, attempt, Part(evidence.group(1)), moment)
  for part in CONTENT:
   if suffix in (part.value, part.value + ENCRYPTED):
    return RemoteName(base, owner.time, attempt, part)
@@ -47,7 +49,13 @@ def parse(database, name):
 def object_name(base, attempt, part, *, encrypted = False):
  return f"{base}.{attempt}.{part.value}{ENCRYPTED if encrypted else ''}"
 def check_name(base, attempt, checked):
- return f"{base}.{attempt}.check-{stamp_of(checked)}.json"
+ return _evidence_name(base, attempt, Part.CHECK, checked)
+def damaged_name(base, attempt, found):
+ return _evidence_name(base, attempt, Part.DAMAGED, found)
+def restored_name(base, attempt, restored):
+ return _evidence_name(base, attempt, Part.RESTORED, restored)
+def _evidence_name(base, attempt, part, seen):
+ return f"{base}.{attempt}.{part.value}-{stamp_of(seen)}.json"
 def probe_name(word):
  return f"probe-{word}"
 def is_probe(path):

@@ -2,10 +2,12 @@
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime
+from offsite.rule import names
 from offsite.rule.copies import Copies, Copy
 from retention.names import Kind, file_name
 from retention.rule.backup import Backup, dated_after
 from retention.rule.decide import Candidate, Decision, decide
+from retention.rule.plan import slot_of
 from retention.rule.policy import Limits, Policy
 MOST_SKEW_SECONDS = 300
 _SHRINK = 2
@@ -13,13 +15,24 @@ _SHRINK = 2
 class Obstacle:
  reason: str
  remedy: str
-def to_upload(database, local, copies, policy, *, now):
- here = {backup.base: backup for backup in local if backup.time <= now}
+def to_upload(
+ database, local, copies, policy, *, now, newest
+):
+ past = [backup for backup in local if backup.time <= now]
+ here = {backup.base: backup for backup in (past if newest else _of_free_slots(past, copies, policy, now))}
  there = {copy.base for copy in copies.complete}
  together = [*_candidates(copies.complete), *(_candidate(here[base]) for base in here if base not in there)]
  kept = {keep.base for keep in decide(database, together, (), policy, now=now).keep}
  wanted = [backup for base, backup in here.items() if base in kept and base not in there]
  return sorted(wanted, key=lambda backup: backup.time, reverse=True)
+def _of_free_slots(local, copies, policy, now):
+ parsed = (names.parse(copies.database, finding.name) for finding in copies.damaged)
+ damaged = {one.base for one in parsed if one is not None}
+ again = [backup for backup in local if backup.base in damaged]
+ past = [copy.time for copy in copies.complete if copy.time <= now]
+ taken = {slot_of(time, policy) for time in (*past, *(backup.time for backup in again))}
+ newest = {slot_of(backup.time, policy): backup for backup in sorted(local, key=lambda backup: backup.time)}
+ return [*again, *(backup for slot, backup in newest.items() if slot not in taken)]
 def to_delete(copies, policy, *, now, own, limits):
  return decide(copies.database, _candidates(copies.complete), (), policy, now=now, own=frozenset(own), limits=limits)
 def lost(local, copies, deleted, *, since = None):

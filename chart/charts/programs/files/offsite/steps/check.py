@@ -32,9 +32,10 @@ def read_back(remote, place, copy, *, now, check):
    compare(remote, path, stored, check)
   except ChangedError:
    compare(remote, path, stored, check)
- content = (json.dumps({"schema": 1, "result": "sound", "objects": len(copy.marker.objects)}) + "\n").encode()
- name = names.check_name(copy.base, copy.marker.attempt, now)
+ return _note(remote, place, names.check_name(copy.base, copy.marker.attempt, now), "sound", copy)
+def disown(remote, place, copy, *, now):
+ return _note(remote, place, names.damaged_name(copy.base, copy.marker.attempt, now), "damaged", copy)
+def _note(remote, place, name, result, copy):
+ content = (json.dumps({"schema": 1, "result": result, "objects": len(copy.marker.objects)}) + "\n").encode()
  remote.upload(f"{place}/{name}", [content], len(content), parts_for(len(content)))
  return name
-def disown(remote, place, copy):
- remote.delete(f"{place}/{copy.names[0]}")

@@ -37,6 +37,12 @@ def _line(outcome):
   numbers |= {"newest": int(newest.time.timestamp()), "bytes": newest.bytes}
   if newest.checked is not None:
    numbers["read"] = int(newest.checked.timestamp())
+  if newest.restored is not None:
+   numbers["restored"] = int(newest.restored.timestamp())
+ if outcome.copies is not None and (proved := outcome.copies.last_restored) is not None:
+  numbers["proved"] = int(proved.timestamp())
+ if outcome.slot is not None:
+  numbers["slot"] = int(outcome.slot.total_seconds())
  new = newest is not None and newest.base in outcome.copied
  time = None if newest is None else newest.time
  return Line(outcome.database, result(outcome), time, _why(outcome), numbers, unchanged=not new)

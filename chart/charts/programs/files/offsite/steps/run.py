@@ -26,6 +26,7 @@ from offsite.steps.upload import Upload
 from retention.errors import ExitCode, LockedError, RetentionError, VolumeError, unexpected
 from retention.names import DELETIONS, Kind
 from retention.rule.backup import Backup, Scan
+from retention.rule.policy import Policy
 from retention.text import format_size
 from retention.volume.folder import Folder, close_quietly
 from retention.volume.scan import scan, scan_root
@@ -42,6 +43,7 @@ class Outcome:
  problems: list[RetentionError] = field(default_factory=list)
  warnings: list[str] = field(default_factory=list)
  refused: RetentionError | None = None
+ slot: timedelta | None = None
  @property
  def newest(self):
   return self.copies.complete[0] if self.copies and self.copies.complete else None
@@ -135,6 +137,7 @@ class _Work:
   self._place = f"{settings.cluster_id}/{outcome.database}"
   self._entries: dict[str, Entry] = {}
   self._markers: dict[str, Marker | str] = {}
+  self._told: set[str] = set()
   self._skew: float | None = None
  def fail(self, error):
   self._outcome.problems.append(error)
@@ -151,8 +154,21 @@ class _Work:
   with root.child(self._database) as folder:
    found = scan(folder, self._database)
    policy = read_policy(self._config, self._database)
+   self._outcome.slot = None if self._settings.newest else policy.tiers[0].every
    self._clean(copies)
-   for backup in plan.to_upload(self._database, found.backups, copies, policy, now=self._clock()):
+   self._copy(folder, found.backups, policy)
+   copies = self._sort()
+   losses = self._note_losses(copies, _bases(found), _deleted(folder))
+  self._check_due(copies)
+  self._note_damaged()
+  self._prune(self._sort(), losses)
+ def _copy(self, folder, backups, policy):
+  left = {backup.base: backup for backup in backups}
+  while due := plan.to_upload(
+   self._database, left.values(), self._sort(), policy, now=self._clock(), newest=self._settings.newest
+  ):
+   for backup in due:
+    del left[backup.base]
     self._clock.check()
     try:
      self._upload(folder, backup)
@@ -161,11 +177,6 @@ class _Work:
       self._log(f"{self._database}: {backup.name} was pruned before it could be copied")
       continue
      self.fail(error)
-   copies = self._sort()
-   losses = self._note_losses(copies, _bases(found), _deleted(folder))
-  self._check_due(copies)
-  self._note_damaged()
-  self._prune(self._sort(), losses)
  def _read_markers(self):
   for name in [*self._entries]:
    parsed = names.parse(self._database, name)
@@ -235,6 +246,8 @@ class _Work:
   copies = self._sort()
   there = {copy.base for copy in copies.complete}
   for finding in copies.damaged:
+   if finding.name in self._told:
+    continue
    parsed = names.parse(self._database, finding.name)
    error = RetentionError(f"{finding.name} does not count: {finding.reason}", finding.remedy)
    if parsed is not None and parsed.base in there:
@@ -261,13 +274,13 @@ class _Work:
   self._log(f"{self._database}: read {newest.base} back in full, it is what was sent")
  def _disown(self, copy):
   try:
-   disown(self._remote, self._place, copy)
+   name = disown(self._remote, self._place, copy, now=self._clock())
   except RemoteError as error:
    self.fail(RetentionError(f"{copy.names[0]} still counts: {error.problem}", "delete that object"))
    return
   self._log(f"{self._database}: {copy.base} no longer counts")
-  for one in copy.names:
-   self._entries.pop(one, None)
+  self._entries[name] = Entry(name, 0, None)
+  self._told.add(copy.names[0])
   self._sort()
  def _prune(self, copies, losses):
   if not self._settings.prune or self._outcome.problems:
@@ -285,15 +298,16 @@ class _Work:
    self._outcome.warnings.append(f"nothing is deleted at the destination: {found.reason}; {found.remedy}")
    return
   if decision.refusal and not self._settings.allow_large_prune:
-   remedy = "if it is meant, set offsite.allowLargePrune: true for one run"
+   remedy = "if it is meant, set offsite.allowLargePrune: true until the next copy"
    self._outcome.refused = RetentionError(decision.refusal, remedy)
    self._log(f"{self._database}: refused: {decision.refusal}")
    return
   if not self._outcome.copied:
    return
   reasons = {gone.base: gone.reason for gone in decision.delete}
+  proved = copies.newest_restored
   for copy in (*reversed(copies.complete), *copies.spare):
-   if copy.base in reasons:
+   if copy.base in reasons and copy is not proved:
     self._clock.check()
     self._delete(copy, reasons[copy.base])
   self._sort()

@@ -46,13 +46,13 @@ def _one(
  except (CarrierError, StoppedError):
   raise
  except ChangedError as error:
-  return Checked(database, copy.base, DAMAGED, f"{error.problem}; {_disown(remote, place, copy)}")
+  return Checked(database, copy.base, DAMAGED, f"{error.problem}; {_disown(remote, place, copy, clock())}")
  except RemoteError as error:
   return Checked(database, copy.base, UNREAD, str(error))
  return Checked(database, copy.base, SOUND)
-def _disown(remote, place, copy):
+def _disown(remote, place, copy, now):
  try:
-  disown(remote, place, copy)
+  disown(remote, place, copy, now=now)
  except RemoteError as error:
   return f"{copy.names[0]} still counts, so delete that object: {error.problem}"
  return "it no longer counts; the next run copies the backup again if the volume has it"

@@ -257,7 +257,6 @@ def _hand_over(options):
  try:
   with Folder.open(options.path) as root:
    places = handover.Places(
-    root=root,
     config=options.config_directory,
     results=options.results_directory,
     run=options.run_directory,
@@ -267,7 +266,8 @@ def _hand_over(options):
    )
    log = Log(silent=False)
    hand_over = handover.hand_over_to_open if options.open else handover.hand_over
-   hand_over(places, options.database, slot=options.slot, now=now_of(options), log=log)
+   source = handover.Volume(root)
+   hand_over(places, source, options.database, slot=options.slot, now=now_of(options), log=log)
  except RetentionError as error:
   write_error_message(options, error)
   raise

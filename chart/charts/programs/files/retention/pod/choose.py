@@ -128,11 +128,7 @@ def check(directory, backup):
 def request(directory, backup):
  folder = directory.folder
  document = read_document(folder, file_name(backup.base, Kind.METADATA)) or {}
- facts = {
-  key: str(document[key])
-  for key in ("dbname", "server_version", "client_version", "tables", "rows", "database_bytes")
-  if isinstance(document.get(key), (str, int))
- }
+ facts = facts_of(document)
  seconds = (read_document(folder, file_name(backup.base, Kind.DRILL)) or {}).get("restore_seconds")
  if not isinstance(seconds, int):
   dumped = document.get("dump_seconds")
@@ -140,6 +136,9 @@ def request(directory, backup):
  if seconds is not None:
   facts["expected_seconds"] = str(seconds)
  return Request(directory.database, backup, facts)
+def facts_of(document):
+ names = ("dbname", "server_version", "client_version", "tables", "rows", "database_bytes")
+ return {key: str(document[key]) for key in names if isinstance(document.get(key), (str, int))}
 @dataclass(frozen=True, slots=True)
 class Sample:
  backups: list[Backup]

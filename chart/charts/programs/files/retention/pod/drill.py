@@ -1,7 +1,7 @@
 # Without comments: they are in the project's file of this name.
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,10 +85,8 @@ def record(
   log(f"warning: {stray.problem}; {stray.remedy}")
  outcomes = []
  for database in databases:
-  bases = sorted((base for base, owner in requests.items() if owner == database), reverse=True)
-  outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
+  outcome = outcome_of(results, database, requests)
   try:
-   outcome.problem = _failure(results, database)
    with open_database(root, database) as folder:
     if folder is not None:
      _record(Directory(folder, database, holder, _LOCK_SECONDS), outcome, now=now, log=log)
@@ -99,6 +97,11 @@ def record(
   outcomes.append(outcome)
  _add_outlooks(root, outcomes)
  return outcomes
+def outcome_of(results, database, requests):
+ bases = sorted((base for base, owner in requests.items() if owner == database), reverse=True)
+ outcome = DrillOutcome(database, [_drilled(results, base) for base in bases])
+ outcome.problem = _failure(results, database)
+ return outcome
 def _add_outlooks(root, outcomes):
  try:
   entries = status.parse(status.read(root) or b"") or {}

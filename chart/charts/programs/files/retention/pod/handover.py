@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from retention.errors import ConfigError, RetentionError, VolumeError
+from typing import Protocol
+from retention.errors import ConfigError, RetentionError, StoppedError, VolumeError
 from retention.keyvalue import KeyValues, format_lines, parse
 from retention.names import Kind, database_of_archive, file_name, is_database
 from retention.pod import config
@@ -25,23 +26,25 @@ OPEN = "open"
 ARCHIVES, CONFIGURATION = "archives", "config"
 _BEGAN, _PARAMETERS = "began", "drill.parameters"
 _SERVER_BYTES = 640 * 1024 * 1024
-_MOST_GLOBALS = 16 * 1024 * 1024
+MOST_GLOBALS = 16 * 1024 * 1024
 _REPORTED = frozenset({PROVED, FAILED, UNPROVED, NOT_REACHED})
 _LONGEST, _MOST_WARNINGS = 800, 20
 _VERSION = re.compile(r"[0-9A-Za-z.]{1,20}")
 @dataclass(frozen=True, slots=True)
 class Places:
- root: Folder
  config: Path
  results: Path
  run: Path
  scratch: Path
  scratch_size: str
  seconds: int
-class _NotHandedOverError(RetentionError):
+class NotHandedOverError(RetentionError):
  def __init__(self, problem, remedy, state = FAILED):
   super().__init__(problem, remedy)
   self.state = state
+class Source(Protocol):
+ def give(self, request, base, target, check_space):
+  ...
 def requested(results):
  requests, strays = {}, []
  for name in _names(results):
@@ -74,12 +77,14 @@ def slots(results):
    if values is not None and is_database(database := values.text("database")):
     found[name.removesuffix(SLOT_SUFFIX)] = database
  return found
-def hand_over(places, database, *, slot = "", now, log):
+@dataclass(frozen=True, slots=True)
+class Prepared:
+ seen: str
+ own: Path
+ seconds: int
+def prepare(places, database, seen, log):
  collect(places.results)
- _clear(places, log)
- seen = slot or database
- if slot:
-  database = slots(places.results).get(slot, "")
+ clear(places, log)
  own = places.scratch / FOLDERS / seen
  try:
   for folder in (places.results / FOLDERS / seen, places.run / FOLDERS / seen, own):
@@ -87,35 +92,63 @@ def hand_over(places, database, *, slot = "", now, log):
   for name in (ARCHIVES, CONFIGURATION):
    (own / name).mkdir(mode=0o700, exist_ok=True)
   _copy_configuration(places, database, own / CONFIGURATION)
-  left = places.seconds - _elapsed(places.results)
+  return Prepared(seen, own, places.seconds - _elapsed(places.results))
  except OSError as error:
   refusal = volume_error(error, str(error.filename or own))
   raise ConfigError(refusal.problem, refusal.remedy) from None
+def hand_over(
+ places,
+ source,
+ database,
+ *,
+ slot = "",
+ now,
+ log,
+):
+ seen = slot or database
+ if slot:
+  database = slots(places.results).get(slot, "")
+ prepared = prepare(places, database, seen, log)
+ hand_over_requested(places, source, database, prepared, now=now, log=log)
+def hand_over_requested(
+ places,
+ source,
+ database,
+ prepared,
+ *,
+ now,
+ log,
+):
+ own, left = prepared.own, prepared.seconds
  requests, _ = requested(places.results)
  handed = 0
  for base in sorted((base for base, owner in requests.items() if owner == database), reverse=True):
   try:
    request = config.read_result(places.results / f"{base}{REQUEST_SUFFIX}") or _nothing(base)
-   handed += _hand_over_one(places, own / ARCHIVES, request, base, handed, left)
+   handed += _hand_over_one(places, source, own / ARCHIVES, request, base, handed, left)
+  except StoppedError:
+   raise
   except (RetentionError, OSError) as caught:
    why = volume_error(caught, str(caught.filename or own)) if isinstance(caught, OSError) else caught
-   state = why.state if isinstance(why, _NotHandedOverError) else FAILED
+   state = why.state if isinstance(why, NotHandedOverError) else FAILED
    log(f"{database}: FAILED: {file_name(base, Kind.ARCHIVE)}: {why}")
    facts = {"state": state, "error": why.problem, "remedy": why.remedy}
    moments = dict.fromkeys(("started", "finished"), str(int(now.timestamp())))
-   _write(places.results, f"{base}{RESULT_SUFFIX}", {"database": database, "base": base, **facts, **moments})
+   write(places.results, f"{base}{RESULT_SUFFIX}", {"database": database, "base": base, **facts, **moments})
    continue
   text = {**request.values, "seconds": str(left)}
-  _write(places.results / FOLDERS / seen, f"{base}{REQUEST_SUFFIX}", text)
+  write(places.results / FOLDERS / prepared.seen, f"{base}{REQUEST_SUFFIX}", text)
   log(f"{database}: {file_name(base, Kind.ARCHIVE)} is handed over, {format_size(request.number('bytes') or 0)}")
-def hand_over_to_open(places, database, *, slot, now, log):
+def hand_over_to_open(
+ places, source, database, *, slot, now, log
+):
  if slot:
   raise ConfigError("--slot and --open exclude each other", "give one of them")
  requests, _ = requested(places.results)
  if not requests:
   raise ConfigError(f"{places.results} has no request", "`choose` writes it; look at its log")
- _write(places.results, f"{OPEN}{SLOT_SUFFIX}", {"database": database})
- hand_over(places, database, slot=OPEN, now=now, log=log)
+ write(places.results, f"{OPEN}{SLOT_SUFFIX}", {"database": database})
+ hand_over(places, source, database, slot=OPEN, now=now, log=log)
  for base in requests:
   refused = config.read_result(places.results / f"{base}{RESULT_SUFFIX}")
   if refused is not None:
@@ -123,7 +156,7 @@ def hand_over_to_open(places, database, *, slot, now, log):
    raise RetentionError(f"{name}: {refused.text('error')}", refused.text("remedy"))
 def _nothing(base):
  return KeyValues(f"{base}{REQUEST_SUFFIX}", {}, {})
-def _write(directory, name, values, warnings = ()):
+def write(directory, name, values, warnings = ()):
  text = format_lines(values) + "".join(format_lines({"warning": warning}) for warning in warnings)
  try:
   with Folder.open(directory) as folder:
@@ -138,7 +171,7 @@ def _elapsed(results):
  now = _uptime()
  if began is None or began > now:
   began = now
-  _write(results, _BEGAN, {_BEGAN: str(began)})
+  write(results, _BEGAN, {_BEGAN: str(began)})
  return now - began
 def _copy_configuration(places, database, target):
  assertions = places.config / f"{database}.assertions"
@@ -147,37 +180,44 @@ def _copy_configuration(places, database, target):
  for source, name in ((assertions, f"{database}.assertions"), (places.config / _PARAMETERS, _PARAMETERS)):
   if database and source.exists():
    shutil.copyfile(source, target / name)
-def _hand_over_one(places, target, request, base, handed, seconds):
+def _hand_over_one(
+ places, source, target, request, base, handed, seconds
+):
  if seconds <= 0:
   limit = f"not reached within the {places.seconds} s of the drill"
-  raise _NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
- name = file_name(base, Kind.ARCHIVE)
- database = database_of_archive(name) or ""
- with places.root.child(database) as folder:
-  if not folder.exists(name) and not folder.lists(name):
-   raise _NotHandedOverError("it was pruned before its turn came", "nothing needs to be done", GONE)
-  _check_space(places, request, handed)
-  try:
-   sha256, size = _copy(folder, name, target / name)
-  except VolumeError:
-   raise _NotHandedOverError("it cannot be read", "check the volume") from None
-  if sha256 != request.text("sha256"):
-   (target / name).unlink()
-   reason = "its sha256 differs from the one it was published with"
-   raise _NotHandedOverError(reason, "check the volume", DAMAGED)
-  _copy_roles(folder, base, target)
- return size
+  raise NotHandedOverError(limit, "raise drill.timeoutSeconds", NOT_REACHED)
+ return source.give(request, base, target, lambda: _check_space(places, request, handed))
+@dataclass(frozen=True, slots=True)
+class Volume:
+ root: Folder
+ def give(self, request, base, target, check_space):
+  name = file_name(base, Kind.ARCHIVE)
+  database = database_of_archive(name) or ""
+  with self.root.child(database) as folder:
+   if not folder.exists(name) and not folder.lists(name):
+    raise NotHandedOverError("it was pruned before its turn came", "nothing needs to be done", GONE)
+   check_space()
+   try:
+    sha256, size = _copy(folder, name, target / name)
+   except VolumeError:
+    raise NotHandedOverError("it cannot be read", "check the volume") from None
+   if sha256 != request.text("sha256"):
+    (target / name).unlink()
+    reason = "its sha256 differs from the one it was published with"
+    raise NotHandedOverError(reason, "check the volume", DAMAGED)
+   write_roles(target, base, folder.read(file_name(base, Kind.GLOBALS), MOST_GLOBALS))
+  return size
 def _check_space(places, request, handed):
  archives = handed + (request.number("bytes") or 0)
  needed = archives + (request.number("database_bytes") or 0) * 5 // 4 + _SERVER_BYTES
  if needed > parse_size(places.scratch_size):
   reason = f"it needs about {_mebibytes(needed)} of scratch space, and the limit is {places.scratch_size}"
-  raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit")
+  raise NotHandedOverError(reason, "raise drill.scratch.sizeLimit")
  found = os.statvfs(places.scratch)
  free = found.f_bavail * found.f_frsize
  if needed - handed > free:
   reason = f"it needs about {_mebibytes(needed)} of scratch space, and only {_mebibytes(free)} are free"
-  raise _NotHandedOverError(reason, "free space on the node")
+  raise NotHandedOverError(reason, "free space on the node")
 def _mebibytes(size):
  return f"{-(-size // 1024**2)} MiB"
 def _copy(folder, name, target):
@@ -187,20 +227,18 @@ def _copy(folder, name, target):
     chunk = chunk[os.write(fd, chunk) :]
    except OSError as error:
     reason = f"it cannot be copied for the drill: {os.strerror(error.errno or 0)}"
-    raise _NotHandedOverError(reason, "raise drill.scratch.sizeLimit, or free space on the node") from None
+    raise NotHandedOverError(reason, "raise drill.scratch.sizeLimit, or free space on the node") from None
  fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
  try:
   return digest(folder, name, lambda: None, write)
  finally:
   os.close(fd)
-def _copy_roles(folder, base, target):
- name = file_name(base, Kind.GLOBALS)
- content = folder.read(name, _MOST_GLOBALS)
+def write_roles(target, base, content):
  if content is not None:
   lines = [line for line in content.splitlines(keepends=True) if line.startswith(b"CREATE ROLE ")]
-  (target / name).write_bytes(b"".join(lines))
-def _clear(places, log):
- for folder in (places.results / FOLDERS, places.run / FOLDERS, places.scratch / FOLDERS):
+  (target / file_name(base, Kind.GLOBALS)).write_bytes(b"".join(lines))
+def clear(places, log):
+ for folder in (place / FOLDERS for place in (places.results, places.run, places.scratch)):
   for name in _names(folder) if _is_there(folder) else ():
    path = folder / name
    with contextlib.suppress(OSError, RecursionError):
@@ -225,7 +263,7 @@ def collect(results):
    continue
   values, warnings = _checked(folder, name)
   if values:
-   _write(results, name, {"database": database, "base": base, **values}, warnings)
+   write(results, name, {"database": database, "base": base, **values}, warnings)
 def _checked(folder, name):
  try:
   with Folder.open(folder) as opened:

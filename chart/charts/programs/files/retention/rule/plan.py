@@ -95,6 +95,8 @@ def plan(times, policy):
   walk.fill(number, quota)
  walk.end()
  return Plan(policy, tuple(walk.delete), tuple(walk.kept), tuple(walk.causes))
+def slot_of(time, policy):
+ return _Walk([], policy)._slot_start(time, policy.tiers[0].every)
 class _Walk:
  __slots__ = ("_finest", "_full", "_left", "_ordered", "_origin", "_tiers", "causes", "delete", "kept")
  def __init__(self, ordered, policy):
