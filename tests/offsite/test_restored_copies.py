@@ -156,6 +156,7 @@ def test_the_newest_copy_is_restored_from_the_store_alone_and_called_so(any_worl
 
 
 def test_a_newer_copy_is_not_called_restored_and_the_last_restore_is_still_said(site: Site) -> None:
+    site.world.configure(copy="newest")
     site.back_up(NAME)
     assert site.drill().code == ExitCode.DONE
     stores.wait_until(lambda: now().timestamp() > site_newest(site), "another second")
