@@ -235,6 +235,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a quote in an option": ({"remote": {"region": "it's"}}, "offsite"),
     "a line break in an option": ({"remote": {"region": "a\nprune=true"}}, "offsite"),
     "an unknown store of sums": ({"verify": "size"}, "verify"),
+    "an unknown word for what is copied": ({"copy": "everything"}, "copy"),
 }
 
 
