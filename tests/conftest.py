@@ -2,12 +2,19 @@
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.lab import chart, postgres
 
 postgres.work_in_memory()
+
+# What pytest makes of each test file is kept outside the checkout, even where the environment wants no bytecode in it:
+# to make it anew takes each worker some twelve seconds. What the tests start does not know of this.
+sys.dont_write_bytecode = False
+sys.pycache_prefix = str(Path(sys.prefix) / "compiled")
 
 # A run in the background, as some CI systems start it, ignores Ctrl-C, and so would all that the tests start and then
 # interrupt: a shell cannot even trap a signal that was ignored when it began.
