@@ -399,8 +399,14 @@ def test_alerts_of_every_values_file_do_what_they_promise(ci_file: Path, tmp_pat
     (tmp_path / "whole.json").write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
     checked = promtool("check", "rules", "--lint=all", "--lint-fatal", "whole.json", folder=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    done = run(tmp_path, rules, *first_of(rules))
-    assert done.returncode == 0, done.stdout + done.stderr
+
+    def complaints() -> str:
+        done = run(tmp_path, rules, *first_of(rules))
+        return done.stdout + done.stderr if done.returncode else ""
+
+    # Many values files have the same rules, and what they do follows from them alone.
+    told = chart.once(["what alerts do", json.dumps(rules)], complaints)
+    assert not told, told
 
 
 SCHEDULES = [

@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ _folder: list[Path] = []
 
 
 def share_renders(folder: Path) -> None:
-    """Keep in a folder what Helm prints for the chart: no worker of a test session then asks twice for the same."""
+    """Keep in a folder what `once` makes: no worker of a test session then makes it again."""
     folder.mkdir(exist_ok=True)
     _folder[:] = [folder]
 
@@ -108,21 +108,24 @@ def render_text(
     # JSON of plain ASCII, but for characters that JSON writes as two surrogates, which YAML refuses.
     text = json.dumps(overrides or {}, ensure_ascii=False)
     text = re.sub(r"[\x7f-\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text)
-    if fresh or chart != CHART or not _folder:
+    if fresh or chart != CHART:
         return run_helm(command, text)
-    return _shared(_folder[0], command, text)
+    return once([_digest(), *command, text], lambda: run_helm(command, text))
 
 
-def _shared(folder: Path, command: Sequence[str], text: str) -> str:
-    kept = folder / hashlib.sha256(json.dumps([_digest(), *command, text]).encode()).hexdigest()
+def once(identity: Sequence[str], make: Callable[[], str]) -> str:
+    """What `make` gives, made once in a test session for one `identity`, where there is a folder to keep it."""
+    if not _folder:
+        return make()
+    kept = _folder[0] / hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     with contextlib.suppress(FileNotFoundError):
         return kept.read_text()
-    printed = run_helm(command, text)
-    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
-        file.write(printed)
+    made = make()
+    with tempfile.NamedTemporaryFile("w", dir=_folder[0], delete=False) as file:
+        file.write(made)
     # Whole or not at all: another worker may look at this moment.
     Path(file.name).replace(kept)
-    return printed
+    return made
 
 
 @functools.cache
