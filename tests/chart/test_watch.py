@@ -36,6 +36,7 @@ def watcher_of(manifests: list[Manifest]) -> Manifest:
     return found
 
 
+@pytest.mark.sample(19)
 def test_watcher_shares_no_label_selector_with_the_pods_that_back_up(ci_file: Path) -> None:
     """With their label `app`, it would have their egress, and their affinity would pull them to its node."""
     manifests = watched(ci_file, podLabels={"app": "cnpg-backup"}, commonLabels={"app": "nightly"})
@@ -69,6 +70,7 @@ def label_selectors(tree: Any) -> list[dict[str, Any]]:
     return own + [found for one in tree.values() for found in label_selectors(one)]
 
 
+@pytest.mark.sample(19)
 def test_watcher_mounts_its_programs_and_its_token_and_nothing_else(ci_file: Path) -> None:
     manifests = watched(ci_file, notify=NOBODY)
     spec = watcher_of(manifests)["spec"]["template"]["spec"]
@@ -200,6 +202,7 @@ def test_databases_with_schedules_of_their_own_have_thresholds_of_their_own() ->
     assert sorted(int(one.total_seconds()) for one in stale.values()) == [18600, 420 * 3600 + 600]
 
 
+@pytest.mark.sample(19)
 def test_drill_is_too_old_for_the_watcher_from_the_same_age_on_as_for_the_alert(ci_file: Path) -> None:
     for drills in ({}, {"drill": {"enabled": True, "schedule": "0 5 * * SUN"}}, {"drill": {"enabled": False}}):
         manifests = watched(ci_file, **drills)
