@@ -107,7 +107,7 @@ e2e: venv ## Run the tests on a real Kubernetes: a node of their own, or the clu
 	@for tool in helm helm3; do tools/build $$tool >/dev/null || exit 1; done
 	@$(PY) -m pytest -m 'e2e and not long' tests/e2e $(if $(E2E_KUBECONFIG),,-n 2 --dist loadfile) $(ARGS)
 
-e2e-long: venv ## Run what takes longer there: the first hour of docs/start.md; each alert with a real Prometheus and Alertmanager
+e2e-long: venv ## Run what takes longer there: each alert, the first hour, all commands of the README, tools/try-chart, a drill from a store
 	@tools/need-packages jq:jq fusermount3:fuse3
 	@[ -n "$$E2E_KUBECONFIG" ] || $(PY) -m tests.e2e.node build
 	@for tool in helm helm3 prometheus alertmanager; do tools/build $$tool >/dev/null || exit 1; done
