@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from lab.release.project import read
 from tests.lab.chart import ROOT
 
 pytestmark = pytest.mark.long
@@ -30,8 +30,7 @@ def test_the_single_file_runs_without_anything_that_is_installed(tmp_path: Path)
             timeout=120,
         )
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert run("--version").stdout == f"kubectl cnpg-backup {project['version']}\n"
+    assert run("--version").stdout == f"kubectl cnpg-backup {read(ROOT).python_version}\n"
     assert (tmp_path / ".shiv").is_dir()
     refused = run("status", "--kubeconfig", str(tmp_path / "missing"))
     assert refused.returncode == 2, refused.stderr
