@@ -5,13 +5,10 @@ more than this machine's memory.
 """
 
 import json
-import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import urllib3
 import websocket
@@ -19,8 +16,9 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
-from kubernetes.stream import stream, ws_client
+from kubernetes.stream import stream
 
+from kubectl_cnpg_backup.cluster.login import acting_as, entry_of, inside_of_a_cluster, own_namespace
 from kubectl_cnpg_backup.cluster.refusals import explained, unreachable
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginError, UsageError
 from kubectl_cnpg_backup.interrupt import held
@@ -32,7 +30,6 @@ _FOLLOW_TIMEOUT = (10, 600)
 """The same for a log that is followed; one that is silent for longer is requested again."""
 _EXEC_SILENCE = 900
 """Seconds without a byte after which an exec counts as lost; reading a large archive prints nothing for a long time."""
-_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CHANNEL_STDOUT, _CHANNEL_STDERR, _CHANNEL_ERROR = 1, 2, 3
 
 
@@ -88,28 +85,33 @@ class Cluster:
             UsageError: When the configuration does not exist or cannot be used.
         """
         own_user = {key: value for key, value in (impersonated or {}).items() if value}
-        if kubeconfig is None and context is None and (inside := _inside_of_a_cluster()) is not None:
-            return cls(_acting_as(inside, own_user), namespace or _own_namespace(), "")
+        if kubeconfig is None and context is None and (inside := inside_of_a_cluster()) is not None:
+            return cls(acting_as(inside, own_user), namespace or own_namespace(), "")
         try:
             contexts, active = config.list_kube_config_contexts(kubeconfig)
             chosen = active if context is None else next((one for one in contexts if one["name"] == context), None)
             if chosen is None:
                 names = ", ".join(one["name"] for one in contexts)
                 raise UsageError(f"the kubeconfig has no context {context!r}", f"available: {names}")
-            api = config.new_client_from_config(kubeconfig, context=chosen["name"])
-            user = _user_of(kubeconfig, str(chosen["context"].get("user") or ""))
+            settings = client.Configuration()
+            config.load_kube_config(kubeconfig, context=chosen["name"], client_configuration=settings)
+            cluster = entry_of(kubeconfig, "cluster", str(chosen["context"].get("cluster") or ""))
+            # The library does not read it.
+            settings.proxy = cluster.get("proxy-url") or settings.proxy
+            api = client.ApiClient(settings)
+            user = entry_of(kubeconfig, "user", str(chosen["context"].get("user") or ""))
         except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError) as error:
             what = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UsageError(
                 f"the kubeconfig cannot be used: {what}", "give one with --kubeconfig or KUBECONFIG"
             ) from None
         own = str(chosen["context"].get("namespace") or "default")
-        return cls(_acting_as(api, {**user, **own_user}), namespace or own, str(chosen["name"]))
+        return cls(acting_as(api, {**user, **own_user}), namespace or own, str(chosen["name"]))
 
     def _ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
             answer = method(*arguments, **options, _request_timeout=_TIMEOUT)
-        except ApiException as error:
+        except (ApiException, AttributeError) as error:
             raise explained(error) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise unreachable(error) from None
@@ -176,7 +178,18 @@ class Cluster:
     def has_secret(self, name: str) -> bool:
         """Tell whether a Secret exists; its content is not asked for."""
         try:
-            self._ask(self._core.read_namespaced_secret, name, self.namespace, _headers=_METADATA_ONLY)
+            # Not by the library's own method, which always asks for all of an object.
+            self._ask(
+                self._api.call_api,
+                "/api/v1/namespaces/{namespace}/secrets/{name}",
+                "GET",
+                {"namespace": self.namespace, "name": name},
+                [],
+                dict(_METADATA_ONLY),
+                response_types_map={200: "object"},
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+            )
         except NotFoundError:
             return False
         return True
@@ -354,104 +367,13 @@ class Cluster:
                 binary=True,
                 _preload_content=False,
             )
-        except ApiException as error:
+        except (ApiException, AttributeError) as error:
             raise explained(error) from None
         try:
             socket.sock.settimeout(_EXEC_SILENCE)
             return _conversation(socket.sock, sink)
         finally:
             socket.sock.shutdown()
-
-
-def _kubeconfigs() -> list[Path]:
-    """Return the kubeconfigs that exist of those that kubectl reads without an option."""
-    names = os.environ.get("KUBECONFIG") or "~/.kube/config"
-    return [path for name in names.split(os.pathsep) if name and (path := Path(name).expanduser()).exists()]
-
-
-def _inside_of_a_cluster() -> client.ApiClient | None:
-    """Return a client with the pod's service account, None where there is a kubeconfig or no such account."""
-    if _kubeconfigs():
-        return None
-    found = client.Configuration()
-    try:
-        config.load_incluster_config(found)
-    except (ConfigException, OSError):
-        return None
-    return client.ApiClient(found)
-
-
-def _own_namespace() -> str:
-    try:
-        return _ACCOUNT_NAMESPACE.read_text().strip() or "default"
-    except OSError:
-        return "default"
-
-
-def _user_of(kubeconfig: str | None, name: str) -> dict[str, Any]:
-    """Return a user of the kubeconfig as it is written there; of several files the first that has it counts."""
-    for path in [Path(kubeconfig).expanduser()] if kubeconfig else _kubeconfigs():
-        for entry in (yaml.safe_load(path.read_text()) or {}).get("users") or ():
-            if entry.get("name") == name:
-                return dict(entry.get("user") or {})
-    return {}
-
-
-def _acting_as(api: client.ApiClient, user: Mapping[str, Any]) -> client.ApiClient:
-    """Make all requests of a client, exec included, as another user; the client's library ignores these settings.
-
-    Raises:
-        UsageError: When groups, a uid or more are given without a user, or a value cannot be in a header.
-    """
-    headers = impersonation(user)
-    if not headers:
-        return api
-    pool = api.rest_client.pool_manager
-    plain = pool.request
-
-    def request(method: str, url: str, **options: Any) -> Any:
-        # One header for each group: a mapping cannot hold them.
-        merged = urllib3.HTTPHeaderDict(options.pop("headers", None) or {})
-        for name, value in headers:
-            merged.add(name, value)
-        return plain(method, url, headers=merged, **options)
-
-    vars(pool)["request"] = request
-
-    class Socket(websocket.WebSocket):
-        def connect(self, url: str, **options: Any) -> None:
-            more = [f"{name}: {value}" for name, value in headers]
-            connect: Callable[..., None] = super().connect
-            connect(url, **{**options, "header": [*(options.get("header") or ()), *more]})
-
-    # The library passes on the headers that it knows and no other. One call of the plugin has one user.
-    vars(ws_client)["WebSocket"] = Socket
-    return api
-
-
-def impersonation(user: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the headers by which the API server takes a request as that of another user, as kubectl sends them.
-
-    Raises:
-        UsageError: When groups, a uid or more are given without a user, or a value cannot be in a header.
-    """
-    extra = user.get("as-user-extra") or {}
-    headers = [
-        *([("Impersonate-User", str(user["as"]))] if user.get("as") else ()),
-        *(("Impersonate-Group", str(group)) for group in user.get("as-groups") or ()),
-        *([("Impersonate-Uid", str(user["as-uid"]))] if user.get("as-uid") else ()),
-        *(
-            (f"Impersonate-Extra-{quote(key, safe='')}", str(value))
-            for key, values in extra.items()
-            for value in values
-        ),
-    ]
-    if headers and not user.get("as"):
-        raise UsageError("a group, a uid or extra fields to act as need a user", "give one with --as")
-    for name, value in headers:
-        if not value.isprintable():
-            raise UsageError(f"{name}: {value!r} cannot be sent to the API server")
-    return headers
 
 
 def _dry_run(dry_run: bool) -> dict[str, str]:

@@ -15,8 +15,17 @@ _ANONYMOUS = "system:anonymous"
 _HANDSHAKE = re.compile(r"Handshake status (?P<status>\d+)")
 
 
-def explained(error: ApiException) -> PluginError:
-    """Return an error of the API server as one line."""
+def explained(error: ApiException | AttributeError) -> PluginError:
+    """Return an error of the API server as one line.
+
+    Raises:
+        AttributeError: When it is none; the library raises one itself where a connection failed before an answer, since
+            it decodes the body that there is not.
+    """
+    if isinstance(error, AttributeError):
+        if not isinstance(error.__context__, ApiException):
+            raise error
+        error = error.__context__
     status, text = error.status, str(error.body or error.reason or "")
     handshake = _HANDSHAKE.search(text)
     if handshake is not None:

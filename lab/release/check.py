@@ -113,6 +113,30 @@ def refused(
     shown(f"{what} is refused by {by}")
 
 
+NOWHERE = """\
+{apiVersion: v1, kind: Config, current-context: a, users: [{name: a, user: {token: none}}],
+contexts: [{name: a, context: {cluster: a, user: a}}], clusters: [{name: a, cluster: {server: "https://127.0.0.1:1"}}]}
+"""
+"""A kubeconfig of a port at which nothing listens."""
+
+
+def asks(release: Release, plugin: Sequence[object], environment: Mapping[str, str]) -> None:
+    """The plugin asks the API server of a kubeconfig: all of its libraries are there and load, unlike for --version.
+
+    Raises:
+        ReleaseError: it failed for another reason than that nothing answers.
+    """
+    kubeconfig = release.work / "kubeconfig"
+    kubeconfig.touch(0o600)
+    kubeconfig.write_text(NOWHERE)
+    command = [*plugin, "status", "--kubeconfig", kubeconfig]
+    done = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    if done.returncode == 0 or "the API server does not answer" not in done.stderr:
+        raise ReleaseError(f"{command[0]} does not ask the API server:\n{done.stdout}{done.stderr}")
+
+
 def copied(root: Path, target: Path) -> Path:
     """Copy what git knows of the working tree into a clone at another place, with other rights and times of files."""
     listed = run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=root)
@@ -368,7 +392,8 @@ def python_package(release: Release) -> None:
     version = run([home / "bin" / PLUGIN, "--version"]).strip()
     if version != f"kubectl cnpg-backup {release.project.python_version}":
         raise ReleaseError(f"the installed plugin says {version!r}")
-    shown("pipx installs the wheel, and the plugin starts")
+    asks(release, [home / "bin" / PLUGIN], dict(os.environ))
+    shown("pipx installs the wheel, and the plugin asks the API server")
     if kubectl := kubectl_path():
         path = os.pathsep.join([str(home / "bin"), str(kubectl.parent), os.environ["PATH"]])
         found = run([kubectl, "cnpg-backup", "--version"], environment={"PATH": path}).strip()
@@ -449,14 +474,14 @@ def krew_index(release: Release) -> None:
         said = run([installed, "--version"], environment={"SHIV_ROOT": str(release.work / "shiv")}).strip()
         if said != f"kubectl cnpg-backup {release.project.python_version}":
             raise ReleaseError(f"the plugin that krew installed says {said!r}")
-        shown("krew installs the plugin from an index of ours, and it starts")
+        asks(release, [installed], {**os.environ, "SHIV_ROOT": str(release.work / "shiv")})
+        shown("krew installs the plugin from an index of ours, and it asks the API server")
         bare = {"PATH": "/usr/bin:/bin", "HOME": str(release.work), "SHIV_ROOT": str(release.work / "shiv-bare")}
         other = other_python()
         if other:
-            run([other, release.folder / PLUGIN, "--version"], environment=bare)
-            shown(
-                f"the single file runs with another Python than it was made with: {run([other, '--version']).strip()}"
-            )
+            asks(release, [other, release.folder / PLUGIN], bare)
+            made_with = run([other, "--version"]).strip()
+            shown(f"the single file asks the API server with another Python than it was made with: {made_with}")
         content = archive.read_bytes()
         archive.write_bytes(content + b"\0")
         run([krew_program, "uninstall", "cnpg-backup"], environment=environment)

@@ -25,7 +25,10 @@ ALLOWED = {
 GROUND = {"errors", "interrupt"}
 CLIENT = {"kubernetes", "urllib3", "websocket"}
 SCREEN = {"rich", "yaml"}
-HEAVY = {"cluster.api": CLIENT | {"yaml"}, "cluster.refusals": CLIENT, "output.screen": SCREEN}
+HEAVY = {
+    "cluster.api": CLIENT | {"yaml"}, "cluster.login": CLIENT | {"yaml"}, "cluster.refusals": CLIENT,
+    "output.screen": SCREEN,
+}  # fmt: skip
 """The modules that take long to load, and the libraries that they alone import."""
 PURE_LIBRARY = {
     "collections", "copy", "cronsim", "dataclasses", "datetime", "difflib", "enum", "hashlib", "json", "re",

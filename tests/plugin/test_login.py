@@ -16,8 +16,9 @@ from kubernetes.config import incluster_config
 from kubernetes.stream import ws_client
 
 from kubectl_cnpg_backup import interrupt
-from kubectl_cnpg_backup.cluster import api
-from kubectl_cnpg_backup.cluster.api import Cluster, impersonation
+from kubectl_cnpg_backup.cluster import login
+from kubectl_cnpg_backup.cluster.api import Cluster
+from kubectl_cnpg_backup.cluster.login import impersonation
 from kubectl_cnpg_backup.cluster.refusals import forbidden
 from kubectl_cnpg_backup.errors import PluginError, UsageError
 
@@ -134,7 +135,7 @@ def test_inside_of_a_cluster_the_plugin_is_the_account_of_its_pod(
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
-    monkeypatch.setattr(api, "_ACCOUNT_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setattr(login, "_ACCOUNT_NAMESPACE", tmp_path / "namespace")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
@@ -143,7 +144,7 @@ def test_inside_of_a_cluster_the_plugin_is_the_account_of_its_pod(
     assert found._api.configuration.get_api_key_with_prefix("BearerToken") == "bearer t"
     assert Cluster.connect(None, None, "other").namespace == "other"
     (tmp_path / "absent").write_text("")
-    assert api._inside_of_a_cluster() is None, "a kubeconfig comes first"
+    assert login.inside_of_a_cluster() is None, "a kubeconfig comes first"
 
 
 def test_a_login_that_expired_says_so_and_asks_for_no_rule() -> None:
