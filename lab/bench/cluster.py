@@ -212,12 +212,13 @@ def asking(found: Cluster, namespace: str, pod: access.Manifest) -> Callable[[],
     api = found.client
     path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
     headers = {"Accept": "application/json", "Content-Type": "application/json", "Impersonate-User": access.OPERATOR}
-    api.update_params_for_auth(headers, [], ["BearerToken"], path, "POST", pod)
+    api.update_params_for_auth(headers, [], ["BearerToken"])
 
     def ask() -> float:
         began = time.perf_counter()
-        response = api.call_api("POST", api.configuration.host + path, headers, pod, _request_timeout=30)
-        text = response.read()
+        url = api.configuration.host + path
+        response = api.rest_client.pool_manager.request("POST", url, headers=headers, body=json.dumps(pod), timeout=30)
+        text = response.data
         took = time.perf_counter() - began
         if response.status != 201:
             raise NodeError(f"the pod was not admitted: {json.loads(text).get('message')}")

@@ -165,10 +165,13 @@ class Site:
         api = self.cluster.client
         headers = {"Accept": "application/json", "Content-Type": "application/json", **more}
         headers |= {"Impersonate-User": user} if user else {}
-        api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        response = api.call_api(method, api.configuration.host + path, headers, body, _request_timeout=30)
+        api.update_params_for_auth(headers, [], ["BearerToken"])
+        response = api.rest_client.pool_manager.request(
+            method, api.configuration.host + path, headers=headers, timeout=30, preload_content=False,
+            body=None if body is None else json.dumps(body),
+        )  # fmt: skip
         if response.status == SWITCHED:
-            response.response.close()  # what follows is no answer to another request
+            response.close()  # what follows is no answer to another request
             return SWITCHED, ""
         return int(response.status), (response.read() or b"").decode(errors="replace")
 

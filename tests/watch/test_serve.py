@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import trustme
 from retention.errors import ConfigError
 from retention.message import OK, Line
 from tests.watch.histories import CRONJOB, HOUR, MINUTE, START, cronjob_object
+from tests.watch.sink import PatientServer
 from tests.watch.test_metrics import databases_of, of, parse
 from tests.watch.test_standing import good, ran
 from watch.api import Api, ApiError
@@ -84,7 +85,7 @@ class Cluster:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(context)
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = PatientServer(("127.0.0.1", 0), Handler)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         authority.cert_pem.write_to_path(str(folder / "ca.crt"))
