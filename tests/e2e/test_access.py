@@ -168,7 +168,7 @@ class Site:
         api.update_params_for_auth(headers, [], ["BearerToken"])
         response = api.rest_client.pool_manager.request(
             method, api.configuration.host + path, headers=headers, timeout=30, preload_content=False,
-            body=None if body is None else json.dumps(body),
+            body=body if body is None or isinstance(body, str) else json.dumps(body),
         )  # fmt: skip
         if response.status == SWITCHED:
             response.close()  # what follows is no answer to another request
