@@ -140,6 +140,10 @@ def site(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
             assert done.returncode == 0, done.stdout + done.stderr
             done = found.plain("drill")
             assert done.returncode == 0, done.stdout + done.stderr
+            # A list has a column for what is pinned, which the pictures show.
+            (kept, *_) = json.loads(found.plain("list", NAMES[0], "-o", "json").stdout)[0]["backups"]
+            done = found.plain("pin", kept["name"], "--for", "30d", "--reason", "before the migration")
+            assert done.returncode == 0, done.stdout + done.stderr
             yield found
         finally:
             release.uninstall()
