@@ -27,7 +27,7 @@ from tests.e2e.node.addons import (
     CNPG_NAMESPACE,
 )
 from tests.e2e.outages import kyverno_out, kyverno_switched_off
-from tests.e2e.release import Release, cnpg_cluster, far_off
+from tests.e2e.release import Release, cnpg_cluster
 from tests.lab import access, chart
 from tests.lab.access import Case, Manifest, Place, Request
 from tests.lab.pods import mounting, without
@@ -393,9 +393,11 @@ def stand(cluster: Cluster, layer: str, namespace: str, elsewhere: str) -> Site:
 
 def begin(site: Site) -> None:
     """The schedule fires, an operator looks around on the volume, and the policies are at work."""
+    # What Helm has set: with another value, the next upgrade would meet a conflict.
+    before = site.place.cronjob["spec"]["schedule"]
     site.schedule(EVERY_MINUTE)
     site.wait_for_run(set())
-    site.schedule(far_off())
+    site.schedule(before)
     labels = {"app": site.place.release} if site.layer == "label" else {}
     pod = access.workload("pods", site.place.inspector, access.pod_spec(site.place.claim), labels)
     answer = site.ask(access.OPERATOR, access.create(site.place, pod), dry=False)
@@ -702,12 +704,13 @@ def test_installer_without_a_cluster_is_told_in_one_line_what_to_turn_off(node: 
 @contextmanager
 def runs_every_minute(guarded: list[Site]) -> Iterator[None]:
     """The CronJobs are due again and again, but for the run that is under way."""
+    before = {site.layer: site.place.cronjob["spec"]["schedule"] for site in guarded}
     for site in guarded:
         site.schedule(EVERY_MINUTE)
     yield
     for site in guarded:
         site.wait_for_guard()
-        site.schedule(far_off())
+        site.schedule(before[site.layer])
 
 
 def new_runs(guarded: list[Site]) -> None:
