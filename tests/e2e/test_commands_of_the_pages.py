@@ -140,10 +140,6 @@ def site(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
             assert done.returncode == 0, done.stdout + done.stderr
             done = found.plain("drill")
             assert done.returncode == 0, done.stdout + done.stderr
-            # A list has a column for what is pinned, which the pictures show.
-            (kept, *_) = json.loads(found.plain("list", NAMES[0], "-o", "json").stdout)[0]["backups"]
-            done = found.plain("pin", kept["name"], "--for", "30d", "--reason", "before the migration")
-            assert done.returncode == 0, done.stdout + done.stderr
             yield found
         finally:
             release.uninstall()
@@ -279,7 +275,13 @@ PICTURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PICTURES)
+OF_THE_README = {"list", "list-narrow"}
+"""Pictures of the backups and the pin that the README's commands have made: they are typed by make e2e-long."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in OF_THE_README else ()) for name in PICTURES]
+)
 def test_pictures_show_what_the_plugin_prints(site: Site, name: str) -> None:
     """With PICTURES=write in the environment they are drawn again."""
     columns, words = PICTURES[name]
