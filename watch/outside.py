@@ -46,11 +46,20 @@ def _one(before: Outside | None, ended: datetime, line: Line) -> Outside:
         found = replace(found, judged=ended, result=line.result, why=line.why)
     # Without a count the store could not be read, which says nothing about its copies.
     if "kept" in line.numbers and (found.looked is None or found.looked <= ended):
-        how = RESTORED if "restored" in line.numbers else READBACK if "read" in line.numbers else ETAG
-        verified, proved = "" if line.newest is None else how, line.numbers.get("proved")
-        restored = None if proved is None else datetime.fromtimestamp(min(proved, 2**36), UTC)
+        verified, restored = proof_of(line)
         found = replace(found, newest=line.newest, verified=verified, looked=ended, restored=restored)
     return found
+
+
+def proof_of(line: Line) -> tuple[str, datetime | None]:
+    """Return what a run's line says of proofs: how the newest copy is verified, and when a drill last restored any.
+
+    The former is empty where there is no copy; the latter is UTC, and None for never.
+    """
+    how = RESTORED if "restored" in line.numbers else READBACK if "read" in line.numbers else ETAG
+    proved = line.numbers.get("proved")
+    restored = None if proved is None else datetime.fromtimestamp(max(0, min(proved, 2**36)), UTC)
+    return "" if line.newest is None else how, restored
 
 
 def to_list(one: Outside) -> list[str | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from kubectl_cnpg_backup.errors import PluginError
@@ -12,12 +12,14 @@ from kubectl_cnpg_backup.model.release import COMPONENT_LABEL, OFFSITE, CronJob,
 from kubectl_cnpg_backup.model.schedule import EARLY, assess, due_before
 from retention import message as termination
 from retention.text import format_age
+from watch.outside import proof_of
 
 LIST, CHECK, VERIFY = "list", "check", "verify"
 LOOKS = {action: f"{OFFSITE}-{action}" for action in (LIST, CHECK, VERIFY)}
 """What a Job does that looks at the copies, and its component: it is none of the runs that copy."""
-ETAG, READBACK, RESTORED = "etag", "readback", "restored"
 _COPY = "copy"
+_LONGEST_SLOT = 10 * 366 * 86400
+"""Seconds: more than any tier has."""
 _ROOT = "/backups"
 _IDENTITY = "identity"
 
@@ -75,11 +77,11 @@ def copies_outside(runs: Iterable[Run]) -> dict[str, Outside]:
             before = found.get(line.database)
             if before is not None and (before.copies is not None or counted is None):
                 continue
-            how = RESTORED if "restored" in line.numbers else READBACK if "read" in line.numbers else ETAG
-            verified, proved = "" if line.newest is None else how, line.numbers.get("proved")
-            restored = None if proved is None else datetime.fromtimestamp(proved, UTC)
+            verified, restored = proof_of(line)
             first = (line.result, line.why, run.job) if before is None else (before.result, before.why, before.job)
-            copies, slot = None if counted is None else int(counted), timedelta(seconds=line.numbers.get("slot", 0))
+            copies = None if counted is None else int(counted)
+            # A message may say anything, and a moment less that much has to be one still.
+            slot = timedelta(seconds=max(0, min(line.numbers.get("slot", 0), _LONGEST_SLOT)))
             found[line.database] = Outside(*first, line.newest, verified, copies, restored, slot)
     return found
 

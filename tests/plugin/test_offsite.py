@@ -102,6 +102,14 @@ def line(newest: timedelta | None, result: str = OK, why: str = "copied", **numb
     return Line("kutt", result, time, why, {"kept": 3, **its, **numbers})
 
 
+@pytest.mark.parametrize("number", [10**23, -(10**23)])
+def test_numbers_that_are_no_moment_end_in_no_traceback(number: int) -> None:
+    runs = copied(line(timedelta(hours=1), proved=number, slot=number))
+    found = copies_outside(runs)["kutt"]
+    assert (found.copies, found.restored is not None) == (3, True)
+    assert wrong(runs, timedelta(0), found) is not None
+
+
 DAILY = 86400
 
 

@@ -22,11 +22,14 @@ def _one(before, ended, line):
  if found.judged <= ended:
   found = replace(found, judged=ended, result=line.result, why=line.why)
  if "kept" in line.numbers and (found.looked is None or found.looked <= ended):
-  how = RESTORED if "restored" in line.numbers else READBACK if "read" in line.numbers else ETAG
-  verified, proved = "" if line.newest is None else how, line.numbers.get("proved")
-  restored = None if proved is None else datetime.fromtimestamp(min(proved, 2**36), UTC)
+  verified, restored = proof_of(line)
   found = replace(found, newest=line.newest, verified=verified, looked=ended, restored=restored)
  return found
+def proof_of(line):
+ how = RESTORED if "restored" in line.numbers else READBACK if "read" in line.numbers else ETAG
+ proved = line.numbers.get("proved")
+ restored = None if proved is None else datetime.fromtimestamp(max(0, min(proved, 2**36)), UTC)
+ return "" if line.newest is None else how, restored
 def to_list(one):
  moments = _text(one.looked), _text(one.restored)
  return [_text(one.judged), one.result, one.why, _text(one.newest), one.verified, *moments]
