@@ -25,6 +25,8 @@ from retention.cli.common import (
     Log,
     Parser,
     add_command,
+    add_directories,
+    add_drill_limits,
     add_format,
     add_lock_timeout,
     add_termination_log,
@@ -115,31 +117,24 @@ def _add_drill(commands: Commands) -> None:
         "--slot", default="", metavar="NAME", help="the folder that the container sees, if NAME is an <entry>.all"
     )
     command.add_argument("--identity", type=Path, metavar="FILE", help="file with the secret key, from age-keygen")
-    command.add_argument(
-        "--scratch-size", required=True, metavar="10Gi", help="how much the scratch directory may hold"
-    )
-    _add_places(command)
+    _add_places(command, scratch=True)
     _add_common(command)
     command = add_command(
         commands, "record", _record, "Write next to the copies that a drill has restored that it has (its last step)."
     )
-    _add_places(command)
+    _add_places(command, scratch=False)
     _add_common(command)
 
 
-def _add_places(command: argparse.ArgumentParser) -> None:
-    for option, text in (
+def _add_places(command: argparse.ArgumentParser, *, scratch: bool) -> None:
+    add_directories(
+        command,
         ("--databases", "directory with <database>.conf, as a drill of the volume has it"),
         ("--results", "directory for requests and results; each container sees databases/NAME in it"),
         ("--run", "directory in memory; each container sees databases/NAME in it"),
         ("--scratch", "directory for archives and servers; each container sees databases/NAME in it"),
-    ):
-        # `run` is the command's own.
-        target = f"{option[2:]}_directory"
-        command.add_argument(option, dest=target, type=Path, required=True, metavar="DIR", help=text)
-    command.add_argument(
-        "--seconds", type=int, required=True, metavar="N", help="how long all restores of the drill may take together"
     )
+    add_drill_limits(command, scratch=scratch)
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:

@@ -283,7 +283,7 @@ chart_version={{ $.Chart.Version }}
         "read every copy; if that is meant, name its Secret in offsite.identitySecretName, and see %s")
       (include "cnpg-backup.page" (dict "root" . "page" "object-store.md"))) -}}
   {{- end -}}
-  {{- /* All containers of a pod share its network, and the metadata server of a cloud gives its identity to whoever asks there. */ -}}
+  {{- /* All containers of a pod share its network. A cloud's metadata server gives the pod's identity to each of them that asks. */ -}}
   {{- $gke := hasKey $offsite.serviceAccount.annotations "iam.gke.io/gcp-service-account" -}}
   {{- if or $gke (regexMatch "\"cidr\":\"169[.]254[.]" (toJson $offsite.egress)) -}}
     {{- $errors = append $errors (cat

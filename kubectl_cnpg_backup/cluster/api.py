@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream import stream
 
-from kubectl_cnpg_backup.cluster.login import acting_as, entry_of, inside_of_a_cluster, own_namespace
+from kubectl_cnpg_backup.cluster.login import acting_as, entries_of, inside_of_a_cluster, own_namespace
 from kubectl_cnpg_backup.cluster.refusals import explained, unreachable
 from kubectl_cnpg_backup.errors import ForbiddenError, NotFoundError, PluginError, UsageError
 from kubectl_cnpg_backup.interrupt import held
@@ -95,18 +95,18 @@ class Cluster:
                 raise UsageError(f"the kubeconfig has no context {context!r}", f"available: {names}")
             settings = client.Configuration()
             config.load_kube_config(kubeconfig, context=chosen["name"], client_configuration=settings)
-            cluster = entry_of(kubeconfig, "cluster", str(chosen["context"].get("cluster") or ""))
+            names_of = {kind: str(chosen["context"].get(kind) or "") for kind in ("cluster", "user")}
+            entries = entries_of(kubeconfig, names_of)
             # The library does not read it.
-            settings.proxy = cluster.get("proxy-url") or settings.proxy
+            settings.proxy = entries["cluster"].get("proxy-url") or settings.proxy
             api = client.ApiClient(settings)
-            user = entry_of(kubeconfig, "user", str(chosen["context"].get("user") or ""))
         except (ConfigException, OSError, yaml.YAMLError, TypeError, KeyError) as error:
             what = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UsageError(
                 f"the kubeconfig cannot be used: {what}", "give one with --kubeconfig or KUBECONFIG"
             ) from None
         own = str(chosen["context"].get("namespace") or "default")
-        return cls(acting_as(api, {**user, **own_user}), namespace or own, str(chosen["name"]))
+        return cls(acting_as(api, {**entries["user"], **own_user}), namespace or own, str(chosen["name"]))
 
     def _ask(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:

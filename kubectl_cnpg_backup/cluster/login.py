@@ -44,13 +44,19 @@ def own_namespace() -> str:
         return "default"
 
 
-def entry_of(kubeconfig: str | None, kind: str, name: str) -> dict[str, Any]:
-    """Return a `user` or a `cluster` as the kubeconfig has it; of several files the first that has it counts."""
+def entries_of(kubeconfig: str | None, wanted: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return a `user`, a `cluster`, or both, by their names, as the kubeconfig has them.
+
+    Of several files the first that has it counts; what none has is empty.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for path in [Path(kubeconfig).expanduser()] if kubeconfig else kubeconfigs():
-        for entry in (yaml.safe_load(path.read_text()) or {}).get(f"{kind}s") or ():
-            if entry.get("name") == name:
-                return dict(entry.get(kind) or {})
-    return {}
+        document = yaml.safe_load(path.read_text()) or {}
+        for kind, name in wanted.items():
+            for entry in document.get(f"{kind}s") or ():
+                if entry.get("name") == name:
+                    found.setdefault(kind, dict(entry.get(kind) or {}))
+    return {kind: found.get(kind, {}) for kind in wanted}
 
 
 def acting_as(api: client.ApiClient, user: Mapping[str, Any]) -> client.ApiClient:

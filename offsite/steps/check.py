@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from offsite.remote.errors import RemoteError
@@ -63,7 +63,7 @@ def read_back(remote: Rclone, place: str, copy: Copy, *, now: datetime, check: C
             compare(remote, path, stored, check)
         except ChangedError:
             compare(remote, path, stored, check)
-    return _note(remote, place, names.check_name(copy.base, copy.marker.attempt, now), "sound", copy)
+    return _judge(remote, place, names.check_name(copy.base, copy.marker.attempt, now), "sound", copy)
 
 
 def disown(remote: Rclone, place: str, copy: Copy, *, now: datetime) -> str:
@@ -74,10 +74,19 @@ def disown(remote: Rclone, place: str, copy: Copy, *, now: datetime) -> str:
     Raises:
         RemoteError: When the destination refuses.
     """
-    return _note(remote, place, names.damaged_name(copy.base, copy.marker.attempt, now), "damaged", copy)
+    return _judge(remote, place, names.damaged_name(copy.base, copy.marker.attempt, now), "damaged", copy)
 
 
-def _note(remote: Rclone, place: str, name: str, result: str, copy: Copy) -> str:
-    content = (json.dumps({"schema": 1, "result": result, "objects": len(copy.marker.objects)}) + "\n").encode()
-    remote.upload(f"{place}/{name}", [content], len(content), parts_for(len(content)))
+def _judge(remote: Rclone, place: str, name: str, result: str, copy: Copy) -> str:
+    note(remote, f"{place}/{name}", {"schema": 1, "result": result, "objects": len(copy.marker.objects)})
     return name
+
+
+def note(remote: Rclone, path: str, document: Mapping[str, object]) -> None:
+    """Write next to a copy what was found out about it.
+
+    Raises:
+        RemoteError: When the destination refuses.
+    """
+    content = (json.dumps(document) + "\n").encode()
+    remote.upload(path, [content], len(content), parts_for(len(content)))

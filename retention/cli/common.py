@@ -83,6 +83,27 @@ def add_termination_log(command: argparse.ArgumentParser, text: str = "file for 
     command.add_argument("--termination-log", type=Path, metavar="FILE", help=text)
 
 
+def add_directories(command: argparse.ArgumentParser, *directories: tuple[str, str]) -> None:
+    """Add options that name directories, each with its help. They are stored as `run_directory` for `--run` and so on.
+
+    `run` alone is what carries the command out.
+    """
+    for option, text in directories:
+        target = f"{option[2:]}_directory"
+        command.add_argument(option, dest=target, type=Path, required=True, metavar="DIR", help=text)
+
+
+def add_drill_limits(command: argparse.ArgumentParser, *, scratch: bool = True) -> None:
+    """Add how long a drill may take and, with `scratch`, how much it may write."""
+    if scratch:
+        command.add_argument(
+            "--scratch-size", required=True, metavar="10Gi", help="how much the scratch directory may hold"
+        )
+    command.add_argument(
+        "--seconds", type=int, required=True, metavar="N", help="how long all restores of the drill may take together"
+    )
+
+
 def moment(text: str) -> datetime:
     """Return an option's date and time, UTC."""
     found = parse_moment(text)

@@ -141,10 +141,7 @@ def record(
     Raises:
         ConfigError: When the results cannot be read.
     """
-    handover.collect(results)
-    requests, strays = handover.requested(results)
-    for stray in strays:
-        log(f"warning: {stray.problem}; {stray.remedy}")
+    requests = handover.gather(results, log)
     outcomes = []
     for database in databases:
         outcome = outcome_of(results, database, requests)

@@ -145,6 +145,19 @@ def slots(results: Path) -> dict[str, str]:
     return found
 
 
+def gather(results: Path, log: Callable[[str], None]) -> dict[str, str]:
+    """Take what the containers have left, and return the requested bases, each with its database.
+
+    Raises:
+        ConfigError: When the directory cannot be read or written.
+    """
+    collect(results)
+    requests, strays = requested(results)
+    for stray in strays:
+        log(f"warning: {stray.problem}; {stray.remedy}")
+    return requests
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """The folders of the next container: its name in each volume, its part of the scratch volume, the seconds left."""
@@ -159,7 +172,7 @@ def prepare(places: Places, database: str, seen: str, log: Callable[[str], None]
 
     Args:
         places: The folders of the pod.
-        database: Whose container is next; empty for nobody's.
+        database: The database that the next container restores; empty if there is none.
         seen: The folder that it sees.
         log: Called with each event as it happens.
 

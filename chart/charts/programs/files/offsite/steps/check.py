@@ -1,7 +1,7 @@
 # Without comments: they are in the project's file of this name.
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from offsite.remote.errors import RemoteError
 from offsite.remote.rclone import Rclone
@@ -32,10 +32,12 @@ def read_back(remote, place, copy, *, now, check):
    compare(remote, path, stored, check)
   except ChangedError:
    compare(remote, path, stored, check)
- return _note(remote, place, names.check_name(copy.base, copy.marker.attempt, now), "sound", copy)
+ return _judge(remote, place, names.check_name(copy.base, copy.marker.attempt, now), "sound", copy)
 def disown(remote, place, copy, *, now):
- return _note(remote, place, names.damaged_name(copy.base, copy.marker.attempt, now), "damaged", copy)
-def _note(remote, place, name, result, copy):
- content = (json.dumps({"schema": 1, "result": result, "objects": len(copy.marker.objects)}) + "\n").encode()
- remote.upload(f"{place}/{name}", [content], len(content), parts_for(len(content)))
+ return _judge(remote, place, names.damaged_name(copy.base, copy.marker.attempt, now), "damaged", copy)
+def _judge(remote, place, name, result, copy):
+ note(remote, f"{place}/{name}", {"schema": 1, "result": result, "objects": len(copy.marker.objects)})
  return name
+def note(remote, path, document):
+ content = (json.dumps(document) + "\n").encode()
+ remote.upload(path, [content], len(content), parts_for(len(content)))

@@ -1,6 +1,5 @@
 # Without comments: they are in the project's file of this name.
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from offsite.rule import names
 from offsite.rule.copies import Copies, Copy
 from offsite.rule.marker import AGE
 from offsite.rule.names import Part
-from offsite.rule.parts import parts_for
+from offsite.steps.check import note
 from offsite.steps.clock import Clock, DeadlineError
 from offsite.steps.content import Content, NotWhatWasSentError
 from offsite.steps.listing import read_copies
@@ -180,10 +179,7 @@ def record(
  clock,
  log,
 ):
- handover.collect(results)
- requests, strays = handover.requested(results)
- for stray in strays:
-  log(f"warning: {stray.problem}; {stray.remedy}")
+ requests = handover.gather(results, log)
  outcomes = [drill.outcome_of(results, database, requests) for database in databases]
  away: RetentionError | None = None
  try:
@@ -219,9 +215,7 @@ def _note_restored(
    outcome.warnings.append(f"{one.name} was restored, but its copy is gone by now: nothing says so there")
    return
   document = {"schema": 1, "result": PROVED, **{key: one.result.number(key) for key in handover.NUMBERS}}
-  content = (json.dumps(document) + "\n").encode()
-  path = f"{place}/{names.restored_name(one.base, attempt, now)}"
-  remote.upload(path, [content], len(content), parts_for(len(content)))
+  note(remote, f"{place}/{names.restored_name(one.base, attempt, now)}", document)
  except RetentionError as error:
   problem = f"{one.name} was restored, and this cannot be written next to its copy: {error.problem}"
   outcome.problem = RetentionError(problem, error.remedy)

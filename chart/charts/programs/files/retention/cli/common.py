@@ -48,6 +48,18 @@ def add_lock_timeout(command):
  )
 def add_termination_log(command, text = "file for the pod's termination message"):
  command.add_argument("--termination-log", type=Path, metavar="FILE", help=text)
+def add_directories(command, *directories):
+ for option, text in directories:
+  target = f"{option[2:]}_directory"
+  command.add_argument(option, dest=target, type=Path, required=True, metavar="DIR", help=text)
+def add_drill_limits(command, *, scratch = True):
+ if scratch:
+  command.add_argument(
+   "--scratch-size", required=True, metavar="10Gi", help="how much the scratch directory may hold"
+  )
+ command.add_argument(
+  "--seconds", type=int, required=True, metavar="N", help="how long all restores of the drill may take together"
+ )
 def moment(text):
  found = parse_moment(text)
  if found is None:

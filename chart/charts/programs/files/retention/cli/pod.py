@@ -12,6 +12,8 @@ from retention.cli.common import (
  Commands,
  Log,
  add_command,
+ add_directories,
+ add_drill_limits,
  add_format,
  add_termination_log,
  duration,
@@ -238,20 +240,14 @@ def _add_hand_over(commands):
   action="store_true",
   help="for `open`: the container sees the folder `open`, and what cannot be handed over is an error",
  )
- for option, text in (
+ add_directories(
+  command,
   ("--config", "directory with <database>.conf"),
   ("--results", "directory with <base>.request; the container sees databases/NAME in it"),
   ("--run", "directory in memory; the container sees databases/NAME in it"),
   ("--scratch", "directory for archives and servers; the container sees databases/NAME in it"),
- ):
-  target = f"{option[2:]}_directory"
-  command.add_argument(option, dest=target, type=Path, required=True, metavar="DIR", help=text)
- command.add_argument(
-  "--scratch-size", required=True, metavar="10Gi", help="how much the scratch directory may hold"
  )
- command.add_argument(
-  "--seconds", type=int, required=True, metavar="N", help="how long all restores of the drill may take together"
- )
+ add_drill_limits(command)
  add_termination_log(command, "file for the pod's termination message, written on an error")
 def _hand_over(options):
  try:

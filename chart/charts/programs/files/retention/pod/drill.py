@@ -79,10 +79,7 @@ def _moment(seconds):
 def record(
  root, results, databases, *, now, holder, log
 ):
- handover.collect(results)
- requests, strays = handover.requested(results)
- for stray in strays:
-  log(f"warning: {stray.problem}; {stray.remedy}")
+ requests = handover.gather(results, log)
  outcomes = []
  for database in databases:
   outcome = outcome_of(results, database, requests)

@@ -77,6 +77,12 @@ def slots(results):
    if values is not None and is_database(database := values.text("database")):
     found[name.removesuffix(SLOT_SUFFIX)] = database
  return found
+def gather(results, log):
+ collect(results)
+ requests, strays = requested(results)
+ for stray in strays:
+  log(f"warning: {stray.problem}; {stray.remedy}")
+ return requests
 @dataclass(frozen=True, slots=True)
 class Prepared:
  seen: str
